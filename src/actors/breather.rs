@@ -1,0 +1,30 @@
+//! Keeps a flooded actor from handling its mailbox without end.
+
+use actix::{Actor, AsyncContext};
+
+/// Messages handled in a row before the actor takes a breath.
+///
+/// actix handles a mailbox until it is empty. That starves the actor's own timers under a flood,
+/// and with actix's `mailbox_assert` (on by default) the 256th message in a row is a panic.
+const IN_A_ROW: u32 = 128;
+
+#[derive(Debug, Default)]
+pub(crate) struct Breather {
+    handled: u32,
+}
+
+impl Breather {
+    /// To be called once a message.
+    pub fn breathe<A>(&mut self, context: &mut A::Context)
+    where
+        A: Actor,
+        A::Context: AsyncContext<A>,
+    {
+        self.handled += 1;
+        if self.handled >= IN_A_ROW {
+            self.handled = 0;
+            // Waiting for something, however short, ends the row.
+            context.wait(actix::fut::ready(()));
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The listener actor: the edge of the queue for one listener's events.
+
+use actix::dev::SendError;
+use actix::{Actor, Addr, AsyncContext, Context, Handler, WrapFuture};
+
+use futures::FutureExt;
+
+use super::breather::Breather;
+use super::messages::{Admit, Cancel, PressureChanged, RefusedAtEdge, Submit, Subscribe};
+use super::supervisor::Supervisor;
+use crate::error::Refusal;
+use crate::scheduler::{Patience, Pressure};
+
+/// Submits that a listener holds; the caller's next `send` waits.
+const MAILBOX: usize = 1024;
+
+/// Forwards events to its supervisor, and refuses them itself while it knows that the line is full.
+///
+/// It knows nothing but its supervisor's address and its own number there.
+pub(crate) struct ListenerActor {
+    listener: usize,
+    supervisor: Addr<Supervisor>,
+    pressure: Pressure,
+    /// Refused here since the supervisor was last told.
+    refused: u64,
+    breather: Breather,
+}
+
+impl ListenerActor {
+    pub fn new(listener: usize, supervisor: Addr<Supervisor>) -> Self {
+        ListenerActor {
+            listener,
+            supervisor,
+            pressure: Pressure::Open,
+            refused: 0,
+            breather: Breather::default(),
+        }
+    }
+}
+
+impl Actor for ListenerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX);
+        self.supervisor.do_send(Subscribe(context.address().recipient()));
+    }
+}
+
+impl Handler<Submit> for ListenerActor {
+    type Result = ();
+
+    fn handle(&mut self, submit: Submit, context: &mut Self::Context) {
+        self.breather.breathe::<Self>(context);
+        if let Pressure::Closed { max_size, size, retry_after } = self.pressure
+            && submit.patience == Patience::Refuse
+        {
+            self.refused += 1;
+            submit.job.sink.refuse(Refusal::QueueFull { max_size, size, retry_after });
+            return;
+        }
+        let admit = Admit { listener: self.listener, submit };
+        match self.supervisor.try_send(admit) {
+            Ok(()) => {}
+            // Wait for the supervisor, and let our own mailbox fill meanwhile: so the pressure
+            // reaches the callers.
+            Err(SendError::Full(admit)) => {
+                let sent = self.supervisor.send(admit);
+                // Should the supervisor die meanwhile, the event's sink says so.
+                context.wait(sent.map(|_| ()).into_actor(self));
+            }
+            Err(SendError::Closed(admit)) => admit.submit.job.sink.refuse(Refusal::Stopped),
+        }
+    }
+}
+
+impl Handler<Cancel> for ListenerActor {
+    type Result = ();
+
+    /// Comes this way, and not straight to the supervisor, so that it can't overtake its event.
+    fn handle(&mut self, cancel: Cancel, context: &mut Self::Context) {
+        self.breather.breathe::<Self>(context);
+        // Past the mailbox' bound: there is at most one for each event that was let in.
+        self.supervisor.do_send(cancel);
+    }
+}
+
+impl Handler<PressureChanged> for ListenerActor {
+    type Result = ();
+
+    fn handle(&mut self, PressureChanged(pressure): PressureChanged, context: &mut Self::Context) {
+        self.breather.breathe::<Self>(context);
+        self.pressure = pressure;
+        if self.refused > 0 {
+            let events = std::mem::take(&mut self.refused);
+            self.supervisor.do_send(RefusedAtEdge { listener: self.listener, events });
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The messages between the actors, in the order in which an event meets them.
+
+use std::sync::Arc;
+
+use actix::{Message, Recipient};
+use tokio::sync::oneshot;
+
+use crate::event::EventId;
+use crate::handler::{Input, Vec1};
+use crate::scheduler::{Cause, Limit, Patience, Pressure, Tally, Terms};
+use crate::sink::Sink;
+use crate::snapshot::ConcurrencyIdSnapshot;
+
+/// An event on its way through the house.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub id: EventId,
+    pub session: Option<Arc<str>>,
+    pub input: Input,
+    pub sink: Sink,
+}
+
+/// Caller → listener: here is an event.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Submit {
+    // Boxed: it is moved four times and lives long in the line.
+    pub job: Box<Job>,
+    pub patience: Patience,
+}
+
+/// Listener → supervisor: let it into the line.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Admit {
+    pub listener: usize,
+    pub submit: Submit,
+}
+
+/// Supervisor → worker: run this on your slot.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Run {
+    pub jobs: Vec1<Box<Job>>,
+    pub terms: Terms,
+}
+
+/// Supervisor → worker: end the run, or one event of it, early.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Interrupt {
+    pub event: Option<EventId>,
+    pub cause: Cause,
+}
+
+/// Supervisor → worker: your slot is closed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Leave;
+
+/// Worker → supervisor, with the seat that tells this worker from an earlier one on the same slot.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Report {
+    pub slot: usize,
+    pub seat: u64,
+    pub news: News,
+}
+
+#[derive(Debug)]
+pub(crate) enum News {
+    /// The resource is built.
+    Ready,
+    /// It could not be built; the worker will try again.
+    Trouble(String),
+    /// The run has really stopped. `ready` is false when the resource must be rebuilt first.
+    Done { tally: Tally, ready: bool },
+}
+
+/// Caller → listener → supervisor: end this event wherever it is.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Cancel(pub EventId);
+
+/// Listener → supervisor, once: tell me when your line is full.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Subscribe(pub Recipient<PressureChanged>);
+
+/// Supervisor → listeners.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct PressureChanged(pub Pressure);
+
+/// Listener → supervisor, when pressure ends: so many were refused at the edge meanwhile.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct RefusedAtEdge {
+    pub listener: usize,
+    pub events: u64,
+}
+
+/// Supervisor → supervisors: a place that the whole queue shares has come free.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct RoomFreed;
+
+/// Queue → supervisors, once: these share a bound with you.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Peers(pub Vec<Recipient<RoomFreed>>);
+
+/// Queue → supervisor: steer.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) enum Control {
+    Pause,
+    Resume,
+    SetLimit(Limit),
+}
+
+/// Queue → supervisor: what do you look like?
+#[derive(Debug, Message)]
+#[rtype(result = "ConcurrencyIdSnapshot")]
+pub(crate) struct TakeSnapshot;
+
+/// Queue → supervisor: take no more events; say when nothing runs any more.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stop {
+    pub idle: oneshot::Sender<()>,
+}
+
+/// Queue → supervisor: interrupt what still runs.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Abort;

@@ -1,0 +1,18 @@
+//! The actors: thin shells that carry messages between callers, the scheduler and handlers.
+//!
+//! ```text
+//! caller ─ Submit ─► Listener ─ Admit ─► Supervisor ─ Run ─► Worker (slot 0..N)
+//!                        ▲                │    ▲                │
+//!                        └── Pressure ────┘    └──── Report ────┘
+//! ```
+
+mod breather;
+mod listener;
+mod messages;
+mod run;
+mod supervisor;
+mod worker;
+
+pub(crate) use listener::ListenerActor;
+pub(crate) use messages::{Abort, Cancel, Control, Job, Peers, Stop, Submit, TakeSnapshot};
+pub(crate) use supervisor::{Served, ServedListener, Supervisor};

@@ -1,0 +1,190 @@
+//! One run on one slot, from its handler's start to its last terminal update.
+
+use std::any::Any;
+use std::cell::OnceCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use super::messages::Job;
+use crate::error::Failure;
+use crate::event::EventId;
+use crate::handler::{Made, Rider, RunContext, Start, Vec1, Work};
+use crate::resource::Resource;
+use crate::scheduler::{Cause, Tally, Terms};
+use crate::update::{Outcome, Update};
+
+/// A handler at work on its events.
+pub(super) struct Run {
+    riders: Vec1<Rider>,
+    work: Option<Work>,
+    token: OnceCell<CancellationToken>,
+    started: Instant,
+    average: Option<f64>,
+    tally: Tally,
+}
+
+/// What became of a run that has stopped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stopped {
+    pub tally: Tally,
+    /// The handler unwound; whatever it held is suspect.
+    pub panicked: bool,
+}
+
+/// Where and with what a run starts.
+pub(super) struct Place<'a> {
+    pub api_name: &'a Arc<str>,
+    pub start: &'a Start,
+    pub slot: usize,
+    pub resource: Option<&'a Resource>,
+}
+
+impl Run {
+    /// Starts the handler. A handler that fails or panics before its first await stops at once.
+    pub fn start(jobs: Vec1<Box<Job>>, terms: Terms, place: Place<'_>) -> Result<Run, Stopped> {
+        let board = |job: Box<Job>| {
+            let Job { id, session, input, sink } = *job;
+            sink.say(|event_id| Update::ProcessStarts { event_id, eta: terms.average });
+            (Rider { id, session, sink: Some(sink) }, input)
+        };
+        let (riders, inputs) = match jobs {
+            Vec1::One(job) => {
+                let (rider, input) = board(job);
+                (Vec1::One(rider), Vec1::One(input))
+            }
+            Vec1::Many(jobs) => {
+                let (riders, inputs) = jobs.into_iter().map(board).unzip();
+                (Vec1::Many(riders), Vec1::Many(inputs))
+            }
+        };
+        let token = OnceCell::new();
+        let context = RunContext {
+            api_name: place.api_name,
+            slot: place.slot,
+            deadline: terms.deadline,
+            riders: riders.as_slice(),
+            token: &token,
+            resource: place.resource,
+        };
+        let work = catch_unwind(AssertUnwindSafe(|| (place.start)(inputs, &context)));
+        let mut run = Run {
+            riders,
+            work: None,
+            token,
+            started: Instant::now(),
+            average: terms.average,
+            tally: Tally::default(),
+        };
+        match work {
+            Ok(Ok(work)) => {
+                run.work = Some(work);
+                Ok(run)
+            }
+            Ok(Err(failure)) => Err(run.fail(failure)),
+            Err(panic) => Err(run.panicked(panic)),
+        }
+    }
+
+    /// Lets the handler go on.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stopped> {
+        let Some(work) = &mut self.work else { return Poll::Pending };
+        let polled = catch_unwind(AssertUnwindSafe(|| work.future.as_mut().poll(cx)));
+        match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(Ok(made))) => self.made(made),
+            Ok(Poll::Ready(Err(failure))) => drop(self.fail(failure)),
+            Err(panic) => return Poll::Ready(self.panicked(panic)),
+        }
+        Poll::Ready(self.stop())
+    }
+
+    /// Ends the whole run, or one event of it. Gives what became of the run when that stopped it;
+    /// a handler on a blocking thread goes on until it notices.
+    pub fn interrupt(&mut self, event: Option<EventId>, cause: Cause) -> Option<Stopped> {
+        self.end_early(event, cause);
+        if self.riders.as_mut_slice().iter().any(|rider| rider.sink.is_some()) {
+            return None;
+        }
+        if let Some(token) = self.token.get() {
+            token.cancel();
+        }
+        let droppable = self.work.as_ref().is_some_and(|work| work.droppable);
+        droppable.then(|| self.stop())
+    }
+
+    fn end_early(&mut self, event: Option<EventId>, cause: Cause) {
+        let duration = self.started.elapsed().as_secs_f64();
+        for rider in self.riders.as_mut_slice() {
+            if event.is_some_and(|event| event != rider.id) {
+                continue;
+            }
+            let Some(sink) = rider.sink.take() else { continue };
+            let (outcome, count) = match cause {
+                Cause::Cancelled => (Outcome::Cancelled, &mut self.tally.cancelled),
+                Cause::TimedOut => (Outcome::TimedOut, &mut self.tally.timed_out),
+                Cause::Stopped => (Outcome::Stopped, &mut self.tally.stopped),
+            };
+            *count += 1;
+            sink.end(outcome, duration, self.average);
+        }
+    }
+
+    fn made(&mut self, made: Made) {
+        let duration = self.started.elapsed().as_secs_f64();
+        let riders = self.riders.as_mut_slice();
+        let outputs: Vec1<Option<_>> = match made {
+            Made::One(output) => Vec1::One(output),
+            Made::Batch(outputs) if outputs.len() == riders.len() => {
+                Vec1::Many(outputs.into_iter().map(Some).collect())
+            }
+            Made::Batch(outputs) => {
+                let message = format!(
+                    "the batch function returned {} results for {} events; it must return one \
+                     for each, in order",
+                    outputs.len(),
+                    riders.len()
+                );
+                self.fail(Failure::unexpected(message));
+                return;
+            }
+        };
+        for (rider, output) in riders.iter_mut().zip(outputs) {
+            if let Some(sink) = rider.sink.take() {
+                self.tally.completed += 1;
+                sink.end(Outcome::Completed(output), duration, self.average);
+            }
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) -> Stopped {
+        let duration = self.started.elapsed().as_secs_f64();
+        for rider in self.riders.as_mut_slice() {
+            if let Some(sink) = rider.sink.take() {
+                self.tally.failed += 1;
+                sink.end(Outcome::Failed(failure.clone()), duration, self.average);
+            }
+        }
+        self.stop()
+    }
+
+    fn panicked(&mut self, panic: Box<dyn Any + Send>) -> Stopped {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_string())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".into());
+        let stopped = self.fail(Failure::unexpected(format!("the handler panicked: {text}")));
+        Stopped { panicked: true, ..stopped }
+    }
+
+    /// Drops the handler, after which it has really stopped.
+    fn stop(&mut self) -> Stopped {
+        let work = self.work.take();
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(work)));
+        Stopped { tally: self.tally, panicked: dropped.is_err() }
+    }
+}

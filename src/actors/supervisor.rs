@@ -1,0 +1,336 @@
+//! The supervisor actor: the scheduler of one concurrency id, and the workers on its slots.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, Recipient, SpawnHandle};
+use log::{debug, error, info};
+use tokio::sync::oneshot;
+
+use super::breather::Breather;
+use super::messages::{
+    Abort, Admit, Cancel, Control, Interrupt, Job, Leave, News, Peers, PressureChanged,
+    RefusedAtEdge, Report, RoomFreed, Run, Stop, Subscribe, TakeSnapshot,
+};
+use super::worker::Worker;
+use crate::handler::{Start, Vec1};
+use crate::resource::Factory;
+use crate::scheduler::{Arrival, Cause, Command, Effect, Pressure, Rules, Scheduler};
+use crate::update::{Outcome, Update};
+
+/// Admissions that a supervisor holds; its listeners wait.
+const MAILBOX: usize = 1024;
+
+/// What the workers of one concurrency id serve.
+pub(crate) struct Served {
+    pub concurrency_id: Arc<str>,
+    pub listeners: Vec<ServedListener>,
+    pub factory: Option<Factory>,
+}
+
+pub(crate) struct ServedListener {
+    pub api_name: Arc<str>,
+    pub start: Start,
+}
+
+/// A worker on a slot. The number tells its messages from those of an earlier worker there.
+struct Seat {
+    worker: Addr<Worker>,
+    number: u64,
+}
+
+/// The shell around the scheduler: messages in, effects out. It decides nothing.
+pub(crate) struct Supervisor {
+    scheduler: Scheduler<Box<Job>>,
+    served: Arc<Served>,
+    seats: Vec<Option<Seat>>,
+    next_seat: u64,
+    listeners: Vec<Recipient<PressureChanged>>,
+    peers: Vec<Recipient<RoomFreed>>,
+    timer: Option<(Instant, SpawnHandle)>,
+    /// Those who wait until nothing runs any more.
+    stopping: Vec<oneshot::Sender<()>>,
+    breather: Breather,
+}
+
+impl Supervisor {
+    pub fn new(rules: Rules, served: Served) -> Self {
+        Supervisor {
+            scheduler: Scheduler::new(rules, Instant::now()),
+            served: Arc::new(served),
+            seats: Vec::new(),
+            next_seat: 0,
+            listeners: Vec::new(),
+            peers: Vec::new(),
+            timer: None,
+            stopping: Vec::new(),
+            breather: Breather::default(),
+        }
+    }
+
+    fn command(&mut self, command: Command<Box<Job>>, context: &mut Context<Self>) {
+        self.breather.breathe::<Self>(context);
+        self.scheduler.handle(Instant::now(), command);
+        self.settle(context);
+    }
+
+    /// Does what the scheduler wants done, then sees to its next timeout.
+    fn settle(&mut self, context: &mut Context<Self>) {
+        while let Some(effect) = self.scheduler.poll_effect() {
+            self.perform(effect, context);
+        }
+        self.arm(context);
+        if self.scheduler.running() == 0 {
+            for idle in self.stopping.drain(..) {
+                // Who asked may have stopped waiting.
+                let _ = idle.send(());
+            }
+        }
+    }
+
+    fn perform(&mut self, effect: Effect<Box<Job>>, context: &mut Context<Self>) {
+        match effect {
+            Effect::Open { slot } => self.open(slot, context),
+            Effect::Close { slot } => {
+                if let Some(seat) = self.seats.get_mut(slot).and_then(Option::take) {
+                    seat.worker.do_send(Leave);
+                }
+            }
+            Effect::Start { slot, event, terms } => {
+                self.send_run(slot, Run { jobs: Vec1::One(event), terms }, context);
+            }
+            Effect::StartBatch { slot, events, terms } => {
+                self.send_run(slot, Run { jobs: Vec1::Many(events), terms }, context);
+            }
+            Effect::Interrupt { slot, event, cause } => {
+                if let Some(Some(seat)) = self.seats.get(slot) {
+                    seat.worker.do_send(Interrupt { event, cause });
+                }
+            }
+            Effect::End { event, cause } => {
+                debug!("{}: event {} ended in the line: {cause:?}", self.name(), event.id);
+                let outcome = match cause {
+                    Cause::Cancelled => Outcome::Cancelled,
+                    Cause::TimedOut => Outcome::TimedOut,
+                    Cause::Stopped => Outcome::Stopped,
+                };
+                event.sink.end(outcome, 0.0, None);
+            }
+            Effect::Refuse { event, refusal } => {
+                debug!("{}: event {} refused: {refusal}", self.name(), event.id);
+                event.sink.refuse(refusal);
+            }
+            Effect::Tell { key, estimation } => {
+                if let Some(job) = self.scheduler.waiting_mut(key) {
+                    job.sink.admit();
+                    job.sink.say(|event_id| Update::Estimation {
+                        event_id,
+                        rank: estimation.rank,
+                        queue_size: estimation.queue_size,
+                        rank_eta: estimation.eta,
+                    });
+                }
+            }
+            Effect::Pressure(pressure) => {
+                match pressure {
+                    Pressure::Open => debug!("{}: room in the line again", self.name()),
+                    Pressure::Closed { size, .. } => {
+                        debug!("{}: the line is full with {size} events", self.name());
+                    }
+                }
+                for listener in &self.listeners {
+                    listener.do_send(PressureChanged(pressure));
+                }
+            }
+            Effect::RoomFreed => {
+                for peer in &self.peers {
+                    peer.do_send(RoomFreed);
+                }
+            }
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.served.concurrency_id
+    }
+
+    fn open(&mut self, slot: usize, context: &mut Context<Self>) {
+        if self.seats.len() <= slot {
+            self.seats.resize_with(slot + 1, || None);
+        }
+        let number = self.next_seat;
+        self.next_seat += 1;
+        let worker = Worker::new(slot, number, context.address(), self.served.clone());
+        self.seats[slot] = Some(Seat { worker: worker.start(), number });
+    }
+
+    fn send_run(&mut self, slot: usize, run: Run, context: &mut Context<Self>) {
+        let seat = self.seats.get(slot).and_then(Option::as_ref);
+        // Past the mailbox' bound: a worker gets a run only when it has reported on the last.
+        if let Some(seat) = seat.filter(|seat| seat.worker.connected()) {
+            seat.worker.do_send(run);
+        } else {
+            // Workers catch the panics of handlers, so this is a bug of ours. The run's sinks tell
+            // their callers that they were lost; the slot gets another worker.
+            error!("{}: the worker on slot {slot} is gone; starting another", self.name());
+            drop(run);
+            self.scheduler.handle(Instant::now(), Command::SlotLost { slot });
+            context.notify(Settle);
+        }
+    }
+
+    /// Sees to it that the scheduler is called when it next wants to be. A timer that is early is
+    /// left alone: so a busy line sets one timer in a while, not one an event.
+    fn arm(&mut self, context: &mut Context<Self>) {
+        let Some(due) = self.scheduler.next_timeout() else { return };
+        if let Some((armed, handle)) = self.timer {
+            if armed <= due {
+                return;
+            }
+            context.cancel_future(handle);
+        }
+        let delay = due.saturating_duration_since(Instant::now());
+        let handle = context.run_later(delay, |supervisor, context| {
+            supervisor.timer = None;
+            supervisor.scheduler.handle_timeout(Instant::now());
+            supervisor.settle(context);
+        });
+        self.timer = Some((due, handle));
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX);
+        self.settle(context);
+    }
+}
+
+impl Handler<Admit> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Admit { listener, submit }: Admit, context: &mut Self::Context) {
+        let arrival = Arrival {
+            id: submit.job.id,
+            listener,
+            watched: submit.job.sink.is_watched(),
+            patience: submit.patience,
+            payload: submit.job,
+        };
+        self.command(Command::Admit(arrival), context);
+    }
+}
+
+impl Handler<Cancel> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Cancel(id): Cancel, context: &mut Self::Context) {
+        self.command(Command::Cancel(id), context);
+    }
+}
+
+impl Handler<Report> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Report { slot, seat, news }: Report, context: &mut Self::Context) {
+        let seated = self.seats.get(slot).and_then(Option::as_ref);
+        // A worker that was let go may have spoken before it heard.
+        if seated.is_none_or(|seated| seated.number != seat) {
+            return;
+        }
+        let command = match news {
+            News::Ready => Command::SlotReady { slot },
+            News::Trouble(trouble) => Command::SlotFailed { slot, trouble },
+            News::Done { tally, ready } => Command::Done { slot, tally, ready },
+        };
+        self.command(command, context);
+    }
+}
+
+impl Handler<Subscribe> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Subscribe(listener): Subscribe, _: &mut Self::Context) {
+        self.listeners.push(listener);
+    }
+}
+
+impl Handler<RefusedAtEdge> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, refused: RefusedAtEdge, _: &mut Self::Context) {
+        self.scheduler.note_refused(refused.listener, refused.events);
+    }
+}
+
+impl Handler<Peers> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Peers(peers): Peers, _: &mut Self::Context) {
+        self.peers = peers;
+    }
+}
+
+impl Handler<RoomFreed> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: RoomFreed, context: &mut Self::Context) {
+        self.command(Command::RoomFreed, context);
+    }
+}
+
+impl Handler<Control> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, control: Control, context: &mut Self::Context) {
+        info!("{}: {control:?}", self.name());
+        let command = match control {
+            Control::Pause => Command::Pause,
+            Control::Resume => Command::Resume,
+            Control::SetLimit(limit) => Command::SetLimit(limit),
+        };
+        self.command(command, context);
+    }
+}
+
+impl Handler<TakeSnapshot> for Supervisor {
+    type Result = MessageResult<TakeSnapshot>;
+
+    fn handle(&mut self, _: TakeSnapshot, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.scheduler.snapshot(Instant::now()))
+    }
+}
+
+impl Handler<Stop> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Stop { idle }: Stop, context: &mut Self::Context) {
+        self.stopping.push(idle);
+        self.command(Command::Stop, context);
+    }
+}
+
+impl Handler<Abort> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: Abort, context: &mut Self::Context) {
+        self.command(Command::Abort, context);
+    }
+}
+
+/// To itself: there are effects to perform.
+struct Settle;
+
+impl actix::Message for Settle {
+    type Result = ();
+}
+
+impl Handler<Settle> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: Settle, context: &mut Self::Context) {
+        self.settle(context);
+    }
+}

@@ -1,0 +1,379 @@
+//! The builder: resolves every limit before the first event, refuses contradictions, and starts
+//! the actors.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
+use log::{info, warn};
+
+use crate::actors::{ListenerActor, Peers, Served, ServedListener, Supervisor};
+use crate::entry::Entry;
+use crate::error::StartError;
+use crate::listener::Listener;
+use crate::queue::{ConcurrencyId, Inner, Queue};
+use crate::resource::Factory;
+use crate::scheduler::{Capacity, Limit, ListenerRules, Rules, merge};
+
+/// Declares a [`Queue`]: its listeners and its limits. From [`Queue::builder`].
+#[must_use = "nothing runs before start()"]
+#[derive(Default)]
+pub struct QueueBuilder {
+    listeners: Vec<Listener>,
+    declared: Vec<(String, Limit)>,
+    factories: Vec<(String, Factory)>,
+    default_limit: Option<Limit>,
+    max_size: Option<usize>,
+    max_eta: Option<Duration>,
+    arbiters: Option<usize>,
+    show_error: bool,
+}
+
+impl QueueBuilder {
+    /// Adds a listener. Over HTTP, listeners are numbered in the order in which they are added.
+    pub fn listener(mut self, listener: Listener) -> Self {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// The limit of listeners that declare none: a number of 1 or more, or `None` for unlimited.
+    ///
+    /// When not said, the environment variable `NOW_SERVING_DEFAULT_CONCURRENCY_LIMIT` holds (a
+    /// number, or `none`), and without that, 1. As Gradio's `default_concurrency_limit`.
+    pub fn default_concurrency_limit(mut self, limit: impl Into<Limit>) -> Self {
+        self.default_limit = Some(limit.into());
+        self
+    }
+
+    /// Declares a concurrency id with an explicit limit of its own: for a gate that no listener
+    /// shares, or to say the limit in one place. Counts as one more declaration beside those of the
+    /// listeners.
+    pub fn concurrency_id(mut self, id: impl Into<String>, limit: impl Into<Limit>) -> Self {
+        self.declared.push((id.into(), limit.into()));
+        self
+    }
+
+    /// Builds a resource for each slot of a concurrency id: a model on GPU `slot`, a connection, a
+    /// child process. Handlers take it as [`Slot<R>`](crate::Slot).
+    ///
+    /// Each slot's worker builds its own, on the thread where it runs handlers, before it takes
+    /// events, and again after a panic in a handler that may have spoilt it. A build that fails is
+    /// logged and tried again, after 100 ms at first and then after twice as long each time, up to
+    /// 30 s.
+    pub fn slots<F, Fut, R, E>(mut self, concurrency_id: impl Into<String>, build: F) -> Self
+    where
+        F: Fn(usize) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + 'static,
+        R: 'static,
+        E: fmt::Display,
+    {
+        self.factories.push((concurrency_id.into(), Factory::new(build)));
+        self
+    }
+
+    /// The most events that may wait in all lines together, as Gradio's `max_size`. Without, there
+    /// is no bound. See also [`Listener::max_size`].
+    pub fn max_size(mut self, events: usize) -> Self {
+        self.max_size = Some(events);
+        self
+    }
+
+    /// Refuses an event when its estimated wait is longer than this.
+    pub fn max_eta(mut self, wait: Duration) -> Self {
+        self.max_eta = Some(wait);
+        self
+    }
+
+    /// The number of threads that the actors and async handlers run on (default: one a core). Each
+    /// concurrency id stays on one of them. 0 starts no thread: everything runs on the arbiter
+    /// that calls [`QueueBuilder::start`].
+    pub fn arbiters(mut self, threads: usize) -> Self {
+        self.arbiters = Some(threads);
+        self
+    }
+
+    /// Whether clients over HTTP get the text of unexpected errors, as Gradio's `show_error`
+    /// (default: no). They always get that of a [`UserError`](crate::UserError).
+    pub fn show_error(mut self, show: bool) -> Self {
+        self.show_error = show;
+        self
+    }
+
+    /// Resolves every limit, starts the actors and gives the queue.
+    ///
+    /// # Errors
+    /// When declarations contradict each other, naming the listener; when no actix system runs on
+    /// this thread.
+    pub fn start(self) -> Result<Queue, StartError> {
+        let default = match self.default_limit {
+            Some(limit) => limit,
+            None => limit_from_environment()?,
+        };
+        self.check(default)?;
+        let plans = self.plan(default)?;
+        if System::try_current().is_none() {
+            return Err(StartError::NoSystem);
+        }
+        let threads = self.arbiters.unwrap_or_else(cores);
+        let arbiters: Vec<Arbiter> =
+            (0..threads.min(plans.len())).map(|_| Arbiter::new()).collect();
+        let mut handles: Vec<ArbiterHandle> = arbiters.iter().map(Arbiter::handle).collect();
+        if handles.is_empty() {
+            handles.push(Arbiter::current());
+        }
+        let mut ids = Vec::new();
+        let mut entries: Vec<Option<Arc<Entry>>> = self.listeners.iter().map(|_| None).collect();
+        for (plan, arbiter) in plans.into_iter().zip(handles.iter().cycle()) {
+            info!("{}: limit {}", plan.rules.concurrency_id, plan.rules.limit);
+            let Plan { rules, members } = plan;
+            let name = rules.concurrency_id.clone();
+            let prepared = rules.prepared;
+            let served = self.served(&name, &members);
+            #[cfg(feature = "web")]
+            let gate = members.len();
+            let supervisor =
+                Supervisor::start_in_arbiter(arbiter, move |_| Supervisor::new(rules, served));
+            let edge = |listener: usize| -> Addr<ListenerActor> {
+                let supervisor = supervisor.clone();
+                ListenerActor::start_in_arbiter(arbiter, move |_| {
+                    ListenerActor::new(listener, supervisor)
+                })
+            };
+            for (number, &member) in members.iter().enumerate() {
+                let listener = &self.listeners[member];
+                entries[member] = Some(Arc::new(Entry {
+                    api_name: listener.api_name.clone(),
+                    input: listener.input,
+                    output: listener.output,
+                    address: edge(number),
+                }));
+            }
+            ids.push(ConcurrencyId {
+                #[cfg(feature = "web")]
+                gate: Arc::new(crate::web::gate::entry(edge(gate))),
+                name,
+                prepared,
+                supervisor,
+            });
+        }
+        if self.max_size.is_some() {
+            for id in &ids {
+                let others = ids.iter().filter(|other| other.name != id.name);
+                id.supervisor
+                    .do_send(Peers(others.map(|o| o.supervisor.clone().recipient()).collect()));
+            }
+        }
+        let listeners = entries.into_iter().flatten().collect();
+        Ok(Queue::new(Inner::new(listeners, ids, arbiters, self.show_error)))
+    }
+
+    /// Refuses what contradicts itself.
+    fn check(&self, default: Limit) -> Result<(), StartError> {
+        let mut names = std::collections::HashSet::new();
+        for listener in &self.listeners {
+            let name = &*listener.api_name;
+            let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+            if name.is_empty() || !name.chars().all(usable) || name.starts_with('.') {
+                return Err(StartError::BadListenerName(name.into()));
+            }
+            if !names.insert(name) {
+                return Err(StartError::DuplicateListener(name.into()));
+            }
+            let who = format!("listener {name:?}");
+            if listener.concurrency_id.as_deref() == Some("") {
+                return Err(StartError::EmptyConcurrencyId(who));
+            }
+            if listener.limit == Some(Limit::Slots(0)) {
+                return Err(StartError::ZeroLimit(who));
+            }
+            if listener.max_size == Some(0) {
+                return Err(StartError::ZeroMaxSize(who));
+            }
+            if let Some(option) = listener.misplaced {
+                return Err(StartError::NotABatch { listener: name.into(), option });
+            }
+            if listener.batch.is_some_and(|batch| batch.max_size == 0) {
+                return Err(StartError::ZeroBatchSize(name.into()));
+            }
+        }
+        if default == Limit::Slots(0) {
+            return Err(StartError::ZeroLimit("default_concurrency_limit".into()));
+        }
+        if self.max_size == Some(0) {
+            return Err(StartError::ZeroMaxSize("the queue".into()));
+        }
+        for (id, limit) in &self.declared {
+            if id.is_empty() {
+                return Err(StartError::EmptyConcurrencyId("concurrency_id()".into()));
+            }
+            if *limit == Limit::Slots(0) {
+                return Err(StartError::ZeroLimit(format!("concurrency id {id:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The listeners of each concurrency id, and the rules that they agree on.
+    fn plan(&self, default: Limit) -> Result<Vec<Plan>, StartError> {
+        let mut members: Vec<(Arc<str>, Vec<usize>)> = Vec::new();
+        let mut found: HashMap<Arc<str>, usize> = HashMap::new();
+        for (index, listener) in self.listeners.iter().enumerate() {
+            // A listener of its own id gets one that no declared id can be: declared ids are
+            // looked up apart from it.
+            let id: Arc<str> = match &listener.concurrency_id {
+                Some(id) => id.as_str().into(),
+                None => listener.api_name.clone(),
+            };
+            let at = *found.entry(id.clone()).or_insert_with(|| {
+                members.push((id, Vec::new()));
+                members.len() - 1
+            });
+            members[at].1.push(index);
+        }
+        for (id, _) in &self.declared {
+            let id: Arc<str> = id.as_str().into();
+            found.entry(id.clone()).or_insert_with(|| {
+                members.push((id, Vec::new()));
+                members.len() - 1
+            });
+        }
+        if let Some((id, _)) = self.factories.iter().find(|(id, _)| !found.contains_key(&**id)) {
+            return Err(StartError::UnknownConcurrencyId { what: "slots()", id: id.clone() });
+        }
+        let capacity = self.max_size.map(|max| Arc::new(Capacity::new(max)));
+        members
+            .into_iter()
+            .map(|(id, members)| self.plan_one(id, members, default, capacity.clone()))
+            .collect()
+    }
+
+    fn plan_one(
+        &self,
+        id: Arc<str>,
+        members: Vec<usize>,
+        default: Limit,
+        capacity: Option<Arc<Capacity>>,
+    ) -> Result<Plan, StartError> {
+        let listeners: Vec<&Listener> = members.iter().map(|&m| &self.listeners[m]).collect();
+        let declared = self.declared.iter().filter(|(name, _)| **name == *id);
+        let declarations = listeners.iter().map(|l| l.limit).chain(declared.map(|(_, l)| Some(*l)));
+        let merged = merge(declarations, default);
+        if merged.conflict {
+            warn!("{id}: several limits are declared; the lowest, {}, holds", merged.limit);
+        }
+        let factory = self.factory(&id);
+        for listener in &listeners {
+            for need in &listener.needs {
+                if factory.is_none_or(|factory| factory.built.id != need.id) {
+                    return Err(StartError::WrongResource {
+                        listener: listener.api_name.to_string(),
+                        id: id.to_string(),
+                        wanted: format!("a Slot<{}>", need.name),
+                        has: factory.map_or("builds none; see slots()".into(), |factory| {
+                            format!("builds a {}", factory.built.name)
+                        }),
+                    });
+                }
+            }
+        }
+        if factory.is_some() && merged.limit == Limit::Unlimited {
+            let names: Vec<_> = listeners.iter().map(|l| format!("{:?}", l.api_name)).collect();
+            return Err(StartError::ResourceWithoutLimit {
+                id: id.to_string(),
+                listener: format!("listener {}", names.join(", ")),
+            });
+        }
+        #[allow(unused_mut)]
+        let mut rules: Vec<ListenerRules> = listeners
+            .iter()
+            .map(|listener| ListenerRules {
+                api_name: listener.api_name.clone(),
+                batch: listener.batch,
+                time_limit: listener.time_limit,
+                queue_timeout: listener.queue_timeout,
+            })
+            .collect();
+        #[cfg(feature = "web")]
+        rules.push(crate::web::gate::rules());
+        Ok(Plan {
+            rules: Rules {
+                concurrency_id: id,
+                limit: merged.limit,
+                max_size: listeners.iter().filter_map(|l| l.max_size).min(),
+                max_eta: self.max_eta,
+                prepared: factory.is_some(),
+                listeners: rules,
+                capacity,
+            },
+            members,
+        })
+    }
+
+    fn factory(&self, id: &str) -> Option<&Factory> {
+        self.factories.iter().find(|(name, _)| name == id).map(|(_, factory)| factory)
+    }
+
+    fn served(&self, id: &Arc<str>, members: &[usize]) -> Served {
+        #[allow(unused_mut)]
+        let mut listeners: Vec<ServedListener> = members
+            .iter()
+            .map(|&member| ServedListener {
+                api_name: self.listeners[member].api_name.clone(),
+                start: self.listeners[member].start.clone(),
+            })
+            .collect();
+        #[cfg(feature = "web")]
+        listeners.push(crate::web::gate::served());
+        Served { concurrency_id: id.clone(), listeners, factory: self.factory(id).cloned() }
+    }
+}
+
+impl fmt::Debug for QueueBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueBuilder").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
+}
+
+/// What is to be started for one concurrency id.
+struct Plan {
+    rules: Rules,
+    members: Vec<usize>,
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+fn limit_from_environment() -> Result<Limit, StartError> {
+    match std::env::var("NOW_SERVING_DEFAULT_CONCURRENCY_LIMIT") {
+        Err(std::env::VarError::NotPresent) => Ok(Limit::Slots(1)),
+        Err(std::env::VarError::NotUnicode(text)) => {
+            Err(StartError::BadEnvironment(text.to_string_lossy().into()))
+        }
+        Ok(text) => parse_limit(&text).ok_or(StartError::BadEnvironment(text)),
+    }
+}
+
+fn parse_limit(text: &str) -> Option<Limit> {
+    if text.trim().eq_ignore_ascii_case("none") {
+        return Some(Limit::Unlimited);
+    }
+    text.trim().parse().ok().filter(|&slots| slots > 0).map(Limit::Slots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_says_a_number_or_none() {
+        assert_eq!(parse_limit("3"), Some(Limit::Slots(3)));
+        assert_eq!(parse_limit(" None "), Some(Limit::Unlimited));
+        for text in ["", "0", "-1", "many", "1.5"] {
+            assert_eq!(parse_limit(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! What can go wrong, one error a boundary: starting, submitting, calling, controlling.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::scheduler::Limit;
+
+/// Why [`QueueBuilder::start`](crate::QueueBuilder::start) refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Two listeners have the same name.
+    #[error("two listeners are named {0:?}; give each an api name of its own")]
+    DuplicateListener(String),
+    /// A listener's name can't stand in a URL.
+    #[error(
+        "listener {0:?} has no usable name; use letters, digits, '_', '-' and '.', at least one"
+    )]
+    BadListenerName(String),
+    /// A limit of 0 would never run anything.
+    #[error("{0} has a concurrency limit of 0; take 1 or more, or None for unlimited")]
+    ZeroLimit(String),
+    /// A size of 0 would refuse everything.
+    #[error("{0} has a max_size of 0; take 1 or more, or none for a line without a bound")]
+    ZeroMaxSize(String),
+    /// A batch of 0 would never run anything.
+    #[error("listener {0:?} has a max_batch_size of 0; take 1 or more")]
+    ZeroBatchSize(String),
+    /// A batch option stands on a listener that takes no batches.
+    #[error("listener {listener:?} sets {option}, but takes no batches; use Listener::batch")]
+    NotABatch {
+        /// The listener.
+        listener: String,
+        /// The option.
+        option: &'static str,
+    },
+    /// The concurrency id is empty.
+    #[error("{0} names an empty concurrency id; give it a name, or leave it out")]
+    EmptyConcurrencyId(String),
+    /// A resource is built per slot, and this id has no number of slots.
+    #[error(
+        "concurrency id {id:?} builds a resource per slot, but {listener} leaves it unlimited; \
+         give one of its listeners a concurrency_limit"
+    )]
+    ResourceWithoutLimit {
+        /// The concurrency id.
+        id: String,
+        /// The listeners concerned.
+        listener: String,
+    },
+    /// No listener uses the id.
+    #[error("{what} names concurrency id {id:?}, which no listener uses; check its spelling")]
+    UnknownConcurrencyId {
+        /// The builder's method.
+        what: &'static str,
+        /// The id.
+        id: String,
+    },
+    /// A handler asks for a resource that its id doesn't build.
+    #[error("listener {listener:?} takes {wanted}, but concurrency id {id:?} {has}")]
+    WrongResource {
+        /// The listener.
+        listener: String,
+        /// Its concurrency id.
+        id: String,
+        /// The type that the handler takes.
+        wanted: String,
+        /// What the id has instead.
+        has: String,
+    },
+    /// The environment variable can't be read.
+    #[error(
+        "NOW_SERVING_DEFAULT_CONCURRENCY_LIMIT is {0:?}; set a number of 1 or more, or none for \
+         unlimited"
+    )]
+    BadEnvironment(String),
+    /// Actors need a running actix system.
+    #[error(
+        "no actix system runs on this thread; call start() inside #[actix::main] or System::run"
+    )]
+    NoSystem,
+}
+
+/// Why an event was not admitted. Nothing of it has run.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The line is full. The text is Gradio's.
+    #[error("Queue is full. Max size is {max_size} and size is {size}.")]
+    QueueFull {
+        /// The bound, in waiting events.
+        max_size: usize,
+        /// The events that wait.
+        size: usize,
+        /// When a place is likely to come free; `None` while run times are unknown.
+        retry_after: Option<Duration>,
+    },
+    /// The estimated wait is longer than `max_eta`.
+    #[error("The estimated wait is {} s, longer than the {} s allowed; try again later.", .eta.as_secs(), .max_eta.as_secs_f64())]
+    WaitTooLong {
+        /// The estimated wait.
+        eta: Duration,
+        /// The bound.
+        max_eta: Duration,
+    },
+    /// The queue takes no more events. The text is Gradio's.
+    #[error("Queue is stopped.")]
+    Stopped,
+}
+
+/// Why an event could not be submitted.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The queue did not admit it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No listener has this name.
+    #[error("no listener is named {0:?}")]
+    UnknownListener(String),
+    /// The listener takes or gives another type.
+    #[error("listener {listener:?} {takes_or_gives} {expected}, not {given}")]
+    WrongType {
+        /// The listener's name.
+        listener: String,
+        /// "takes" or "gives".
+        takes_or_gives: &'static str,
+        /// The type of the declaration.
+        expected: &'static str,
+        /// The type of the call.
+        given: &'static str,
+    },
+}
+
+/// Why a call gave no result.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The event never entered the line.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The handler returned an error or panicked.
+    #[error("{0}")]
+    Failed(Failure),
+    /// The event was cancelled.
+    #[error("the event was cancelled")]
+    Cancelled,
+    /// The event waited longer than its `queue_timeout` or ran longer than its `time_limit`.
+    #[error("the event timed out")]
+    TimedOut,
+    /// The queue was stopped before the event ended.
+    #[error("the queue was stopped")]
+    Stopped,
+    /// The handler gave a stream that ended without an item.
+    #[error("the listener ended without a value")]
+    NoOutput,
+    /// The result was asked for in another type than the listener's.
+    #[error("the result is no {0}")]
+    WrongOutput(&'static str),
+}
+
+impl From<Refusal> for CallError {
+    fn from(refusal: Refusal) -> Self {
+        CallError::Submit(SubmitError::Refused(refusal))
+    }
+}
+
+/// Why a running queue could not be changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// No listener uses this concurrency id.
+    #[error("no concurrency id is named {0:?}")]
+    UnknownConcurrencyId(String),
+    /// No listener has this name.
+    #[error("no listener is named {0:?}")]
+    UnknownListener(String),
+    /// A limit of 0 would never run anything.
+    #[error("a concurrency limit of 0 runs nothing; pause the id instead")]
+    ZeroLimit,
+    /// A resource is built per slot, so that there must be a number of slots.
+    #[error("concurrency id {0:?} builds a resource per slot and can't be {limit}", limit = Limit::Unlimited)]
+    ResourceWithoutLimit(String),
+    /// The queue was stopped.
+    #[error("the queue is stopped")]
+    Stopped,
+}
+
+/// An error that a handler means for its caller, as Gradio's `gr.Error`.
+///
+/// Every other error type of a handler counts as unexpected: in-process callers get its text,
+/// clients over HTTP don't, unless [`show_error`](crate::QueueBuilder::show_error) is on.
+///
+/// ```
+/// use now_serving::UserError;
+///
+/// async fn paint(prompt: String) -> Result<String, UserError> {
+///     if prompt.is_empty() {
+///         return Err(UserError::new("Say what to paint.").title("Empty prompt"));
+///     }
+///     Ok(prompt)
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct UserError {
+    message: String,
+    title: String,
+    visible: bool,
+    duration: Option<f64>,
+}
+
+impl UserError {
+    /// An error with a message for the caller, titled "Error", shown for 10 seconds.
+    pub fn new(message: impl Into<String>) -> Self {
+        UserError {
+            message: message.into(),
+            title: "Error".into(),
+            visible: true,
+            duration: Some(10.0),
+        }
+    }
+
+    /// The title over the message.
+    pub fn title(mut self, title: impl Into<String>) -> Self {
+        self.title = title.into();
+        self
+    }
+
+    /// Whether a client shows the error to its user (default: true).
+    pub fn visible(mut self, visible: bool) -> Self {
+        self.visible = visible;
+        self
+    }
+
+    /// Seconds for which a client shows the error; `None` until the user closes it.
+    pub fn duration(mut self, seconds: impl Into<Option<f64>>) -> Self {
+        self.duration = seconds.into();
+        self
+    }
+}
+
+impl fmt::Display for UserError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for UserError {}
+
+/// How a handler failed: what its [`UserError`] said, or the text of any other error or panic.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Failure {
+    /// What went wrong.
+    pub message: String,
+    /// The title over the message, "Error" unless the handler said another.
+    pub title: String,
+    /// Whether a client shows it to its user.
+    pub visible: bool,
+    /// Seconds for which a client shows it; `None` until the user closes it.
+    pub duration: Option<f64>,
+    /// The handler meant it for its caller. Otherwise clients over HTTP don't get the message,
+    /// unless [`show_error`](crate::QueueBuilder::show_error) is on.
+    pub for_user: bool,
+}
+
+impl Failure {
+    pub(crate) fn unexpected(message: impl Into<String>) -> Self {
+        Failure { for_user: false, ..UserError::new(message).into() }
+    }
+
+    /// From whatever a handler returned. An `E` that is a [`UserError`], or a boxed error that
+    /// holds one, keeps its title and visibility.
+    pub(crate) fn of<E: fmt::Display + 'static>(error: E) -> Self {
+        use std::error::Error;
+        let any: &dyn std::any::Any = &error;
+        let user = any
+            .downcast_ref::<UserError>()
+            .or_else(|| any.downcast_ref::<Box<dyn Error + Send + Sync>>()?.downcast_ref())
+            .or_else(|| any.downcast_ref::<Box<dyn Error>>()?.downcast_ref());
+        match user {
+            Some(user) => user.clone().into(),
+            None => Failure::unexpected(error.to_string()),
+        }
+    }
+}
+
+impl From<UserError> for Failure {
+    fn from(error: UserError) -> Self {
+        let UserError { message, title, visible, duration } = error;
+        Failure { message, title, visible, duration, for_user: true }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_error_is_known_in_its_box() {
+        let boxed: Box<dyn std::error::Error + Send + Sync> =
+            Box::new(UserError::new("no good").title("Oh"));
+        let failure = Failure::of(boxed);
+        assert_eq!((failure.title.as_str(), failure.for_user), ("Oh", true));
+        assert!(!Failure::of("no good").for_user);
+    }
+}

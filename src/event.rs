@@ -1,0 +1,104 @@
+//! Events: what identifies one, and how one ends.
+
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+/// The identity of one event: 128 random bits, written as 32 hexadecimal digits as Gradio does.
+///
+/// Nobody can guess the id of somebody else's event.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventId(u128);
+
+impl EventId {
+    pub(crate) fn random() -> Self {
+        EventId(rand::random())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(n: u128) -> Self {
+        EventId(n)
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventId({self})")
+    }
+}
+
+impl Serialize for EventId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The error of parsing an [`EventId`]: it takes 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an event id has 32 hexadecimal digits")]
+pub struct ParseEventIdError;
+
+impl FromStr for EventId {
+    type Err = ParseEventIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let value = u128::from_str_radix(text, 16).map_err(|_| ParseEventIdError)?;
+        digits.then_some(EventId(value)).ok_or(ParseEventIdError)
+    }
+}
+
+/// A map by event id. The ids are random already, and never chosen by a client, so that their own
+/// bits do as a hash.
+pub(crate) type EventMap<V> =
+    std::collections::HashMap<EventId, V, BuildHasherDefault<RandomIdHasher>>;
+
+#[derive(Default)]
+pub(crate) struct RandomIdHasher(u64);
+
+impl Hasher for RandomIdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = self.0.rotate_left(32) ^ u64::from_le_bytes(word);
+        }
+    }
+
+    fn write_u128(&mut self, id: u128) {
+        self.0 = id as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_survives_its_text() {
+        let id = EventId::random();
+        assert_eq!(id.to_string().len(), 32);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(EventId(7).to_string().parse(), Ok(EventId(7)));
+    }
+
+    #[test]
+    fn other_text_is_no_id() {
+        for text in ["", "7", "+0000000000000000000000000000007", &"é".repeat(16), &"g".repeat(32)]
+        {
+            assert_eq!(text.parse::<EventId>(), Err(ParseEventIdError), "{text}");
+        }
+    }
+}

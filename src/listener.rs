@@ -1,0 +1,276 @@
+//! What a user declares: a named handler, its concurrency id and its limits.
+
+use std::any::{TypeId, type_name};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use schemars::{JsonSchema, Schema, schema_for};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::handler::{
+    Extract, Handler, Input, Start, start_async, start_batch, start_blocking, start_stream,
+};
+use crate::resource::ResourceType;
+use crate::scheduler::{BatchRules, Limit};
+
+/// How many events a batch holds when the listener doesn't say: Gradio's default.
+const BATCH: usize = 4;
+
+/// An event listener: a name, a handler, and how its events queue.
+///
+/// ```
+/// use now_serving::Listener;
+/// use schemars::JsonSchema;
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize, JsonSchema)]
+/// struct Prompt { text: String, steps: u32 }
+///
+/// async fn generate(prompt: Prompt) -> Result<String, String> {
+///     Ok(format!("{} in {} steps", prompt.text, prompt.steps))
+/// }
+///
+/// let listener = Listener::new("generate", generate)
+///     .concurrency_id("gpu_queue")
+///     .concurrency_limit(2);
+/// ```
+pub struct Listener {
+    pub(crate) api_name: Arc<str>,
+    pub(crate) concurrency_id: Option<String>,
+    pub(crate) limit: Option<Limit>,
+    pub(crate) max_size: Option<usize>,
+    pub(crate) time_limit: Option<Duration>,
+    pub(crate) queue_timeout: Option<Duration>,
+    pub(crate) batch: Option<BatchRules>,
+    pub(crate) needs: Vec<ResourceType>,
+    pub(crate) start: Start,
+    pub(crate) input: InputType,
+    pub(crate) output: OutputType,
+    /// A batch option was set on a listener that takes no batches; `start()` says so.
+    pub(crate) misplaced: Option<&'static str>,
+}
+
+/// The type of a listener's input, and how to make one from JSON.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InputType {
+    pub id: TypeId,
+    pub name: &'static str,
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub schema: fn() -> Schema,
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub from_json: fn(Value) -> Result<Input, InputError>,
+}
+
+/// Why a value is no input, and where in it: a path such as `prompt.steps`.
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "web"), allow(dead_code))]
+pub(crate) struct InputError {
+    pub path: String,
+    pub message: String,
+}
+
+/// The type of a listener's output.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutputType {
+    pub id: TypeId,
+    pub name: &'static str,
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub schema: fn() -> Schema,
+}
+
+fn input_type<I: DeserializeOwned + JsonSchema + Send + 'static>() -> InputType {
+    InputType {
+        id: TypeId::of::<I>(),
+        name: type_name::<I>(),
+        schema: || schema_for!(I),
+        from_json: |value| {
+            let input: Result<I, _> = serde_path_to_error::deserialize(value);
+            input.map(|input| Box::new(input) as Input).map_err(|error| InputError {
+                path: error.path().to_string(),
+                message: error.into_inner().to_string(),
+            })
+        },
+    }
+}
+
+fn output_type<O: JsonSchema + 'static>() -> OutputType {
+    OutputType { id: TypeId::of::<O>(), name: type_name::<O>(), schema: || schema_for!(O) }
+}
+
+impl Listener {
+    /// A listener with an async handler: `async fn(I) -> Result<O, E>`, with an
+    /// [`EventContext`](crate::EventContext) or a [`Slot`](crate::Slot) as further arguments.
+    ///
+    /// `api_name` stands in URLs: letters, digits, `_`, `-` and `.`. The handler runs on a thread
+    /// that it shares with others, so it must not block; see [`Listener::blocking`]. Its future
+    /// needn't be `Send`.
+    pub fn new<F, I, X, Fut, O, E>(api_name: impl Into<String>, handler: F) -> Self
+    where
+        F: Handler<I, X, Output = Fut>,
+        I: DeserializeOwned + JsonSchema + Send + 'static,
+        X: Extract,
+        Fut: Future<Output = Result<O, E>> + 'static,
+        O: Serialize + JsonSchema + Send + Sync + 'static,
+        E: fmt::Display + 'static,
+    {
+        let types = (input_type::<I>(), output_type::<O>());
+        Self::with(api_name.into(), start_async(handler), X::needs(), types)
+    }
+
+    /// A listener with a blocking handler: `fn(I) -> Result<O, E>`, with the same further arguments
+    /// as [`Listener::new`]. It runs on a thread of its own and keeps its slot until it returns;
+    /// a cancelled one should notice by [`EventContext::is_cancelled`].
+    ///
+    /// Each arbiter has a pool of at most 512 such threads.
+    ///
+    /// [`EventContext::is_cancelled`]: crate::EventContext::is_cancelled
+    pub fn blocking<F, I, X, O, E>(api_name: impl Into<String>, handler: F) -> Self
+    where
+        F: Handler<I, X, Output = Result<O, E>>,
+        I: DeserializeOwned + JsonSchema + Send + 'static,
+        X: Extract + Send,
+        O: Serialize + JsonSchema + Send + Sync + 'static,
+        E: fmt::Display + 'static,
+    {
+        let types = (input_type::<I>(), output_type::<O>());
+        Self::with(api_name.into(), start_blocking(handler), X::needs(), types)
+    }
+
+    /// A listener whose handler gives a stream: `fn(I) -> impl Stream<Item = Result<O, E>>`, with
+    /// the same further arguments as [`Listener::new`]. Each item reaches the client at once; the
+    /// last one is the result. As Gradio's generator functions.
+    ///
+    /// ```
+    /// use futures::{Stream, stream};
+    /// use now_serving::Listener;
+    ///
+    /// fn count(n: u32) -> impl Stream<Item = Result<u32, String>> {
+    ///     stream::iter((0..n).map(Ok))
+    /// }
+    ///
+    /// let listener = Listener::stream("count", count);
+    /// ```
+    pub fn stream<F, I, X, S, O, E>(api_name: impl Into<String>, handler: F) -> Self
+    where
+        F: Handler<I, X, Output = S>,
+        I: DeserializeOwned + JsonSchema + Send + 'static,
+        X: Extract,
+        S: Stream<Item = Result<O, E>> + 'static,
+        O: Serialize + JsonSchema + Clone + Send + Sync + 'static,
+        E: fmt::Display + 'static,
+    {
+        let types = (input_type::<I>(), output_type::<O>());
+        Self::with(api_name.into(), start_stream(handler), X::needs(), types)
+    }
+
+    /// A listener whose handler takes several events at once:
+    /// `async fn(Vec<I>) -> Result<Vec<O>, E>`, one output for each input, in order. A batch holds
+    /// up to [`max_batch_size`](Listener::max_batch_size) events of this listener, oldest first,
+    /// and takes one slot.
+    pub fn batch<F, I, X, Fut, O, E>(api_name: impl Into<String>, handler: F) -> Self
+    where
+        F: Handler<Vec<I>, X, Output = Fut>,
+        I: DeserializeOwned + JsonSchema + Send + 'static,
+        X: Extract,
+        Fut: Future<Output = Result<Vec<O>, E>> + 'static,
+        O: Serialize + JsonSchema + Send + Sync + 'static,
+        E: fmt::Display + 'static,
+    {
+        let types = (input_type::<I>(), output_type::<O>());
+        let listener = Self::with(api_name.into(), start_batch(handler), X::needs(), types);
+        let batch = Some(BatchRules { max_size: BATCH, max_wait: Duration::ZERO });
+        Listener { batch, ..listener }
+    }
+
+    fn with(
+        api_name: String,
+        start: Start,
+        needs: Vec<ResourceType>,
+        (input, output): (InputType, OutputType),
+    ) -> Self {
+        Listener {
+            api_name: api_name.into(),
+            concurrency_id: None,
+            limit: None,
+            max_size: None,
+            time_limit: None,
+            queue_timeout: None,
+            batch: None,
+            needs,
+            start,
+            input,
+            output,
+            misplaced: None,
+        }
+    }
+
+    /// Names the queue that this listener shares with every listener of the same id. Without, it
+    /// has one of its own, named as itself.
+    pub fn concurrency_id(mut self, id: impl Into<String>) -> Self {
+        self.concurrency_id = Some(id.into());
+        self
+    }
+
+    /// How many events of the concurrency id run at once: a number of 1 or more, or `None` for
+    /// unlimited.
+    ///
+    /// Of several listeners of one id those that say nothing don't count and the lowest limit
+    /// holds. Gradio differs: there, saying nothing counts as saying the default.
+    pub fn concurrency_limit(mut self, limit: impl Into<Limit>) -> Self {
+        self.limit = Some(limit.into());
+        self
+    }
+
+    /// The most events that may wait in the line of the concurrency id; without, there is no bound
+    /// but the queue's own, [`QueueBuilder::max_size`](crate::QueueBuilder::max_size). Of several
+    /// listeners of one id those that say nothing don't count and the lowest holds.
+    pub fn max_size(mut self, events: usize) -> Self {
+        self.max_size = Some(events);
+        self
+    }
+
+    /// How long a run may take; after that its events end as timed out. Without, for ever.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = Some(limit);
+        self
+    }
+
+    /// How long an event may wait in the line; after that it ends as timed out. Without, for ever.
+    pub fn queue_timeout(mut self, timeout: Duration) -> Self {
+        self.queue_timeout = Some(timeout);
+        self
+    }
+
+    /// The most events in a batch (default: 4, as Gradio's). Only for [`Listener::batch`].
+    pub fn max_batch_size(mut self, events: usize) -> Self {
+        match &mut self.batch {
+            Some(batch) => batch.max_size = events,
+            None => self.misplaced = Some("max_batch_size"),
+        }
+        self
+    }
+
+    /// How long the first event of a batch waits, with a slot free, for others to fill it
+    /// (default: not at all). Others may pass meanwhile. Only for [`Listener::batch`].
+    pub fn max_batch_wait(mut self, wait: Duration) -> Self {
+        match &mut self.batch {
+            Some(batch) => batch.max_wait = wait,
+            None => self.misplaced = Some("max_batch_wait"),
+        }
+        self
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("api_name", &self.api_name)
+            .field("concurrency_id", &self.concurrency_id)
+            .field("concurrency_limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}

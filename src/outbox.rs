@@ -1,0 +1,204 @@
+//! The updates that a reader has not read yet: bounded, whatever the reader does.
+//!
+//! Of estimations and progress only the latest is kept. Yielded values and log messages are kept up
+//! to [`UNREAD`] an event; beyond that a newer one takes the place of the newest unread. The
+//! terminal update is never dropped.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures::task::AtomicWaker;
+
+use crate::event::EventMap;
+use crate::update::Update;
+
+/// The yielded values, and the log messages, that an event may have unread.
+pub(crate) const UNREAD: usize = 1024;
+
+/// A queue of updates with one reader. Writers on any thread.
+///
+/// A plain mutex: every hold moves one update and never waits for anything.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    inner: Mutex<Inner>,
+    reader: AtomicWaker,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    updates: VecDeque<Update>,
+    /// How many have been read: the number of the first in `updates`.
+    read: u64,
+    /// What each event has unread, by kind.
+    unread: EventMap<[Unread; KINDS]>,
+}
+
+const KINDS: usize = 4;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Unread {
+    count: usize,
+    newest: u64,
+}
+
+/// The kind of an update that gives way to a newer one, with how many are kept.
+fn kind(update: &Update) -> Option<(usize, usize)> {
+    match update {
+        Update::Estimation { .. } => Some((0, 1)),
+        Update::Progress { .. } => Some((1, 1)),
+        Update::Log { .. } => Some((2, UNREAD)),
+        Update::ProcessGenerating { .. } => Some((3, UNREAD)),
+        Update::ProcessStarts { .. } | Update::ProcessCompleted { .. } => None,
+    }
+}
+
+impl Outbox {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A holder that panicked has at worst lost its own update.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn push(&self, update: Update) {
+        self.lock().push(update);
+        self.reader.wake();
+    }
+
+    /// The next unread update. The latest caller is woken when there is one.
+    pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Update> {
+        if let Some(update) = self.lock().pop() {
+            return Poll::Ready(update);
+        }
+        self.reader.register(cx.waker());
+        match self.lock().pop() {
+            Some(update) => Poll::Ready(update),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Inner {
+    fn push(&mut self, update: Update) {
+        let event_id = update.event_id();
+        if let Some((kind, keep)) = kind(&update) {
+            let unread = &mut self.unread.entry(event_id).or_default()[kind];
+            if unread.count >= keep {
+                let at = unread.newest.wrapping_sub(self.read) as usize;
+                if let Some(place) = self.updates.get_mut(at) {
+                    *place = update;
+                    return;
+                }
+            }
+            unread.count += 1;
+            unread.newest = self.read + self.updates.len() as u64;
+        }
+        self.updates.push_back(update);
+    }
+
+    fn pop(&mut self) -> Option<Update> {
+        let update = self.updates.pop_front()?;
+        self.read += 1;
+        let event_id = update.event_id();
+        if update.is_terminal() {
+            self.unread.remove(&event_id);
+        } else if let Some((kind, _)) = kind(&update)
+            && let Some(unread) = self.unread.get_mut(&event_id)
+        {
+            unread[kind].count -= 1;
+        }
+        Some(update)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EventId;
+    use crate::output::Output;
+    use crate::update::Outcome;
+    use proptest::prelude::*;
+
+    fn estimation(event: u128, rank: usize) -> Update {
+        let event_id = EventId::for_test(event);
+        Update::Estimation { event_id, rank, queue_size: 9, rank_eta: None }
+    }
+
+    fn item(event: u128, n: usize) -> Update {
+        let event_id = EventId::for_test(event);
+        Update::ProcessGenerating { event_id, output: Output::new(n), duration: 0.0 }
+    }
+
+    fn end(event: u128) -> Update {
+        Update::ProcessCompleted {
+            event_id: EventId::for_test(event),
+            outcome: Outcome::Cancelled,
+            duration: 0.0,
+            average_duration: None,
+        }
+    }
+
+    fn drain(outbox: &Outbox) -> Vec<Update> {
+        let mut inner = outbox.lock();
+        std::iter::from_fn(|| inner.pop()).collect()
+    }
+
+    #[test]
+    fn an_unread_estimation_gives_way_to_a_newer_one_of_its_own_event() {
+        let outbox = Outbox::default();
+        for update in [estimation(1, 5), estimation(2, 6), estimation(1, 4)] {
+            outbox.push(update);
+        }
+        let ranks: Vec<_> = drain(&outbox)
+            .into_iter()
+            .map(|u| match u {
+                Update::Estimation { event_id, rank, .. } => (event_id, rank),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(ranks, [(EventId::for_test(1), 4), (EventId::for_test(2), 6)]);
+    }
+
+    #[test]
+    fn a_reader_that_never_reads_costs_a_bounded_number() {
+        let outbox = Outbox::default();
+        for n in 0..3 * UNREAD {
+            outbox.push(item(1, n));
+            outbox.push(estimation(1, n));
+        }
+        outbox.push(end(1));
+        let updates = drain(&outbox);
+        assert_eq!(updates.len(), UNREAD + 2);
+        let Update::ProcessGenerating { output, .. } = &updates[updates.len() - 2] else {
+            panic!("the newest item stands last")
+        };
+        assert_eq!(output.get(), Some(&(3 * UNREAD - 1)));
+        assert!(outbox.lock().unread.is_empty());
+    }
+
+    proptest! {
+        /// However reads and writes interleave: every terminal update comes, once, and last.
+        #[test]
+        fn no_terminal_update_is_lost(steps in proptest::collection::vec((0..4u8, 0..3u128), 0..200)) {
+            let outbox = Outbox::default();
+            let mut read = Vec::new();
+            for (step, event) in steps {
+                match step {
+                    0 => outbox.push(estimation(event, 1)),
+                    1 => outbox.push(item(event, 1)),
+                    _ => read.extend(outbox.lock().pop()),
+                }
+            }
+            (0..3).for_each(|event| outbox.push(end(event)));
+            read.extend(drain(&outbox));
+            for event in 0..3 {
+                let own: Vec<_> = read
+                    .iter()
+                    .filter(|u| u.event_id() == EventId::for_test(event))
+                    .map(Update::is_terminal)
+                    .collect();
+                prop_assert_eq!(own.iter().filter(|t| **t).count(), 1);
+                prop_assert_eq!(own.last(), Some(&true));
+            }
+        }
+    }
+}

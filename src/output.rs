@@ -1,0 +1,107 @@
+//! What a handler gave: a value of its own type, turned into JSON only for those who want JSON.
+
+use std::any::{Any, type_name};
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// A value that a handler returned or yielded, with its type erased.
+///
+/// In-process callers take the value out with [`Output::downcast`]; it is never turned into JSON
+/// for them.
+pub struct Output {
+    value: Arc<dyn Any + Send + Sync>,
+    methods: &'static Methods,
+}
+
+type CloneValue = fn(&dyn Any) -> Option<Box<dyn Any>>;
+
+/// What can be done to the value without knowing its type.
+struct Methods {
+    name: fn() -> &'static str,
+    to_json: fn(&dyn Any) -> Option<Result<Value, serde_json::Error>>,
+    /// For values that several may hold: who needs one of its own clones it.
+    clone: Option<CloneValue>,
+}
+
+impl Output {
+    /// The value of a handler that returns one.
+    pub(crate) fn new<T: Serialize + Send + Sync + 'static>(value: T) -> Self {
+        let methods =
+            const { &Methods { name: type_name::<T>, to_json: to_json::<T>, clone: None } };
+        Output { value: Arc::new(value), methods }
+    }
+
+    /// The value of a handler that yields several, which the worker keeps until the next.
+    pub(crate) fn shared<T: Serialize + Clone + Send + Sync + 'static>(value: T) -> Self {
+        let methods = const {
+            &Methods { name: type_name::<T>, to_json: to_json::<T>, clone: Some(clone::<T>) }
+        };
+        Output { value: Arc::new(value), methods }
+    }
+
+    pub(crate) fn share(&self) -> Self {
+        Output { value: self.value.clone(), methods: self.methods }
+    }
+
+    /// The value, if it is a `T`.
+    pub fn get<T: 'static>(&self) -> Option<&T> {
+        let value: &dyn Any = &*self.value;
+        value.downcast_ref()
+    }
+
+    /// Takes the value out, or gives the output back when it is no `T`.
+    pub fn downcast<T: Send + Sync + 'static>(self) -> Result<T, Output> {
+        let Output { value, methods } = self;
+        let value = value.downcast::<T>().map_err(|value| Output { value, methods })?;
+        Arc::try_unwrap(value).or_else(|value| {
+            let cloned = methods.clone.and_then(|clone| clone(&*value)?.downcast().ok());
+            cloned.map(|value| *value).ok_or(Output { value, methods })
+        })
+    }
+
+    /// The value as JSON.
+    ///
+    /// # Errors
+    /// When the type's `Serialize` fails, or has map keys that are no strings.
+    pub fn to_json(&self) -> Result<Value, serde_json::Error> {
+        (self.methods.to_json)(&*self.value).unwrap_or(Ok(Value::Null))
+    }
+}
+
+fn to_json<T: Serialize + 'static>(value: &dyn Any) -> Option<Result<Value, serde_json::Error>> {
+    value.downcast_ref::<T>().map(serde_json::to_value)
+}
+
+fn clone<T: Clone + 'static>(value: &dyn Any) -> Option<Box<dyn Any>> {
+    Some(Box::new(value.downcast_ref::<T>()?.clone()))
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Output({})", (self.methods.name)())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_value_comes_out_as_its_own_type_only() {
+        let output = Output::new(vec![1u8, 2]);
+        assert_eq!(output.get::<Vec<u8>>(), Some(&vec![1, 2]));
+        let output = output.downcast::<String>().unwrap_err();
+        assert_eq!(output.downcast::<Vec<u8>>().unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn a_shared_value_can_be_taken_while_others_hold_it() {
+        let output = Output::shared("a".to_string());
+        let held = output.share();
+        assert_eq!(output.downcast::<String>().unwrap(), "a");
+        assert_eq!(held.to_json().unwrap(), "a");
+    }
+}

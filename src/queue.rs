@@ -1,0 +1,314 @@
+//! The running queue: its handles, and how it is steered and stopped.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Addr, Arbiter, Recipient};
+use futures::future::join_all;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::actors::{Abort, Control, Stop, Supervisor, TakeSnapshot};
+use crate::builder::QueueBuilder;
+use crate::entry::Entry;
+use crate::error::{CallError, ControlError, SubmitError};
+use crate::event::EventId;
+use crate::handle::{self, ListenerHandle};
+use crate::scheduler::{Limit, Patience};
+use crate::snapshot::QueueSnapshot;
+use crate::submission::Submission;
+use crate::update::Update;
+
+/// How long a shutdown waits, past its grace, for interrupted handlers to let go.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// A running event queue. Cheap to clone; clones are the same queue, on any thread.
+///
+/// The threads of its actors end with the last clone and handle, or with the actix system. Then
+/// events that are waiting or running end as lost; [`Queue::shutdown`] ends them in an orderly way.
+///
+/// ```
+/// use now_serving::{Listener, Queue};
+/// use schemars::JsonSchema;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Deserialize, JsonSchema)]
+/// struct Prompt { text: String }
+///
+/// #[derive(Serialize, JsonSchema)]
+/// struct Image { pixels: Vec<u8> }
+///
+/// async fn image_gen_1(prompt: Prompt) -> Result<Image, String> {
+///     Ok(Image { pixels: prompt.text.into_bytes() })
+/// }
+///
+/// # actix::System::new().block_on(async {
+/// let queue = Queue::builder()
+///     .listener(
+///         Listener::new("generate_1", image_gen_1).concurrency_id("gpu_queue").concurrency_limit(2),
+///     )
+///     .listener(Listener::new("generate_2", image_gen_1).concurrency_id("gpu_queue"))
+///     .start()
+///     .unwrap();
+/// let image: Image = queue.call("generate_1", Prompt { text: "a fox".into() }).await.unwrap();
+/// assert_eq!(image.pixels, b"a fox");
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct Queue(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub listeners: Vec<Arc<Entry>>,
+    by_name: HashMap<Arc<str>, usize>,
+    pub ids: Vec<ConcurrencyId>,
+    arbiters: Vec<Arbiter>,
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub show_error: bool,
+    #[cfg(feature = "web")]
+    pub endpoints: Vec<crate::web::Endpoint>,
+    #[cfg(feature = "web")]
+    pub sessions: Arc<crate::web::Sessions>,
+}
+
+pub(crate) struct ConcurrencyId {
+    pub name: Arc<str>,
+    /// Its slots own a resource, so that its limit must stay a number.
+    pub prepared: bool,
+    pub supervisor: Addr<Supervisor>,
+    #[cfg(feature = "web")]
+    pub gate: Arc<Entry>,
+}
+
+impl Inner {
+    pub fn new(
+        listeners: Vec<Arc<Entry>>,
+        ids: Vec<ConcurrencyId>,
+        arbiters: Vec<Arbiter>,
+        show_error: bool,
+    ) -> Self {
+        let names = listeners.iter().enumerate();
+        Inner {
+            by_name: names.map(|(index, entry)| (entry.api_name.clone(), index)).collect(),
+            #[cfg(feature = "web")]
+            endpoints: listeners.iter().cloned().map(crate::web::Endpoint::new).collect(),
+            listeners,
+            ids,
+            arbiters,
+            show_error,
+            #[cfg(feature = "web")]
+            sessions: Arc::default(),
+        }
+    }
+
+    pub fn entry(&self, api_name: &str) -> Option<&Arc<Entry>> {
+        self.by_name.get(api_name).map(|&index| &self.listeners[index])
+    }
+
+    #[cfg(feature = "web")]
+    pub fn endpoint(&self, api_name: &str) -> Option<&crate::web::Endpoint> {
+        self.by_name.get(api_name).map(|&index| &self.endpoints[index])
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+    }
+}
+
+/// What [`Queue::shutdown`] left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Shutdown {
+    /// Every handler had stopped by itself within the grace.
+    pub drained: bool,
+    /// Every handler has stopped. Otherwise blocking ones still run, which can't be stopped from
+    /// outside; their clients have been told.
+    pub stopped: bool,
+}
+
+impl Queue {
+    /// Starts declaring a queue.
+    pub fn builder() -> QueueBuilder {
+        QueueBuilder::default()
+    }
+
+    pub(crate) fn new(inner: Inner) -> Self {
+        Queue(Arc::new(inner))
+    }
+
+    #[cfg(feature = "web")]
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+
+    fn entry(&self, api_name: &str) -> Result<&Arc<Entry>, SubmitError> {
+        let entry = self.0.entry(api_name);
+        entry.ok_or_else(|| SubmitError::UnknownListener(api_name.into()))
+    }
+
+    /// A typed handle on one listener.
+    ///
+    /// # Errors
+    /// When there is no such listener, or it takes or gives other types.
+    pub fn listener<I, O>(&self, api_name: &str) -> Result<ListenerHandle<I, O>, SubmitError>
+    where
+        I: Send + 'static,
+        O: Send + Sync + 'static,
+    {
+        ListenerHandle::new(self.entry(api_name)?.clone())
+    }
+
+    /// Submits an event and waits for its result: [`ListenerHandle::call`] by name.
+    ///
+    /// # Errors
+    /// As [`ListenerHandle::call`]; when there is no such listener, or it takes or gives other
+    /// types.
+    pub async fn call<I, O>(&self, api_name: &str, input: I) -> Result<O, CallError>
+    where
+        I: Send + 'static,
+        O: Send + Sync + 'static,
+    {
+        self.listener(api_name)?.call(input).await
+    }
+
+    /// Submits an event, waiting for room: [`ListenerHandle::submit`] by name.
+    ///
+    /// # Errors
+    /// As [`ListenerHandle::submit`]; when there is no such listener, or it takes another type.
+    pub async fn submit<I>(&self, api_name: &str, input: I) -> Result<Submission, SubmitError>
+    where
+        I: Send + 'static,
+    {
+        let entry = self.entry(api_name)?;
+        handle::check_input::<I>(entry)?;
+        handle::submit(entry, input, Patience::Wait).await
+    }
+
+    /// Submits an event, refused where the line is full: [`ListenerHandle::try_submit`] by name.
+    ///
+    /// # Errors
+    /// As [`ListenerHandle::try_submit`]; when there is no such listener, or it takes another type.
+    pub async fn try_submit<I>(&self, api_name: &str, input: I) -> Result<Submission, SubmitError>
+    where
+        I: Send + 'static,
+    {
+        let entry = self.entry(api_name)?;
+        handle::check_input::<I>(entry)?;
+        handle::submit(entry, input, Patience::Refuse).await
+    }
+
+    /// Submits an event that an actor follows: [`ListenerHandle::submit_to`] by name.
+    ///
+    /// # Errors
+    /// As [`ListenerHandle::submit_to`]; when there is no such listener, or it takes another type.
+    pub async fn submit_to<I>(
+        &self,
+        api_name: &str,
+        input: I,
+        follower: Recipient<Update>,
+    ) -> Result<EventId, SubmitError>
+    where
+        I: Send + 'static,
+    {
+        let entry = self.entry(api_name)?;
+        handle::check_input::<I>(entry)?;
+        handle::submit_to(entry, input, follower).await
+    }
+
+    /// Cancels an event of a listener: [`ListenerHandle::cancel`] by name. Nothing happens when it
+    /// has ended.
+    ///
+    /// # Errors
+    /// When there is no such listener.
+    pub fn cancel(&self, api_name: &str, event: EventId) -> Result<(), ControlError> {
+        let entry = self.0.entry(api_name);
+        let entry = entry.ok_or_else(|| ControlError::UnknownListener(api_name.into()))?;
+        entry.cancel(event);
+        Ok(())
+    }
+
+    fn id(&self, name: &str) -> Result<&ConcurrencyId, ControlError> {
+        let id = self.0.ids.iter().find(|id| &*id.name == name);
+        id.ok_or_else(|| ControlError::UnknownConcurrencyId(name.into()))
+    }
+
+    async fn control(&self, id: &ConcurrencyId, control: Control) -> Result<(), ControlError> {
+        id.supervisor.send(control).await.map_err(|_| ControlError::Stopped)
+    }
+
+    /// Starts no more events of a concurrency id until it is resumed. Running ones go on, new ones
+    /// wait.
+    ///
+    /// # Errors
+    /// When no listener has this id, or the queue is stopped.
+    pub async fn pause(&self, concurrency_id: &str) -> Result<(), ControlError> {
+        self.control(self.id(concurrency_id)?, Control::Pause).await
+    }
+
+    /// Ends a pause.
+    ///
+    /// # Errors
+    /// As [`Queue::pause`].
+    pub async fn resume(&self, concurrency_id: &str) -> Result<(), ControlError> {
+        self.control(self.id(concurrency_id)?, Control::Resume).await
+    }
+
+    /// Changes how many events of a concurrency id run at once. Up: more start at once. Down:
+    /// running ones finish, and slots retire as they come free.
+    ///
+    /// # Errors
+    /// When the limit is 0, or unlimited where slots own a resource; also as [`Queue::pause`].
+    pub async fn set_concurrency_limit(
+        &self,
+        concurrency_id: &str,
+        limit: impl Into<Limit>,
+    ) -> Result<(), ControlError> {
+        let (id, limit) = (self.id(concurrency_id)?, limit.into());
+        match limit {
+            Limit::Slots(0) => Err(ControlError::ZeroLimit),
+            Limit::Unlimited if id.prepared => {
+                Err(ControlError::ResourceWithoutLimit(concurrency_id.into()))
+            }
+            Limit::Slots(_) | Limit::Unlimited => self.control(id, Control::SetLimit(limit)).await,
+        }
+    }
+
+    /// What the queue looks like now. Ids whose actors have ended are left out.
+    pub async fn snapshot(&self) -> QueueSnapshot {
+        let ids = self.0.ids.iter().map(|id| id.supervisor.send(TakeSnapshot));
+        QueueSnapshot { concurrency_ids: join_all(ids).await.into_iter().flatten().collect() }
+    }
+
+    /// Takes no more events, tells the waiting ones, and lets the running ones finish for up to
+    /// `grace`; those that still run then are interrupted, and a second later it returns whatever
+    /// they do. May be called again, with another grace.
+    pub async fn shutdown(&self, grace: Duration) -> Shutdown {
+        let idle = self.0.ids.iter().map(|id| {
+            let (idle, is_idle) = oneshot::channel();
+            // Past the mailbox' bound: a shutdown doesn't queue behind a flood's admissions.
+            id.supervisor.do_send(Stop { idle });
+            is_idle
+        });
+        let mut idle = std::pin::pin!(join_all(idle));
+        if timeout(grace, &mut idle).await.is_ok() {
+            return Shutdown { drained: true, stopped: true };
+        }
+        for id in &self.0.ids {
+            id.supervisor.do_send(Abort);
+        }
+        let stopped = timeout(LAST_CALL, idle).await.is_ok();
+        Shutdown { drained: false, stopped }
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.listeners.iter().map(|entry| &entry.api_name);
+        f.debug_tuple("Queue").field(&names.collect::<Vec<_>>()).finish()
+    }
+}

@@ -1,0 +1,165 @@
+//! What goes into the scheduler, and what comes out.
+
+use std::time::{Duration, Instant};
+
+use super::limit::Limit;
+use super::line::Key;
+use super::ranks::Estimation;
+use crate::error::Refusal;
+use crate::event::EventId;
+
+/// What a caller does when there is no room in the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Be refused at once.
+    Refuse,
+    /// Wait in front of the door for room, first come first served.
+    Wait,
+}
+
+/// An event that asks to be admitted. `T` is whatever the shell needs to run it.
+#[derive(Debug)]
+pub(crate) struct Arrival<T> {
+    pub id: EventId,
+    pub listener: usize,
+    /// Somebody follows its updates: it is told its rank.
+    pub watched: bool,
+    pub patience: Patience,
+    pub payload: T,
+}
+
+/// How the events of one run ended, in numbers of events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub completed: u64,
+    pub failed: u64,
+    pub cancelled: u64,
+    pub timed_out: u64,
+    pub stopped: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: Tally) {
+        self.completed += other.completed;
+        self.failed += other.failed;
+        self.cancelled += other.cancelled;
+        self.timed_out += other.timed_out;
+        self.stopped += other.stopped;
+    }
+}
+
+/// Why an event ends before its handler has returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Cancelled,
+    /// It waited for longer than its `queue_timeout`, or ran for longer than its `time_limit`.
+    TimedOut,
+    /// The queue was stopped.
+    Stopped,
+}
+
+#[derive(Debug)]
+pub(crate) enum Command<T> {
+    Admit(Arrival<T>),
+    /// Ends an event wherever it is. Unknown ids are ignored: the event may just have ended.
+    Cancel(EventId),
+    /// The run on `slot` has really stopped. `ready` is false when the worker must rebuild its
+    /// resource before it can take another.
+    Done {
+        slot: usize,
+        tally: Tally,
+        ready: bool,
+    },
+    /// The worker on `slot` has its resource and can take events.
+    SlotReady {
+        slot: usize,
+    },
+    /// The worker on `slot` could not build its resource and will try again.
+    SlotFailed {
+        slot: usize,
+        trouble: String,
+    },
+    /// The worker on `slot` is gone, with whatever it ran.
+    SlotLost {
+        slot: usize,
+    },
+    Pause,
+    Resume,
+    SetLimit(Limit),
+    /// Takes no more events, tells the waiting ones, lets the running ones finish.
+    Stop,
+    /// Interrupts whatever still runs.
+    Abort,
+    /// A queue-wide place in line may have come free.
+    RoomFreed,
+}
+
+/// Whether the line takes more events, as told to the listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    Open,
+    /// The line is full; callers that won't wait are refused at the edge.
+    Closed {
+        max_size: usize,
+        size: usize,
+        retry_after: Option<Duration>,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) enum Effect<T> {
+    /// Put a worker on this slot.
+    Open {
+        slot: usize,
+    },
+    /// Let the worker on this slot go; it runs nothing.
+    Close {
+        slot: usize,
+    },
+    /// Start one event on this slot.
+    Start {
+        slot: usize,
+        event: T,
+        terms: Terms,
+    },
+    /// Start these events together on this slot, oldest first.
+    StartBatch {
+        slot: usize,
+        events: Vec<T>,
+        terms: Terms,
+    },
+    /// Make the run on `slot`, or only one event of it, end early.
+    Interrupt {
+        slot: usize,
+        event: Option<EventId>,
+        cause: Cause,
+    },
+    /// An admitted or waiting event ends without having run.
+    End {
+        event: T,
+        cause: Cause,
+    },
+    /// An event was not admitted.
+    Refuse {
+        event: T,
+        refusal: Refusal,
+    },
+    /// Tell the event at `key` its place. The key holds until the next call of the scheduler.
+    Tell {
+        key: Key,
+        estimation: Estimation,
+    },
+    Pressure(Pressure),
+    /// A queue-wide place has come free and other schedulers wait for one.
+    RoomFreed,
+}
+
+/// The terms of one run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub listener: usize,
+    /// The latest moment at which the run ends.
+    pub deadline: Option<Instant>,
+    /// Seconds that runs of this listener take; `None` while unknown.
+    pub average: Option<f64>,
+}

@@ -1,0 +1,245 @@
+//! The waiting line: first in, first out, with O(1) push, pop and removal from the middle.
+//!
+//! Every node is linked twice: into the line as a whole, which is the order of admission, and into
+//! the lane of its listener, from which a batch gathers its events. Both lists are made of slab
+//! indexes, so that leaving from the middle costs the same as leaving from the front.
+
+use slab::Slab;
+
+const NONE: usize = usize::MAX;
+
+/// Where a value stands. A key outlives its value harmlessly: once the value has left the line,
+/// the key finds nothing, even when its place in memory has been taken again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    index: usize,
+    seq: u64,
+}
+
+#[derive(Debug)]
+struct Node<T> {
+    value: T,
+    seq: u64,
+    lane: usize,
+    before: usize,
+    after: usize,
+    lane_before: usize,
+    lane_after: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    front: usize,
+    back: usize,
+    len: usize,
+}
+
+const EMPTY: Ends = Ends { front: NONE, back: NONE, len: 0 };
+
+/// A FIFO line with one lane a listener.
+#[derive(Debug)]
+pub(crate) struct Line<T> {
+    nodes: Slab<Node<T>>,
+    whole: Ends,
+    lanes: Vec<Ends>,
+    next_seq: u64,
+}
+
+impl<T> Line<T> {
+    pub fn new(lanes: usize) -> Self {
+        Line { nodes: Slab::new(), whole: EMPTY, lanes: vec![EMPTY; lanes], next_seq: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.whole.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.whole.len == 0
+    }
+
+    pub fn lane_len(&self, lane: usize) -> usize {
+        self.lanes[lane].len
+    }
+
+    /// Appends `value` behind everybody else.
+    pub fn push_back(&mut self, lane: usize, value: T) -> Key {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let lane_before = self.lanes[lane].back;
+        let index = self.nodes.insert(Node {
+            value,
+            seq,
+            lane,
+            before: self.whole.back,
+            after: NONE,
+            lane_before,
+            lane_after: NONE,
+        });
+        match self.whole.back {
+            NONE => self.whole.front = index,
+            back => self.nodes[back].after = index,
+        }
+        match lane_before {
+            NONE => self.lanes[lane].front = index,
+            back => self.nodes[back].lane_after = index,
+        }
+        self.whole.back = index;
+        self.whole.len += 1;
+        self.lanes[lane].back = index;
+        self.lanes[lane].len += 1;
+        Key { index, seq }
+    }
+
+    /// Takes the value at `key` out of the line, wherever it stands.
+    pub fn remove(&mut self, key: Key) -> Option<(usize, T)> {
+        self.get(key)?;
+        let node = self.nodes.remove(key.index);
+        match node.before {
+            NONE => self.whole.front = node.after,
+            before => self.nodes[before].after = node.after,
+        }
+        match node.after {
+            NONE => self.whole.back = node.before,
+            after => self.nodes[after].before = node.before,
+        }
+        self.whole.len -= 1;
+        let lane = &mut self.lanes[node.lane];
+        match node.lane_before {
+            NONE => lane.front = node.lane_after,
+            before => self.nodes[before].lane_after = node.lane_after,
+        }
+        match node.lane_after {
+            NONE => lane.back = node.lane_before,
+            after => self.nodes[after].lane_before = node.lane_before,
+        }
+        lane.len -= 1;
+        // After a flood has drained, its memory goes back.
+        if self.nodes.is_empty() && self.nodes.capacity() > 1024 {
+            self.nodes = Slab::new();
+        }
+        Some((node.lane, node.value))
+    }
+
+    pub fn get(&self, key: Key) -> Option<&T> {
+        let node = self.nodes.get(key.index)?;
+        (node.seq == key.seq).then_some(&node.value)
+    }
+
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let node = self.nodes.get_mut(key.index)?;
+        (node.seq == key.seq).then_some(&mut node.value)
+    }
+
+    /// The first of the whole line, with its lane.
+    pub fn front(&self) -> Option<(usize, Key)> {
+        let node = self.nodes.get(self.whole.front)?;
+        Some((node.lane, Key { index: self.whole.front, seq: node.seq }))
+    }
+
+    /// The first of one lane.
+    pub fn lane_front(&self, lane: usize) -> Option<Key> {
+        let index = self.lanes[lane].front;
+        let node = self.nodes.get(index)?;
+        Some(Key { index, seq: node.seq })
+    }
+
+    /// The oldest value among the lanes that `eligible` lets through.
+    pub fn front_among(&self, eligible: impl Fn(usize) -> bool) -> Option<(usize, Key)> {
+        (0..self.lanes.len())
+            .filter(|&lane| eligible(lane))
+            .filter_map(|lane| Some((lane, self.lane_front(lane)?)))
+            .min_by_key(|(_, key)| key.seq)
+    }
+
+    /// Everybody in order, with their lane.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, usize, &T)> {
+        let mut at = self.whole.front;
+        std::iter::from_fn(move || {
+            let node = self.nodes.get(at)?;
+            let key = Key { index: at, seq: node.seq };
+            at = node.after;
+            Some((key, node.lane, &node.value))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn values(line: &Line<u32>) -> Vec<u32> {
+        line.iter().map(|(_, _, v)| *v).collect()
+    }
+
+    #[test]
+    fn a_stale_key_finds_nothing() {
+        let mut line = Line::new(1);
+        let key = line.push_back(0, 1);
+        line.remove(key);
+        line.push_back(0, 2);
+        assert_eq!(line.get(key), None);
+        assert_eq!(line.remove(key), None);
+        assert_eq!(values(&line), [2]);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(usize),
+        Remove(usize),
+        PopLane(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (0..3usize).prop_map(Step::Push),
+            1 => (0..64usize).prop_map(Step::Remove),
+            1 => (0..3usize).prop_map(Step::PopLane),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+        /// The line behaves as a plain vector of (lane, value) would.
+        #[test]
+        fn behaves_as_a_vector(steps in proptest::collection::vec(step(), 0..120)) {
+            let mut line = Line::new(3);
+            let mut model: Vec<(usize, u32, Key)> = Vec::new();
+            for (n, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Push(lane) => {
+                        let key = line.push_back(lane, n as u32);
+                        model.push((lane, n as u32, key));
+                    }
+                    Step::Remove(at) if !model.is_empty() => {
+                        let (lane, value, key) = model.remove(at % model.len());
+                        prop_assert_eq!(line.remove(key), Some((lane, value)));
+                    }
+                    Step::Remove(_) => prop_assert!(line.is_empty()),
+                    Step::PopLane(lane) => {
+                        let expected = model.iter().position(|(l, ..)| *l == lane);
+                        let key = line.lane_front(lane);
+                        prop_assert_eq!(key, expected.map(|at| model[at].2));
+                        if let (Some(key), Some(at)) = (key, expected) {
+                            model.remove(at);
+                            line.remove(key);
+                        }
+                    }
+                }
+                let expected: Vec<u32> = model.iter().map(|(_, v, _)| *v).collect();
+                prop_assert_eq!(values(&line), expected);
+                prop_assert_eq!(line.len(), model.len());
+                prop_assert_eq!(line.front(), model.first().map(|(lane, _, key)| (*lane, *key)));
+                for lane in 0..3 {
+                    prop_assert_eq!(
+                        line.lane_len(lane),
+                        model.iter().filter(|(l, ..)| *l == lane).count()
+                    );
+                }
+                let odd = line.front_among(|lane| lane == 1).map(|(_, key)| key);
+                prop_assert_eq!(odd, model.iter().find(|(l, ..)| *l == 1).map(|(_, _, k)| *k));
+            }
+        }
+    }
+}

@@ -1,0 +1,613 @@
+//! Who runs, who waits, who is refused: the queue of one concurrency id as a pure state machine.
+//!
+//! It knows no actor, no clock, no thread and no I/O. [`Scheduler::handle`] takes one [`Command`]
+//! and the present moment; [`Scheduler::poll_effect`] gives what is to be done, one [`Effect`] at a
+//! time, until it gives `None`; [`Scheduler::next_timeout`] says when
+//! [`Scheduler::handle_timeout`] is due. Spurious calls of any of them are harmless. So the same
+//! code is driven by the supervisor actor, by property tests and by a simulation in virtual time.
+
+mod capacity;
+mod command;
+mod estimate;
+mod eta;
+mod limit;
+mod line;
+mod picture;
+mod ranks;
+mod slots;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(crate) use capacity::Capacity;
+pub(crate) use command::{Arrival, Cause, Command, Effect, Patience, Pressure, Tally, Terms};
+pub use limit::Limit;
+pub(crate) use limit::merge;
+pub(crate) use line::Key;
+
+use crate::error::Refusal;
+use crate::event::{EventId, EventMap};
+use eta::RunTimes;
+use line::Line;
+use ranks::Told;
+use slots::{Riders, Run, Slot, Slots};
+
+/// What a scheduler is told of its concurrency id before the first event.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub concurrency_id: Arc<str>,
+    pub limit: Limit,
+    /// The most events that may wait; `None` for no bound.
+    pub max_size: Option<usize>,
+    /// Refuse when the estimated wait is longer.
+    pub max_eta: Option<Duration>,
+    /// Workers build a resource before they take events.
+    pub prepared: bool,
+    pub listeners: Vec<ListenerRules>,
+    /// The places in line shared with other ids; `None` for no bound.
+    pub capacity: Option<Arc<Capacity>>,
+}
+
+/// What a scheduler is told of one listener.
+#[derive(Clone, Debug)]
+pub(crate) struct ListenerRules {
+    pub api_name: Arc<str>,
+    pub batch: Option<BatchRules>,
+    /// How long a run may take.
+    pub time_limit: Option<Duration>,
+    /// How long an event may wait.
+    pub queue_timeout: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchRules {
+    pub max_size: usize,
+    /// How long the first event of a batch waits for others to fill it.
+    pub max_wait: Duration,
+}
+
+/// An event in the line, or in front of its door.
+#[derive(Debug)]
+struct Waiting<T> {
+    id: EventId,
+    watched: bool,
+    since: Instant,
+    told: Option<Told>,
+    payload: T,
+}
+
+#[derive(Debug, Default)]
+struct ListenerState {
+    times: RunTimes,
+    admitted: u64,
+    refused: u64,
+    ended: Tally,
+    running: usize,
+    /// The starts of its runs under way, added up in seconds since the scheduler's birth.
+    started_sum: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Door(Key),
+    Line(Key),
+    Slot(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Paused,
+    Stopped,
+}
+
+/// The state machine of one concurrency id.
+#[derive(Debug)]
+pub(crate) struct Scheduler<T> {
+    rules: Rules,
+    listeners: Vec<ListenerState>,
+    phase: Phase,
+    line: Line<Waiting<T>>,
+    /// Callers that wait for room in the line. They are not admitted and have no rank.
+    door: Line<Waiting<T>>,
+    /// This scheduler has told the shared capacity that it is blocked.
+    blocked: bool,
+    slots: Slots,
+    places: EventMap<Place>,
+    effects: VecDeque<Effect<T>>,
+    /// What the listeners were last told.
+    closed: bool,
+    /// Waiting events that are told their rank.
+    watchers: usize,
+    /// A rank among the first few has changed since they were told.
+    front_moved: bool,
+    /// A rank or an estimate may have changed since the last pass over the line.
+    line_moved: bool,
+    last_pass: Instant,
+    /// When the first batch that waits to be filled stops waiting.
+    linger_until: Option<Instant>,
+    born: Instant,
+    now: Instant,
+}
+
+impl<T> Scheduler<T> {
+    /// A scheduler with an empty line. Poll its effects once: it opens slots that need preparation.
+    pub fn new(rules: Rules, now: Instant) -> Self {
+        let lanes = rules.listeners.len();
+        let mut scheduler = Scheduler {
+            listeners: (0..lanes).map(|_| ListenerState::default()).collect(),
+            phase: Phase::Open,
+            line: Line::new(lanes),
+            door: Line::new(lanes),
+            blocked: false,
+            slots: Slots::new(rules.prepared),
+            places: EventMap::default(),
+            effects: VecDeque::new(),
+            closed: false,
+            watchers: 0,
+            front_moved: false,
+            line_moved: false,
+            last_pass: now,
+            linger_until: None,
+            born: now,
+            now,
+            rules,
+        };
+        scheduler.open_prepared();
+        scheduler
+    }
+
+    /// Takes one command at the moment `now`. Poll the effects afterwards.
+    pub fn handle(&mut self, now: Instant, command: Command<T>) {
+        self.now = self.now.max(now);
+        match command {
+            Command::Admit(arrival) => self.admit(arrival),
+            Command::Cancel(id) => self.cancel(id),
+            Command::Done { slot, tally, ready } => self.done(slot, tally, ready),
+            Command::SlotReady { slot } => self.slot_ready(slot),
+            Command::SlotFailed { slot, trouble } => {
+                if matches!(self.slots.get(slot), Some(Slot::Preparing { .. })) {
+                    self.slots.set_preparing(slot, Some(trouble));
+                }
+            }
+            Command::SlotLost { slot } => self.slot_lost(slot),
+            Command::Pause if self.phase == Phase::Open => self.phase = Phase::Paused,
+            Command::Resume if self.phase == Phase::Paused => {
+                self.phase = Phase::Open;
+                self.line_moved = true;
+            }
+            Command::Pause | Command::Resume | Command::RoomFreed => {}
+            Command::SetLimit(limit) => self.set_limit(limit),
+            Command::Stop => self.stop(),
+            Command::Abort => self.abort(),
+        }
+    }
+
+    /// The next thing to do, or `None` when all is done until the next command or timeout.
+    pub fn poll_effect(&mut self) -> Option<Effect<T>> {
+        // What commands asked for comes first: an event is told its place before it starts.
+        if self.effects.is_empty() {
+            self.let_in();
+            if self.effects.is_empty() {
+                self.dispatch();
+            }
+            if self.effects.is_empty() {
+                self.press();
+            }
+            if self.effects.is_empty() && self.front_moved {
+                self.front_moved = false;
+                if self.watchers > 0 {
+                    self.tell(ranks::FRONT);
+                }
+            }
+        }
+        self.effects.pop_front()
+    }
+
+    /// When [`Scheduler::handle_timeout`] is due; it may be called earlier or later.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let expiry = (0..self.listeners.len()).filter_map(|lane| self.next_expiry(lane)).min();
+        let pass = (self.line_moved && self.watchers > 0).then(|| self.last_pass + ranks::TICK);
+        [expiry, pass, self.slots.next_deadline(), self.slots.next_sweep(), self.linger_until]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Does what has become due by `now`. Poll the effects afterwards.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        for lane in 0..self.listeners.len() {
+            while self.next_expiry(lane).is_some_and(|due| due <= self.now) {
+                let Some(key) = self.line.lane_front(lane) else { break };
+                self.end_waiting(key, Cause::TimedOut);
+            }
+        }
+        while let Some(slot) = self.slots.pop_overdue(self.now) {
+            self.interrupt(slot, Cause::TimedOut);
+        }
+        for slot in self.slots.sweep(self.now) {
+            self.effects.push_back(Effect::Close { slot });
+        }
+        if self.linger_until.is_some_and(|due| due <= self.now) {
+            self.linger_until = None;
+        }
+        if self.line_moved && self.now >= self.last_pass + ranks::TICK {
+            self.line_moved = false;
+            self.last_pass = self.now;
+            if self.watchers > 0 {
+                self.tell(usize::MAX);
+            }
+        }
+    }
+
+    /// What the shell stored with a waiting event.
+    pub fn waiting_mut(&mut self, key: Key) -> Option<&mut T> {
+        self.line.get_mut(key).map(|waiting| &mut waiting.payload)
+    }
+
+    /// Runs under way.
+    pub fn running(&self) -> usize {
+        self.slots.busy()
+    }
+
+    /// The events of `listener` that were refused before they reached the scheduler.
+    pub fn note_refused(&mut self, listener: usize, events: u64) {
+        self.listeners[listener].refused += events;
+    }
+
+    fn limit(&self) -> usize {
+        self.rules.limit.slots()
+    }
+
+    fn next_expiry(&self, lane: usize) -> Option<Instant> {
+        let patience = self.rules.listeners[lane].queue_timeout?;
+        let first = self.line.get(self.line.lane_front(lane)?)?;
+        Some(first.since + patience)
+    }
+
+    // Into the line.
+
+    fn admit(&mut self, arrival: Arrival<T>) {
+        if let Err(refusal) = self.may_enter(&arrival) {
+            self.listeners[arrival.listener].refused += 1;
+            self.effects.push_back(Effect::Refuse { event: arrival.payload, refusal });
+            return;
+        }
+        let Arrival { id, listener, watched, payload, .. } = arrival;
+        let waiting = Waiting { id, watched, since: self.now, told: None, payload };
+        if self.door.is_empty() && self.take_room() {
+            self.enter(listener, waiting);
+        } else {
+            let key = self.door.push_back(listener, waiting);
+            self.places.insert(id, Place::Door(key));
+        }
+    }
+
+    /// Refuses an arrival that must not even wait at the door.
+    fn may_enter(&self, arrival: &Arrival<T>) -> Result<(), Refusal> {
+        if self.phase == Phase::Stopped {
+            return Err(Refusal::Stopped);
+        }
+        if let (Some(max_eta), Some(wait)) = (self.rules.max_eta, self.wait_at_the_end())
+            && wait > max_eta.as_secs_f64()
+        {
+            return Err(Refusal::WaitTooLong { eta: Duration::from_secs_f64(wait), max_eta });
+        }
+        if arrival.patience == Patience::Refuse
+            && let Some((max_size, size)) = self.full()
+        {
+            return Err(Refusal::QueueFull { max_size, size, retry_after: self.retry_after() });
+        }
+        Ok(())
+    }
+
+    /// The bound that keeps one more event out, with the number of events that count against it.
+    fn full(&self) -> Option<(usize, usize)> {
+        let own =
+            self.rules.max_size.filter(|&max| self.line.len() >= max || !self.door.is_empty());
+        if let Some(max) = own {
+            return Some((max, self.line.len()));
+        }
+        let capacity = self.rules.capacity.as_ref()?;
+        let taken = capacity.taken();
+        (taken >= capacity.max() || !self.door.is_empty()).then_some((capacity.max(), taken))
+    }
+
+    /// Takes a place in the line, if there is one, on this line's account and on the whole queue's.
+    fn take_room(&self) -> bool {
+        self.rules.max_size.is_none_or(|max| self.line.len() < max)
+            && self.rules.capacity.as_ref().is_none_or(|capacity| capacity.try_take())
+    }
+
+    fn enter(&mut self, listener: usize, waiting: Waiting<T>) {
+        let (id, watched) = (waiting.id, waiting.watched);
+        let rank = self.line.len();
+        let ahead = watched.then(|| self.work_ahead()).flatten();
+        let key = self.line.push_back(listener, waiting);
+        self.places.insert(id, Place::Line(key));
+        self.listeners[listener].admitted += 1;
+        if watched {
+            self.watchers += 1;
+            self.tell_one(key, listener, rank, ahead);
+        }
+    }
+
+    /// Lets callers at the door in, first come first served.
+    fn let_in(&mut self) {
+        while let Some((listener, key)) = self.door.front() {
+            if !self.take_room() {
+                if self.blocked || self.rules.capacity.is_none() {
+                    return;
+                }
+                // Announce it, then try once more: see `Capacity::block`.
+                self.set_blocked(true);
+                continue;
+            }
+            let Some((_, waiting)) = self.door.remove(key) else { return };
+            self.enter(listener, Waiting { since: self.now, ..waiting });
+        }
+        self.set_blocked(false);
+    }
+
+    fn set_blocked(&mut self, blocked: bool) {
+        if let Some(capacity) = &self.rules.capacity
+            && self.blocked != blocked
+        {
+            self.blocked = blocked;
+            if blocked { capacity.block() } else { capacity.unblock() }
+        }
+    }
+
+    /// Tells the listeners when the line has become full, or no longer is.
+    fn press(&mut self) {
+        let Some(max_size) = self.rules.max_size else { return };
+        let size = self.line.len();
+        let closed = size >= max_size && self.phase != Phase::Stopped;
+        if closed != self.closed {
+            self.closed = closed;
+            self.effects.push_back(Effect::Pressure(if closed {
+                Pressure::Closed { max_size, size, retry_after: self.retry_after() }
+            } else {
+                Pressure::Open
+            }));
+        }
+    }
+
+    // Out of the line.
+
+    fn leave(&mut self, key: Key) -> Option<(usize, Waiting<T>)> {
+        let (listener, waiting) = self.line.remove(key)?;
+        self.places.remove(&waiting.id);
+        self.watchers -= usize::from(waiting.watched);
+        self.front_moved = true;
+        self.line_moved = true;
+        if let Some(capacity) = &self.rules.capacity
+            && capacity.release()
+        {
+            self.effects.push_back(Effect::RoomFreed);
+        }
+        Some((listener, waiting))
+    }
+
+    fn end_waiting(&mut self, key: Key, cause: Cause) {
+        if let Some((listener, waiting)) = self.leave(key) {
+            let ended = &mut self.listeners[listener].ended;
+            match cause {
+                Cause::Cancelled => ended.cancelled += 1,
+                Cause::TimedOut => ended.timed_out += 1,
+                Cause::Stopped => ended.stopped += 1,
+            }
+            self.effects.push_back(Effect::End { event: waiting.payload, cause });
+        }
+    }
+
+    fn cancel(&mut self, id: EventId) {
+        match self.places.get(&id).copied() {
+            Some(Place::Door(key)) => {
+                self.places.remove(&id);
+                if let Some((_, waiting)) = self.door.remove(key) {
+                    let cause = Cause::Cancelled;
+                    self.effects.push_back(Effect::End { event: waiting.payload, cause });
+                }
+            }
+            Some(Place::Line(key)) => self.end_waiting(key, Cause::Cancelled),
+            Some(Place::Slot(slot)) => {
+                let cause = Cause::Cancelled;
+                self.effects.push_back(Effect::Interrupt { slot, event: Some(id), cause });
+            }
+            None => {}
+        }
+    }
+
+    // Onto a slot.
+
+    /// Starts the next run, if there is an event that may run and a slot for it.
+    fn dispatch(&mut self) {
+        if self.phase != Phase::Open || self.line.is_empty() || !self.slots.has_room(self.limit()) {
+            return;
+        }
+        let Some((listener, key)) = self.next_to_run() else { return };
+        let Some(claim) = self.slots.claim(self.limit()) else { return };
+        let slot = claim.slot;
+        if claim.open {
+            self.effects.push_back(Effect::Open { slot });
+        }
+        let deadline = self.rules.listeners[listener].time_limit.map(|limit| self.now + limit);
+        let average = self.listeners[listener].times.run();
+        let terms = Terms { listener, deadline, average };
+        let riders = match self.rules.listeners[listener].batch {
+            None => {
+                let Some((_, waiting)) = self.leave(key) else { return };
+                self.effects.push_back(Effect::Start { slot, event: waiting.payload, terms });
+                Riders::One(waiting.id)
+            }
+            Some(batch) => {
+                let mut ids = Vec::new();
+                let mut events = Vec::new();
+                while ids.len() < batch.max_size
+                    && let Some(key) = self.line.lane_front(listener)
+                    && let Some((_, waiting)) = self.leave(key)
+                {
+                    ids.push(waiting.id);
+                    events.push(waiting.payload);
+                }
+                self.effects.push_back(Effect::StartBatch { slot, events, terms });
+                Riders::Batch(ids)
+            }
+        };
+        for id in riders.as_slice() {
+            self.places.insert(*id, Place::Slot(slot));
+        }
+        self.slots
+            .fill(slot, Run { riders, listener, started: self.now, deadline, interrupted: false });
+        let since_birth = self.seconds_since_birth(self.now);
+        let state = &mut self.listeners[listener];
+        state.running += 1;
+        state.started_sum += since_birth;
+    }
+
+    /// The oldest event that may run now. A batch that waits to be filled lets others pass: it
+    /// holds up nobody but itself.
+    fn next_to_run(&mut self) -> Option<(usize, Key)> {
+        self.linger_until = None;
+        let (listener, key) = self.line.front()?;
+        if self.lingers_until(listener).is_none() {
+            return Some((listener, key));
+        }
+        self.linger_until =
+            (0..self.listeners.len()).filter_map(|lane| self.lingers_until(lane)).min();
+        self.line.front_among(|lane| self.lingers_until(lane).is_none())
+    }
+
+    /// Until when the first batch of a listener waits for more events, if it does.
+    fn lingers_until(&self, listener: usize) -> Option<Instant> {
+        let batch = self.rules.listeners[listener].batch?;
+        if self.line.lane_len(listener) >= batch.max_size {
+            return None;
+        }
+        let first = self.line.get(self.line.lane_front(listener)?)?;
+        let until = first.since + batch.max_wait;
+        (until > self.now).then_some(until)
+    }
+
+    fn interrupt(&mut self, slot: usize, cause: Cause) {
+        if self.slots.interrupt(slot) {
+            self.effects.push_back(Effect::Interrupt { slot, event: None, cause });
+        }
+    }
+
+    // Off a slot.
+
+    fn done(&mut self, slot: usize, tally: Tally, ready: bool) {
+        let Some(run) = self.slots.vacate(slot) else { return };
+        self.close_books(&run, tally);
+        if ready {
+            self.slots.set_free(slot, self.now);
+        } else {
+            self.slots.set_preparing(slot, None);
+        }
+        self.retire();
+    }
+
+    fn close_books(&mut self, run: &Run, tally: Tally) {
+        for id in run.riders.as_slice() {
+            self.places.remove(id);
+        }
+        let since_birth = self.seconds_since_birth(run.started);
+        let state = &mut self.listeners[run.listener];
+        state.running -= 1;
+        state.started_sum -= since_birth;
+        state.ended.add(tally);
+        // A run that was cut short says nothing of how long the next will take.
+        if tally.completed > 0 {
+            let took = self.now.saturating_duration_since(run.started).as_secs_f64();
+            state.times.observe(took, run.riders.as_slice().len());
+        }
+        self.line_moved = true;
+    }
+
+    fn slot_ready(&mut self, slot: usize) {
+        if matches!(self.slots.get(slot), Some(Slot::Preparing { .. })) {
+            self.slots.set_free(slot, self.now);
+            self.retire();
+        }
+    }
+
+    fn slot_lost(&mut self, slot: usize) {
+        match self.slots.get(slot) {
+            None | Some(Slot::Closed) => return,
+            Some(Slot::Busy(_)) => {
+                if let Some(run) = self.slots.vacate(slot) {
+                    let failed = run.riders.as_slice().len() as u64;
+                    self.close_books(&run, Tally { failed, ..Tally::default() });
+                }
+            }
+            Some(Slot::Free { .. } | Slot::Preparing { .. }) => {}
+        }
+        if self.rules.prepared {
+            self.slots.set_preparing(slot, None);
+        } else {
+            self.slots.set_free(slot, self.now);
+        }
+        self.effects.push_back(Effect::Open { slot });
+        self.retire();
+    }
+
+    fn set_limit(&mut self, limit: Limit) {
+        self.rules.limit = limit;
+        self.line_moved = true;
+        self.retire();
+        self.open_prepared();
+    }
+
+    /// Lets go of slots beyond the limit that run nothing.
+    fn retire(&mut self) {
+        for slot in self.slots.retire(self.limit()) {
+            self.effects.push_back(Effect::Close { slot });
+        }
+    }
+
+    fn open_prepared(&mut self) {
+        for slot in self.slots.open_prepared(self.limit()) {
+            self.effects.push_back(Effect::Open { slot });
+        }
+    }
+
+    // The end.
+
+    fn stop(&mut self) {
+        self.phase = Phase::Stopped;
+        while let Some((listener, key)) = self.door.front() {
+            let Some((_, waiting)) = self.door.remove(key) else { break };
+            self.places.remove(&waiting.id);
+            self.listeners[listener].refused += 1;
+            let refusal = Refusal::Stopped;
+            self.effects.push_back(Effect::Refuse { event: waiting.payload, refusal });
+        }
+        while let Some((_, key)) = self.line.front() {
+            self.end_waiting(key, Cause::Stopped);
+        }
+    }
+
+    fn abort(&mut self) {
+        self.stop();
+        let busy: Vec<usize> = self.slots.runs().map(|(slot, _)| slot).collect();
+        for slot in busy {
+            self.interrupt(slot, Cause::Stopped);
+        }
+    }
+}
+
+impl<T> Drop for Scheduler<T> {
+    /// Gives back what it holds of the shared capacity.
+    fn drop(&mut self) {
+        self.set_blocked(false);
+        if let Some(capacity) = &self.rules.capacity {
+            for _ in 0..self.line.len() {
+                capacity.release();
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The scheduler's state as a snapshot.
+
+use super::slots::Slot;
+use super::{Phase, Scheduler};
+use crate::snapshot::{ConcurrencyIdSnapshot, ListenerSnapshot, SlotSnapshot, SlotState};
+
+impl<T> Scheduler<T> {
+    pub fn snapshot(&self, now: std::time::Instant) -> ConcurrencyIdSnapshot {
+        let since = |at| now.saturating_duration_since(at).as_secs_f64();
+        let oldest = self.line.front().and_then(|(_, key)| self.line.get(key));
+        ConcurrencyIdSnapshot {
+            concurrency_id: self.rules.concurrency_id.clone(),
+            limit: self.rules.limit,
+            paused: self.phase == Phase::Paused,
+            stopped: self.phase == Phase::Stopped,
+            running: self.slots.busy(),
+            waiting: self.line.len(),
+            blocked: self.door.len(),
+            oldest_wait: oldest.map(|waiting| since(waiting.since)),
+            slots: self
+                .slots
+                .iter()
+                .filter_map(|(slot, state)| {
+                    let state = match state {
+                        Slot::Closed => return None,
+                        Slot::Preparing { trouble } => {
+                            SlotState::Preparing { trouble: trouble.clone() }
+                        }
+                        Slot::Free { .. } => SlotState::Free,
+                        Slot::Busy(run) => SlotState::Busy {
+                            events: run.riders.as_slice().to_vec(),
+                            listener: self.rules.listeners[run.listener].api_name.clone(),
+                            seconds: since(run.started),
+                            interrupted: run.interrupted,
+                        },
+                    };
+                    Some(SlotSnapshot { slot, state })
+                })
+                .collect(),
+            listeners: self
+                .rules
+                .listeners
+                .iter()
+                .zip(&self.listeners)
+                .enumerate()
+                .map(|(lane, (rules, state))| ListenerSnapshot {
+                    api_name: rules.api_name.clone(),
+                    waiting: self.line.lane_len(lane),
+                    average_run: state.times.run(),
+                    admitted: state.admitted,
+                    refused: state.refused,
+                    completed: state.ended.completed,
+                    failed: state.ended.failed,
+                    cancelled: state.ended.cancelled,
+                    timed_out: state.ended.timed_out,
+                    stopped: state.ended.stopped,
+                })
+                .collect(),
+        }
+    }
+}

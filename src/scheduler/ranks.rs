@@ -1,0 +1,86 @@
+//! Who in the line is told of its rank, and when: what keeps N waiting clients at O(N log N)
+//! messages in all.
+//!
+//! The first few are told of every step, at once. Everybody else is looked at in one pass over the
+//! line per [`TICK`], and told only of steps that matter. Gradio tells everybody of everything, on
+//! every start: quadratic in the number of waiting clients.
+
+use std::time::{Duration, Instant};
+
+/// How many at the front are told of every step, at once.
+pub(crate) const FRONT: usize = 8;
+
+/// The least time between two passes over the whole line.
+pub(crate) const TICK: Duration = Duration::from_millis(250);
+
+/// A step that matters, far back, is this part of the rank last told.
+const STEP: f64 = 0.02;
+
+/// A place in the line, as told to its client. Seconds; `None` while the run time is unknown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Estimation {
+    pub rank: usize,
+    pub queue_size: usize,
+    pub eta: Option<f64>,
+}
+
+/// What a client was last told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    pub rank: usize,
+    pub eta: Option<f64>,
+    pub at: Instant,
+}
+
+impl Told {
+    /// Whether a client that knows this should hear that it now has `rank` and `eta`.
+    pub fn is_outdated(&self, now: Instant, rank: usize, eta: Option<f64>) -> bool {
+        let steps = self.rank.abs_diff(rank);
+        if steps > 0 && (rank < FRONT || steps as f64 >= STEP * self.rank as f64) {
+            return true;
+        }
+        // The client counts down by itself. It hears of a new estimate when there was none, or
+        // when the old one is off by more than half: a change of load, not noise.
+        match (self.eta, eta) {
+            (None, Some(_)) => true,
+            (Some(told), Some(eta)) => {
+                let expected = told - now.saturating_duration_since(self.at).as_secs_f64();
+                (eta - expected).abs() > 1.0 && (eta > 2.0 * expected || expected > 2.0 * eta)
+            }
+            (_, None) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(rank: usize, eta: Option<f64>) -> (Told, Instant) {
+        let at = Instant::now();
+        (Told { rank, eta, at }, at)
+    }
+
+    #[test]
+    fn near_the_front_every_step_matters() {
+        let (told, now) = told(7, None);
+        assert!(told.is_outdated(now, 6, None));
+        assert!(!told.is_outdated(now, 7, None));
+    }
+
+    #[test]
+    fn far_back_only_two_per_cent_matter() {
+        let (told, now) = told(1000, None);
+        assert!(!told.is_outdated(now, 981, None));
+        assert!(told.is_outdated(now, 980, None));
+    }
+
+    #[test]
+    fn a_first_estimate_is_told_and_a_count_down_is_not() {
+        let (unknown, now) = told(100, None);
+        assert!(unknown.is_outdated(now, 100, Some(5.0)));
+        let (known, now) = told(100, Some(60.0));
+        assert!(!known.is_outdated(now + Duration::from_secs(20), 100, Some(41.0)));
+        assert!(known.is_outdated(now + Duration::from_secs(20), 100, Some(90.0)));
+    }
+}

@@ -1,0 +1,119 @@
+//! What a queue looks like at one moment: slots, lines, listeners.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::event::EventId;
+use crate::scheduler::Limit;
+
+/// A picture of the whole queue, from [`Queue::snapshot`](crate::Queue::snapshot).
+///
+/// Each concurrency id is pictured by its own supervisor, so that two ids can differ by the
+/// moment it takes to ask both.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct QueueSnapshot {
+    /// Every concurrency id, in the order of their first listener.
+    pub concurrency_ids: Vec<ConcurrencyIdSnapshot>,
+}
+
+impl QueueSnapshot {
+    /// The picture of one concurrency id.
+    pub fn concurrency_id(&self, name: &str) -> Option<&ConcurrencyIdSnapshot> {
+        self.concurrency_ids.iter().find(|id| &*id.concurrency_id == name)
+    }
+
+    /// The picture of one listener.
+    pub fn listener(&self, api_name: &str) -> Option<&ListenerSnapshot> {
+        let mut listeners = self.concurrency_ids.iter().flat_map(|id| &id.listeners);
+        listeners.find(|listener| &*listener.api_name == api_name)
+    }
+}
+
+/// One concurrency id: its slots, its line, its listeners.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ConcurrencyIdSnapshot {
+    /// The name of the shared queue.
+    pub concurrency_id: Arc<str>,
+    /// How many events run at once; null for unlimited.
+    pub limit: Limit,
+    /// Nothing starts until it is resumed.
+    pub paused: bool,
+    /// It takes no more events.
+    pub stopped: bool,
+    /// Runs under way: single events and batches.
+    pub running: usize,
+    /// Events in the line.
+    pub waiting: usize,
+    /// Callers that wait for room in the line.
+    pub blocked: usize,
+    /// Seconds that the oldest event in the line has waited; null when the line is empty.
+    pub oldest_wait: Option<f64>,
+    /// The slots that have a worker, or wait for one to be ready.
+    pub slots: Vec<SlotSnapshot>,
+    /// The listeners that share this id, in order of declaration.
+    pub listeners: Vec<ListenerSnapshot>,
+}
+
+/// One slot.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct SlotSnapshot {
+    /// Its number, from 0.
+    pub slot: usize,
+    /// What it does.
+    pub state: SlotState,
+}
+
+/// What a slot does.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SlotState {
+    /// It waits for an event.
+    Free,
+    /// It builds its resource and takes no events meanwhile.
+    Preparing {
+        /// Why the last attempt failed, if one has.
+        trouble: Option<String>,
+    },
+    /// It runs one event, or one batch.
+    Busy {
+        /// The events of the run.
+        events: Vec<EventId>,
+        /// The listener's name.
+        listener: Arc<str>,
+        /// For how long it has run, in seconds.
+        seconds: f64,
+        /// It was told to stop and hasn't yet.
+        interrupted: bool,
+    },
+}
+
+/// One listener, with counts of events since the start.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ListenerSnapshot {
+    /// The listener's name.
+    pub api_name: Arc<str>,
+    /// Events of it in the line.
+    pub waiting: usize,
+    /// Seconds that a run takes, lately; null while unknown.
+    pub average_run: Option<f64>,
+    /// Events that were let into the line.
+    pub admitted: u64,
+    /// Events refused by the supervisor or at the edge.
+    pub refused: u64,
+    /// Events that ended with a result.
+    pub completed: u64,
+    /// Events whose handler failed or panicked.
+    pub failed: u64,
+    /// Events cancelled, waiting or running.
+    pub cancelled: u64,
+    /// Events past their `queue_timeout` or `time_limit`.
+    pub timed_out: u64,
+    /// Events ended by a stop of the queue.
+    pub stopped: u64,
+}

@@ -1,0 +1,95 @@
+//! `call/{api_name}`: an event in two requests that curl can make.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use actix_web::{HttpResponse, web};
+use bytes::BytesMut;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::body;
+use super::refusal::Rejection;
+use super::session::{Read, Sessions, Stream};
+use super::sse;
+use super::wire::Speaker;
+use crate::event::EventId;
+use crate::queue::Queue;
+
+#[derive(Deserialize)]
+struct Call {
+    #[serde(default)]
+    data: Vec<Value>,
+    session_hash: Option<String>,
+}
+
+/// `POST call/{api_name}`: submits an event.
+pub(crate) async fn start(
+    queue: web::Data<Queue>,
+    api_name: web::Path<String>,
+    bytes: web::Bytes,
+) -> Result<HttpResponse, Rejection> {
+    let inner = queue.inner();
+    let endpoint = inner.endpoint(&api_name);
+    let endpoint = endpoint
+        .ok_or_else(|| Rejection::not_found(format!("No listener is named /{api_name}.")))?;
+    let Call { data, session_hash } = body::parse(&bytes)?;
+    let input = endpoint.input_from_positional(data)?;
+    let id = EventId::random();
+    // Without a session of the client's it has one of its own.
+    let hash = session_hash.unwrap_or_else(|| EventId::random().to_string());
+    let session = inner.sessions.begin_call(id, hash.into());
+    let submitted = session.submit(id, endpoint, input, inner.show_error).await;
+    submitted.inspect_err(|_| inner.sessions.end_call(id))?;
+    Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
+}
+
+/// `GET call/{api_name}/{event_id}`: the event's values, and how it ended.
+pub(crate) async fn follow(
+    queue: web::Data<Queue>,
+    path: web::Path<(String, String)>,
+) -> HttpResponse {
+    let (_, id) = path.into_inner();
+    let sessions = &queue.inner().sessions;
+    let found = id.parse().ok().and_then(|id: EventId| Some((id, sessions.find_call(id)?)));
+    sse::response(match found {
+        Some((id, session)) => {
+            CallStream::Event { id, stream: session.open_stream(), sessions: sessions.clone() }
+        }
+        None => CallStream::Unknown,
+    })
+}
+
+enum CallStream {
+    Event { id: EventId, stream: Stream, sessions: Arc<Sessions> },
+    Unknown,
+    Ended,
+}
+
+impl sse::Source for CallStream {
+    fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
+        match self {
+            CallStream::Ended => return Poll::Ready(false),
+            CallStream::Unknown => {
+                sse::write(text, Some("error"), &"404: Not Found");
+                *self = CallStream::Ended;
+            }
+            CallStream::Event { id, stream, sessions } => {
+                match std::task::ready!(stream.poll_next(cx, Speaker::called)) {
+                    Read::Next(Some((name, data))) => sse::write(text, Some(name), &data),
+                    Read::Next(None) => {}
+                    Read::Finished => {
+                        sessions.end_call(*id);
+                        return Poll::Ready(false);
+                    }
+                    Read::TakenOver => return Poll::Ready(false),
+                }
+            }
+        }
+        Poll::Ready(true)
+    }
+
+    fn heartbeat(&mut self, text: &mut BytesMut) {
+        sse::write(text, Some("heartbeat"), &Value::Null);
+    }
+}

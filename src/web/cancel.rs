@@ -1,0 +1,35 @@
+//! `POST cancel`: ends an event of the caller's own session.
+
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::body;
+use super::refusal::Rejection;
+use crate::event::EventId;
+use crate::queue::Queue;
+
+#[derive(Deserialize)]
+struct Cancel {
+    #[serde(default)]
+    session_hash: String,
+    #[serde(default)]
+    event_id: String,
+}
+
+/// Answers the same whether or not there was such an event, so that nobody learns of others'.
+/// Gradio lets anybody cancel any event; here session and event must belong together.
+pub(crate) async fn cancel(
+    queue: web::Data<Queue>,
+    bytes: web::Bytes,
+) -> Result<HttpResponse, Rejection> {
+    let Cancel { session_hash, event_id } = body::parse(&bytes)?;
+    let sessions = &queue.inner().sessions;
+    if let Ok(id) = event_id.parse::<EventId>() {
+        let called = sessions.find_call(id).filter(|session| *session.hash == *session_hash);
+        if let Some(session) = called.or_else(|| sessions.find(&session_hash)) {
+            session.cancel(id);
+        }
+    }
+    Ok(HttpResponse::Ok().json(json!({ "success": true })))
+}

@@ -1,0 +1,38 @@
+//! `POST queue/join`: submits an event of a session.
+
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::body;
+use super::refusal::Rejection;
+use crate::event::EventId;
+use crate::queue::Queue;
+
+#[derive(Deserialize)]
+struct Join {
+    #[serde(default)]
+    data: Vec<Value>,
+    fn_index: Option<u64>,
+    session_hash: Option<String>,
+}
+
+pub(crate) async fn join(
+    queue: web::Data<Queue>,
+    bytes: web::Bytes,
+) -> Result<HttpResponse, Rejection> {
+    let Join { data, fn_index, session_hash } = body::parse(&bytes)?;
+    let Some(hash) = session_hash.filter(|hash| !hash.is_empty()) else {
+        return Err(Rejection::bad_request("Session hash not found."));
+    };
+    let inner = queue.inner();
+    let index = fn_index.unwrap_or_default();
+    let endpoint = usize::try_from(index).ok().and_then(|index| inner.endpoints.get(index));
+    let endpoint = endpoint
+        .ok_or_else(|| Rejection::not_found(format!("No listener has fn_index {index}.")))?;
+    let input = endpoint.input_from_positional(data)?;
+    let id = EventId::random();
+    let session = inner.sessions.begin(&hash);
+    session.submit(id, endpoint, input, inner.show_error).await?;
+    Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
+}

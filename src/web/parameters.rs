@@ -1,0 +1,151 @@
+//! How a value of Rust lies in Gradio's positional `data`, decided by its JSON schema.
+//!
+//! A struct's fields are parameters of their own, in order of declaration; so are the items of a
+//! tuple. Everything else is one parameter, and `()` is none.
+
+use schemars::Schema;
+use serde_json::{Map, Value};
+
+/// The layout of an input or an output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    Nothing,
+    One,
+    Tuple(usize),
+    /// The names of the fields, in order.
+    Fields(Vec<String>),
+}
+
+/// Positional data that fits no input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WrongCount {
+    pub expected: usize,
+    pub given: usize,
+}
+
+impl Layout {
+    /// The layout of an input.
+    pub fn of_input(schema: &Schema) -> Self {
+        match Self::of_output(schema) {
+            Layout::One => {}
+            layout => return layout,
+        }
+        match schema.get("properties") {
+            Some(Value::Object(fields)) if !fields.is_empty() => {
+                Layout::Fields(fields.keys().cloned().collect())
+            }
+            _ => Layout::One,
+        }
+    }
+
+    /// The layout of an output: a struct is one value there, as a dict is in Gradio.
+    pub fn of_output(schema: &Schema) -> Self {
+        if let Some(Value::Array(items)) = schema.get("prefixItems") {
+            return Layout::Tuple(items.len());
+        }
+        match schema.get("type") {
+            Some(Value::String(kind)) if kind == "null" => Layout::Nothing,
+            _ => Layout::One,
+        }
+    }
+
+    pub fn parameters(&self) -> usize {
+        match self {
+            Layout::Nothing => 0,
+            Layout::One => 1,
+            Layout::Tuple(items) => *items,
+            Layout::Fields(names) => names.len(),
+        }
+    }
+
+    /// The input as one value. Fields left out at the end keep their defaults.
+    pub fn join(&self, mut data: Vec<Value>) -> Result<Value, WrongCount> {
+        let (expected, given) = (self.parameters(), data.len());
+        let fits = match self {
+            Layout::Fields(_) => given <= expected,
+            _ => given == expected,
+        };
+        if !fits {
+            return Err(WrongCount { expected, given });
+        }
+        Ok(match self {
+            Layout::Nothing => Value::Null,
+            Layout::One => data.pop().unwrap_or_default(),
+            Layout::Tuple(_) => Value::Array(data),
+            Layout::Fields(names) => {
+                Value::Object(names.iter().cloned().zip(data).collect::<Map<_, _>>())
+            }
+        })
+    }
+
+    /// The output as positional data.
+    pub fn split(&self, value: Value) -> Vec<Value> {
+        match (self, value) {
+            (Layout::Nothing, _) => Vec::new(),
+            (Layout::Tuple(_), Value::Array(items)) => items,
+            (_, value) => vec![value],
+        }
+    }
+
+    /// The number of the parameter that a path into the joined value leads through.
+    pub fn position(&self, path: &str) -> Option<usize> {
+        let first = path.split(['.', '[', ']']).find(|part| !part.is_empty())?;
+        match self {
+            Layout::Fields(names) => names.iter().position(|name| name == first),
+            Layout::Tuple(items) => first.parse().ok().filter(|position| position < items),
+            Layout::One => Some(0),
+            Layout::Nothing => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schemars::{JsonSchema, schema_for};
+    use serde::Deserialize;
+    use serde_json::json;
+
+    #[derive(Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    struct Prompt {
+        text: String,
+        #[serde(default)]
+        steps: u32,
+        area: Option<(u32, u32)>,
+    }
+
+    #[test]
+    fn fields_stand_in_order_of_declaration() {
+        let layout = Layout::of_input(&schema_for!(Prompt));
+        assert_eq!(layout, Layout::Fields(vec!["text".into(), "steps".into(), "area".into()]));
+        assert_eq!(layout.join(vec![json!("a"), json!(3)]), Ok(json!({"text": "a", "steps": 3})));
+        let wrong = WrongCount { expected: 3, given: 4 };
+        assert_eq!(layout.join(vec![Value::Null; 4]), Err(wrong));
+        assert_eq!(layout.position("steps"), Some(1));
+        assert_eq!(layout.position("area[1]"), Some(2));
+        assert_eq!(layout.position("."), None);
+    }
+
+    #[test]
+    fn tuples_scalars_and_nothing() {
+        assert_eq!(Layout::of_input(&schema_for!((u8, String))), Layout::Tuple(2));
+        assert_eq!(Layout::of_input(&schema_for!(Vec<u8>)), Layout::One);
+        assert_eq!(
+            Layout::of_input(&schema_for!(std::collections::HashMap<String, u8>)),
+            Layout::One
+        );
+        assert_eq!(Layout::of_input(&schema_for!(())), Layout::Nothing);
+        assert_eq!(Layout::Tuple(2).join(vec![json!(1), json!("a")]), Ok(json!([1, "a"])));
+        assert_eq!(Layout::One.join(vec![]), Err(WrongCount { expected: 1, given: 0 }));
+        assert_eq!(Layout::Tuple(2).position("[1]"), Some(1));
+    }
+
+    #[test]
+    fn a_struct_is_one_output() {
+        let layout = Layout::of_output(&schema_for!(Prompt));
+        assert_eq!(layout.split(json!({"text": "a"})), [json!({"text": "a"})]);
+        assert_eq!(Layout::of_output(&schema_for!((u8, u8))).split(json!([1, 2])), [1, 2]);
+        assert!(Layout::of_output(&schema_for!(())).split(Value::Null).is_empty());
+    }
+}

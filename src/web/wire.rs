@@ -1,0 +1,218 @@
+//! Gradio's messages: the one place that knows what an update looks like on the wire.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::endpoint::Endpoint;
+use super::parameters::Layout;
+use crate::error::Failure;
+use crate::event::EventId;
+use crate::output::Output;
+use crate::update::{Log, Outcome, ProgressUnit, Update};
+
+/// A message of the update stream of a session, named as in Gradio.
+#[derive(Debug, Serialize)]
+#[serde(tag = "msg", rename_all = "snake_case")]
+pub(crate) enum Message {
+    Estimation {
+        event_id: Option<EventId>,
+        rank: Option<usize>,
+        queue_size: usize,
+        rank_eta: Option<f64>,
+    },
+    ProcessStarts {
+        event_id: EventId,
+        eta: Option<f64>,
+    },
+    Progress {
+        event_id: EventId,
+        progress_data: Vec<ProgressUnit>,
+    },
+    Log {
+        event_id: EventId,
+        #[serde(flatten)]
+        log: Log,
+    },
+    ProcessGenerating {
+        event_id: EventId,
+        output: Value,
+        success: bool,
+        time_limit: Option<f64>,
+    },
+    ProcessCompleted {
+        event_id: EventId,
+        output: Value,
+        success: bool,
+        title: Option<String>,
+        used_cache: Option<String>,
+        cache_duration: Option<f64>,
+        avg_time: Option<f64>,
+    },
+    UnexpectedError {
+        event_id: Option<EventId>,
+        message: String,
+        session_not_found: bool,
+        success: bool,
+    },
+    Heartbeat {
+        event_id: Option<EventId>,
+    },
+    CloseStream {
+        event_id: Option<EventId>,
+    },
+}
+
+impl Message {
+    pub const HEARTBEAT: Message = Message::Heartbeat { event_id: None };
+    pub const CLOSE_STREAM: Message = Message::CloseStream { event_id: None };
+
+    pub fn session_not_found() -> Self {
+        Message::UnexpectedError {
+            event_id: None,
+            message: "404: Not Found".into(),
+            session_not_found: true,
+            success: false,
+        }
+    }
+}
+
+/// What one event's stream must remember to speak: the layout of its outputs, and what it has said.
+#[derive(Debug)]
+pub(crate) struct Speaker {
+    output: Layout,
+    show_error: bool,
+    /// The values last sent; after the first, a stream carries edits against them.
+    generated: bool,
+}
+
+/// What a `/call` stream sends for an update: an event's name and its data.
+pub(crate) type Called = (&'static str, Value);
+
+impl Speaker {
+    pub fn new(endpoint: &Endpoint, show_error: bool) -> Self {
+        Speaker { output: endpoint.output.clone(), show_error, generated: false }
+    }
+
+    /// The update as a session's stream carries it.
+    pub fn message(&mut self, update: Update) -> Message {
+        match update {
+            Update::Estimation { event_id, rank, queue_size, rank_eta } => Message::Estimation {
+                event_id: Some(event_id),
+                rank: Some(rank),
+                queue_size,
+                rank_eta,
+            },
+            Update::ProcessStarts { event_id, eta } => Message::ProcessStarts { event_id, eta },
+            Update::Progress { event_id, units } => {
+                Message::Progress { event_id, progress_data: units }
+            }
+            Update::Log { event_id, log } => Message::Log { event_id, log },
+            Update::ProcessGenerating { event_id, output, duration } => {
+                let (output, success) = match self.data(&output) {
+                    Ok(values) => (generated(self.edits(values), duration, None, true), true),
+                    Err(failure) => (self.error(failure), false),
+                };
+                Message::ProcessGenerating { event_id, output, success, time_limit: None }
+            }
+            Update::ProcessCompleted { event_id, outcome, duration, average_duration } => {
+                self.completed(event_id, outcome, duration, average_duration)
+            }
+        }
+    }
+
+    fn completed(
+        &self,
+        event_id: EventId,
+        outcome: Outcome,
+        duration: f64,
+        average: Option<f64>,
+    ) -> Message {
+        let ended = self.ended(outcome).map(|data| match data {
+            Some(data) => generated(data, duration, average, false),
+            None => Endpoint::no_output(),
+        });
+        let (output, success, title) = match ended {
+            Ok(output) => (output, true, None),
+            Err(failure) => {
+                let title = Some(failure.title.clone());
+                (self.error(failure), false, title)
+            }
+        };
+        Message::ProcessCompleted {
+            event_id,
+            output,
+            success,
+            title,
+            used_cache: None,
+            cache_duration: success.then_some(duration),
+            avg_time: success.then_some(average.unwrap_or(duration)),
+        }
+    }
+
+    /// The update as the stream of a `/call` carries it: values are always whole, and nothing is
+    /// said of ranks and progress.
+    pub fn called(&mut self, update: Update) -> Option<Called> {
+        match update {
+            Update::ProcessGenerating { output, .. } => Some(match self.data(&output) {
+                Ok(values) => ("generating", values.into()),
+                Err(failure) => ("error", self.error(failure)),
+            }),
+            Update::ProcessCompleted { outcome, .. } => Some(match self.ended(outcome) {
+                Ok(data) => ("complete", data.map_or(Value::Null, Value::from)),
+                Err(failure) => ("error", self.error(failure)),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The values of an event that ended, `None` for a cancelled one.
+    fn ended(&self, outcome: Outcome) -> Result<Option<Vec<Value>>, Failure> {
+        let told = |text: &str| Err(crate::UserError::new(text).into());
+        match outcome {
+            Outcome::Completed(Some(output)) => self.data(&output).map(Some),
+            Outcome::Completed(None) => Ok(Some(Vec::new())),
+            Outcome::Failed(failure) => Err(failure),
+            Outcome::Cancelled => Ok(None),
+            Outcome::TimedOut => told("The event timed out."),
+            Outcome::Stopped => told("Queue is stopped."),
+        }
+    }
+
+    fn data(&self, output: &Output) -> Result<Vec<Value>, Failure> {
+        let value = output.to_json();
+        let value =
+            value.map_err(|e| Failure::unexpected(format!("the output is no JSON: {e}")))?;
+        Ok(self.output.split(value))
+    }
+
+    /// The first values are sent whole, later ones as a list of edits for each output.
+    fn edits(&mut self, values: Vec<Value>) -> Vec<Value> {
+        if !std::mem::replace(&mut self.generated, true) {
+            return values;
+        }
+        values.into_iter().map(|value| json!([["replace", [], value]])).collect()
+    }
+
+    /// Unexpected errors keep their text to themselves unless `show_error` is on.
+    fn error(&self, failure: Failure) -> Value {
+        let shown = failure.for_user || self.show_error;
+        json!({
+            "error": shown.then_some(failure.message),
+            "duration": failure.duration,
+            "visible": failure.visible,
+            "title": failure.title,
+        })
+    }
+}
+
+fn generated(data: Vec<Value>, duration: f64, average: Option<f64>, more: bool) -> Value {
+    json!({
+        "data": data,
+        "is_generating": more,
+        "duration": duration,
+        "average_duration": average.unwrap_or(duration),
+        "render_config": null,
+        "changed_state_ids": [],
+        "used_cache": null,
+    })
+}
