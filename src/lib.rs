@@ -19,6 +19,7 @@ mod scheduler;
 mod sink;
 mod snapshot;
 mod submission;
+pub mod testing;
 mod update;
 #[cfg(feature = "web")]
 mod web;

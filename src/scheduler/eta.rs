@@ -3,9 +3,9 @@
 
 /// The weight of one new observation, once enough have been made.
 ///
-/// A twelfth forgets an old load within some thirty runs and still averages out noise. An all-time
+/// A twentieth forgets an old load within some fifty runs and still averages out noise. An all-time
 /// mean, as Gradio keeps, never forgets the slow first run.
-const WEIGHT: f64 = 1.0 / 12.0;
+const WEIGHT: f64 = 1.0 / 20.0;
 
 /// A mean that follows its input: a plain mean at first, an exponential one later.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,7 +74,7 @@ mod tests {
         for _ in 0..1000 {
             times.observe(10.0, 1);
         }
-        for _ in 0..40 {
+        for _ in 0..60 {
             times.observe(1.0, 1);
         }
         let all_time = (1000.0 * 10.0 + 40.0) / 1040.0;

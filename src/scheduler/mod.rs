@@ -16,6 +16,11 @@ mod picture;
 mod ranks;
 mod slots;
 
+#[cfg(test)]
+mod promises;
+#[cfg(test)]
+mod simulation;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

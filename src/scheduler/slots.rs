@@ -102,17 +102,16 @@ impl Slots {
         })
     }
 
-    /// Whether a run could start now, without starting it.
+    /// Whether a run may start now: the one place where the limit is held. What counts is how many
+    /// slots are filled, since after a change of the limit their numbers say nothing.
     pub fn has_room(&self, limit: usize) -> bool {
         self.busy < limit
             && (!self.free.is_empty() || (!self.prepared && self.next_closed(limit).is_some()))
     }
 
-    /// The slot for the next run: a free one, else one to open where slots need no preparation.
+    /// The slot for the next run, where there is room: a free one, else one to open where slots
+    /// need no preparation.
     pub fn claim(&mut self, limit: usize) -> Option<Claim> {
-        if self.busy >= limit {
-            return None;
-        }
         if let Some(slot) = self.free.pop_first() {
             return Some(Claim { slot, open: false });
         }

@@ -1,0 +1,607 @@
+//! The promises of the design, checked on random histories against a model that is too simple to
+//! be wrong: the line is a plain list, and every effect is held against it.
+//!
+//! P1 never more than the limit, P2 exactly one end for each admitted event, P3 first in first out,
+//! P4 no slot leaks, P5 ranks are true and never rise, P7 a stop ends everything.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const QUEUE_TIMEOUT: Duration = Duration::from_millis(50);
+const TIME_LIMIT: Duration = Duration::from_millis(80);
+const MAX_SIZE: usize = 6;
+const BATCH: usize = 3;
+
+/// Listener 0 is plain, 1 times out in the line, 2 times out on its slot, 3 takes batches.
+const LISTENERS: usize = 4;
+
+fn rules(prepared: bool, limit: Limit, capacity: Option<Arc<Capacity>>) -> Rules {
+    let listener = |n: usize| ListenerRules {
+        api_name: format!("l{n}").into(),
+        batch: (n == 3).then_some(BatchRules { max_size: BATCH, max_wait: Duration::ZERO }),
+        time_limit: (n == 2).then_some(TIME_LIMIT),
+        queue_timeout: (n == 1).then_some(QUEUE_TIMEOUT),
+    };
+    Rules {
+        concurrency_id: "id".into(),
+        limit,
+        max_size: Some(MAX_SIZE),
+        max_eta: None,
+        prepared,
+        listeners: (0..LISTENERS).map(listener).collect(),
+        capacity,
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Submit {
+        listener: usize,
+        watched: bool,
+        patient: bool,
+    },
+    /// The n-th running handler returns, fails, or panics.
+    Finish {
+        nth: usize,
+        how: How,
+    },
+    /// The n-th interrupted handler notices.
+    Notice(usize),
+    Cancel(usize),
+    Advance(u64),
+    Resize(usize),
+    Pause,
+    Resume,
+    /// The n-th slot in preparation becomes ready, or fails once more.
+    Prepare {
+        nth: usize,
+        works: bool,
+    },
+    Lose(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Completes,
+    Fails,
+    Panics,
+}
+
+fn step(prepared: bool) -> impl Strategy<Value = Step> {
+    let how = prop_oneof![3 => Just(How::Completes), 1 => Just(How::Fails), 1 => Just(How::Panics)];
+    prop_oneof![
+        8 => (0..LISTENERS, any::<bool>(), prop::bool::weighted(0.3))
+            .prop_map(|(listener, watched, patient)| Step::Submit { listener, watched, patient }),
+        6 => (0..8usize, how).prop_map(|(nth, how)| Step::Finish { nth, how }),
+        2 => (0..8usize).prop_map(Step::Notice),
+        2 => (0..200usize).prop_map(Step::Cancel),
+        3 => (1..60u64).prop_map(Step::Advance),
+        1 => (0..5usize).prop_map(Step::Resize),
+        1 => Just(Step::Pause),
+        2 => Just(Step::Resume),
+        if prepared { 4 } else { 1 } => (0..8usize, prop::bool::weighted(0.8))
+            .prop_map(|(nth, works)| Step::Prepare { nth, works }),
+        1 => (0..8usize).prop_map(Step::Lose),
+    ]
+}
+
+#[derive(Clone, Debug)]
+struct Event {
+    id: EventId,
+    listener: usize,
+    patient: bool,
+    admitted: bool,
+    refused: bool,
+    ends: usize,
+    since: Instant,
+    told: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    events: Vec<usize>,
+    deadline: Option<Instant>,
+    /// Told to stop, and hasn't said so yet.
+    tally: Tally,
+    ended: BTreeSet<usize>,
+    interrupted: bool,
+}
+
+/// A supervisor and its workers in miniature, with the model of what the scheduler must do.
+struct World {
+    scheduler: Scheduler<usize>,
+    prepared: bool,
+    limit: usize,
+    paused: bool,
+    stopped: bool,
+    now: Instant,
+    events: Vec<Event>,
+    line: Vec<usize>,
+    door: Vec<usize>,
+    running: BTreeMap<usize, Running>,
+    /// Slots with a worker that is ready and runs nothing.
+    free: BTreeSet<usize>,
+    preparing: BTreeSet<usize>,
+    ended: Tally,
+    /// What the listeners were last told.
+    closed: bool,
+}
+
+impl World {
+    fn new(prepared: bool, limit: Limit) -> Self {
+        let now = Instant::now();
+        let mut world = World {
+            scheduler: Scheduler::new(rules(prepared, limit, None), now),
+            prepared,
+            limit: limit.slots(),
+            paused: false,
+            stopped: false,
+            now,
+            events: Vec::new(),
+            line: Vec::new(),
+            door: Vec::new(),
+            running: BTreeMap::new(),
+            free: BTreeSet::new(),
+            preparing: BTreeSet::new(),
+            ended: Tally::default(),
+            closed: false,
+        };
+        world.settle();
+        world
+    }
+
+    fn command(&mut self, command: Command<usize>) {
+        self.scheduler.handle(self.now, command);
+        self.settle();
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Submit { listener, watched, patient } => self.submit(listener, watched, patient),
+            Step::Finish { nth, how } => {
+                let Some(slot) = self.nth_running(nth, false) else { return };
+                self.finish(slot, how);
+            }
+            Step::Notice(nth) => {
+                let Some(slot) = self.nth_running(nth, true) else { return };
+                self.finish(slot, How::Completes);
+            }
+            Step::Cancel(n) => self.cancel(n),
+            Step::Advance(ms) => self.advance(Duration::from_millis(ms)),
+            Step::Resize(0) if !self.prepared => self.resize(Limit::Unlimited),
+            Step::Resize(n) => self.resize(Limit::Slots(n.max(1))),
+            Step::Pause => {
+                self.paused = true;
+                self.command(Command::Pause);
+            }
+            Step::Resume => {
+                self.paused = false;
+                self.command(Command::Resume);
+            }
+            Step::Prepare { nth, works } => self.prepare(nth, works),
+            Step::Lose(nth) => self.lose(nth),
+        }
+    }
+
+    fn submit(&mut self, listener: usize, watched: bool, patient: bool) {
+        let n = self.events.len();
+        let id = EventId::for_test(n as u128);
+        self.events.push(Event {
+            id,
+            listener,
+            patient,
+            admitted: false,
+            refused: false,
+            ends: 0,
+            since: self.now,
+            told: None,
+        });
+        let full = self.line.len() >= MAX_SIZE || !self.door.is_empty();
+        let expect_refusal = self.stopped || (full && !patient);
+        if !expect_refusal {
+            self.door.push(n);
+        }
+        let patience = if patient { Patience::Wait } else { Patience::Refuse };
+        self.command(Command::Admit(Arrival { id, listener, watched, patience, payload: n }));
+        assert_eq!(self.events[n].refused, expect_refusal, "refused exactly when it is full");
+    }
+
+    fn nth_running(&self, nth: usize, interrupted: bool) -> Option<usize> {
+        let mut slots = self.running.iter().filter(|(_, run)| run.interrupted == interrupted);
+        let count = slots.clone().count();
+        (count > 0).then(|| slots.nth(nth % count).map(|(slot, _)| *slot)).flatten()
+    }
+
+    /// The handler on `slot` has stopped: those of its events that haven't ended end now.
+    fn finish(&mut self, slot: usize, how: How) {
+        let Some(mut run) = self.running.remove(&slot) else { return };
+        for &n in &run.events {
+            if run.ended.insert(n) {
+                self.events[n].ends += 1;
+                match how {
+                    How::Completes => run.tally.completed += 1,
+                    How::Fails | How::Panics => run.tally.failed += 1,
+                }
+            }
+        }
+        self.ended.add(run.tally);
+        let ready = !(self.prepared && matches!(how, How::Panics));
+        if ready {
+            self.free.insert(slot);
+        } else {
+            self.preparing.insert(slot);
+        }
+        self.command(Command::Done { slot, tally: run.tally, ready });
+    }
+
+    fn cancel(&mut self, n: usize) {
+        let Some(event) = self.events.get(n) else { return };
+        let id = event.id;
+        let waited = self.line.contains(&n);
+        if waited {
+            self.leave(n);
+        }
+        self.door.retain(|other| *other != n);
+        self.command(Command::Cancel(id));
+        if waited {
+            self.ended.cancelled += 1;
+            assert_eq!(self.events[n].ends, 1, "a cancelled event ends at once");
+        }
+    }
+
+    fn advance(&mut self, by: Duration) {
+        let target = self.now + by;
+        // What is due is due when it is due, not at the next command.
+        let dues = self.line.iter().filter_map(|&n| self.expiry(n));
+        let deadlines = self.running.values().filter(|run| !run.interrupted);
+        let due = dues.chain(deadlines.filter_map(|run| run.deadline)).min();
+        if let Some(due) = due {
+            let next = self.scheduler.next_timeout().expect("something is due");
+            assert!(next <= due, "a timeout would be late by {:?}", next - due);
+        }
+        self.now = target;
+        let expired: Vec<usize> = self.line.clone();
+        for n in expired {
+            if self.expiry(n).is_some_and(|due| due <= target) {
+                self.leave(n);
+                self.ended.timed_out += 1;
+            }
+        }
+        self.scheduler.handle_timeout(target);
+        self.settle();
+        for run in self.running.values() {
+            let late = run.deadline.is_some_and(|deadline| deadline <= target);
+            assert!(!late || run.interrupted, "a run past its time limit is interrupted");
+        }
+    }
+
+    fn expiry(&self, n: usize) -> Option<Instant> {
+        (self.events[n].listener == 1).then(|| self.events[n].since + QUEUE_TIMEOUT)
+    }
+
+    fn resize(&mut self, limit: Limit) {
+        self.limit = limit.slots();
+        self.command(Command::SetLimit(limit));
+    }
+
+    fn prepare(&mut self, nth: usize, works: bool) {
+        let Some(&slot) = self.preparing.iter().nth(nth % self.preparing.len().max(1)) else {
+            return;
+        };
+        if works {
+            self.preparing.remove(&slot);
+            self.free.insert(slot);
+            self.command(Command::SlotReady { slot });
+        } else {
+            self.command(Command::SlotFailed { slot, trouble: "no".into() });
+        }
+    }
+
+    /// A worker dies; its events end as failed.
+    fn lose(&mut self, nth: usize) {
+        let Some(slot) = self.nth_running(nth, false) else { return };
+        let Some(run) = self.running.remove(&slot) else { return };
+        let left: Vec<usize> =
+            run.events.iter().copied().filter(|n| !run.ended.contains(n)).collect();
+        for n in left {
+            self.events[n].ends += 1;
+        }
+        // The scheduler can't know who of a batch had ended, so it books all as failed.
+        self.ended.failed += run.events.len() as u64;
+        self.command(Command::SlotLost { slot });
+    }
+
+    fn leave(&mut self, n: usize) {
+        self.line.retain(|other| *other != n);
+    }
+
+    fn let_in(&mut self) {
+        while self.line.len() < MAX_SIZE && !self.door.is_empty() {
+            let n = self.door.remove(0);
+            self.events[n].since = self.now;
+            self.events[n].admitted = true;
+            self.line.push(n);
+        }
+    }
+
+    /// Performs every effect, holding it against the model.
+    fn settle(&mut self) {
+        self.let_in();
+        while let Some(effect) = self.scheduler.poll_effect() {
+            self.perform(effect);
+            self.let_in();
+        }
+        assert_eq!(self.scheduler.running(), self.running.len());
+        let startable = !self.paused
+            && !self.stopped
+            && !self.line.is_empty()
+            && self.running.len() < self.limit
+            && (!self.prepared || !self.free.is_empty());
+        assert!(!startable, "nobody waits while a slot is free");
+        let full = self.line.len() >= MAX_SIZE && !self.stopped;
+        assert_eq!(self.closed, full, "the listeners know whether the line is full");
+        assert!(self.free.iter().all(|slot| *slot < self.limit), "surplus slots retire");
+    }
+
+    fn perform(&mut self, effect: Effect<usize>) {
+        match effect {
+            Effect::Open { slot } => {
+                assert!(!self.running.contains_key(&slot));
+                if self.prepared {
+                    self.free.remove(&slot);
+                    self.preparing.insert(slot);
+                } else {
+                    self.free.insert(slot);
+                }
+            }
+            Effect::Close { slot } => {
+                let open = self.free.remove(&slot) || self.preparing.remove(&slot);
+                assert!(open, "only idle slots are closed");
+            }
+            Effect::Start { slot, event, terms } => self.start(slot, vec![event], terms),
+            Effect::StartBatch { slot, events, terms } => self.start(slot, events, terms),
+            Effect::Interrupt { slot, event, cause } => self.interrupt(slot, event, cause),
+            Effect::End { event, .. } => {
+                self.events[event].ends += 1;
+                assert!(!self.line.contains(&event));
+            }
+            Effect::Refuse { event, .. } => self.events[event].refused = true,
+            Effect::Tell { key, estimation } => {
+                let n = *self.scheduler.waiting_mut(key).expect("told while it waits");
+                let rank = self.line.iter().position(|other| *other == n);
+                assert_eq!(Some(estimation.rank), rank, "P5: the rank is true");
+                let told = self.events[n].told.replace(estimation.rank);
+                assert!(told.is_none_or(|told| estimation.rank <= told), "P5: it never rises");
+            }
+            Effect::Pressure(pressure) => self.closed = pressure != Pressure::Open,
+            Effect::RoomFreed => panic!("there is no shared capacity"),
+        }
+    }
+
+    fn start(&mut self, slot: usize, events: Vec<usize>, terms: Terms) {
+        assert!(!self.paused && !self.stopped);
+        assert!(self.running.len() < self.limit, "P1: the limit holds");
+        assert!(self.free.remove(&slot), "a run starts on a free slot");
+        // P3: the oldest, and with it the oldest of its own listener.
+        let first = self.line[0];
+        let listener = self.events[first].listener;
+        assert_eq!(terms.listener, listener);
+        let most = if listener == 3 { BATCH } else { 1 };
+        let lane = self.line.iter().copied().filter(|n| self.events[*n].listener == listener);
+        let expected: Vec<usize> = lane.take(most).collect();
+        assert_eq!(events, expected, "P3: first in, first out");
+        for &n in &events {
+            self.leave(n);
+            assert_eq!(self.events[n].ends, 0);
+        }
+        self.running.insert(
+            slot,
+            Running {
+                events,
+                deadline: terms.deadline,
+                tally: Tally::default(),
+                ended: BTreeSet::new(),
+                interrupted: false,
+            },
+        );
+    }
+
+    fn interrupt(&mut self, slot: usize, event: Option<EventId>, cause: Cause) {
+        let run = self.running.get_mut(&slot).expect("only runs are interrupted");
+        for &n in &run.events {
+            if event.is_none_or(|id| id == self.events[n].id) && run.ended.insert(n) {
+                self.events[n].ends += 1;
+                match cause {
+                    Cause::Cancelled => run.tally.cancelled += 1,
+                    Cause::TimedOut => run.tally.timed_out += 1,
+                    Cause::Stopped => run.tally.stopped += 1,
+                }
+            }
+        }
+        run.interrupted = run.ended.len() == run.events.len();
+    }
+
+    /// P7, and the books at the end.
+    fn shut_down(&mut self) {
+        self.stopped = true;
+        self.ended.stopped += self.line.len() as u64;
+        self.line.clear();
+        self.door.clear();
+        self.command(Command::Stop);
+        self.command(Command::Abort);
+        let slots: Vec<usize> = self.running.keys().copied().collect();
+        for slot in slots {
+            assert!(self.running[&slot].interrupted, "P7: every run is told to stop");
+            self.finish(slot, How::Completes);
+        }
+        assert_eq!(self.scheduler.running(), 0, "P4: no slot is left");
+        for (n, event) in self.events.iter().enumerate() {
+            let expected = usize::from(event.admitted);
+            let at_door = event.patient && !event.admitted;
+            assert!(
+                event.ends == expected || (at_door && event.ends <= 1),
+                "P2: event {n} has {} ends: {event:?}",
+                event.ends
+            );
+        }
+        self.now += slots::IDLE;
+        self.scheduler.handle_timeout(self.now);
+        self.settle();
+        assert_eq!(self.scheduler.next_timeout(), None, "an idle queue sets no timers");
+        let snapshot = self.scheduler.snapshot(self.now);
+        let mut books = HashMap::from([("admitted", 0), ("ended", 0), ("failed", 0)]);
+        for listener in &snapshot.listeners {
+            *books.entry("admitted").or_default() += listener.admitted;
+            *books.entry("failed").or_default() += listener.failed;
+            *books.entry("ended").or_default() += listener.completed
+                + listener.failed
+                + listener.cancelled
+                + listener.timed_out
+                + listener.stopped;
+        }
+        let admitted = self.events.iter().filter(|event| event.admitted).count() as u64;
+        assert_eq!(books["admitted"], admitted);
+        assert_eq!(books["ended"], admitted, "the books balance");
+        assert_eq!(books["failed"], self.ended.failed);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn hold_on_any_history(
+        steps in prop::collection::vec(step(false), 1..160),
+        limit in prop_oneof![(1..5usize).prop_map(Limit::Slots), Just(Limit::Unlimited)],
+    ) {
+        let mut world = World::new(false, limit);
+        steps.into_iter().for_each(|step| world.step(step));
+        world.shut_down();
+    }
+
+    #[test]
+    fn hold_where_slots_own_a_resource(
+        steps in prop::collection::vec(step(true), 1..160),
+        limit in 1..5usize,
+    ) {
+        let mut world = World::new(true, Limit::Slots(limit));
+        steps.into_iter().for_each(|step| world.step(step));
+        world.shut_down();
+    }
+
+    /// Two schedulers share a bound: it holds, and nobody at a door is forgotten.
+    #[test]
+    fn a_shared_bound_holds_and_forgets_nobody(
+        steps in prop::collection::vec((0..4u8, 0..2usize), 1..200),
+        max in 1..4usize,
+    ) {
+        let now = Instant::now();
+        let capacity = Arc::new(Capacity::new(max));
+        let shared = Rules { max_size: None, ..rules(false, Limit::Slots(1), Some(capacity.clone())) };
+        let mut schedulers = [0, 1].map(|_| Scheduler::<()>::new(shared.clone(), now));
+        let mut running = [Vec::new(), Vec::new()];
+        for (n, (step, which)) in steps.into_iter().enumerate() {
+            let mut todo = vec![(which, match step {
+                0..=2 => Command::Admit(Arrival {
+                    id: EventId::for_test(n as u128),
+                    listener: 0,
+                    watched: false,
+                    patience: Patience::Wait,
+                    payload: (),
+                }),
+                _ => match running[which].pop() {
+                    Some(slot) => Command::Done { slot, tally: Tally { completed: 1, ..Tally::default() }, ready: true },
+                    None => Command::RoomFreed,
+                },
+            })];
+            while let Some((which, command)) = todo.pop() {
+                schedulers[which].handle(now, command);
+                while let Some(effect) = schedulers[which].poll_effect() {
+                    match effect {
+                        Effect::Start { slot, .. } => running[which].push(slot),
+                        Effect::RoomFreed => todo.push((1 - which, Command::RoomFreed)),
+                        _ => {}
+                    }
+                }
+            }
+            let pictures = [0, 1].map(|which| schedulers[which].snapshot(now));
+            let waiting: usize = pictures.iter().map(|picture| picture.waiting).sum();
+            prop_assert_eq!(waiting, capacity.taken());
+            prop_assert!(waiting <= max);
+            let blocked: usize = pictures.iter().map(|picture| picture.blocked).sum();
+            prop_assert!(blocked == 0 || waiting == max, "somebody was forgotten at the door");
+        }
+        drop(schedulers);
+        prop_assert_eq!(capacity.taken(), 0);
+    }
+}
+
+/// A batch that waits to be filled holds up nobody but itself, and no longer than it may.
+#[test]
+fn a_lingering_batch_lets_others_pass() {
+    let mut now = Instant::now();
+    let mut rules = rules(false, Limit::Slots(1), None);
+    let linger = Duration::from_millis(20);
+    rules.listeners[3].batch = Some(BatchRules { max_size: BATCH, max_wait: linger });
+    let mut scheduler = Scheduler::<usize>::new(rules, now);
+    let mut started = Vec::new();
+    let mut drive = |scheduler: &mut Scheduler<usize>| {
+        let mut slots = Vec::new();
+        while let Some(effect) = scheduler.poll_effect() {
+            match effect {
+                Effect::Start { slot, event, .. } => {
+                    started.push(vec![event]);
+                    slots.push(slot);
+                }
+                Effect::StartBatch { slot, events, .. } => {
+                    started.push(events);
+                    slots.push(slot);
+                }
+                _ => {}
+            }
+        }
+        slots
+    };
+    let admit = |n: usize, listener: usize| {
+        Command::Admit(Arrival {
+            id: EventId::for_test(n as u128),
+            listener,
+            watched: false,
+            patience: Patience::Refuse,
+            payload: n,
+        })
+    };
+    let done = |slot| Command::Done {
+        slot,
+        tally: Tally { completed: 1, ..Tally::default() },
+        ready: true,
+    };
+    scheduler.handle(now, admit(0, 3));
+    assert!(drive(&mut scheduler).is_empty(), "the batch waits to be filled");
+    scheduler.handle(now, Command::Pause);
+    scheduler.handle(now, admit(1, 1));
+    scheduler.handle(now, admit(2, 0));
+    scheduler.handle(now, Command::Resume);
+    for _ in 0..2 {
+        let slots = drive(&mut scheduler);
+        assert_eq!(slots.len(), 1, "other listeners' events pass");
+        scheduler.handle(now, done(slots[0]));
+    }
+    assert!(drive(&mut scheduler).is_empty());
+    assert_eq!(scheduler.next_timeout(), Some(now + linger));
+    now += linger;
+    scheduler.handle_timeout(now);
+    let slots = drive(&mut scheduler);
+    scheduler.handle(now, done(slots[0]));
+    // A full batch doesn't wait.
+    for n in 3..6 {
+        scheduler.handle(now, admit(n, 3));
+    }
+    drive(&mut scheduler);
+    assert_eq!(started, [vec![1], vec![2], vec![0], vec![3, 4, 5]]);
+}
