@@ -19,7 +19,7 @@ use crate::event::EventId;
 use crate::output::Output;
 use crate::resource::{Resource, ResourceType, Slot};
 use crate::sink::{Sink, Voice};
-use crate::update::Update;
+use crate::update::{Outcome, Update};
 
 /// A function that takes an input and up to three extras: [`EventContext`], [`Slot`].
 ///
@@ -134,9 +134,16 @@ pub struct Rider {
     pub(crate) id: EventId,
     pub(crate) session: Option<Arc<str>>,
     pub(crate) sink: Option<Sink>,
+    /// How it has ended, until its client is told.
+    pub(crate) outcome: Option<Outcome>,
 }
 
 impl Rider {
+    /// Whether it hasn't ended yet.
+    pub(crate) fn is_open(&self) -> bool {
+        self.sink.is_some() && self.outcome.is_none()
+    }
+
     fn voice(&self) -> Option<Arc<Voice>> {
         self.sink.as_ref()?.voice().cloned()
     }

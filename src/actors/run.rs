@@ -18,6 +18,10 @@ use crate::scheduler::{Cause, Tally, Terms};
 use crate::update::{Outcome, Update};
 
 /// A handler at work on its events.
+///
+/// How an event ends is decided first and told later, by [`Run::tell`]: in between, the worker
+/// reports that its slot is free. So whoever has heard of an end finds the queue in the state after
+/// it.
 pub(super) struct Run {
     riders: Vec1<Rider>,
     work: Option<Work>,
@@ -27,7 +31,7 @@ pub(super) struct Run {
     tally: Tally,
 }
 
-/// What became of a run that has stopped.
+/// What became of a run that has really stopped.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stopped {
     pub tally: Tally,
@@ -44,12 +48,12 @@ pub(super) struct Place<'a> {
 }
 
 impl Run {
-    /// Starts the handler. A handler that fails or panics before its first await stops at once.
-    pub fn start(jobs: Vec1<Box<Job>>, terms: Terms, place: Place<'_>) -> Result<Run, Stopped> {
+    /// Starts the handler. One that fails or panics before its first await has stopped already.
+    pub fn start(jobs: Vec1<Box<Job>>, terms: Terms, place: Place<'_>) -> (Run, Option<Stopped>) {
         let board = |job: Box<Job>| {
             let Job { id, session, input, sink } = *job;
             sink.say(|event_id| Update::ProcessStarts { event_id, eta: terms.average });
-            (Rider { id, session, sink: Some(sink) }, input)
+            (Rider { id, session, sink: Some(sink), outcome: None }, input)
         };
         let (riders, inputs) = match jobs {
             Vec1::One(job) => {
@@ -62,6 +66,7 @@ impl Run {
             }
         };
         let token = OnceCell::new();
+        let started = Instant::now();
         let context = RunContext {
             api_name: place.api_name,
             slot: place.slot,
@@ -71,70 +76,70 @@ impl Run {
             resource: place.resource,
         };
         let work = catch_unwind(AssertUnwindSafe(|| (place.start)(inputs, &context)));
-        let mut run = Run {
-            riders,
-            work: None,
-            token,
-            started: Instant::now(),
-            average: terms.average,
-            tally: Tally::default(),
-        };
-        match work {
+        let (average, tally) = (terms.average, Tally::default());
+        let mut run = Run { riders, work: None, token, started, average, tally };
+        let stopped = match work {
             Ok(Ok(work)) => {
                 run.work = Some(work);
-                Ok(run)
+                None
             }
-            Ok(Err(failure)) => Err(run.fail(failure)),
-            Err(panic) => Err(run.panicked(panic)),
-        }
+            Ok(Err(failure)) => Some(run.failed(failure)),
+            Err(panic) => Some(run.panicked(panic)),
+        };
+        (run, stopped)
     }
 
     /// Lets the handler go on.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stopped> {
         let Some(work) = &mut self.work else { return Poll::Pending };
         let polled = catch_unwind(AssertUnwindSafe(|| work.future.as_mut().poll(cx)));
-        match polled {
+        Poll::Ready(match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(made))) => self.made(made),
-            Ok(Poll::Ready(Err(failure))) => drop(self.fail(failure)),
-            Err(panic) => return Poll::Ready(self.panicked(panic)),
-        }
-        Poll::Ready(self.stop())
+            Ok(Poll::Ready(Err(failure))) => self.failed(failure),
+            Err(panic) => self.panicked(panic),
+        })
     }
 
     /// Ends the whole run, or one event of it. Gives what became of the run when that stopped it;
-    /// a handler on a blocking thread goes on until it notices.
+    /// a handler on a blocking thread goes on until it notices, and its clients are told at once.
     pub fn interrupt(&mut self, event: Option<EventId>, cause: Cause) -> Option<Stopped> {
-        self.end_early(event, cause);
-        if self.riders.as_mut_slice().iter().any(|rider| rider.sink.is_some()) {
-            return None;
+        for rider in self.riders.as_mut_slice() {
+            if rider.is_open() && event.is_none_or(|event| event == rider.id) {
+                let (outcome, count) = match cause {
+                    Cause::Cancelled => (Outcome::Cancelled, &mut self.tally.cancelled),
+                    Cause::TimedOut => (Outcome::TimedOut, &mut self.tally.timed_out),
+                    Cause::Stopped => (Outcome::Stopped, &mut self.tally.stopped),
+                };
+                *count += 1;
+                rider.outcome = Some(outcome);
+            }
         }
-        if let Some(token) = self.token.get() {
-            token.cancel();
+        if !self.riders.as_slice().iter().any(Rider::is_open) {
+            if let Some(token) = self.token.get() {
+                token.cancel();
+            }
+            if self.work.as_ref().is_some_and(|work| work.droppable) {
+                return Some(self.stop());
+            }
         }
-        let droppable = self.work.as_ref().is_some_and(|work| work.droppable);
-        droppable.then(|| self.stop())
+        self.tell();
+        None
     }
 
-    fn end_early(&mut self, event: Option<EventId>, cause: Cause) {
+    /// Tells the clients whose events have ended.
+    pub fn tell(&mut self) {
         let duration = self.started.elapsed().as_secs_f64();
         for rider in self.riders.as_mut_slice() {
-            if event.is_some_and(|event| event != rider.id) {
-                continue;
+            if let Some(outcome) = rider.outcome.take()
+                && let Some(sink) = rider.sink.take()
+            {
+                sink.end(outcome, duration, self.average);
             }
-            let Some(sink) = rider.sink.take() else { continue };
-            let (outcome, count) = match cause {
-                Cause::Cancelled => (Outcome::Cancelled, &mut self.tally.cancelled),
-                Cause::TimedOut => (Outcome::TimedOut, &mut self.tally.timed_out),
-                Cause::Stopped => (Outcome::Stopped, &mut self.tally.stopped),
-            };
-            *count += 1;
-            sink.end(outcome, duration, self.average);
         }
     }
 
-    fn made(&mut self, made: Made) {
-        let duration = self.started.elapsed().as_secs_f64();
+    fn made(&mut self, made: Made) -> Stopped {
         let riders = self.riders.as_mut_slice();
         let outputs: Vec1<Option<_>> = match made {
             Made::One(output) => Vec1::One(output),
@@ -148,24 +153,23 @@ impl Run {
                     outputs.len(),
                     riders.len()
                 );
-                self.fail(Failure::unexpected(message));
-                return;
+                return self.failed(Failure::unexpected(message));
             }
         };
         for (rider, output) in riders.iter_mut().zip(outputs) {
-            if let Some(sink) = rider.sink.take() {
+            if rider.is_open() {
                 self.tally.completed += 1;
-                sink.end(Outcome::Completed(output), duration, self.average);
+                rider.outcome = Some(Outcome::Completed(output));
             }
         }
+        self.stop()
     }
 
-    fn fail(&mut self, failure: Failure) -> Stopped {
-        let duration = self.started.elapsed().as_secs_f64();
+    fn failed(&mut self, failure: Failure) -> Stopped {
         for rider in self.riders.as_mut_slice() {
-            if let Some(sink) = rider.sink.take() {
+            if rider.is_open() {
                 self.tally.failed += 1;
-                sink.end(Outcome::Failed(failure.clone()), duration, self.average);
+                rider.outcome = Some(Outcome::Failed(failure.clone()));
             }
         }
         self.stop()
@@ -177,7 +181,7 @@ impl Run {
             .map(|text| (*text).to_string())
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "no message".into());
-        let stopped = self.fail(Failure::unexpected(format!("the handler panicked: {text}")));
+        let stopped = self.failed(Failure::unexpected(format!("the handler panicked: {text}")));
         Stopped { panicked: true, ..stopped }
     }
 

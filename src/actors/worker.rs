@@ -83,10 +83,12 @@ impl Worker {
     }
 
     fn stopped(&mut self, stopped: Stopped, context: &mut Context<Self>) {
-        self.run = None;
         let came_back = self.resource.as_ref().is_none_or(Resource::is_home);
         let ready = came_back && !(stopped.panicked && self.resource.is_some());
         self.report(News::Done { tally: stopped.tally, ready });
+        if let Some(mut run) = self.run.take() {
+            run.tell();
+        }
         if ready {
             // A run went well: the next failure is a first one again.
             if stopped.tally.completed > 0 {
@@ -151,10 +153,11 @@ impl Handler<RunMessage> for Worker {
             slot: self.slot,
             resource: self.resource.as_ref(),
         };
-        match Run::start(jobs, terms, place) {
-            // `Drive` polls it right after the mailbox.
-            Ok(run) => self.run = Some(run),
-            Err(stopped) => self.stopped(stopped, context),
+        let (run, stopped) = Run::start(jobs, terms, place);
+        // `Drive` polls it right after the mailbox.
+        self.run = Some(run);
+        if let Some(stopped) = stopped {
+            self.stopped(stopped, context);
         }
     }
 }
