@@ -1,6 +1,7 @@
 //! Where the updates of one event go, and the guard that it gets exactly one terminal update.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use actix::Recipient;
 use tokio::sync::oneshot;
@@ -120,12 +121,22 @@ impl Sink {
         }
     }
 
-    /// Sends the terminal update.
-    pub fn end(mut self, outcome: Outcome, duration: f64, average_duration: Option<f64>) {
-        self.finish(outcome, duration, average_duration);
+    /// Sends the terminal update of an event whose run started then, and takes `average` seconds.
+    pub fn end(mut self, outcome: Outcome, started: Instant, average: Option<f64>) {
+        self.finish(outcome, Some(started), average);
     }
 
-    fn finish(&mut self, outcome: Outcome, duration: f64, average_duration: Option<f64>) {
+    /// Sends the terminal update of an event that never ran.
+    pub fn end_unstarted(mut self, outcome: Outcome) {
+        self.finish(outcome, None, None);
+    }
+
+    fn finish(
+        &mut self,
+        outcome: Outcome,
+        started: Option<Instant>,
+        average_duration: Option<f64>,
+    ) {
         match std::mem::replace(&mut self.0, State::Ended) {
             State::Reply(reply) => drop(reply.send(Ok(outcome))),
             State::Voice(voice, admitted) => {
@@ -135,6 +146,7 @@ impl Sink {
                 }
                 if let Some(follower) = voice.hang_up() {
                     let event_id = voice.event_id;
+                    let duration = started.map_or(0.0, |started| started.elapsed().as_secs_f64());
                     follower.send(Update::ProcessCompleted {
                         event_id,
                         outcome,
@@ -152,7 +164,7 @@ impl Drop for Sink {
     fn drop(&mut self) {
         if !matches!(self.0, State::Ended) {
             let lost = Failure::unexpected("the event was lost: the actor that held it is gone");
-            self.finish(Outcome::Failed(lost), 0.0, None);
+            self.finish(Outcome::Failed(lost), None, None);
         }
     }
 }

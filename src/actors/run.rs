@@ -5,7 +5,6 @@ use std::cell::OnceCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +25,7 @@ pub(super) struct Run {
     riders: Vec1<Rider>,
     work: Option<Work>,
     token: OnceCell<CancellationToken>,
-    started: Instant,
-    average: Option<f64>,
+    terms: Terms,
     tally: Tally,
 }
 
@@ -66,7 +64,6 @@ impl Run {
             }
         };
         let token = OnceCell::new();
-        let started = Instant::now();
         let context = RunContext {
             api_name: place.api_name,
             slot: place.slot,
@@ -76,8 +73,8 @@ impl Run {
             resource: place.resource,
         };
         let work = catch_unwind(AssertUnwindSafe(|| (place.start)(inputs, &context)));
-        let (average, tally) = (terms.average, Tally::default());
-        let mut run = Run { riders, work: None, token, started, average, tally };
+        let tally = Tally::default();
+        let mut run = Run { riders, work: None, token, terms, tally };
         let stopped = match work {
             Ok(Ok(work)) => {
                 run.work = Some(work);
@@ -129,12 +126,11 @@ impl Run {
 
     /// Tells the clients whose events have ended.
     pub fn tell(&mut self) {
-        let duration = self.started.elapsed().as_secs_f64();
         for rider in self.riders.as_mut_slice() {
             if let Some(outcome) = rider.outcome.take()
                 && let Some(sink) = rider.sink.take()
             {
-                sink.end(outcome, duration, self.average);
+                sink.end(outcome, self.terms.started, self.terms.average);
             }
         }
     }

@@ -114,7 +114,7 @@ impl Supervisor {
                     Cause::TimedOut => Outcome::TimedOut,
                     Cause::Stopped => Outcome::Stopped,
                 };
-                event.sink.end(outcome, 0.0, None);
+                event.sink.end_unstarted(outcome);
             }
             Effect::Refuse { event, refusal } => {
                 debug!("{}: event {} refused: {refusal}", self.name(), event.id);

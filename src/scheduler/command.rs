@@ -158,6 +158,7 @@ pub(crate) enum Effect<T> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
     pub listener: usize,
+    pub started: Instant,
     /// The latest moment at which the run ends.
     pub deadline: Option<Instant>,
     /// Seconds that runs of this listener take; `None` while unknown.

@@ -382,9 +382,9 @@ impl<T> Scheduler<T> {
 
     // Out of the line.
 
+    /// Takes an event out of the line. It must be given its next place, or none.
     fn leave(&mut self, key: Key) -> Option<(usize, Waiting<T>)> {
         let (listener, waiting) = self.line.remove(key)?;
-        self.places.remove(&waiting.id);
         self.watchers -= usize::from(waiting.watched);
         self.front_moved = true;
         self.line_moved = true;
@@ -398,6 +398,7 @@ impl<T> Scheduler<T> {
 
     fn end_waiting(&mut self, key: Key, cause: Cause) {
         if let Some((listener, waiting)) = self.leave(key) {
+            self.places.remove(&waiting.id);
             let ended = &mut self.listeners[listener].ended;
             match cause {
                 Cause::Cancelled => ended.cancelled += 1,
@@ -441,7 +442,7 @@ impl<T> Scheduler<T> {
         }
         let deadline = self.rules.listeners[listener].time_limit.map(|limit| self.now + limit);
         let average = self.listeners[listener].times.run();
-        let terms = Terms { listener, deadline, average };
+        let terms = Terms { listener, started: self.now, deadline, average };
         let riders = match self.rules.listeners[listener].batch {
             None => {
                 let Some((_, waiting)) = self.leave(key) else { return };

@@ -145,7 +145,7 @@ impl Slots {
         self.busy += 1;
     }
 
-    /// Takes the run out of a busy slot. The slot must be given its next state.
+    /// Takes the run out of a busy slot. The slot must be set free or preparing next.
     pub fn vacate(&mut self, slot: usize) -> Option<Run> {
         let state = self.slots.get_mut(slot)?;
         match std::mem::replace(state, Slot::Closed) {
@@ -154,7 +154,6 @@ impl Slots {
                     self.deadlines.remove(&(deadline, slot));
                 }
                 self.busy -= 1;
-                self.closed.insert(slot);
                 Some(run)
             }
             other => {
@@ -164,8 +163,8 @@ impl Slots {
         }
     }
 
+    /// A busy or preparing slot waits for an event.
     pub fn set_free(&mut self, slot: usize, now: Instant) {
-        self.closed.remove(&slot);
         self.free.insert(slot);
         self.slots[slot] = Slot::Free { since: now };
         if !self.prepared && self.sweep.is_none() {
