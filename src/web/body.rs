@@ -2,6 +2,7 @@
 
 use actix_web::web::Bytes;
 use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
 
 use super::refusal::{Detail, Rejection};
 
@@ -9,11 +10,16 @@ use super::refusal::{Detail, Rejection};
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Rejection> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let cause = error.inner();
-        let kind = if cause.is_data() { "type_error" } else { "json_invalid" };
-        let path: &[&str] = if path == "." { &[] } else { &[&path] };
-        Rejection::invalid(Detail::new(kind, path, cause.to_string()))
+        let message = error.inner().to_string();
+        if !error.inner().is_data() {
+            return Rejection::invalid(Detail::new("json_invalid", &[], message));
+        }
+        let detail = Detail::new("type_error", &[], message);
+        Rejection::invalid(error.path().iter().fold(detail, |detail, segment| match segment {
+            Segment::Seq { index } => detail.at((*index).into()),
+            Segment::Map { key } => detail.at(key.as_str().into()),
+            Segment::Enum { .. } | Segment::Unknown => detail,
+        }))
     })?;
     json.end()
         .map_err(|error| Rejection::invalid(Detail::new("json_invalid", &[], error.to_string())))?;

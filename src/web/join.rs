@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body;
-use super::refusal::Rejection;
+use super::refusal::{Detail, Rejection};
 use crate::event::EventId;
 use crate::queue::Queue;
 
@@ -26,7 +26,9 @@ pub(crate) async fn join(
         return Err(Rejection::bad_request("Session hash not found."));
     };
     let inner = queue.inner();
-    let index = fn_index.unwrap_or_default();
+    let index = fn_index.ok_or_else(|| {
+        Rejection::invalid(Detail::new("missing", &["fn_index"], "say which listener is called"))
+    })?;
     let endpoint = usize::try_from(index).ok().and_then(|index| inner.endpoints.get(index));
     let endpoint = endpoint
         .ok_or_else(|| Rejection::not_found(format!("No listener has fn_index {index}.")))?;

@@ -89,12 +89,14 @@ impl Layout {
 
     /// The number of the parameter that a path into the joined value leads through.
     pub fn position(&self, path: &str) -> Option<usize> {
+        if *self == Layout::One {
+            return Some(0);
+        }
         let first = path.split(['.', '[', ']']).find(|part| !part.is_empty())?;
         match self {
             Layout::Fields(names) => names.iter().position(|name| name == first),
             Layout::Tuple(items) => first.parse().ok().filter(|position| position < items),
-            Layout::One => Some(0),
-            Layout::Nothing => None,
+            Layout::One | Layout::Nothing => None,
         }
     }
 }

@@ -1,0 +1,158 @@
+//! The gate: routes of one's own wait for a slot like any event.
+#![cfg(feature = "web")]
+
+mod common;
+
+use std::time::Duration;
+
+use actix_web::{HttpResponse, web};
+use awc::http::StatusCode;
+use common::Server;
+use futures::future::join_all;
+use futures::{StreamExt, stream};
+use now_serving::testing::Turnstile;
+use now_serving::{Listener, Queue, Refusal};
+
+fn serve(queue: &Queue, turnstile: &Turnstile) -> Server {
+    let (queue, turnstile) = (queue.clone(), turnstile.clone());
+    Server::with(move |config| {
+        let (held, streamed) = (turnstile.clone(), turnstile.clone());
+        let render = move || {
+            let turnstile = held.clone();
+            async move {
+                turnstile.pass().await;
+                "rendered"
+            }
+        };
+        let streamed = move || {
+            let turnstile = streamed.clone();
+            async move {
+                let pieces = stream::iter(0..2).then(move |piece| {
+                    let turnstile = turnstile.clone();
+                    async move {
+                        turnstile.pass().await;
+                        Ok::<_, actix_web::Error>(web::Bytes::from(format!("piece {piece} ")))
+                    }
+                });
+                HttpResponse::Ok().streaming(pieces)
+            }
+        };
+        config
+            .service(web::resource("/render").wrap(queue.gate("gpu_queue")).get(render))
+            .service(web::resource("/stream").wrap(queue.gate("gpu_queue")).get(streamed))
+            .service(web::resource("/free").get(async || "free"))
+    })
+}
+
+async fn get(server: &Server, path: &str) -> (StatusCode, String) {
+    let request = awc::Client::default().get(server.url(path)).timeout(Duration::from_secs(60));
+    let mut response = request.send().await.unwrap();
+    let body = response.body().await.unwrap();
+    (response.status(), String::from_utf8(body.to_vec()).unwrap())
+}
+
+async fn waiting(queue: &Queue, expected: usize) {
+    while queue.snapshot().await.concurrency_id("gpu_queue").unwrap().waiting != expected {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[actix::test]
+async fn requests_share_the_slots_with_listeners() {
+    let turnstile = Turnstile::new();
+    let listener = Listener::new("paint", turnstile.handler());
+    let queue = Queue::builder()
+        .listener(listener.concurrency_id("gpu_queue").concurrency_limit(2))
+        .start()
+        .unwrap();
+    let server = serve(&queue, &turnstile);
+    let requests = join_all((0..4).map(|_| get(&server, "/render")));
+    let calls = join_all((0..4u32).map(|n| queue.call::<_, u32>("paint", n)));
+    let (requests, calls, ()) = futures::join!(requests, calls, async {
+        turnstile.arrived(2).await;
+        waiting(&queue, 6).await;
+        assert_eq!(get(&server, "/free").await.1, "free");
+        turnstile.open();
+    });
+    assert!(requests.iter().all(|answer| *answer == (StatusCode::OK, "rendered".into())));
+    assert!(calls.iter().all(Result::is_ok));
+    assert_eq!(turnstile.most_inside(), 2);
+}
+
+#[actix::test]
+async fn a_full_line_is_503_with_retry_after() {
+    let turnstile = Turnstile::new();
+    let queue = Queue::builder().max_size(1).concurrency_id("gpu_queue", 1).start().unwrap();
+    let server = serve(&queue, &turnstile);
+    let (first, second, ()) = futures::join!(
+        get(&server, "/render"),
+        async {
+            turnstile.arrived(1).await;
+            get(&server, "/render").await
+        },
+        async {
+            waiting(&queue, 1).await;
+            let refused = awc::Client::default().get(server.url("/render")).send().await.unwrap();
+            assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert!(refused.headers().contains_key("retry-after"));
+            turnstile.open();
+        }
+    );
+    assert_eq!((first.0, second.0), (StatusCode::OK, StatusCode::OK));
+}
+
+#[actix::test]
+async fn a_client_that_goes_away_leaves_the_line_and_the_slot() {
+    let turnstile = Turnstile::new();
+    let queue = Queue::builder().concurrency_id("gpu_queue", 1).start().unwrap();
+    let server = serve(&queue, &turnstile);
+    let running = actix::spawn({
+        let url = server.url("/render");
+        async move { drop(awc::Client::default().get(url).send().await) }
+    });
+    turnstile.arrived(1).await;
+    let gone = actix::spawn({
+        let url = server.url("/render");
+        async move { drop(awc::Client::default().get(url).send().await) }
+    });
+    waiting(&queue, 1).await;
+    gone.abort();
+    waiting(&queue, 0).await;
+    running.abort();
+    turnstile.empty().await;
+    turnstile.open();
+    assert_eq!(get(&server, "/render").await.1, "rendered");
+}
+
+#[actix::test]
+async fn a_streamed_body_holds_the_slot_until_it_has_been_made() {
+    let turnstile = Turnstile::new();
+    let queue = Queue::builder().concurrency_id("gpu_queue", 1).start().unwrap();
+    let server = serve(&queue, &turnstile);
+    let (streamed, rendered, ()) =
+        futures::join!(get(&server, "/stream"), get(&server, "/render"), async {
+            turnstile.arrived(1).await;
+            waiting(&queue, 1).await;
+            turnstile.open();
+        });
+    assert_eq!(streamed.1, "piece 0 piece 1 ");
+    assert_eq!(rendered.1, "rendered");
+    assert_eq!(turnstile.most_inside(), 1);
+}
+
+#[actix::test]
+async fn a_stopped_queue_refuses() {
+    let queue = Queue::builder().concurrency_id("gpu_queue", 1).start().unwrap();
+    let server = serve(&queue, &Turnstile::new());
+    queue.shutdown(Duration::ZERO).await;
+    let (status, body) = get(&server, "/render").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(body.contains(&Refusal::Stopped.to_string()));
+}
+
+#[actix::test]
+#[should_panic(expected = "no concurrency id is named \"gpu\"")]
+async fn a_gate_needs_its_id() {
+    let queue = Queue::builder().concurrency_id("gpu_queue", 1).start().unwrap();
+    queue.gate("gpu");
+}
