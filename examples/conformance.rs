@@ -1,0 +1,108 @@
+//! Nine listeners that behave as those of a reference server written with Gradio: the server that
+//! client suites, benchmarks and load tests run against.
+//!
+//! ```text
+//! cargo run --release --example conformance -- --port 7861
+//! curl -X POST http://127.0.0.1:7861/gradio_api/call/echo -d '{"data": ["hi"]}'
+//! ```
+
+#[path = "shared/address.rs"]
+mod address;
+
+use std::time::Duration;
+
+use actix_web::{App, HttpServer};
+use address::Address;
+use futures::{Stream, StreamExt, stream};
+use now_serving::{EventContext, Listener, Queue, UserError};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::time::sleep;
+
+// The fields' names are the parameters' names.
+
+#[derive(Deserialize, JsonSchema)]
+struct Text {
+    x: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Pause {
+    /// Milliseconds.
+    ms: f64,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Count {
+    n: i64,
+}
+
+async fn echo(Text { x }: Text) -> Result<String, UserError> {
+    Ok(x)
+}
+
+async fn echo_after_a_millisecond(Text { x }: Text) -> Result<String, UserError> {
+    sleep(Duration::from_millis(1)).await;
+    Ok(x)
+}
+
+async fn sleepy(Pause { ms }: Pause) -> Result<f64, UserError> {
+    let pause = Duration::try_from_secs_f64(ms / 1000.0)
+        .map_err(|error| UserError::new(format!("{ms} ms is no pause: {error}")))?;
+    sleep(pause).await;
+    Ok(ms)
+}
+
+fn count(Count { n }: Count) -> impl Stream<Item = Result<String, UserError>> {
+    stream::iter(0..n).then(async |i| {
+        sleep(Duration::from_millis(50)).await;
+        Ok(i.to_string().repeat(3))
+    })
+}
+
+async fn fail(_: Text) -> Result<String, UserError> {
+    Err(UserError::new("no good"))
+}
+
+async fn prog(Text { x }: Text, context: EventContext) -> Result<String, UserError> {
+    context.progress(0.0, "Starting");
+    for i in 0..3 {
+        sleep(Duration::from_millis(100)).await;
+        context.progress(f64::from(i + 1) / 3.0, format!("step {i}"));
+    }
+    context.info("done it");
+    Ok(x)
+}
+
+/// One of the guide's three image generators: half a second on the shared GPU.
+fn generator(name: &'static str) -> Listener {
+    let generate = move |Text { x }: Text| async move {
+        sleep(Duration::from_millis(500)).await;
+        Ok::<_, UserError>(format!("{name}{x}"))
+    };
+    Listener::new(name, generate).concurrency_id("gpu_queue")
+}
+
+#[actix_web::main]
+async fn main() -> std::io::Result<()> {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let address = Address::from_args("conformance", 7861);
+    let queue = Queue::builder()
+        .listener(Listener::new("echo", echo).concurrency_limit(None))
+        .listener(Listener::new("echo1", echo_after_a_millisecond))
+        .listener(Listener::new("sleepy", sleepy).concurrency_limit(8))
+        .listener(Listener::stream("count", count).concurrency_limit(4))
+        .listener(Listener::new("fail", fail))
+        .listener(Listener::new("prog", prog).concurrency_limit(1))
+        .listener(generator("gen1").concurrency_limit(2))
+        .listener(generator("gen2"))
+        .listener(generator("gen3"))
+        .start()
+        .map_err(std::io::Error::other)?;
+    let server = HttpServer::new(move || App::new().configure(queue.routes()))
+        .h1_allow_half_closed(false)
+        .bind(address.pair())
+        .unwrap_or_else(|error| address.refused("conformance", &error));
+    println!("conformance listens on http://{}", server.addrs()[0]);
+    server.run().await
+}

@@ -1,0 +1,59 @@
+//! An actix-web service with routes of its own, one of them gated: at most two requests render at
+//! once, three more wait, and the next are told when to come again.
+//!
+//! ```text
+//! cargo run --example gate
+//! for i in 1 2 3 4 5 6; do curl -si http://127.0.0.1:8080/render/$i & done; wait
+//! curl http://127.0.0.1:8080/health
+//! ```
+//!
+//! The sixth gets `503 Service Unavailable` with `Retry-After`.
+
+#[path = "shared/address.rs"]
+mod address;
+
+use std::time::Duration;
+
+use actix_web::{App, HttpServer, middleware, web};
+use address::Address;
+use now_serving::Queue;
+
+/// Heavy work behind a route that knows nothing of queues.
+async fn render(scene: web::Path<u32>) -> String {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    format!("scene {scene}, rendered\n")
+}
+
+/// Never waits for anybody who renders.
+async fn health() -> &'static str {
+    "fine\n"
+}
+
+#[actix_web::main]
+async fn main() -> std::io::Result<()> {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let address = Address::from_args("gate", 8080);
+    let queue = Queue::builder()
+        // No listener has this id; its two slots are for requests.
+        .concurrency_id("render", 2)
+        .max_size(3)
+        .start()
+        .map_err(std::io::Error::other)?;
+    let server = HttpServer::new(move || {
+        App::new()
+            .wrap(middleware::Logger::default())
+            .service(
+                web::resource("/render/{scene}")
+                    // The one line that a route needs.
+                    .wrap(queue.gate("render"))
+                    .get(render),
+            )
+            .service(web::resource("/health").get(health))
+    })
+    // So that a client that hangs up is noticed, and leaves the line.
+    .h1_allow_half_closed(false)
+    .bind(address.pair())
+    .unwrap_or_else(|error| address.refused("gate", &error));
+    println!("gate listens on http://{}", server.addrs()[0]);
+    server.run().await
+}

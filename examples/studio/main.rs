@@ -1,0 +1,151 @@
+//! The studio: three painters, one GPU queue with two slots, live in the browser.
+//!
+//! ```text
+//! cargo run --release --example studio
+//! ```
+//!
+//! The guide's scenario on real work: each listener paints a PNG on the processor and tells its
+//! progress; the page shows everybody's place in the line.
+
+#[path = "../shared/address.rs"]
+mod address;
+mod painters;
+mod pictures;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::http::header::ContentType;
+use actix_web::{App, HttpResponse, HttpServer, web};
+use address::Address;
+use now_serving::{EventContext, Listener, Queue, UserError};
+use painters::Painter;
+use pictures::{Pictures, picture};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The smallest and the largest side of a picture, in pixels.
+const SIZES: std::ops::RangeInclusive<usize> = 128..=1024;
+
+/// How long running painters may go on when the server is stopped.
+const GRACE: Duration = Duration::from_secs(5);
+
+#[derive(Deserialize, JsonSchema)]
+struct Prompt {
+    /// What to paint.
+    prompt: String,
+    /// The side of the picture in pixels, from 128 to 1024.
+    #[serde(default = "default_size")]
+    size: usize,
+}
+
+fn default_size() -> usize {
+    640
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Picture {
+    /// Where the PNG is.
+    url: String,
+    /// Its side in pixels.
+    size: usize,
+    /// How long it took to paint.
+    seconds: f64,
+}
+
+/// Paints on a thread of its own, and stops between two rows when the event is cancelled.
+fn generate(
+    painter: Painter,
+    pictures: &Pictures,
+    Prompt { prompt, size }: Prompt,
+    context: &EventContext,
+) -> Result<Picture, UserError> {
+    let prompt = prompt.trim();
+    if prompt.is_empty() {
+        return Err(UserError::new("Say what to paint.").title("Empty prompt"));
+    }
+    if !SIZES.contains(&size) {
+        let (least, most) = (SIZES.start(), SIZES.end());
+        return Err(UserError::new(format!("The side must be {least} to {most} pixels.")));
+    }
+    let began = Instant::now();
+    let mut told = 0;
+    let mut go_on = |part: f64| {
+        // A hundred steps are enough for any progress bar.
+        let percent = (100.0 * part) as u32;
+        if percent > told {
+            told = percent;
+            context.progress(part, format!("painting, {percent} %"));
+        }
+        !context.is_cancelled()
+    };
+    let pixels = painters::paint(painter, seed(prompt), size, &mut go_on)
+        .ok_or_else(|| UserError::new("The picture was given up."))?;
+    let png = encode(&pixels, size)
+        .map_err(|error| UserError::new(format!("The picture can't be stored: {error}")))?;
+    let name = context.event_ids()[0].to_string();
+    let url = pictures.keep(name, png);
+    Ok(Picture { url, size, seconds: began.elapsed().as_secs_f64() })
+}
+
+/// The same words make the same picture.
+fn seed(prompt: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    prompt.to_lowercase().hash(&mut hasher);
+    hasher.finish()
+}
+
+fn encode(pixels: &[u8], size: usize) -> Result<Vec<u8>, png::EncodingError> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, size as u32, size as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.write_header()?.write_image_data(pixels)?;
+    Ok(file)
+}
+
+async fn page() -> HttpResponse {
+    HttpResponse::Ok().content_type(ContentType::html()).body(include_str!("page.html"))
+}
+
+#[actix_web::main]
+async fn main() -> std::io::Result<()> {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let address = Address::from_args("studio", 7860);
+    let pictures = Arc::new(Pictures::default());
+    let listener = |name: &str, painter: Painter| {
+        let pictures = pictures.clone();
+        Listener::blocking(name, move |prompt: Prompt, context: EventContext| {
+            generate(painter, &pictures, prompt, &context)
+        })
+    };
+    // The guide's example: the first says two, the others say nothing, and two run at once.
+    let queue = Queue::builder()
+        .listener(
+            listener("generate_1", Painter::Valley)
+                .concurrency_limit(2)
+                .concurrency_id("gpu_queue"),
+        )
+        .listener(listener("generate_2", Painter::Current).concurrency_id("gpu_queue"))
+        .listener(listener("generate_3", Painter::Nebula).concurrency_id("gpu_queue"))
+        .start()
+        .map_err(std::io::Error::other)?;
+    let served = queue.clone();
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(web::Data::from(pictures.clone()))
+            .route("/", web::get().to(page))
+            .route("/pictures/{name}.png", web::get().to(picture))
+            .configure(served.routes())
+    })
+    .workers(2)
+    // Open update streams don't keep a stopped server.
+    .shutdown_timeout(1)
+    .h1_allow_half_closed(false)
+    .bind(address.pair())
+    .unwrap_or_else(|error| address.refused("studio", &error));
+    println!("The studio is open at http://{}", server.addrs()[0]);
+    server.run().await?;
+    queue.shutdown(GRACE).await;
+    Ok(())
+}
