@@ -182,6 +182,9 @@ impl<I: Iterator> Iterator for Tracked<I> {
 
     fn next(&mut self) -> Option<I::Item> {
         let item = self.items.next();
+        if self.context.0.voices.is_empty() {
+            return item;
+        }
         // Asking for another means that the last one is done.
         let mut loops = self.context.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(unit) = loops.get_mut(self.depth)

@@ -11,6 +11,7 @@ use crate::entry::Entry;
 use crate::error::{CallError, SubmitError};
 use crate::event::EventId;
 use crate::outbox::Outbox;
+use crate::queue::Queue;
 use crate::scheduler::Patience;
 use crate::sink::Follower;
 use crate::submission::{Submission, result};
@@ -44,12 +45,15 @@ use crate::update::Update;
 /// ```
 pub struct ListenerHandle<I, O> {
     entry: Arc<Entry>,
+    /// The queue lives as long as its handles.
+    queue: Queue,
     types: PhantomData<fn(I) -> O>,
 }
 
 impl<I, O> Clone for ListenerHandle<I, O> {
     fn clone(&self) -> Self {
-        ListenerHandle { entry: self.entry.clone(), types: PhantomData }
+        let (entry, queue) = (self.entry.clone(), self.queue.clone());
+        ListenerHandle { entry, queue, types: PhantomData }
     }
 }
 
@@ -60,7 +64,7 @@ impl<I, O> fmt::Debug for ListenerHandle<I, O> {
 }
 
 impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
-    pub(crate) fn new(entry: Arc<Entry>) -> Result<Self, SubmitError> {
+    pub(crate) fn new(entry: Arc<Entry>, queue: Queue) -> Result<Self, SubmitError> {
         check_input::<I>(&entry)?;
         if entry.output.id != TypeId::of::<O>() {
             return Err(SubmitError::WrongType {
@@ -70,7 +74,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
                 given: type_name::<O>(),
             });
         }
-        Ok(ListenerHandle { entry, types: PhantomData })
+        Ok(ListenerHandle { entry, queue, types: PhantomData })
     }
 
     /// Submits an event and waits for its result; where the line is full, first for room.

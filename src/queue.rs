@@ -26,8 +26,9 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// A running event queue. Cheap to clone; clones are the same queue, on any thread.
 ///
-/// The threads of its actors end with the last clone and handle, or with the actix system. Then
-/// events that are waiting or running end as lost; [`Queue::shutdown`] ends them in an orderly way.
+/// The threads of its actors end with the last clone and [`ListenerHandle`], or with the actix
+/// system. Then events that are waiting or running end as lost; [`Queue::shutdown`] ends them in an
+/// orderly way.
 ///
 /// ```
 /// use now_serving::{Listener, Queue};
@@ -160,7 +161,7 @@ impl Queue {
         I: Send + 'static,
         O: Send + Sync + 'static,
     {
-        ListenerHandle::new(self.entry(api_name)?.clone())
+        ListenerHandle::new(self.entry(api_name)?.clone(), self.clone())
     }
 
     /// Submits an event and waits for its result: [`ListenerHandle::call`] by name.

@@ -53,6 +53,14 @@ async fn a_handle_goes_to_other_threads() {
 }
 
 #[actix::test]
+async fn a_handle_keeps_its_queue_alive() {
+    let queue = Queue::builder().listener(Listener::new("length", length)).start().unwrap();
+    let handle = queue.listener::<String, usize>("length").unwrap();
+    drop(queue);
+    assert_eq!(handle.call("three".to_string()).await, Ok(5));
+}
+
+#[actix::test]
 async fn mistakes_are_named() {
     let queue = Queue::builder().listener(Listener::new("length", length)).start().unwrap();
     let unknown = CallError::Submit(SubmitError::UnknownListener("nobody".into()));

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use log::{Level, log};
 use tokio_util::sync::CancellationToken;
 
 use super::messages::Job;
@@ -22,6 +23,7 @@ use crate::update::{Outcome, Update};
 /// reports that its slot is free. So whoever has heard of an end finds the queue in the state after
 /// it.
 pub(super) struct Run {
+    api_name: Arc<str>,
     riders: Vec1<Rider>,
     work: Option<Work>,
     token: OnceCell<CancellationToken>,
@@ -74,7 +76,8 @@ impl Run {
         };
         let work = catch_unwind(AssertUnwindSafe(|| (place.start)(inputs, &context)));
         let tally = Tally::default();
-        let mut run = Run { riders, work: None, token, terms, tally };
+        let api_name = place.api_name.clone();
+        let mut run = Run { api_name, riders, work: None, token, terms, tally };
         let stopped = match work {
             Ok(Ok(work)) => {
                 run.work = Some(work);
@@ -164,6 +167,9 @@ impl Run {
     fn failed(&mut self, failure: Failure) -> Stopped {
         for rider in self.riders.as_mut_slice() {
             if rider.is_open() {
+                // What a client isn't shown, the operator must find somewhere.
+                let level = if failure.for_user { Level::Debug } else { Level::Error };
+                log!(level, "{}: event {} failed: {failure}", self.api_name, rider.id);
                 self.tally.failed += 1;
                 rider.outcome = Some(Outcome::Failed(failure.clone()));
             }

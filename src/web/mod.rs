@@ -33,6 +33,12 @@ impl Queue {
     /// `queue/data`, `queue/status`, `cancel`, `call/{api_name}` and
     /// `call/{api_name}/{event_id}`.
     ///
+    /// A client whose stream breaks off has ten seconds to come back before its events are
+    /// cancelled. The server notices at once with [`HttpServer::h1_allow_half_closed(false)`],
+    /// otherwise at the next heartbeat, after 15 seconds at most.
+    ///
+    /// [`HttpServer::h1_allow_half_closed(false)`]: actix_web::HttpServer::h1_allow_half_closed
+    ///
     /// ```
     /// use actix_web::{App, HttpServer};
     /// use now_serving::{Listener, Queue};
