@@ -6,8 +6,10 @@
 //! [`Scheduler::handle_timeout`] is due. Spurious calls of any of them are harmless. So the same
 //! code is driven by the supervisor actor, by property tests and by a simulation in virtual time.
 
+mod admission;
 mod capacity;
 mod command;
+mod dispatch;
 mod estimate;
 mod eta;
 mod limit;
@@ -36,7 +38,7 @@ use crate::event::{EventId, EventMap};
 use eta::RunTimes;
 use line::Line;
 use ranks::Told;
-use slots::{Riders, Run, Slot, Slots};
+use slots::{Run, Slot, Slots};
 
 /// What a scheduler is told of its concurrency id before the first event.
 #[derive(Clone, Debug)]
@@ -272,114 +274,6 @@ impl<T> Scheduler<T> {
         Some(first.since + patience)
     }
 
-    // Into the line.
-
-    fn admit(&mut self, arrival: Arrival<T>) {
-        if let Err(refusal) = self.may_enter(&arrival) {
-            self.listeners[arrival.listener].refused += 1;
-            self.effects.push_back(Effect::Refuse { event: arrival.payload, refusal });
-            return;
-        }
-        let Arrival { id, listener, watched, payload, .. } = arrival;
-        let waiting = Waiting { id, watched, since: self.now, told: None, payload };
-        if self.door.is_empty() && self.take_room() {
-            self.enter(listener, waiting);
-        } else {
-            let key = self.door.push_back(listener, waiting);
-            self.places.insert(id, Place::Door(key));
-        }
-    }
-
-    /// Refuses an arrival that must not even wait at the door.
-    fn may_enter(&self, arrival: &Arrival<T>) -> Result<(), Refusal> {
-        if self.phase == Phase::Stopped {
-            return Err(Refusal::Stopped);
-        }
-        if let (Some(max_eta), Some(wait)) = (self.rules.max_eta, self.wait_at_the_end())
-            && wait > max_eta.as_secs_f64()
-        {
-            return Err(Refusal::WaitTooLong { eta: Duration::from_secs_f64(wait), max_eta });
-        }
-        if arrival.patience == Patience::Refuse
-            && let Some((max_size, size)) = self.full()
-        {
-            return Err(Refusal::QueueFull { max_size, size, retry_after: self.retry_after() });
-        }
-        Ok(())
-    }
-
-    /// The bound that keeps one more event out, with the number of events that count against it.
-    fn full(&self) -> Option<(usize, usize)> {
-        let own =
-            self.rules.max_size.filter(|&max| self.line.len() >= max || !self.door.is_empty());
-        if let Some(max) = own {
-            return Some((max, self.line.len()));
-        }
-        let capacity = self.rules.capacity.as_ref()?;
-        let taken = capacity.taken();
-        (taken >= capacity.max() || !self.door.is_empty()).then_some((capacity.max(), taken))
-    }
-
-    /// Takes a place in the line, if there is one, on this line's account and on the whole queue's.
-    fn take_room(&self) -> bool {
-        self.rules.max_size.is_none_or(|max| self.line.len() < max)
-            && self.rules.capacity.as_ref().is_none_or(|capacity| capacity.try_take())
-    }
-
-    fn enter(&mut self, listener: usize, waiting: Waiting<T>) {
-        let (id, watched) = (waiting.id, waiting.watched);
-        let rank = self.line.len();
-        let ahead = watched.then(|| self.work_ahead()).flatten();
-        let key = self.line.push_back(listener, waiting);
-        self.places.insert(id, Place::Line(key));
-        self.listeners[listener].admitted += 1;
-        if watched {
-            self.watchers += 1;
-            self.tell_one(key, listener, rank, ahead);
-        }
-    }
-
-    /// Lets callers at the door in, first come first served.
-    fn let_in(&mut self) {
-        while let Some((listener, key)) = self.door.front() {
-            if !self.take_room() {
-                if self.blocked || self.rules.capacity.is_none() {
-                    return;
-                }
-                // Announce it, then try once more: see `Capacity::block`.
-                self.set_blocked(true);
-                continue;
-            }
-            let Some((_, waiting)) = self.door.remove(key) else { return };
-            self.enter(listener, Waiting { since: self.now, ..waiting });
-        }
-        self.set_blocked(false);
-    }
-
-    fn set_blocked(&mut self, blocked: bool) {
-        if let Some(capacity) = &self.rules.capacity
-            && self.blocked != blocked
-        {
-            self.blocked = blocked;
-            if blocked { capacity.block() } else { capacity.unblock() }
-        }
-    }
-
-    /// Tells the listeners when the line has become full, or no longer is.
-    fn press(&mut self) {
-        let Some(max_size) = self.rules.max_size else { return };
-        let size = self.line.len();
-        let closed = size >= max_size && self.phase != Phase::Stopped;
-        if closed != self.closed {
-            self.closed = closed;
-            self.effects.push_back(Effect::Pressure(if closed {
-                Pressure::Closed { max_size, size, retry_after: self.retry_after() }
-            } else {
-                Pressure::Open
-            }));
-        }
-    }
-
     // Out of the line.
 
     /// Takes an event out of the line. It must be given its next place, or none.
@@ -424,83 +318,6 @@ impl<T> Scheduler<T> {
                 self.effects.push_back(Effect::Interrupt { slot, event: Some(id), cause });
             }
             None => {}
-        }
-    }
-
-    // Onto a slot.
-
-    /// Starts the next run, if there is an event that may run and a slot for it.
-    fn dispatch(&mut self) {
-        if self.phase != Phase::Open || self.line.is_empty() || !self.slots.has_room(self.limit()) {
-            return;
-        }
-        let Some((listener, key)) = self.next_to_run() else { return };
-        let Some(claim) = self.slots.claim(self.limit()) else { return };
-        let slot = claim.slot;
-        if claim.open {
-            self.effects.push_back(Effect::Open { slot });
-        }
-        let deadline = self.rules.listeners[listener].time_limit.map(|limit| self.now + limit);
-        let average = self.listeners[listener].times.run();
-        let terms = Terms { listener, started: self.now, deadline, average };
-        let riders = match self.rules.listeners[listener].batch {
-            None => {
-                let Some((_, waiting)) = self.leave(key) else { return };
-                self.effects.push_back(Effect::Start { slot, event: waiting.payload, terms });
-                Riders::One(waiting.id)
-            }
-            Some(batch) => {
-                let mut ids = Vec::new();
-                let mut events = Vec::new();
-                while ids.len() < batch.max_size
-                    && let Some(key) = self.line.lane_front(listener)
-                    && let Some((_, waiting)) = self.leave(key)
-                {
-                    ids.push(waiting.id);
-                    events.push(waiting.payload);
-                }
-                self.effects.push_back(Effect::StartBatch { slot, events, terms });
-                Riders::Batch(ids)
-            }
-        };
-        for id in riders.as_slice() {
-            self.places.insert(*id, Place::Slot(slot));
-        }
-        self.slots
-            .fill(slot, Run { riders, listener, started: self.now, deadline, interrupted: false });
-        let since_birth = self.seconds_since_birth(self.now);
-        let state = &mut self.listeners[listener];
-        state.running += 1;
-        state.started_sum += since_birth;
-    }
-
-    /// The oldest event that may run now. A batch that waits to be filled lets others pass: it
-    /// holds up nobody but itself.
-    fn next_to_run(&mut self) -> Option<(usize, Key)> {
-        self.linger_until = None;
-        let (listener, key) = self.line.front()?;
-        if self.lingers_until(listener).is_none() {
-            return Some((listener, key));
-        }
-        self.linger_until =
-            (0..self.listeners.len()).filter_map(|lane| self.lingers_until(lane)).min();
-        self.line.front_among(|lane| self.lingers_until(lane).is_none())
-    }
-
-    /// Until when the first batch of a listener waits for more events, if it does.
-    fn lingers_until(&self, listener: usize) -> Option<Instant> {
-        let batch = self.rules.listeners[listener].batch?;
-        if self.line.lane_len(listener) >= batch.max_size {
-            return None;
-        }
-        let first = self.line.get(self.line.lane_front(listener)?)?;
-        let until = first.since + batch.max_wait;
-        (until > self.now).then_some(until)
-    }
-
-    fn interrupt(&mut self, slot: usize, cause: Cause) {
-        if self.slots.interrupt(slot) {
-            self.effects.push_back(Effect::Interrupt { slot, event: None, cause });
         }
     }
 
