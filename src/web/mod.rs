@@ -7,6 +7,7 @@ mod body;
 mod call;
 mod cancel;
 mod data;
+mod diff;
 mod endpoint;
 pub(crate) mod gate;
 mod join;

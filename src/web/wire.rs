@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::diff::diff;
 use super::endpoint::Endpoint;
 use super::parameters::Layout;
 use crate::error::Failure;
@@ -82,7 +83,7 @@ pub(crate) struct Speaker {
     output: Layout,
     show_error: bool,
     /// The values last sent; after the first, a stream carries edits against them.
-    generated: bool,
+    generated: Option<Vec<Value>>,
 }
 
 /// What a `/call` stream sends for an update: an event's name and its data.
@@ -90,7 +91,7 @@ pub(crate) type Called = (&'static str, Value);
 
 impl Speaker {
     pub fn new(endpoint: &Endpoint, show_error: bool) -> Self {
-        Speaker { output: endpoint.output.clone(), show_error, generated: false }
+        Speaker { output: endpoint.output.clone(), show_error, generated: None }
     }
 
     /// The update as a session's stream carries it.
@@ -108,8 +109,9 @@ impl Speaker {
             }
             Update::Log { event_id, log } => Message::Log { event_id, log },
             Update::ProcessGenerating { event_id, output, duration } => {
-                let (output, success) = match self.data(&output) {
-                    Ok(values) => (generated(self.edits(values), duration, None, true), true),
+                let values = self.data(&output).and_then(|values| self.edits(values));
+                let (output, success) = match values {
+                    Ok(values) => (generated(values, duration, None, true), true),
                     Err(failure) => (self.error(failure), false),
                 };
                 Message::ProcessGenerating { event_id, output, success, time_limit: None }
@@ -186,11 +188,12 @@ impl Speaker {
     }
 
     /// The first values are sent whole, later ones as a list of edits for each output.
-    fn edits(&mut self, values: Vec<Value>) -> Vec<Value> {
-        if !std::mem::replace(&mut self.generated, true) {
-            return values;
-        }
-        values.into_iter().map(|value| json!([["replace", [], value]])).collect()
+    fn edits(&mut self, values: Vec<Value>) -> Result<Vec<Value>, Failure> {
+        let Some(said) = self.generated.replace(values.clone()) else { return Ok(values) };
+        let edits = said.iter().zip(&values).map(|(old, new)| serde_json::to_value(diff(old, new)));
+        edits
+            .collect::<Result<_, _>>()
+            .map_err(|error| Failure::unexpected(format!("the edits are no JSON: {error}")))
     }
 
     /// Unexpected errors keep their text to themselves unless `show_error` is on.
