@@ -1,5 +1,5 @@
-//! Nine listeners that behave as those of a reference server written with Gradio: the server that
-//! client suites, benchmarks and load tests run against.
+//! Nine listeners that behave as those of a reference server written with Gradio, and some more
+//! behind them: the server that client suites, benchmarks and load tests run against.
 //!
 //! ```text
 //! cargo run --release --example conformance -- --port 7861
@@ -11,12 +11,12 @@ mod address;
 
 use std::time::Duration;
 
-use actix_web::{App, HttpServer};
+use actix_web::{App, HttpServer, web};
 use address::Address;
 use futures::{Stream, StreamExt, stream};
-use now_serving::{EventContext, Listener, Queue, UserError};
+use now_serving::{ApiVisibility, EventContext, Listener, Queue, QueueBuilder, UserError};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 // The fields' names are the parameters' names.
@@ -83,11 +83,73 @@ fn generator(name: &'static str) -> Listener {
     Listener::new(name, generate).concurrency_id("gpu_queue")
 }
 
+/// Some words, several times.
+#[derive(Deserialize, JsonSchema)]
+struct Words {
+    /// What to say.
+    text: String,
+    /// How often to say it.
+    #[serde(default = "twice")]
+    times: usize,
+    ending: Option<String>,
+}
+
+fn twice() -> usize {
+    2
+}
+
+async fn repeat(Words { text, times, ending }: Words) -> Result<String, UserError> {
+    Ok(text.repeat(times) + ending.as_deref().unwrap_or_default())
+}
+
+#[derive(Clone, Serialize, JsonSchema)]
+struct Message {
+    role: &'static str,
+    content: String,
+}
+
+/// An answer that grows word by word, as a language model's.
+fn chat(Count { n }: Count) -> impl Stream<Item = Result<Vec<Message>, UserError>> {
+    let mut content = String::new();
+    stream::iter(0..n).map(move |i| {
+        content += &format!("word{i} ");
+        let user = Message { role: "user", content: "hello".into() };
+        Ok(vec![user, Message { role: "assistant", content: content.clone() }])
+    })
+}
+
+async fn boom(_: Text) -> Result<String, String> {
+    Err("a secret of the server".into())
+}
+
+async fn swap((a, b): (String, f64)) -> Result<(f64, String), UserError> {
+    Ok((b, a))
+}
+
+async fn nothing((): ()) -> Result<(), UserError> {
+    Ok(())
+}
+
+/// Behind the nine, whose numbers are known to everybody who tests against them.
+fn more(queue: QueueBuilder) -> QueueBuilder {
+    queue
+        .listener(Listener::new("repeat", repeat).description("Says it again."))
+        .listener(Listener::stream("chat", chat))
+        .listener(Listener::new("boom", boom))
+        .listener(Listener::new("swap", swap))
+        .listener(Listener::new("nothing", nothing))
+        .listener(Listener::new("quick", echo).queue(false))
+        .listener(Listener::new("quick_fail", fail).queue(false))
+        .listener(Listener::new("narrow", sleepy).max_size(1))
+        .listener(Listener::new("hidden", echo).api_visibility(ApiVisibility::Undocumented))
+        .listener(Listener::new("secret", echo).api_visibility(ApiVisibility::Private))
+}
+
 #[actix_web::main]
 async fn main() -> std::io::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let address = Address::from_args("conformance", 7861);
-    let queue = Queue::builder()
+    let nine = Queue::builder()
         .listener(Listener::new("echo", echo).concurrency_limit(None))
         .listener(Listener::new("echo1", echo_after_a_millisecond))
         .listener(Listener::new("sleepy", sleepy).concurrency_limit(8))
@@ -96,13 +158,14 @@ async fn main() -> std::io::Result<()> {
         .listener(Listener::new("prog", prog).concurrency_limit(1))
         .listener(generator("gen1").concurrency_limit(2))
         .listener(generator("gen2"))
-        .listener(generator("gen3"))
-        .start()
-        .map_err(std::io::Error::other)?;
-    let server = HttpServer::new(move || App::new().configure(queue.routes()))
-        .h1_allow_half_closed(false)
-        .bind(address.pair())
-        .unwrap_or_else(|error| address.refused("conformance", &error));
+        .listener(generator("gen3"));
+    let queue = more(nine).start().map_err(std::io::Error::other)?;
+    let server = HttpServer::new(move || {
+        App::new().service(web::scope("/app").configure(queue.routes())).configure(queue.routes())
+    })
+    .h1_allow_half_closed(false)
+    .bind(address.pair())
+    .unwrap_or_else(|error| address.refused("conformance", &error));
     println!("conformance listens on http://{}", server.addrs()[0]);
     server.run().await
 }

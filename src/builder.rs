@@ -29,7 +29,8 @@ pub struct QueueBuilder {
     max_size: Option<usize>,
     max_eta: Option<Duration>,
     arbiters: Option<usize>,
-    show_error: bool,
+    #[cfg(feature = "web")]
+    pub(crate) web: crate::web::Options,
 }
 
 impl QueueBuilder {
@@ -95,13 +96,6 @@ impl QueueBuilder {
         self
     }
 
-    /// Whether clients over HTTP get the text of unexpected errors, as Gradio's `show_error`
-    /// (default: no). They always get that of a [`UserError`](crate::UserError).
-    pub fn show_error(mut self, show: bool) -> Self {
-        self.show_error = show;
-        self
-    }
-
     /// Resolves every limit, starts the actors and gives the queue.
     ///
     /// # Errors
@@ -148,6 +142,7 @@ impl QueueBuilder {
                     api_name: listener.api_name.clone(),
                     input: listener.input,
                     output: listener.output,
+                    facts: listener.facts(),
                     address: edge(number),
                 }));
             }
@@ -166,8 +161,15 @@ impl QueueBuilder {
                     .do_send(Peers(others.map(|o| o.supervisor.clone().recipient()).collect()));
             }
         }
-        let listeners = entries.into_iter().flatten().collect();
-        Ok(Queue::new(Inner::new(listeners, ids, arbiters, self.show_error)))
+        let listeners: Vec<_> = entries.into_iter().flatten().collect();
+        Ok(Queue::new(Inner {
+            by_name: Inner::numbered(&listeners),
+            #[cfg(feature = "web")]
+            web: crate::web::Web::new(&listeners, self.web),
+            listeners,
+            ids,
+            arbiters,
+        }))
     }
 
     /// Refuses what contradicts itself.
@@ -191,6 +193,9 @@ impl QueueBuilder {
             }
             if listener.max_size == Some(0) {
                 return Err(StartError::ZeroMaxSize(who));
+            }
+            if let Some(option) = listener.queue_option().filter(|_| !listener.queued) {
+                return Err(StartError::Unqueued { listener: name.into(), option: option.into() });
             }
             if let Some(option) = listener.misplaced {
                 return Err(StartError::NotABatch { listener: name.into(), option });
@@ -258,6 +263,15 @@ impl QueueBuilder {
         capacity: Option<Arc<Capacity>>,
     ) -> Result<Plan, StartError> {
         let listeners: Vec<&Listener> = members.iter().map(|&m| &self.listeners[m]).collect();
+        let unqueued = listeners.iter().find(|listener| !listener.queued);
+        let alone = listeners.len() == 1 && !self.declared.iter().any(|(name, _)| **name == *id);
+        if let Some(listener) = unqueued.filter(|_| !alone) {
+            return Err(StartError::Unqueued {
+                listener: listener.api_name.to_string(),
+                option: format!("others on its concurrency id {id:?}"),
+            });
+        }
+        let default = if unqueued.is_some() { Limit::Unlimited } else { default };
         let declared = self.declared.iter().filter(|(name, _)| **name == *id);
         let declarations = listeners.iter().map(|l| l.limit).chain(declared.map(|(_, l)| Some(*l)));
         let merged = merge(declarations, default);

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use crate::actors::{Cancel, Job, ListenerActor, Submit};
 use crate::error::Refusal;
 use crate::event::EventId;
+use crate::facts::Facts;
 use crate::handler::Input;
 use crate::listener::{InputType, OutputType};
 use crate::scheduler::Patience;
@@ -21,6 +22,8 @@ pub(crate) struct Entry {
     pub api_name: Arc<str>,
     pub input: InputType,
     pub output: OutputType,
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub facts: Facts,
     pub address: Addr<ListenerActor>,
 }
 
@@ -30,12 +33,13 @@ impl Entry {
     pub async fn ask(
         self: &Arc<Self>,
         input: Input,
+        session: Option<Arc<str>>,
         patience: Patience,
     ) -> (oneshot::Receiver<Reply>, CancelOnDrop) {
         let id = EventId::random();
         let guard = self.cancel_on_drop(id);
         let (reply, ended) = oneshot::channel();
-        let job = Box::new(Job { id, session: None, input, sink: Sink::reply(reply) });
+        let job = Box::new(Job { id, session, input, sink: Sink::reply(reply) });
         self.deliver(Submit { job, patience }).await;
         (ended, guard)
     }

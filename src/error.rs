@@ -34,6 +34,14 @@ pub enum StartError {
         /// The option.
         option: &'static str,
     },
+    /// A listener says that it doesn't queue, and how it queues.
+    #[error("listener {listener:?} has queue(false), but also {option}; leave one of them out")]
+    Unqueued {
+        /// The listener.
+        listener: String,
+        /// The option.
+        option: String,
+    },
     /// The concurrency id is empty.
     #[error("{0} names an empty concurrency id; give it a name, or leave it out")]
     EmptyConcurrencyId(String),

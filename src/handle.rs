@@ -85,7 +85,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     /// # Errors
     /// When the event is refused, fails, is cancelled, times out, or the queue is stopped.
     pub async fn call(&self, input: I) -> Result<O, CallError> {
-        let (ended, guard) = self.entry.ask(Box::new(input), Patience::Wait).await;
+        let (ended, guard) = self.entry.ask(Box::new(input), None, Patience::Wait).await;
         let reply = ended.await;
         guard.disarm();
         result(reply.map_err(|_| CallError::Stopped)??)

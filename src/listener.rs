@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::facts::{ApiVisibility, Facts};
 use crate::handler::{
     Extract, Handler, Input, Start, start_async, start_batch, start_blocking, start_stream,
 };
@@ -48,6 +49,10 @@ pub struct Listener {
     pub(crate) batch: Option<BatchRules>,
     pub(crate) needs: Vec<ResourceType>,
     pub(crate) start: Start,
+    pub(crate) description: Option<String>,
+    pub(crate) visibility: ApiVisibility,
+    pub(crate) queued: bool,
+    pub(crate) generator: bool,
     pub(crate) input: InputType,
     pub(crate) output: OutputType,
     /// A batch option was set on a listener that takes no batches; `start()` says so.
@@ -164,7 +169,8 @@ impl Listener {
         E: fmt::Display + 'static,
     {
         let types = (input_type::<I>(), output_type::<O>());
-        Self::with(api_name.into(), start_stream(handler), X::needs(), types)
+        let listener = Self::with(api_name.into(), start_stream(handler), X::needs(), types);
+        Listener { generator: true, ..listener }
     }
 
     /// A listener whose handler takes several events at once:
@@ -202,6 +208,10 @@ impl Listener {
             batch: None,
             needs,
             start,
+            description: None,
+            visibility: ApiVisibility::default(),
+            queued: true,
+            generator: false,
             input,
             output,
             misplaced: None,
@@ -245,6 +255,27 @@ impl Listener {
         self
     }
 
+    /// Whether its events wait in a line (default: yes). One that says no runs every event at once,
+    /// has no limit and shares no concurrency id, and Gradio's clients call it by
+    /// `run/{api_name}`: for quick things only. As Gradio's `queue`.
+    pub fn queue(mut self, queued: bool) -> Self {
+        self.queued = queued;
+        self
+    }
+
+    /// Says to clients over HTTP what the listener does. Without, they are told the doc comment of
+    /// its input type, if there is one.
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.description = Some(description.into());
+        self
+    }
+
+    /// Who learns of the listener, and may call it over HTTP (default: everybody).
+    pub fn api_visibility(mut self, visibility: ApiVisibility) -> Self {
+        self.visibility = visibility;
+        self
+    }
+
     /// The most events in a batch (default: 4, as Gradio's). Only for [`Listener::batch`].
     pub fn max_batch_size(mut self, events: usize) -> Self {
         match &mut self.batch {
@@ -262,6 +293,30 @@ impl Listener {
             None => self.misplaced = Some("max_batch_wait"),
         }
         self
+    }
+}
+
+impl Listener {
+    /// An option that makes no sense for a listener that doesn't queue.
+    pub(crate) fn queue_option(&self) -> Option<&'static str> {
+        let set = [
+            (self.limit.is_some(), "concurrency_limit"),
+            (self.concurrency_id.is_some(), "concurrency_id"),
+            (self.max_size.is_some(), "max_size"),
+            (self.queue_timeout.is_some(), "queue_timeout"),
+            (self.batch.is_some(), "batches"),
+        ];
+        set.into_iter().find(|(set, _)| *set).map(|(_, option)| option)
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        Facts {
+            description: self.description.clone(),
+            visibility: self.visibility,
+            queued: self.queued,
+            generator: self.generator,
+            batch: self.batch.map(|batch| batch.max_size),
+        }
     }
 }
 

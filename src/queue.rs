@@ -62,15 +62,11 @@ pub struct Queue(Arc<Inner>);
 
 pub(crate) struct Inner {
     pub listeners: Vec<Arc<Entry>>,
-    by_name: HashMap<Arc<str>, usize>,
+    pub by_name: HashMap<Arc<str>, usize>,
     pub ids: Vec<ConcurrencyId>,
-    arbiters: Vec<Arbiter>,
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
-    pub show_error: bool,
+    pub arbiters: Vec<Arbiter>,
     #[cfg(feature = "web")]
-    pub endpoints: Vec<crate::web::Endpoint>,
-    #[cfg(feature = "web")]
-    pub sessions: Arc<crate::web::Sessions>,
+    pub web: crate::web::Web,
 }
 
 pub(crate) struct ConcurrencyId {
@@ -83,33 +79,21 @@ pub(crate) struct ConcurrencyId {
 }
 
 impl Inner {
-    pub fn new(
-        listeners: Vec<Arc<Entry>>,
-        ids: Vec<ConcurrencyId>,
-        arbiters: Vec<Arbiter>,
-        show_error: bool,
-    ) -> Self {
+    /// The numbers of listeners by name.
+    pub fn numbered(listeners: &[Arc<Entry>]) -> HashMap<Arc<str>, usize> {
         let names = listeners.iter().enumerate();
-        Inner {
-            by_name: names.map(|(index, entry)| (entry.api_name.clone(), index)).collect(),
-            #[cfg(feature = "web")]
-            endpoints: listeners.iter().cloned().map(crate::web::Endpoint::new).collect(),
-            listeners,
-            ids,
-            arbiters,
-            show_error,
-            #[cfg(feature = "web")]
-            sessions: Arc::default(),
-        }
+        names.map(|(index, entry)| (entry.api_name.clone(), index)).collect()
     }
 
     pub fn entry(&self, api_name: &str) -> Option<&Arc<Entry>> {
         self.by_name.get(api_name).map(|&index| &self.listeners[index])
     }
 
+    /// A listener that clients over HTTP may call, by its name.
     #[cfg(feature = "web")]
     pub fn endpoint(&self, api_name: &str) -> Option<&crate::web::Endpoint> {
-        self.by_name.get(api_name).map(|&index| &self.endpoints[index])
+        let endpoint = self.by_name.get(api_name).map(|&index| &self.web.endpoints[index])?;
+        endpoint.is_callable().then_some(endpoint)
     }
 }
 

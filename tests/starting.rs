@@ -32,6 +32,16 @@ async fn contradictions_are_refused_by_name() {
             "listener \"paint\" names an empty concurrency id",
         ),
         (builder().listener(listener().max_size(0)), "listener \"paint\" has a max_size of 0"),
+        (
+            builder().listener(listener().queue(false).concurrency_limit(2)),
+            "listener \"paint\" has queue(false), but also concurrency_limit",
+        ),
+        (
+            builder()
+                .listener(listener().queue(false))
+                .listener(Listener::new("draw", echo).concurrency_id("paint")),
+            "listener \"paint\" has queue(false), but also others on its concurrency id",
+        ),
         (builder().max_size(0), "the queue has a max_size of 0"),
         (
             builder().default_concurrency_limit(0),

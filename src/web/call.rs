@@ -9,11 +9,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body;
+use super::endpoint::Endpoint;
 use super::refusal::Rejection;
 use super::session::{Read, Sessions, Stream};
 use super::sse;
 use super::wire::Speaker;
 use crate::event::EventId;
+use crate::handler::Input;
 use crate::queue::Queue;
 
 #[derive(Deserialize)]
@@ -23,24 +25,44 @@ struct Call {
     session_hash: Option<String>,
 }
 
-/// `POST call/{api_name}`: submits an event.
+/// `POST call/{api_name}`: submits an event with positional data.
 pub(crate) async fn start(
     queue: web::Data<Queue>,
     api_name: web::Path<String>,
     bytes: web::Bytes,
 ) -> Result<HttpResponse, Rejection> {
-    let inner = queue.inner();
-    let endpoint = inner.endpoint(&api_name);
-    let endpoint = endpoint
-        .ok_or_else(|| Rejection::not_found(format!("No listener is named /{api_name}.")))?;
+    let endpoint = queue.inner().endpoint(&api_name);
+    let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name))?;
     let Call { data, session_hash } = body::parse(&bytes)?;
     let input = endpoint.input_from_positional(data)?;
+    submit(&queue, endpoint, input, session_hash).await
+}
+
+/// `POST call/v2/{api_name}`: submits an event with named arguments.
+pub(crate) async fn start_named(
+    queue: web::Data<Queue>,
+    api_name: web::Path<String>,
+    bytes: web::Bytes,
+) -> Result<HttpResponse, Rejection> {
+    let endpoint = queue.inner().endpoint(&api_name);
+    let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name))?;
+    let input = endpoint.input_from_named(body::parse(&bytes)?)?;
+    submit(&queue, endpoint, input, None).await
+}
+
+async fn submit(
+    queue: &Queue,
+    endpoint: &Endpoint,
+    input: Input,
+    session_hash: Option<String>,
+) -> Result<HttpResponse, Rejection> {
+    let web = &queue.inner().web;
     let id = EventId::random();
     // Without a session of the client's it has one of its own.
     let hash = session_hash.unwrap_or_else(|| EventId::random().to_string());
-    let session = inner.sessions.begin_call(id, hash.into());
-    let submitted = session.submit(id, endpoint, input, inner.show_error).await;
-    submitted.inspect_err(|_| inner.sessions.end_call(id))?;
+    let session = web.sessions.begin_call(id, hash.into());
+    let submitted = session.submit(id, endpoint, input, web.options.show_error).await;
+    submitted.inspect_err(|_| web.sessions.end_call(id))?;
     Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
 }
 
@@ -50,7 +72,7 @@ pub(crate) async fn follow(
     path: web::Path<(String, String)>,
 ) -> HttpResponse {
     let (_, id) = path.into_inner();
-    let sessions = &queue.inner().sessions;
+    let sessions = &queue.inner().web.sessions;
     let found = id.parse().ok().and_then(|id: EventId| Some((id, sessions.find_call(id)?)));
     sse::response(match found {
         Some((id, session)) => {

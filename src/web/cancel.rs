@@ -1,4 +1,4 @@
-//! `POST cancel`: ends an event of the caller's own session.
+//! `POST cancel`: ends an event of the caller's own session. And `POST reset`, which clients send after.
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
@@ -11,10 +11,9 @@ use crate::queue::Queue;
 
 #[derive(Deserialize)]
 struct Cancel {
-    #[serde(default)]
-    session_hash: String,
-    #[serde(default)]
-    event_id: String,
+    // Null where a client cancels before it knows.
+    session_hash: Option<String>,
+    event_id: Option<String>,
 }
 
 /// Answers the same whether or not there was such an event, so that nobody learns of others'.
@@ -24,12 +23,18 @@ pub(crate) async fn cancel(
     bytes: web::Bytes,
 ) -> Result<HttpResponse, Rejection> {
     let Cancel { session_hash, event_id } = body::parse(&bytes)?;
-    let sessions = &queue.inner().sessions;
-    if let Ok(id) = event_id.parse::<EventId>() {
+    let sessions = &queue.inner().web.sessions;
+    let session_hash = session_hash.unwrap_or_default();
+    if let Some(Ok(id)) = event_id.map(|id| id.parse::<EventId>()) {
         let called = sessions.find_call(id).filter(|session| *session.hash == *session_hash);
         if let Some(session) = called.or_else(|| sessions.find(&session_hash)) {
             session.cancel(id);
         }
     }
     Ok(HttpResponse::Ok().json(json!({ "success": true })))
+}
+
+/// `POST reset`: does nothing, as in Gradio; a cancelled event has nothing left to reset.
+pub(crate) async fn reset() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "success": true }))
 }

@@ -18,7 +18,7 @@ pub(crate) struct Query {
 }
 
 pub(crate) async fn data(queue: web::Data<Queue>, query: web::Query<Query>) -> HttpResponse {
-    match queue.inner().sessions.find(&query.session_hash) {
+    match queue.inner().web.sessions.find(&query.session_hash) {
         Some(session) => sse::response(SessionStream(session.open_stream())),
         None => sse::response(Unknown { said: false }),
     }

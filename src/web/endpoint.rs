@@ -6,23 +6,50 @@ use serde_json::{Map, Value};
 
 use super::parameters::Layout;
 use super::refusal::{Detail, Rejection};
+use super::schema::{self, Parameter};
 use crate::entry::Entry;
+use crate::facts::ApiVisibility;
 use crate::handler::Input;
 use crate::listener::InputError;
 
-/// A listener with the layout of its input and its output.
+/// A listener with its parameters and its results.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     pub entry: Arc<Entry>,
     pub input: Layout,
     pub output: Layout,
+    pub parameters: Vec<Parameter>,
+    /// The schemas of the outputs.
+    pub returns: Vec<Value>,
+    /// The doc comment of the input's type.
+    comment: Option<String>,
 }
 
 impl Endpoint {
     pub fn new(entry: Arc<Entry>) -> Self {
-        let input = Layout::of_input(&(entry.input.schema)());
-        let output = Layout::of_output(&(entry.output.schema)());
-        Endpoint { entry, input, output }
+        let (input_schema, output_schema) = ((entry.input.schema)(), (entry.output.schema)());
+        let input = Layout::of_input(&input_schema);
+        let output = Layout::of_output(&output_schema);
+        let (input_schema, output_schema) = (input_schema.as_value(), output_schema.as_value());
+        // That of a scalar is its parameter's.
+        let comment = input_schema.get("description").and_then(Value::as_str);
+        let comment = comment.filter(|_| matches!(input, Layout::Fields(_))).map(String::from);
+        Endpoint {
+            parameters: schema::parameters(input_schema, &input),
+            returns: schema::returns(output_schema, &output),
+            comment,
+            entry,
+            input,
+            output,
+        }
+    }
+
+    pub fn is_callable(&self) -> bool {
+        self.entry.facts.visibility != ApiVisibility::Private
+    }
+
+    pub fn description(&self) -> Option<&str> {
+        self.entry.facts.description.as_deref().or(self.comment.as_deref())
     }
 
     /// The typed input of positional data.
@@ -30,20 +57,57 @@ impl Endpoint {
         let value = self.input.join(data).map_err(|wrong| {
             let (listener, expected, given) = (&self.entry.api_name, wrong.expected, wrong.given);
             let message = format!("/{listener} takes {expected} inputs, and {given} were given");
-            Rejection::invalid(Detail::new("value_error", &["data"], message))
+            let detail = Detail::new("value_error", &["data"], message);
+            Rejection::invalid(detail.of_parameter("data"))
         })?;
+        self.input_from_value(value)
+    }
+
+    /// The typed input of named arguments.
+    pub fn input_from_named(&self, mut arguments: Map<String, Value>) -> Result<Input, Rejection> {
+        let known = |name: &str| self.parameters.iter().any(|parameter| parameter.name == name);
+        if let Some(name) = arguments.keys().find(|name| !known(name)) {
+            let listener = &self.entry.api_name;
+            let detail =
+                Detail::new("extra_forbidden", &[name], format!("/{listener} takes no {name}"));
+            return Err(Rejection::invalid(detail.of_parameter(name)));
+        }
+        if matches!(self.input, Layout::Fields(_)) {
+            return self.input_from_value(Value::Object(arguments));
+        }
+        let data = self.parameters.iter().map(|parameter| {
+            arguments.shift_remove(&parameter.name).ok_or_else(|| {
+                let name = &parameter.name;
+                let detail = Detail::new("missing", &[name], format!("{name} is missing"));
+                Rejection::invalid(detail.of_parameter(name))
+            })
+        });
+        self.input_from_positional(data.collect::<Result<_, _>>()?)
+    }
+
+    fn input_from_value(&self, mut value: Value) -> Result<Input, Rejection> {
+        if let (Layout::Fields(_), Value::Object(fields)) = (&self.input, &mut value) {
+            fields.retain(|name, value| {
+                let parameter = self.parameters.iter().find(|parameter| parameter.name == *name);
+                !parameter.is_some_and(|parameter| parameter.is_left_out(value))
+            });
+        }
         (self.entry.input.from_json)(value).map_err(|error| self.wrong_input(error))
     }
 
     fn wrong_input(&self, InputError { path, message }: InputError) -> Rejection {
         let detail = Detail::new("value_error", &["data"], message);
-        Rejection::invalid(match (self.input.position(&path), &self.input) {
-            (Some(position), Layout::Fields(names)) => {
-                let name = &names[position];
-                detail.at(position.into()).prefix(&format!("{name}: "))
+        Rejection::invalid(match self.input.position(&path) {
+            Some(position) => {
+                let detail = detail.at(position.into());
+                let name = &self.parameters[position].name;
+                let detail = match self.input {
+                    Layout::Fields(_) => detail.prefix(&format!("{name}: ")),
+                    _ => detail,
+                };
+                detail.of_parameter(name)
             }
-            (Some(position), _) => detail.at(position.into()),
-            (None, _) => detail,
+            None => detail.of_parameter("data"),
         })
     }
 

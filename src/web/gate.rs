@@ -19,6 +19,7 @@ use super::refusal::Rejection;
 use crate::actors::{ListenerActor, ServedListener};
 use crate::entry::Entry;
 use crate::error::{Failure, Refusal};
+use crate::facts::{ApiVisibility, Facts};
 use crate::handler::{Made, Vec1, Work};
 use crate::listener::{InputError, InputType, OutputType};
 use crate::queue::Queue;
@@ -77,6 +78,13 @@ pub(crate) fn entry(address: Addr<ListenerActor>) -> Entry {
                 Err(InputError { path: String::new(), message })
             },
         },
+        facts: Facts {
+            description: None,
+            visibility: ApiVisibility::Private,
+            queued: true,
+            generator: false,
+            batch: None,
+        },
         output: OutputType { id: TypeId::of::<()>(), name: "nothing", schema: || schema_for!(()) },
         address,
     }
@@ -84,7 +92,7 @@ pub(crate) fn entry(address: Addr<ListenerActor>) -> Entry {
 
 async fn pass(entry: &Arc<Entry>) -> Result<Permit, Refusal> {
     let (granted, grant) = oneshot::channel();
-    let (reply, guard) = entry.ask(Box::new(Pass { granted }), Patience::Refuse).await;
+    let (reply, guard) = entry.ask(Box::new(Pass { granted }), None, Patience::Refuse).await;
     let permit = match select(grant, reply).await {
         Either::Left((Ok(permit), _)) => Ok(permit),
         Either::Left((Err(_), reply)) => Err(reply.await),

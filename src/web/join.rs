@@ -29,12 +29,13 @@ pub(crate) async fn join(
     let index = fn_index.ok_or_else(|| {
         Rejection::invalid(Detail::new("missing", &["fn_index"], "say which listener is called"))
     })?;
-    let endpoint = usize::try_from(index).ok().and_then(|index| inner.endpoints.get(index));
+    let endpoint = usize::try_from(index).ok().and_then(|index| inner.web.endpoints.get(index));
     let endpoint = endpoint
+        .filter(|endpoint| endpoint.is_callable())
         .ok_or_else(|| Rejection::not_found(format!("No listener has fn_index {index}.")))?;
     let input = endpoint.input_from_positional(data)?;
     let id = EventId::random();
-    let session = inner.sessions.begin(&hash);
-    session.submit(id, endpoint, input, inner.show_error).await?;
+    let session = inner.web.sessions.begin(&hash);
+    session.submit(id, endpoint, input, inner.web.options.show_error).await?;
     Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
 }

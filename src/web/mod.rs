@@ -6,14 +6,23 @@
 mod body;
 mod call;
 mod cancel;
+mod config;
 mod data;
 mod diff;
 mod endpoint;
 pub(crate) mod gate;
+mod info;
 mod join;
+mod openapi;
+mod options;
 mod parameters;
+mod python_type;
 mod refusal;
+mod root;
+mod run;
+mod schema;
 mod session;
+mod snippets;
 mod sse;
 mod status;
 mod wire;
@@ -22,17 +31,42 @@ use actix_web::web::{self, PayloadConfig, ServiceConfig};
 
 pub(crate) use endpoint::Endpoint;
 pub use gate::{Gate, GateService};
-pub(crate) use session::Sessions;
+pub(crate) use options::Options;
+use session::Sessions;
 
+use std::sync::Arc;
+
+use crate::entry::Entry;
 use crate::queue::Queue;
+
+/// What a running queue keeps for HTTP.
+pub(crate) struct Web {
+    pub endpoints: Vec<Endpoint>,
+    pub sessions: Arc<Sessions>,
+    pub options: Options,
+    /// Another one each time. Of 53 bits: JavaScript reads numbers so far exactly.
+    pub app_id: u64,
+}
+
+impl Web {
+    pub fn new(listeners: &[Arc<Entry>], options: Options) -> Self {
+        Web {
+            endpoints: listeners.iter().cloned().map(Endpoint::new).collect(),
+            sessions: Arc::default(),
+            options,
+            app_id: rand::random::<u64>() >> 11,
+        }
+    }
+}
 
 /// The largest body of a request, in bytes: room for a text of some MiB in JSON's escapes.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 
 impl Queue {
-    /// The routes of Gradio's protocol, for `App::configure`, under `/gradio_api`: `queue/join`,
-    /// `queue/data`, `queue/status`, `cancel`, `call/{api_name}` and
-    /// `call/{api_name}/{event_id}`.
+    /// The routes of Gradio's protocol, for `App::configure`: `/config`, and under `/gradio_api`
+    /// `info`, `openapi.json`, `app_id`, `queue/join`, `queue/data`, `queue/status`, `cancel`,
+    /// `reset`, `call/{api_name}`, `call/v2/{api_name}`, `call/{api_name}/{event_id}` and
+    /// `run/{api_name}`. They may stand in a scope, and behind a proxy that forwards the host.
     ///
     /// A client whose stream breaks off has ten seconds to come back before its events are
     /// cancelled. The server notices at once with [`HttpServer::h1_allow_half_closed(false)`],
@@ -57,17 +91,26 @@ impl Queue {
     /// ```
     pub fn routes(&self) -> impl FnOnce(&mut ServiceConfig) + use<> {
         let queue = web::Data::new(self.clone());
-        move |config| {
+        move |service| {
             let scope = web::scope("/gradio_api")
-                .app_data(queue)
+                .app_data(queue.clone())
                 .app_data(PayloadConfig::new(MAX_BODY))
                 .service(web::resource("/queue/join").post(join::join))
                 .service(web::resource("/queue/data").get(data::data))
                 .service(web::resource("/queue/status").get(status::status))
                 .service(web::resource("/cancel").post(cancel::cancel))
+                .service(web::resource(["/reset", "/reset/"]).post(cancel::reset))
+                .service(web::resource("/app_id").get(config::app_id))
+                .service(web::resource(["/info", "/info/"]).get(info::info))
+                .service(web::resource("/openapi.json").get(openapi::openapi))
+                .service(web::resource("/run/{api_name}").post(run::run))
+                .service(web::resource("/call/v2/{api_name}").post(call::start_named))
+                .service(web::resource("/call/v2/{api_name}/{event_id}").get(call::follow))
                 .service(web::resource("/call/{api_name}").post(call::start))
                 .service(web::resource("/call/{api_name}/{event_id}").get(call::follow));
-            config.service(scope);
+            service.service(scope);
+            let about = web::resource(["/config", "/config/"]).app_data(queue);
+            service.service(about.get(config::config));
         }
     }
 }

@@ -17,12 +17,24 @@ pub(crate) struct Detail {
     kind: &'static str,
     loc: Vec<Value>,
     msg: String,
+    /// The same again as Gradio's validators say it: its Python client shows nothing else.
+    #[serde(flatten)]
+    validation: Option<Validation>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Validation {
+    #[serde(rename = "__type__")]
+    kind: &'static str,
+    is_valid: bool,
+    parameter_name: String,
+    message: String,
 }
 
 impl Detail {
     pub fn new(kind: &'static str, path: &[&str], msg: impl Into<String>) -> Self {
         let loc = std::iter::once("body").chain(path.iter().copied()).map(Value::from).collect();
-        Detail { kind, loc, msg: msg.into() }
+        Detail { kind, loc, msg: msg.into(), validation: None }
     }
 
     pub fn at(mut self, position: Value) -> Self {
@@ -34,6 +46,17 @@ impl Detail {
         self.msg.insert_str(0, prefix);
         self
     }
+
+    /// Says which parameter is wrong.
+    pub fn of_parameter(mut self, name: &str) -> Self {
+        self.validation = Some(Validation {
+            kind: "validate",
+            is_valid: false,
+            parameter_name: name.into(),
+            message: self.msg.clone(),
+        });
+        self
+    }
 }
 
 /// A refused request.
@@ -42,11 +65,13 @@ pub(crate) struct Rejection {
     status: StatusCode,
     detail: Value,
     retry_after: Option<Duration>,
+    /// Says it as `error` too, where Gradio's clients look for that.
+    with_error: bool,
 }
 
 impl Rejection {
     fn new(status: StatusCode, detail: Value) -> Self {
-        Rejection { status, detail, retry_after: None }
+        Rejection { status, detail, retry_after: None, with_error: false }
     }
 
     pub fn invalid(detail: Detail) -> Self {
@@ -55,6 +80,15 @@ impl Rejection {
 
     pub fn bad_request(detail: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail.into())
+    }
+
+    pub fn unknown_listener(api_name: &str) -> Self {
+        Self::not_found(format!("No listener is named /{api_name}."))
+    }
+
+    pub fn with_error(mut self) -> Self {
+        self.with_error = true;
+        self
     }
 
     pub fn not_found(detail: String) -> Self {
@@ -70,7 +104,7 @@ impl From<Refusal> for Rejection {
             Refusal::Stopped => None,
         };
         let detail = refusal.to_string().into();
-        Rejection { status: StatusCode::SERVICE_UNAVAILABLE, detail, retry_after }
+        Rejection { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 }
 
@@ -86,7 +120,12 @@ impl ResponseError for Rejection {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut response = HttpResponse::build(self.status).json(json!({ "detail": self.detail }));
+        let mut body = json!({ "detail": self.detail });
+        if self.with_error {
+            let first = self.detail.get(0).and_then(|detail| detail.get("msg"));
+            body["error"] = first.unwrap_or(&self.detail).clone();
+        }
+        let mut response = HttpResponse::build(self.status).json(body);
         if let Some(wait) = self.retry_after {
             // Whole seconds; 0 would be an invitation to hammer.
             let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;

@@ -167,6 +167,14 @@ impl Speaker {
         }
     }
 
+    /// The answer to a `run`, `None` for a cancelled one.
+    pub fn answered(&mut self, outcome: Outcome, duration: f64) -> Option<Value> {
+        match self.ended(outcome) {
+            Ok(data) => data.map(|data| generated(data, duration, None, false)),
+            Err(failure) => Some(self.error(failure)),
+        }
+    }
+
     /// The values of an event that ended, `None` for a cancelled one.
     fn ended(&self, outcome: Outcome) -> Result<Option<Vec<Value>>, Failure> {
         let told = |text: &str| Err(crate::UserError::new(text).into());

@@ -1,0 +1,28 @@
+//! What a listener tells its clients about itself, apart from its types.
+
+/// Who learns of a listener, and may call it over HTTP. As Gradio's `api_visibility`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ApiVisibility {
+    /// Described to everybody.
+    #[default]
+    Public,
+    /// Callable by those who know its name, and not described.
+    Undocumented,
+    /// Not callable over HTTP; in process only. Gradio leaves that to its clients.
+    Private,
+}
+
+/// The facts of one listener.
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "web"), allow(dead_code))]
+pub(crate) struct Facts {
+    pub description: Option<String>,
+    pub visibility: ApiVisibility,
+    /// Whether its events wait in a line at all.
+    pub queued: bool,
+    /// Whether it yields values on the way.
+    pub generator: bool,
+    /// The most events of a batch, where it takes batches.
+    pub batch: Option<usize>,
+}

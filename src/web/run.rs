@@ -1,0 +1,56 @@
+//! `POST run/{api_name}`: an event and its result in one request.
+//!
+//! Gradio's clients call listeners so that don't queue. Others take their place in their line as
+//! every event does; in Gradio such a request passes the line by.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::body;
+use super::refusal::Rejection;
+use super::wire::Speaker;
+use crate::error::Refusal;
+use crate::queue::Queue;
+use crate::scheduler::Patience;
+use crate::update::Outcome;
+
+#[derive(Deserialize)]
+struct Run {
+    #[serde(default)]
+    data: Vec<Value>,
+    session_hash: Option<String>,
+}
+
+/// A client that goes away cancels its event.
+pub(crate) async fn run(
+    queue: web::Data<Queue>,
+    api_name: web::Path<String>,
+    bytes: web::Bytes,
+) -> Result<HttpResponse, Rejection> {
+    let inner = queue.inner();
+    let endpoint = inner.endpoint(&api_name);
+    let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name).with_error())?;
+    let Run { data, session_hash } = body::parse(&bytes).map_err(Rejection::with_error)?;
+    let input = endpoint.input_from_positional(data).map_err(Rejection::with_error)?;
+    let session = session_hash.map(Arc::from);
+    let began = Instant::now();
+    let (ended, guard) = endpoint.entry.ask(input, session, Patience::Refuse).await;
+    let reply = ended.await.unwrap_or(Err(Refusal::Stopped));
+    guard.disarm();
+    let outcome = reply.map_err(|refusal| Rejection::from(refusal).with_error())?;
+    let status = match &outcome {
+        Outcome::Completed(_) => StatusCode::OK,
+        Outcome::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        Outcome::Cancelled | Outcome::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+        Outcome::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let mut speaker = Speaker::new(endpoint, inner.web.options.show_error);
+    let answer = speaker.answered(outcome, began.elapsed().as_secs_f64());
+    let answer = answer.unwrap_or_else(|| json!({ "error": "The event was cancelled." }));
+    Ok(HttpResponse::build(status).json(answer))
+}

@@ -1,0 +1,216 @@
+// Gradio's own JavaScript client against the conformance server.
+//
+// Run by tests/run, which says where the modules and the server are.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { dirname, join, resolve } from "node:path";
+import { createInterface } from "node:readline";
+import { after, afterEach, before, test } from "node:test";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), "../../..");
+const modules = process.env.CLIENT_MODULES ?? join(root, "target/clients/js/node_modules");
+const program = process.env.CONFORMANCE_BIN ?? join(root, "target/release/examples/conformance");
+const { Client } = await import(pathToFileURL(join(modules, "@gradio/client/dist/index.js")));
+
+let server;
+let address;
+const clients = [];
+
+before(async () => {
+  server = spawn(program, ["--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
+  const [line] = await once(createInterface({ input: server.stdout }), "line");
+  address = line.match(/http:\S+/)[0];
+});
+
+after(async () => {
+  server.kill("SIGTERM");
+  const [code] = await once(server, "exit");
+  assert.equal(code, 0, "the server stops in good order");
+});
+
+afterEach(() => {
+  for (const client of clients.splice(0)) client.close();
+});
+
+async function connect(path = "") {
+  const client = await Client.connect(address + path, { events: ["data", "status", "log"] });
+  clients.push(client);
+  return client;
+}
+
+const data = async (client, ...call) => (await client.predict(...call)).data;
+
+/** All messages of a job. Copied at once: the client edits values that it has given out. */
+async function messages(job) {
+  const found = [];
+  for await (const message of job) found.push(structuredClone(message));
+  return found;
+}
+
+/** Reads a job's messages up to one that fits. */
+async function until(job, fits) {
+  for await (const message of job) if (fits(message)) return message;
+  assert.fail("the job ended without it");
+}
+
+test("connect and view the API", async () => {
+  const client = await connect();
+  const { named_endpoints: named } = await client.view_api();
+  for (const name of ["/echo", "/count", "/repeat", "/quick"]) assert.ok(named[name], name);
+  for (const name of ["/hidden", "/secret"]) assert.ok(!named[name], name);
+  const [text, times, ending] = named["/repeat"].parameters;
+  assert.deepEqual([text.parameter_name, text.type, text.parameter_has_default], ["text", "string", false]);
+  assert.deepEqual([times.type, times.parameter_default], ["integer", 2]);
+  assert.deepEqual([ending.parameter_default, ending.parameter_has_default], [null, true]);
+  assert.deepEqual(named["/count"].type, { generator: true, cancel: false });
+  assert.equal(await client.reconnect(), "connected");
+});
+
+test("arguments by place, by name and left out", async () => {
+  const client = await connect();
+  assert.deepEqual(await data(client, "/repeat", ["a", 3, "!"]), ["aaa!"]);
+  assert.deepEqual(await data(client, "/repeat", ["a"]), ["aa"]);
+  assert.deepEqual(await data(client, "/repeat", { text: "a", ending: "?" }), ["aa?"]);
+  assert.deepEqual(await data(client, "repeat", { text: "a" }), ["aa"]);
+  assert.deepEqual(await data(client, 0, ["a"]), ["a"]);
+  assert.deepEqual(await data(client, "/swap", ["a", 2.5]), [2.5, "a"]);
+  assert.deepEqual(await data(client, "/swap", { param_0: "a", param_1: 2.5 }), [2.5, "a"]);
+  assert.deepEqual(await data(client, "/nothing", []), []);
+});
+
+test("wrong arguments are refused in the client's words", async () => {
+  const client = await connect();
+  await assert.rejects(async () => client.predict("/repeat", {}), /No value provided for required parameter: text/);
+  await assert.rejects(async () => client.predict("/repeat", { text: "a", size: 1 }), /not a valid keyword argument/);
+  await assert.rejects(client.predict("/repeat", []), (error) => {
+    assert.equal(error.code, "validation_error");
+    assert.match(error.message, /text: invalid type: null/);
+    return true;
+  });
+  await assert.rejects(client.predict("/repeat", ["a", "often"]), /times: invalid type/);
+  await assert.rejects(async () => client.predict("/missing", []), /No endpoint matching/);
+});
+
+test("status comes in order, and values as they are yielded", async () => {
+  const client = await connect();
+  const found = await messages(client.submit("/count", [3]));
+  const values = found.filter(({ type }) => type === "data").map(({ data }) => data[0]);
+  assert.deepEqual(values, ["000", "111", "222", "222"]);
+  const stages = found.filter(({ type }) => type === "status").map(({ stage }) => stage);
+  // The client begins with a status of its own, then come the line and the start.
+  assert.deepEqual(stages, [...Array(3).fill("pending"), ...Array(3).fill("generating"), "complete"]);
+  const [waiting] = found.filter(({ position }) => position !== undefined);
+  assert.deepEqual([waiting.position, waiting.size], [0, 1]);
+});
+
+test("a stream's values are what the handler yielded", async () => {
+  const client = await connect();
+  const found = await messages(client.submit("/chat", [40]));
+  const values = found.filter(({ type }) => type === "data").map(({ data }) => data[0]);
+  let text = "";
+  const expected = Array.from({ length: 40 }, (_, n) => {
+    text += `word${n} `;
+    return [{ role: "user", content: "hello" }, { role: "assistant", content: text }];
+  });
+  assert.deepEqual(values, [...expected, expected.at(-1)]);
+});
+
+test("progress and log messages", async () => {
+  const client = await connect();
+  const found = await messages(client.submit("/prog", ["a"]));
+  const progress = found.filter((message) => message.progress_data).map(({ progress_data: [unit] }) => unit);
+  assert.deepEqual(progress.at(-1), { index: null, length: null, unit: "steps", progress: 1, desc: "step 2" });
+  const [log] = found.filter(({ type }) => type === "log");
+  assert.deepEqual([log.log, log.level, log.title, log.duration, log.visible], ["done it", "info", "Info", 10, true]);
+});
+
+test("errors", async () => {
+  const client = await connect();
+  await assert.rejects(client.predict("/fail", ["a"]), (error) => {
+    assert.deepEqual([error.message, error.title, error.stage, error.duration], ["no good", "Error", "error", 10]);
+    return true;
+  });
+  // Not meant for the user, so not told.
+  await assert.rejects(client.predict("/boom", ["a"]), { message: "An error occurred" });
+  assert.deepEqual(await data(client, "/echo", ["still here"]), ["still here"]);
+});
+
+test("a full queue, and cancels while running and waiting", async () => {
+  // A session each: after a cancel the client closes the stream of its session.
+  const [first, second, third] = await Promise.all([connect(), connect(), connect()]);
+  const running = first.submit("/narrow", [60_000]);
+  await until(running, ({ original_msg }) => original_msg === "process_starts");
+  const waiting = second.submit("/narrow", [60_000]);
+  await until(waiting, ({ position }) => position === 0);
+  await assert.rejects(third.predict("/narrow", [1]), /currently busy/);
+  await waiting.cancel();
+  await running.cancel();
+  assert.deepEqual(await data(third, "/narrow", [1]), [1]);
+});
+
+test("cancel while iterating, and again from the start", async () => {
+  const client = await connect();
+  const job = client.submit("/count", [1_000]);
+  await until(job, ({ type, data }) => type === "data" && data[0] === "222");
+  await job.cancel();
+  // What had been sent before the cancel, then the end; never the thousandth.
+  const rest = await messages(job);
+  assert.ok(rest.length < 900);
+  const again = await messages((await connect()).submit("/count", [3]));
+  assert.deepEqual(again.filter(({ type }) => type === "data").map(({ data }) => data[0]), ["000", "111", "222", "222"]);
+});
+
+test("several events at once on one session's stream, which closes after the last", async () => {
+  const client = await connect();
+  for (let round = 0; round < 3; round += 1) {
+    const jobs = Array.from({ length: 5 }, (_, n) => data(client, "/echo1", [`${round} ${n}`]));
+    assert.deepEqual(await Promise.all(jobs), Array.from({ length: 5 }, (_, n) => [`${round} ${n}`]));
+    while (client.stream_status.open) await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+});
+
+test("two sessions don't mix", async () => {
+  const [mine, theirs] = await Promise.all([connect(), connect()]);
+  const jobs = [2, 3, 4].flatMap((n) => [mine, theirs].map(async (client) => {
+    const found = await messages(client.submit("/count", [n]));
+    const values = found.filter(({ type }) => type === "data").map(({ data }) => data[0]);
+    assert.deepEqual(values.slice(0, -1), Array.from({ length: n }, (_, i) => `${i}`.repeat(3)));
+  }));
+  await Promise.all(jobs);
+});
+
+test("listeners that don't queue", async () => {
+  const client = await connect();
+  assert.deepEqual(await data(client, "/quick", ["a"]), ["a"]);
+  await assert.rejects(client.predict("/quick_fail", ["a"]), /no good/);
+  await assert.rejects(client.predict("/quick", [1]), /x: invalid type/);
+});
+
+test("visibility", async () => {
+  const client = await connect();
+  assert.deepEqual(await data(client, "/hidden", ["a"]), ["a"]);
+  await assert.rejects(client.predict("/secret", ["a"]), /No listener/);
+});
+
+test("below a path", async () => {
+  const client = await connect("/app");
+  assert.deepEqual(await data(client, "/echo", ["a"]), ["a"]);
+  assert.equal(client.config.root, `${address}/app`);
+});
+
+for (const [name, text] of Object.entries({
+  quotes: "quotes \" ' \\ and\nnewlines\r\n\ttabs",
+  separators: "next line \u0085, line separator \u2028, paragraph separator \u2029",
+  unicode: "🦊 emoji, 日本語, a\u0301ccents and \u0000 null",
+  markup: "<b>&amp;</b> data: event: \n\n data: {}",
+  "1 MiB": "🦊x".repeat(1 << 18),
+  "90,000 lines": "\ta\nb".repeat(90_000),
+})) {
+  test(`text survives both ways: ${name}`, async () => {
+    const client = await connect();
+    assert.deepEqual(await data(client, "/echo", [text]), [text]);
+  });
+}

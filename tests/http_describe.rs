@@ -1,0 +1,150 @@
+//! What clients are told of the listeners, named arguments, and requests that pass no line.
+#![cfg(feature = "web")]
+
+mod common;
+
+use actix_web::web;
+use awc::http::StatusCode;
+use common::Server;
+use now_serving::{ApiVisibility, Listener, Queue, UserError};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Says words.
+#[derive(Deserialize, JsonSchema)]
+struct Words {
+    /// What to say.
+    text: String,
+    #[serde(default = "twice")]
+    times: usize,
+}
+
+fn twice() -> usize {
+    2
+}
+
+async fn repeat(words: Words) -> Result<String, UserError> {
+    match words.times {
+        0 => Err(UserError::new("nothing to say")),
+        times => Ok(words.text.repeat(times)),
+    }
+}
+
+fn queue() -> Queue {
+    Queue::builder()
+        .title("Words")
+        .listener(Listener::new("repeat", repeat))
+        .listener(Listener::new("quick", repeat).queue(false))
+        .listener(Listener::new("swap", async |(a, b): (u8, u8)| Ok::<_, String>((b, a))))
+        .listener(Listener::new("hidden", repeat).api_visibility(ApiVisibility::Undocumented))
+        .listener(Listener::new("secret", repeat).api_visibility(ApiVisibility::Private))
+        .start()
+        .unwrap()
+}
+
+async fn result(server: &Server, name: &str, arguments: Value) -> Value {
+    let (status, answer) = server.post(&format!("/gradio_api/call/v2/{name}"), arguments).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let id = answer["event_id"].as_str().unwrap();
+    let events = server.stream(&format!("/gradio_api/call/v2/{name}/{id}")).await.rest().await;
+    assert_eq!(events[events.len() - 1].name.as_deref(), Some("complete"));
+    events[events.len() - 1].data.clone()
+}
+
+#[actix::test]
+async fn arguments_may_be_named() {
+    let queue = queue();
+    let server = Server::start(&queue);
+    assert_eq!(result(&server, "repeat", json!({"times": 3, "text": "a"})).await, json!(["aaa"]));
+    assert_eq!(result(&server, "repeat", json!({"text": "a", "times": null})).await, json!(["aa"]));
+    assert_eq!(result(&server, "swap", json!({"param_1": 2, "param_0": 1})).await, json!([2, 1]));
+    for (name, arguments, parameter, message) in [
+        ("repeat", json!({"text": "a", "size": 1}), "size", "/repeat takes no size"),
+        ("repeat", json!({"times": 1}), "data", "missing field `text`"),
+        ("repeat", json!({"text": 1}), "text", "text: invalid type"),
+        ("swap", json!({"param_0": 1}), "param_1", "param_1 is missing"),
+    ] {
+        let (status, answer) = server.post(&format!("/gradio_api/call/v2/{name}"), arguments).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        let detail = &answer["detail"][0];
+        assert_eq!(detail["parameter_name"], parameter, "{answer}");
+        assert_eq!(detail["is_valid"], false);
+        assert!(detail["message"].as_str().unwrap().starts_with(message), "{answer}");
+    }
+}
+
+#[actix::test]
+async fn a_run_gives_its_result_at_once() {
+    let queue = queue();
+    let server = Server::start(&queue);
+    for name in ["quick", "repeat"] {
+        let path = format!("/gradio_api/run/{name}");
+        let (status, answer) = server.post(&path, json!({"data": ["a"]})).await;
+        assert_eq!((status, &answer["data"]), (StatusCode::OK, &json!(["aa"])));
+        assert_eq!(answer["is_generating"], false);
+        let (status, answer) = server.post(&path, json!({"data": ["a", 0]})).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        let error =
+            json!({"error": "nothing to say", "duration": 10.0, "visible": true, "title": "Error"});
+        assert_eq!(answer, error);
+        let (status, answer) = server.post(&path, json!({"data": [1]})).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(answer["error"].as_str().unwrap().starts_with("text: invalid type"), "{answer}");
+    }
+}
+
+#[actix::test]
+async fn visibility_is_kept_by_the_server() {
+    let queue = queue();
+    let server = Server::start(&queue);
+    let info = server.get("/gradio_api/info").await;
+    let names: Vec<_> = info["named_endpoints"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(names, ["/repeat", "/quick", "/swap"]);
+    assert_eq!(result(&server, "hidden", json!({"text": "a"})).await, json!(["aa"]));
+    for path in ["call/secret", "call/v2/secret", "run/secret"] {
+        let (status, _) = server.post(&format!("/gradio_api/{path}"), json!({"data": ["a"]})).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+    }
+    let join = json!({"data": ["a"], "fn_index": 4, "session_hash": "s"});
+    assert_eq!(server.post("/gradio_api/queue/join", join).await.0, StatusCode::NOT_FOUND);
+    let words = Words { text: "a".into(), times: 1 };
+    assert_eq!(queue.call("secret", words).await, Ok("a".to_string()));
+}
+
+#[actix::test]
+async fn tools_get_an_openapi_document() {
+    let queue = queue();
+    let server = Server::start(&queue);
+    let document = server.get("/gradio_api/openapi.json").await;
+    assert_eq!(document["info"]["title"], "Words");
+    let paths = document["paths"].as_object().unwrap();
+    assert_eq!(paths.len(), 6);
+    let post = &paths["/gradio_api/call/v2/repeat"]["post"];
+    assert_eq!(post["summary"], "Says words.");
+    let schema = &post["requestBody"]["content"]["application/json"]["schema"];
+    assert_eq!(schema["required"], json!(["text"]));
+    assert_eq!(
+        schema["properties"]["text"],
+        json!({"type": "string", "description": "What to say."})
+    );
+    assert_eq!(schema["properties"]["times"]["default"], 2);
+}
+
+#[actix::test]
+async fn routes_stand_in_a_scope() {
+    let queue = queue();
+    let server = Server::with(move |config| {
+        config.service(web::scope("/deep/app").configure(queue.routes()))
+    });
+    let config = server.get("/deep/app/config").await;
+    assert_eq!(config["root"], format!("{}/deep/app", server.base));
+    let info = server.get("/deep/app/gradio_api/info").await;
+    let snippet = info["named_endpoints"]["/repeat"]["code_snippets"]["python"].as_str().unwrap();
+    assert!(snippet.contains(&format!("Client(\"{}/deep/app\")", server.base)), "{snippet}");
+    let (status, _) = server.post("/deep/app/gradio_api/run/quick", json!({"data": ["a"]})).await;
+    assert_eq!(status, StatusCode::OK);
+    let reset = server.post("/deep/app/gradio_api/reset", json!({"event_id": null})).await;
+    assert_eq!(reset, (StatusCode::OK, json!({"success": true})));
+    assert_eq!(server.get("/deep/app/gradio_api/app_id").await["app_id"], config["app_id"]);
+}
