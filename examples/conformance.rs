@@ -14,7 +14,7 @@ use std::time::Duration;
 use actix_web::{App, HttpServer, web};
 use address::Address;
 use futures::{Stream, StreamExt, stream};
-use now_serving::{ApiVisibility, EventContext, Listener, Queue, QueueBuilder, UserError};
+use now_serving::{ApiVisibility, EventContext, Listener, Queue, QueueBuilder, State, UserError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -130,6 +130,12 @@ async fn nothing((): ()) -> Result<(), UserError> {
     Ok(())
 }
 
+/// What this session has said so far.
+async fn remember(Text { x }: Text, said: State<Vec<String>>) -> Result<Vec<String>, UserError> {
+    said.update(|said| said.push(x));
+    Ok(said.get())
+}
+
 /// Behind the nine, whose numbers are known to everybody who tests against them.
 fn more(queue: QueueBuilder) -> QueueBuilder {
     queue
@@ -141,6 +147,7 @@ fn more(queue: QueueBuilder) -> QueueBuilder {
         .listener(Listener::new("quick", echo).queue(false))
         .listener(Listener::new("quick_fail", fail).queue(false))
         .listener(Listener::new("narrow", sleepy).max_size(1))
+        .listener(Listener::new("remember", remember))
         .listener(Listener::new("hidden", echo).api_visibility(ApiVisibility::Undocumented))
         .listener(Listener::new("secret", echo).api_visibility(ApiVisibility::Private))
 }

@@ -161,11 +161,13 @@ impl QueueBuilder {
                     .do_send(Peers(others.map(|o| o.supervisor.clone().recipient()).collect()));
             }
         }
+        #[cfg(feature = "web")]
+        let web = crate::web::Web::new(entries.iter().flatten(), self.web, &handles[0]);
         let listeners: Vec<_> = entries.into_iter().flatten().collect();
         Ok(Queue::new(Inner {
             by_name: Inner::numbered(&listeners),
             #[cfg(feature = "web")]
-            web: crate::web::Web::new(&listeners, self.web),
+            web,
             listeners,
             ids,
             arbiters,
@@ -196,6 +198,9 @@ impl QueueBuilder {
             }
             if let Some(option) = listener.queue_option().filter(|_| !listener.queued) {
                 return Err(StartError::Unqueued { listener: name.into(), option: option.into() });
+            }
+            if listener.takes_state && listener.batch.is_some() {
+                return Err(StartError::StateOfBatch(name.into()));
             }
             if let Some(option) = listener.misplaced {
                 return Err(StartError::NotABatch { listener: name.into(), option });

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::EventId;
 use crate::sink::Voice;
+use crate::state::SessionState;
 use crate::update::{Log, LogLevel, ProgressUnit, Update};
 
 /// The running event, as its handler sees it. Cheap to clone; clones may go to other threads.
@@ -36,7 +37,7 @@ struct Inner {
     slot: usize,
     deadline: Option<Instant>,
     events: Vec<EventId>,
-    session: Option<Arc<str>>,
+    session: Option<Arc<SessionState>>,
     token: CancellationToken,
     voices: Vec<Arc<Voice>>,
     /// The loops that the handler tracks, outermost first.
@@ -49,7 +50,7 @@ impl EventContext {
         slot: usize,
         deadline: Option<Instant>,
         events: Vec<EventId>,
-        session: Option<Arc<str>>,
+        session: Option<Arc<SessionState>>,
         token: CancellationToken,
         voices: Vec<Arc<Voice>>,
     ) -> Self {
@@ -79,7 +80,7 @@ impl EventContext {
     /// The session that the event came from; `None` for in-process calls. In a batch: of the
     /// oldest event.
     pub fn session(&self) -> Option<&str> {
-        self.0.session.as_deref()
+        self.0.session.as_deref().map(|session| &*session.id)
     }
 
     /// The number of the slot that the handler runs on, from 0.

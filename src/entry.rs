@@ -14,6 +14,7 @@ use crate::handler::Input;
 use crate::listener::{InputType, OutputType};
 use crate::scheduler::Patience;
 use crate::sink::{Follower, Sink};
+use crate::state::SessionState;
 use crate::update::Reply;
 
 /// The way into one listener's queue, for handles and for the web alike.
@@ -33,7 +34,7 @@ impl Entry {
     pub async fn ask(
         self: &Arc<Self>,
         input: Input,
-        session: Option<Arc<str>>,
+        session: Option<Arc<SessionState>>,
         patience: Patience,
     ) -> (oneshot::Receiver<Reply>, CancelOnDrop) {
         let id = EventId::random();
@@ -49,7 +50,7 @@ impl Entry {
         self: &Arc<Self>,
         id: EventId,
         input: Input,
-        session: Option<Arc<str>>,
+        session: Option<Arc<SessionState>>,
         follower: Follower,
         patience: Patience,
     ) -> Result<CancelOnDrop, Refusal> {

@@ -42,6 +42,12 @@ pub enum StartError {
         /// The option.
         option: String,
     },
+    /// A batch function keeps something for each session.
+    #[error(
+        "listener {0:?} takes batches and a State, but the events of a batch come from several \
+         sessions; leave one of them out"
+    )]
+    StateOfBatch(String),
     /// The concurrency id is empty.
     #[error("{0} names an empty concurrency id; give it a name, or leave it out")]
     EmptyConcurrencyId(String),

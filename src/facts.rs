@@ -25,4 +25,6 @@ pub(crate) struct Facts {
     pub generator: bool,
     /// The most events of a batch, where it takes batches.
     pub batch: Option<usize>,
+    /// Whether it keeps something for each session.
+    pub takes_state: bool,
 }

@@ -19,9 +19,10 @@ use crate::event::EventId;
 use crate::output::Output;
 use crate::resource::{Resource, ResourceType, Slot};
 use crate::sink::{Sink, Voice};
+use crate::state::{SessionState, State};
 use crate::update::{Outcome, Update};
 
-/// A function that takes an input and up to three extras: [`EventContext`], [`Slot`].
+/// A function that takes an input and up to three extras: [`EventContext`], [`Slot`], [`State`].
 ///
 /// Implemented for every `Fn(input, ..) -> Output`; not to be implemented by hand.
 pub trait Handler<Input, Extras>: Clone + Send + Sync + 'static {
@@ -54,6 +55,10 @@ macro_rules! handler {
                 needs
             }
 
+            fn takes_state() -> bool {
+                false $(|| $extra::takes_state())*
+            }
+
             #[allow(unused_variables)]
             fn extract(run: &RunContext<'_>) -> Result<Self, Failure> {
                 Ok(($($extra::extract(run)?,)*))
@@ -67,10 +72,16 @@ handler!(A);
 handler!(A B);
 handler!(A B C);
 
-/// What a handler can take besides its input. Sealed: [`EventContext`], [`Slot`], tuples of them.
+/// What a handler can take besides its input. Sealed: [`EventContext`], [`Slot`],
+/// [`State`], tuples of them.
 pub trait Extract: sealed::Sealed + Sized + 'static {
     #[doc(hidden)]
     fn needs() -> Vec<ResourceType>;
+
+    #[doc(hidden)]
+    fn takes_state() -> bool {
+        false
+    }
 
     #[doc(hidden)]
     fn extract(run: &RunContext<'_>) -> Result<Self, Failure>;
@@ -80,6 +91,7 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for crate::EventContext {}
     impl<R> Sealed for crate::Slot<R> {}
+    impl<T> Sealed for crate::State<T> {}
     impl Sealed for () {}
     impl<A> Sealed for (A,) {}
     impl<A, B> Sealed for (A, B) {}
@@ -97,7 +109,7 @@ impl Extract for EventContext {
             run.slot,
             run.deadline,
             run.riders.iter().map(|rider| rider.id).collect(),
-            run.riders.first().and_then(|rider| rider.session.clone()),
+            run.session().cloned(),
             run.token.get_or_init(CancellationToken::new).clone(),
             run.riders.iter().filter_map(Rider::voice).collect(),
         ))
@@ -115,6 +127,21 @@ impl<R: 'static> Extract for Slot<R> {
     }
 }
 
+impl<T: Default + Send + 'static> Extract for State<T> {
+    fn needs() -> Vec<ResourceType> {
+        Vec::new()
+    }
+
+    fn takes_state() -> bool {
+        true
+    }
+
+    fn extract(run: &RunContext<'_>) -> Result<Self, Failure> {
+        let session = run.session();
+        Ok(session.map(|session| session.of(run.api_name)).unwrap_or_default())
+    }
+}
+
 /// What the worker knows of a run that is about to start.
 #[doc(hidden)]
 pub struct RunContext<'a> {
@@ -127,12 +154,19 @@ pub struct RunContext<'a> {
     pub(crate) resource: Option<&'a Resource>,
 }
 
+impl RunContext<'_> {
+    /// The session of the oldest event.
+    fn session(&self) -> Option<&Arc<SessionState>> {
+        self.riders.first().and_then(|rider| rider.session.as_ref())
+    }
+}
+
 /// One event of a run. Its sink is gone once it has ended.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Rider {
     pub(crate) id: EventId,
-    pub(crate) session: Option<Arc<str>>,
+    pub(crate) session: Option<Arc<SessionState>>,
     pub(crate) sink: Option<Sink>,
     /// How it has ended, until its client is told.
     pub(crate) outcome: Option<Outcome>,

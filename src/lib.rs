@@ -85,6 +85,7 @@ mod resource;
 mod scheduler;
 mod sink;
 mod snapshot;
+mod state;
 mod submission;
 pub mod testing;
 mod update;
@@ -106,6 +107,7 @@ pub use scheduler::Limit;
 pub use snapshot::{
     ConcurrencyIdSnapshot, ListenerSnapshot, QueueSnapshot, SlotSnapshot, SlotState,
 };
+pub use state::{EndedSession, State};
 pub use submission::Submission;
 pub use update::{Log, LogLevel, Outcome, ProgressUnit, Update};
 #[cfg(feature = "web")]

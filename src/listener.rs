@@ -48,6 +48,7 @@ pub struct Listener {
     pub(crate) queue_timeout: Option<Duration>,
     pub(crate) batch: Option<BatchRules>,
     pub(crate) needs: Vec<ResourceType>,
+    pub(crate) takes_state: bool,
     pub(crate) start: Start,
     pub(crate) description: Option<String>,
     pub(crate) visibility: ApiVisibility,
@@ -106,9 +107,15 @@ fn output_type<O: JsonSchema + 'static>() -> OutputType {
     OutputType { id: TypeId::of::<O>(), name: type_name::<O>(), schema: || schema_for!(O) }
 }
 
+/// What the extras of a handler ask of its id and its session.
+fn extras<X: Extract>() -> (Vec<ResourceType>, bool) {
+    (X::needs(), X::takes_state())
+}
+
 impl Listener {
     /// A listener with an async handler: `async fn(I) -> Result<O, E>`, with an
-    /// [`EventContext`](crate::EventContext) or a [`Slot`](crate::Slot) as further arguments.
+    /// [`EventContext`](crate::EventContext), a [`Slot`](crate::Slot) or a
+    /// [`State`](crate::State) as further arguments.
     ///
     /// `api_name` stands in URLs: letters, digits, `_`, `-` and `.`. The handler runs on a thread
     /// that it shares with others, so it must not block; see [`Listener::blocking`]. Its future
@@ -123,7 +130,7 @@ impl Listener {
         E: fmt::Display + 'static,
     {
         let types = (input_type::<I>(), output_type::<O>());
-        Self::with(api_name.into(), start_async(handler), X::needs(), types)
+        Self::with(api_name.into(), start_async(handler), extras::<X>(), types)
     }
 
     /// A listener with a blocking handler: `fn(I) -> Result<O, E>`, with the same further arguments
@@ -142,7 +149,7 @@ impl Listener {
         E: fmt::Display + 'static,
     {
         let types = (input_type::<I>(), output_type::<O>());
-        Self::with(api_name.into(), start_blocking(handler), X::needs(), types)
+        Self::with(api_name.into(), start_blocking(handler), extras::<X>(), types)
     }
 
     /// A listener whose handler gives a stream: `fn(I) -> impl Stream<Item = Result<O, E>>`, with
@@ -169,7 +176,7 @@ impl Listener {
         E: fmt::Display + 'static,
     {
         let types = (input_type::<I>(), output_type::<O>());
-        let listener = Self::with(api_name.into(), start_stream(handler), X::needs(), types);
+        let listener = Self::with(api_name.into(), start_stream(handler), extras::<X>(), types);
         Listener { generator: true, ..listener }
     }
 
@@ -187,7 +194,7 @@ impl Listener {
         E: fmt::Display + 'static,
     {
         let types = (input_type::<I>(), output_type::<O>());
-        let listener = Self::with(api_name.into(), start_batch(handler), X::needs(), types);
+        let listener = Self::with(api_name.into(), start_batch(handler), extras::<X>(), types);
         let batch = Some(BatchRules { max_size: BATCH, max_wait: Duration::ZERO });
         Listener { batch, ..listener }
     }
@@ -195,7 +202,7 @@ impl Listener {
     fn with(
         api_name: String,
         start: Start,
-        needs: Vec<ResourceType>,
+        (needs, takes_state): (Vec<ResourceType>, bool),
         (input, output): (InputType, OutputType),
     ) -> Self {
         Listener {
@@ -207,6 +214,7 @@ impl Listener {
             queue_timeout: None,
             batch: None,
             needs,
+            takes_state,
             start,
             description: None,
             visibility: ApiVisibility::default(),
@@ -316,6 +324,7 @@ impl Listener {
             queued: self.queued,
             generator: self.generator,
             batch: self.batch.map(|batch| batch.max_size),
+            takes_state: self.takes_state,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `start()` refuses contradictions, and names the listener.
 
-use now_serving::{Listener, Queue, QueueBuilder, Slot, StartError};
+use now_serving::{Listener, Queue, QueueBuilder, Slot, StartError, State};
 
 async fn echo(input: u32) -> Result<u32, String> {
     Ok(input)
@@ -8,6 +8,10 @@ async fn echo(input: u32) -> Result<u32, String> {
 
 async fn on_slot(input: u32, _slot: Slot<String>) -> Result<u32, String> {
     Ok(input)
+}
+
+async fn remember(inputs: Vec<u32>, _kept: State<u32>) -> Result<Vec<u32>, String> {
+    Ok(inputs)
 }
 
 fn listener() -> Listener {
@@ -41,6 +45,10 @@ async fn contradictions_are_refused_by_name() {
                 .listener(listener().queue(false))
                 .listener(Listener::new("draw", echo).concurrency_id("paint")),
             "listener \"paint\" has queue(false), but also others on its concurrency id",
+        ),
+        (
+            builder().listener(Listener::batch("paint", remember)),
+            "listener \"paint\" takes batches and a State",
         ),
         (builder().max_size(0), "the queue has a max_size of 0"),
         (

@@ -10,12 +10,13 @@ use crate::handler::{Input, Vec1};
 use crate::scheduler::{Cause, Limit, Patience, Pressure, Tally, Terms};
 use crate::sink::Sink;
 use crate::snapshot::ConcurrencyIdSnapshot;
+use crate::state::SessionState;
 
 /// An event on its way through the house.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub id: EventId,
-    pub session: Option<Arc<str>>,
+    pub session: Option<Arc<SessionState>>,
     pub input: Input,
     pub sink: Sink,
 }

@@ -59,8 +59,7 @@ async fn submit(
     let web = &queue.inner().web;
     let id = EventId::random();
     // Without a session of the client's it has one of its own.
-    let hash = session_hash.unwrap_or_else(|| EventId::random().to_string());
-    let session = web.sessions.begin_call(id, hash.into());
+    let session = web.sessions.begin_call(id, session_hash.as_deref());
     let submitted = session.submit(id, endpoint, input, web.options.show_error).await;
     submitted.inspect_err(|_| web.sessions.end_call(id))?;
     Ok(HttpResponse::Ok().json(json!({ "event_id": id })))

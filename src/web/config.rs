@@ -51,7 +51,7 @@ pub(crate) async fn config(queue: web::Data<Queue>, request: HttpRequest) -> Htt
         "analytics_enabled": false,
         "components": components,
         "css": null,
-        "connect_heartbeat": false,
+        "connect_heartbeat": web.keeps_state,
         "js": null,
         "head": null,
         "title": web.options.title.as_deref().unwrap_or("now-serving"),

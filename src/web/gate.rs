@@ -84,6 +84,7 @@ pub(crate) fn entry(address: Addr<ListenerActor>) -> Entry {
             queued: true,
             generator: false,
             batch: None,
+            takes_state: false,
         },
         output: OutputType { id: TypeId::of::<()>(), name: "nothing", schema: || schema_for!(()) },
         address,

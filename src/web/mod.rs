@@ -11,6 +11,7 @@ mod data;
 mod diff;
 mod endpoint;
 pub(crate) mod gate;
+mod heartbeat;
 mod info;
 mod join;
 mod openapi;
@@ -36,6 +37,8 @@ use session::Sessions;
 
 use std::sync::Arc;
 
+use actix::ArbiterHandle;
+
 use crate::entry::Entry;
 use crate::queue::Queue;
 
@@ -46,13 +49,25 @@ pub(crate) struct Web {
     pub options: Options,
     /// Another one each time. Of 53 bits: JavaScript reads numbers so far exactly.
     pub app_id: u64,
+    /// Somebody wants to know when a session ends.
+    pub keeps_state: bool,
 }
 
 impl Web {
-    pub fn new(listeners: &[Arc<Entry>], options: Options) -> Self {
+    /// The arbiter is for what is to be done now and then.
+    pub fn new<'a>(
+        listeners: impl Iterator<Item = &'a Arc<Entry>>,
+        options: Options,
+        arbiter: &ArbiterHandle,
+    ) -> Self {
+        let endpoints: Vec<Endpoint> = listeners.cloned().map(Endpoint::new).collect();
+        let state = endpoints.iter().any(|endpoint| endpoint.entry.facts.takes_state);
+        let sessions = Arc::new(Sessions::new(options.session_ttl, options.on_session_end.clone()));
+        arbiter.spawn(session::forget_now_and_then(&sessions));
         Web {
-            endpoints: listeners.iter().cloned().map(Endpoint::new).collect(),
-            sessions: Arc::default(),
+            endpoints,
+            keeps_state: state || options.on_session_end.is_some(),
+            sessions,
             options,
             app_id: rand::random::<u64>() >> 11,
         }
@@ -64,7 +79,7 @@ const MAX_BODY: usize = 16 * 1024 * 1024;
 
 impl Queue {
     /// The routes of Gradio's protocol, for `App::configure`: `/config`, and under `/gradio_api`
-    /// `info`, `openapi.json`, `app_id`, `queue/join`, `queue/data`, `queue/status`, `cancel`,
+    /// `info`, `openapi.json`, `app_id`, `heartbeat/{session_hash}`, `queue/join`, `queue/data`, `queue/status`, `cancel`,
     /// `reset`, `call/{api_name}`, `call/v2/{api_name}`, `call/{api_name}/{event_id}` and
     /// `run/{api_name}`. They may stand in a scope, and behind a proxy that forwards the host.
     ///
@@ -100,6 +115,7 @@ impl Queue {
                 .service(web::resource("/queue/status").get(status::status))
                 .service(web::resource("/cancel").post(cancel::cancel))
                 .service(web::resource(["/reset", "/reset/"]).post(cancel::reset))
+                .service(web::resource("/heartbeat/{session_hash}").get(heartbeat::heartbeat))
                 .service(web::resource("/app_id").get(config::app_id))
                 .service(web::resource(["/info", "/info/"]).get(info::info))
                 .service(web::resource("/openapi.json").get(openapi::openapi))

@@ -3,7 +3,6 @@
 //! Gradio's clients call listeners so that don't queue. Others take their place in their line as
 //! every event does; in Gradio such a request passes the line by.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::http::StatusCode;
@@ -37,7 +36,8 @@ pub(crate) async fn run(
     let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name).with_error())?;
     let Run { data, session_hash } = body::parse(&bytes).map_err(Rejection::with_error)?;
     let input = endpoint.input_from_positional(data).map_err(Rejection::with_error)?;
-    let session = session_hash.map(Arc::from);
+    let sessions = &inner.web.sessions;
+    let session = session_hash.map(|hash| sessions.begin(&hash).state());
     let began = Instant::now();
     let (ended, guard) = endpoint.entry.ask(input, session, Patience::Refuse).await;
     let reply = ended.await.unwrap_or(Err(Refusal::Stopped));

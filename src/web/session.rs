@@ -1,7 +1,7 @@
 //! Sessions: the events of one client, and the updates that it has not read yet.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -14,18 +14,27 @@ use crate::handler::Input;
 use crate::outbox::Outbox;
 use crate::scheduler::Patience;
 use crate::sink::Follower;
+use crate::state::{OnEnd, SessionState};
 use crate::update::Update;
 
-/// How long a session may be without a stream and without a request before it is forgotten.
-const FORGET: Duration = Duration::from_secs(600);
+/// How long a session may be without a stream and without a request before it is forgotten, when
+/// the builder doesn't say: as long as Gradio keeps the state of a client that has left.
+const TTL: Duration = Duration::from_secs(3600);
+
+/// How long a `/call` is kept that nobody follows.
+const CALL_TTL: Duration = Duration::from_secs(600);
+
+/// How often is looked for such sessions at most and at least.
+const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
 
 /// How long the events of a client whose stream broke off wait for it to come back.
 const RECONNECT_GRACE: Duration = Duration::from_secs(10);
 
 /// Every client of a queue, and every `/call`.
-#[derive(Debug, Default)]
 pub(crate) struct Sessions {
     inner: Mutex<Inner>,
+    ttl: Duration,
+    on_end: Option<OnEnd>,
 }
 
 #[derive(Debug, Default)]
@@ -34,38 +43,74 @@ struct Inner {
     sessions: HashMap<Arc<str>, Arc<Session>>,
     /// A `/call` has a stream of its own.
     calls: EventMap<Arc<Session>>,
-    swept: Option<Instant>,
 }
 
 impl Sessions {
+    pub fn new(ttl: Option<Duration>, on_end: Option<OnEnd>) -> Self {
+        Sessions { inner: Mutex::default(), ttl: ttl.unwrap_or(TTL), on_end }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The session of a hash that the client chose, begun if it is new.
     pub fn begin(&self, hash: &str) -> Arc<Session> {
-        let now = Instant::now();
         let mut inner = self.lock();
-        inner.sweep(now);
         if let Some(session) = inner.sessions.get(hash) {
+            session.lock().touched = Instant::now();
             return session.clone();
         }
-        let session = Arc::new(Session::new(hash.into(), now));
+        let state = Arc::new(SessionState::new(hash.into(), self.on_end.clone()));
+        let session = Arc::new(Session::new(state));
         inner.sessions.insert(session.hash.clone(), session.clone());
         session
+    }
+
+    /// A client says that it is there, until it lets go of this.
+    pub fn attend(self: &Arc<Self>, hash: &str) -> Presence {
+        let session = self.begin(hash);
+        session.lock().present += 1;
+        Presence { sessions: Arc::downgrade(self), session }
+    }
+
+    /// Forgets a session whose client has left and not come back.
+    fn leave(&self, session: &Arc<Session>) {
+        let mut inner = self.lock();
+        let same = inner.sessions.get(&session.hash).is_some_and(|s| Arc::ptr_eq(s, session));
+        if same && session.is_deserted() {
+            let forgotten = inner.sessions.remove(&session.hash);
+            // What comes of its end is not our lock's business.
+            drop(inner);
+            drop(forgotten);
+        }
+    }
+
+    /// Forgets sessions that nobody has asked for in a long while. Their events are cancelled with
+    /// them.
+    fn forget(&self, now: Instant) {
+        let mut inner = self.lock();
+        let old = |_: &_, session: &mut Arc<Session>| session.is_forgotten(now, self.ttl);
+        let sessions: Vec<_> = inner.sessions.extract_if(old).collect();
+        let ttl = self.ttl.min(CALL_TTL);
+        let old = |_: &_, session: &mut Arc<Session>| session.is_forgotten(now, ttl);
+        let calls: Vec<_> = inner.calls.extract_if(old).collect();
+        drop(inner);
+        drop((sessions, calls));
     }
 
     pub fn find(&self, hash: &str) -> Option<Arc<Session>> {
         self.lock().sessions.get(hash).cloned()
     }
 
-    /// A session for a single `/call`.
-    pub fn begin_call(&self, id: EventId, hash: Arc<str>) -> Arc<Session> {
-        let now = Instant::now();
-        let session = Arc::new(Session::new(hash, now));
-        let mut inner = self.lock();
-        inner.sweep(now);
-        inner.calls.insert(id, session.clone());
+    /// A stream for a single `/call`, in a session of its own unless the client names one.
+    pub fn begin_call(&self, id: EventId, hash: Option<&str>) -> Arc<Session> {
+        let state = match hash {
+            Some(hash) => self.begin(hash).state(),
+            None => Arc::new(SessionState::new(EventId::random().to_string().into(), None)),
+        };
+        let session = Arc::new(Session::new(state));
+        self.lock().calls.insert(id, session.clone());
         session
     }
 
@@ -78,16 +123,44 @@ impl Sessions {
     }
 }
 
-impl Inner {
-    /// Forgets, now and then, sessions that nobody has asked for in a long while. Their events are
-    /// cancelled with them.
-    fn sweep(&mut self, now: Instant) {
-        if self.swept.is_some_and(|at| now < at + FORGET / 10) {
-            return;
+/// Looks for sessions to forget, for as long as there are any to look after.
+pub(crate) fn forget_now_and_then(
+    sessions: &Arc<Sessions>,
+) -> impl Future<Output = ()> + Send + use<> {
+    let pause = (sessions.ttl / 10).clamp(LOOK.0, LOOK.1);
+    let sessions = Arc::downgrade(sessions);
+    async move {
+        loop {
+            tokio::time::sleep(pause).await;
+            match sessions.upgrade() {
+                Some(sessions) => sessions.forget(Instant::now()),
+                None => return,
+            }
         }
-        self.swept = Some(now);
-        self.sessions.retain(|_, session| !session.is_forgotten(now));
-        self.calls.retain(|_, session| !session.is_forgotten(now));
+    }
+}
+
+/// A client's word that it is there.
+pub(crate) struct Presence {
+    sessions: Weak<Sessions>,
+    session: Arc<Session>,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let mut state = self.session.lock();
+        state.present -= 1;
+        state.touched = Instant::now();
+        if state.present == 0 {
+            // Not held meanwhile: it may end before.
+            let (sessions, session) = (self.sessions.clone(), Arc::downgrade(&self.session));
+            actix_web::rt::spawn(async move {
+                tokio::time::sleep(RECONNECT_GRACE).await;
+                if let (Some(sessions), Some(session)) = (sessions.upgrade(), session.upgrade()) {
+                    sessions.leave(&session);
+                }
+            });
+        }
     }
 }
 
@@ -95,6 +168,7 @@ impl Inner {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub hash: Arc<str>,
+    kept: Arc<SessionState>,
     outbox: Arc<Outbox>,
     state: Mutex<State>,
 }
@@ -106,6 +180,8 @@ struct State {
     /// The number of the stream that reads; a newer one takes over.
     stream: u64,
     streaming: bool,
+    /// Its heartbeats.
+    present: usize,
     touched: Instant,
 }
 
@@ -126,18 +202,35 @@ pub(crate) enum Read<T> {
 }
 
 impl Session {
-    fn new(hash: Arc<str>, now: Instant) -> Self {
-        let state = State { live: EventMap::default(), stream: 0, streaming: false, touched: now };
-        Session { hash, outbox: Arc::default(), state: Mutex::new(state) }
+    fn new(kept: Arc<SessionState>) -> Self {
+        let state = State {
+            live: EventMap::default(),
+            stream: 0,
+            streaming: false,
+            present: 0,
+            touched: Instant::now(),
+        };
+        let hash = kept.id.clone();
+        Session { hash, kept, outbox: Arc::default(), state: Mutex::new(state) }
+    }
+
+    /// What its listeners keep for it.
+    pub fn state(&self) -> Arc<SessionState> {
+        self.kept.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_forgotten(&self, now: Instant) -> bool {
+    /// Nobody listens and nobody says that he is there.
+    fn is_deserted(&self) -> bool {
         let state = self.lock();
-        !state.streaming && now >= state.touched + FORGET
+        !state.streaming && state.present == 0
+    }
+
+    fn is_forgotten(&self, now: Instant, ttl: Duration) -> bool {
+        self.is_deserted() && now >= self.lock().touched + ttl
     }
 
     /// Submits an event whose updates go to this session.
@@ -157,7 +250,7 @@ impl Session {
         }
         let unregister = Unregister { session: self, id, armed: true };
         let follower = Follower::Outbox(self.outbox.clone());
-        let session = Some(self.hash.clone());
+        let session = Some(self.kept.clone());
         let submitted = endpoint.entry.submit(id, input, session, follower, Patience::Refuse).await;
         let guard = submitted.map_err(Rejection::from)?;
         unregister.disarm();

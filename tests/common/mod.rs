@@ -139,6 +139,18 @@ impl Sse {
         }
     }
 
+    /// The next event's text.
+    pub async fn next_text(&mut self) -> String {
+        loop {
+            if let Some(end) = self.text.windows(2).position(|two| two == b"\n\n") {
+                let event = self.text.split_to(end + 2);
+                return std::str::from_utf8(&event).unwrap().trim_end().into();
+            }
+            let chunk = self.body.next().await.expect("the stream goes on");
+            self.text.extend_from_slice(&chunk.unwrap());
+        }
+    }
+
     /// The next message of a session's stream.
     pub async fn message(&mut self) -> Value {
         self.next().await.expect("the stream goes on").data

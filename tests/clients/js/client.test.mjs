@@ -195,6 +195,13 @@ test("visibility", async () => {
   await assert.rejects(client.predict("/secret", ["a"]), /No listener/);
 });
 
+test("state is kept in a session", async () => {
+  const [mine, theirs] = await Promise.all([connect(), connect()]);
+  assert.deepEqual(await data(mine, "/remember", ["a"]), [["a"]]);
+  assert.deepEqual(await data(theirs, "/remember", ["c"]), [["c"]]);
+  assert.deepEqual(await data(mine, "/remember", ["b"]), [["a", "b"]]);
+});
+
 test("below a path", async () => {
   const client = await connect("/app");
   assert.deepEqual(await data(client, "/echo", ["a"]), ["a"]);

@@ -193,6 +193,14 @@ def test_visibility(client):
         client.predict("a", api_name="/secret")
 
 
+def test_state_is_kept_in_a_session_and_reset_with_it(client, connect):
+    assert client.predict("a", api_name="/remember") == ["a"]
+    assert client.predict("b", api_name="/remember") == ["a", "b"]
+    assert connect().predict("c", api_name="/remember") == ["c"]
+    client.reset_session()
+    assert client.predict("d", api_name="/remember") == ["d"]
+
+
 def test_below_a_path(connect):
     client = connect("/app")
     assert client.predict("a", api_name="/echo") == "a"

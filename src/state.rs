@@ -1,0 +1,150 @@
+//! What a client's session keeps on the server: a typed value for each listener, as `gr.State`.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A value that a listener keeps for each session, as Gradio's `gr.State`.
+///
+/// A handler takes it as an argument after its input. It begins as `T::default()` and is dropped
+/// when the session ends; see [`QueueBuilder::session_ttl`] and [`QueueBuilder::on_session_end`].
+/// Calls without a session (in process, or by curl without a `session_hash`) have a new one each
+/// time. Two events of one session may run at once, so the value is reached through short closures;
+/// nothing can be held over an await. Not for [`Listener::batch`], whose events come from several
+/// sessions.
+///
+/// [`QueueBuilder::session_ttl`]: crate::QueueBuilder::session_ttl
+/// [`QueueBuilder::on_session_end`]: crate::QueueBuilder::on_session_end
+/// [`Listener::batch`]: crate::Listener::batch
+///
+/// ```
+/// use now_serving::{Listener, State};
+///
+/// async fn chat(message: String, history: State<Vec<String>>) -> Result<usize, String> {
+///     Ok(history.update(|history| {
+///         history.push(message);
+///         history.len()
+///     }))
+/// }
+///
+/// let listener = Listener::new("chat", chat);
+/// ```
+pub struct State<T>(Arc<Mutex<T>>);
+
+impl<T> State<T> {
+    /// Changes the value, or looks at it. The closure must be short: others wait for it.
+    ///
+    /// # Panics
+    /// Calling it again inside the closure panics or blocks for ever.
+    pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A copy of the value.
+    pub fn get(&self) -> T
+    where
+        T: Clone,
+    {
+        self.update(|value| value.clone())
+    }
+
+    /// Puts another value in its place.
+    pub fn set(&self, value: T) {
+        self.update(|place| *place = value);
+    }
+}
+
+impl<T> Clone for State<T> {
+    fn clone(&self) -> Self {
+        State(self.0.clone())
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for State<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.update(|value| f.debug_tuple("State").field(value).finish())
+    }
+}
+
+impl<T: Default> Default for State<T> {
+    fn default() -> Self {
+        State(Arc::default())
+    }
+}
+
+/// Called with each session that ends.
+pub(crate) type OnEnd = Arc<dyn Fn(EndedSession<'_>) + Send + Sync>;
+
+type Values = HashMap<(Arc<str>, TypeId), Box<dyn Any + Send>>;
+
+/// One session's identity and values. It ends when nobody holds it any more: the web has forgotten
+/// the session, and no event of it runs.
+pub(crate) struct SessionState {
+    pub id: Arc<str>,
+    values: Mutex<Values>,
+    on_end: Option<OnEnd>,
+}
+
+impl SessionState {
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub fn new(id: Arc<str>, on_end: Option<OnEnd>) -> Self {
+        SessionState { id, values: Mutex::default(), on_end }
+    }
+
+    /// The value of a listener, begun if it is new.
+    pub fn of<T: Default + Send + 'static>(&self, listener: &Arc<str>) -> State<T> {
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let value = values.entry((listener.clone(), TypeId::of::<T>()));
+        let value = value.or_insert_with(|| Box::new(State::<T>::default()));
+        value.downcast_ref::<State<T>>().cloned().unwrap_or_default()
+    }
+}
+
+impl Drop for SessionState {
+    fn drop(&mut self) {
+        if let Some(on_end) = self.on_end.take() {
+            let values = self.values.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let ended = EndedSession { id: &self.id, values };
+            if catch_unwind(AssertUnwindSafe(|| on_end(ended))).is_err() {
+                log::error!("the hook for the end of a session panicked");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for SessionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SessionState").field(&self.id).finish()
+    }
+}
+
+/// A session that has ended, with what its listeners kept: the argument of
+/// [`QueueBuilder::on_session_end`](crate::QueueBuilder::on_session_end).
+pub struct EndedSession<'a> {
+    id: &'a str,
+    values: &'a Values,
+}
+
+impl EndedSession<'_> {
+    /// The session's `session_hash`, as the client chose it.
+    pub fn id(&self) -> &str {
+        self.id
+    }
+
+    /// What a listener kept for the session, where it kept a `T`.
+    pub fn state<T: 'static>(&self, api_name: &str) -> Option<State<T>> {
+        let mut values = self.values.iter();
+        let (_, value) = values.find(|((listener, _), value)| {
+            **listener == *api_name && value.downcast_ref::<State<T>>().is_some()
+        })?;
+        value.downcast_ref::<State<T>>().cloned()
+    }
+}
+
+impl fmt::Debug for EndedSession<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndedSession").field("id", &self.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,37 @@
+//! `GET heartbeat/{session_hash}`: a stream that says that a client is there, for as long as it is.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use actix_web::{HttpResponse, web};
+use bytes::BytesMut;
+
+use super::session::{Presence, Sessions};
+use super::sse;
+use crate::queue::Queue;
+
+pub(crate) async fn heartbeat(queue: web::Data<Queue>, hash: web::Path<String>) -> HttpResponse {
+    let sessions: &Arc<Sessions> = &queue.inner().web.sessions;
+    sse::response(Heartbeat { begun: false, _presence: sessions.attend(&hash) })
+}
+
+/// Its end, and a while without another, ends the session.
+struct Heartbeat {
+    begun: bool,
+    _presence: Presence,
+}
+
+impl sse::Source for Heartbeat {
+    fn poll_event(&mut self, _: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
+        if std::mem::replace(&mut self.begun, true) {
+            // The rest is for the stream's own heartbeat.
+            return Poll::Pending;
+        }
+        self.heartbeat(text);
+        Poll::Ready(true)
+    }
+
+    fn heartbeat(&mut self, text: &mut BytesMut) {
+        text.extend_from_slice(b"data: ALIVE\n\n");
+    }
+}

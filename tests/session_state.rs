@@ -1,0 +1,94 @@
+//! What a session keeps on the server, and how it ends.
+#![cfg(feature = "web")]
+
+mod common;
+
+use std::time::Duration;
+
+use awc::http::StatusCode;
+use common::Server;
+use now_serving::{Listener, Queue, QueueBuilder, State};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+async fn remember(word: String, said: State<Vec<String>>) -> Result<Vec<String>, String> {
+    said.update(|said| said.push(word));
+    Ok(said.get())
+}
+
+async fn count(_: String, counted: State<usize>) -> Result<usize, String> {
+    Ok(counted.update(|counted| {
+        *counted += 1;
+        *counted
+    }))
+}
+
+fn builder() -> QueueBuilder {
+    Queue::builder()
+        .listener(Listener::new("remember", remember))
+        .listener(Listener::new("count", count))
+}
+
+/// The values of an event of a session.
+async fn joined(server: &Server, session: &str, fn_index: usize, word: &str) -> Value {
+    server.join(session, fn_index, json!([word])).await;
+    let messages = server.session(session).await.until("process_completed").await;
+    messages[messages.len() - 1]["output"]["data"].clone()
+}
+
+#[actix::test]
+async fn each_session_and_each_listener_has_its_own() {
+    let queue = builder().start().unwrap();
+    let server = Server::start(&queue);
+    assert_eq!(joined(&server, "mine", 0, "a").await, json!([["a"]]));
+    assert_eq!(joined(&server, "theirs", 0, "b").await, json!([["b"]]));
+    assert_eq!(joined(&server, "mine", 0, "c").await, json!([["a", "c"]]));
+    assert_eq!(joined(&server, "mine", 1, "d").await, json!([1]));
+    // By the other ways too.
+    let body = json!({"data": ["e"], "session_hash": "mine"});
+    let (_, answer) = server.post("/gradio_api/run/remember", body.clone()).await;
+    assert_eq!(answer["data"], json!([["a", "c", "e"]]));
+    let (_, answer) = server.post("/gradio_api/call/remember", body).await;
+    let path = format!("/gradio_api/call/remember/{}", answer["event_id"].as_str().unwrap());
+    let events = server.stream(&path).await.rest().await;
+    assert_eq!(events[0].data, json!([["a", "c", "e", "e"]]));
+    assert_eq!(server.get("/config").await["connect_heartbeat"], true);
+}
+
+#[actix::test]
+async fn calls_without_a_session_begin_anew() {
+    let queue = builder().start().unwrap();
+    let server = Server::start(&queue);
+    for _ in 0..2 {
+        let said: Vec<String> = queue.call("remember", "a".to_string()).await.unwrap();
+        assert_eq!(said, ["a"]);
+        let (status, answer) =
+            server.post("/gradio_api/run/remember", json!({"data": ["a"]})).await;
+        assert_eq!((status, &answer["data"]), (StatusCode::OK, &json!([["a"]])));
+    }
+}
+
+#[actix::test]
+async fn a_session_ends_after_its_ttl_and_the_hook_is_told() {
+    let (ended, mut heard) = mpsc::unbounded_channel();
+    let hook = move |session: now_serving::EndedSession<'_>| {
+        let said = session.state::<Vec<String>>("remember").map(|said| said.get());
+        let wrong_type = session.state::<String>("remember").is_some();
+        ended.send((session.id().to_string(), said, wrong_type)).unwrap();
+    };
+    let queue = builder().session_ttl(Duration::from_secs(2)).on_session_end(hook).start().unwrap();
+    let server = Server::start(&queue);
+    // One that is there outlives its ttl.
+    let mut heartbeat = server.stream("/gradio_api/heartbeat/there").await;
+    assert_eq!(heartbeat.next_text().await, "data: ALIVE");
+    joined(&server, "there", 0, "kept").await;
+    joined(&server, "left", 0, "a").await;
+    let told = heard.recv().await.unwrap();
+    assert_eq!(told, ("left".into(), Some(vec!["a".into()]), false));
+    assert_eq!(joined(&server, "left", 0, "b").await, json!([["b"]]));
+    assert_eq!(heard.recv().await.unwrap().0, "left");
+    assert_eq!(joined(&server, "there", 0, "still").await, json!([["kept", "still"]]));
+    // With its heartbeat, the last thing that holds it goes.
+    drop(heartbeat);
+    assert_eq!(heard.recv().await.unwrap().0, "there");
+}
