@@ -14,7 +14,9 @@ use std::time::Duration;
 use actix_web::{App, HttpServer, web};
 use address::Address;
 use futures::{Stream, StreamExt, stream};
-use now_serving::{ApiVisibility, EventContext, Listener, Queue, QueueBuilder, State, UserError};
+use now_serving::{
+    ApiVisibility, EventContext, Listener, Queue, QueueBuilder, State, UserError, Validation,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -102,6 +104,14 @@ async fn repeat(Words { text, times, ending }: Words) -> Result<String, UserErro
     Ok(text.repeat(times) + ending.as_deref().unwrap_or_default())
 }
 
+fn check(words: &Words) -> Validation {
+    Validation::new().check("text", !words.text.is_empty(), "Say something.").check(
+        "times",
+        words.times < 10,
+        "Not so often.",
+    )
+}
+
 #[derive(Clone, Serialize, JsonSchema)]
 struct Message {
     role: &'static str,
@@ -147,6 +157,7 @@ fn more(queue: QueueBuilder) -> QueueBuilder {
         .listener(Listener::new("quick", echo).queue(false))
         .listener(Listener::new("quick_fail", fail).queue(false))
         .listener(Listener::new("narrow", sleepy).max_size(1))
+        .listener(Listener::new("checked", repeat).validator(check))
         .listener(Listener::new("remember", remember))
         .listener(Listener::new("hidden", echo).api_visibility(ApiVisibility::Undocumented))
         .listener(Listener::new("secret", echo).api_visibility(ApiVisibility::Private))
@@ -170,6 +181,8 @@ async fn main() -> std::io::Result<()> {
     let server = HttpServer::new(move || {
         App::new().service(web::scope("/app").configure(queue.routes())).configure(queue.routes())
     })
+    // Open heartbeats don't keep a stopped server.
+    .shutdown_timeout(1)
     .h1_allow_half_closed(false)
     .bind(address.pair())
     .unwrap_or_else(|error| address.refused("conformance", &error));

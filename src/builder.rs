@@ -17,6 +17,7 @@ use crate::listener::Listener;
 use crate::queue::{ConcurrencyId, Inner, Queue};
 use crate::resource::Factory;
 use crate::scheduler::{Capacity, Limit, ListenerRules, Rules, merge};
+use crate::validation::Validator;
 
 /// Declares a [`Queue`]: its listeners and its limits. From [`Queue::builder`].
 #[must_use = "nothing runs before start()"]
@@ -130,10 +131,10 @@ impl QueueBuilder {
             let gate = members.len();
             let supervisor =
                 Supervisor::start_in_arbiter(arbiter, move |_| Supervisor::new(rules, served));
-            let edge = |listener: usize| -> Addr<ListenerActor> {
+            let edge = |listener: usize, validator: Option<Validator>| -> Addr<ListenerActor> {
                 let supervisor = supervisor.clone();
                 ListenerActor::start_in_arbiter(arbiter, move |_| {
-                    ListenerActor::new(listener, supervisor)
+                    ListenerActor::new(listener, supervisor, validator)
                 })
             };
             for (number, &member) in members.iter().enumerate() {
@@ -143,12 +144,12 @@ impl QueueBuilder {
                     input: listener.input,
                     output: listener.output,
                     facts: listener.facts(),
-                    address: edge(number),
+                    address: edge(number, listener.validator.clone()),
                 }));
             }
             ids.push(ConcurrencyId {
                 #[cfg(feature = "web")]
-                gate: Arc::new(crate::web::gate::entry(edge(gate))),
+                gate: Arc::new(crate::web::gate::entry(edge(gate, None))),
                 name,
                 prepared,
                 supervisor,
@@ -198,6 +199,15 @@ impl QueueBuilder {
             }
             if let Some(option) = listener.queue_option().filter(|_| !listener.queued) {
                 return Err(StartError::Unqueued { listener: name.into(), option: option.into() });
+            }
+            if let Some(validator) = &listener.validator
+                && validator.id != listener.input.id
+            {
+                return Err(StartError::WrongValidator {
+                    listener: name.into(),
+                    takes: listener.input.name,
+                    given: validator.name,
+                });
             }
             if listener.takes_state && listener.batch.is_some() {
                 return Err(StartError::StateOfBatch(name.into()));

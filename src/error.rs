@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::scheduler::Limit;
+use crate::validation::Validation;
 
 /// Why [`QueueBuilder::start`](crate::QueueBuilder::start) refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +49,16 @@ pub enum StartError {
          sessions; leave one of them out"
     )]
     StateOfBatch(String),
+    /// A validator looks at another type than the listener's input.
+    #[error("listener {listener:?} takes {takes}, but its validator looks at {given}")]
+    WrongValidator {
+        /// The listener.
+        listener: String,
+        /// Its input.
+        takes: &'static str,
+        /// What the validator takes.
+        given: &'static str,
+    },
     /// The concurrency id is empty.
     #[error("{0} names an empty concurrency id; give it a name, or leave it out")]
     EmptyConcurrencyId(String),
@@ -117,6 +128,9 @@ pub enum Refusal {
         /// The bound.
         max_eta: Duration,
     },
+    /// The listener's validator refused the input.
+    #[error("{0}")]
+    Invalid(Validation),
     /// The queue takes no more events. The text is Gradio's.
     #[error("Queue is stopped.")]
     Stopped,

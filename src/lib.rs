@@ -89,6 +89,7 @@ mod state;
 mod submission;
 pub mod testing;
 mod update;
+mod validation;
 #[cfg(feature = "web")]
 mod web;
 
@@ -110,6 +111,7 @@ pub use snapshot::{
 pub use state::{EndedSession, State};
 pub use submission::Submission;
 pub use update::{Log, LogLevel, Outcome, ProgressUnit, Update};
+pub use validation::Validation;
 #[cfg(feature = "web")]
 pub use web::{Gate, GateService};
 

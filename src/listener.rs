@@ -17,6 +17,7 @@ use crate::handler::{
 };
 use crate::resource::ResourceType;
 use crate::scheduler::{BatchRules, Limit};
+use crate::validation::{Validation, Validator};
 
 /// How many events a batch holds when the listener doesn't say: Gradio's default.
 const BATCH: usize = 4;
@@ -54,6 +55,7 @@ pub struct Listener {
     pub(crate) visibility: ApiVisibility,
     pub(crate) queued: bool,
     pub(crate) generator: bool,
+    pub(crate) validator: Option<Validator>,
     pub(crate) input: InputType,
     pub(crate) output: OutputType,
     /// A batch option was set on a listener that takes no batches; `start()` says so.
@@ -220,6 +222,7 @@ impl Listener {
             visibility: ApiVisibility::default(),
             queued: true,
             generator: false,
+            validator: None,
             input,
             output,
             misplaced: None,
@@ -260,6 +263,17 @@ impl Listener {
     /// How long an event may wait in the line; after that it ends as timed out. Without, for ever.
     pub fn queue_timeout(mut self, timeout: Duration) -> Self {
         self.queue_timeout = Some(timeout);
+        self
+    }
+
+    /// Looks at each input before its event is let into the line, and refuses it with a message for
+    /// each parameter that is wrong. As Gradio's `validator`. It must be quick: it runs on the
+    /// thread of the listener's actor. `I` is the listener's input.
+    pub fn validator<I: Send + 'static>(
+        mut self,
+        check: impl Fn(&I) -> Validation + Send + Sync + 'static,
+    ) -> Self {
+        self.validator = Some(Validator::new(check));
         self
     }
 

@@ -6,7 +6,7 @@ mod common;
 use actix_web::web;
 use awc::http::StatusCode;
 use common::Server;
-use now_serving::{ApiVisibility, Listener, Queue, UserError};
+use now_serving::{ApiVisibility, Listener, Queue, UserError, Validation};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -110,6 +110,46 @@ async fn visibility_is_kept_by_the_server() {
     assert_eq!(server.post("/gradio_api/queue/join", join).await.0, StatusCode::NOT_FOUND);
     let words = Words { text: "a".into(), times: 1 };
     assert_eq!(queue.call("secret", words).await, Ok("a".to_string()));
+}
+
+#[actix::test]
+async fn an_input_is_validated_before_it_queues() {
+    let check = |words: &Words| {
+        Validation::new().check("text", !words.text.is_empty(), "Say something.").check(
+            "times",
+            words.times < 10,
+            "Not so often.",
+        )
+    };
+    let queue = Queue::builder()
+        .listener(Listener::new("repeat", repeat).validator(check))
+        .start()
+        .unwrap();
+    let server = Server::start(&queue);
+    let good =
+        json!({"__type__": "validate", "is_valid": true, "message": "", "parameter_name": "text"});
+    let bad = json!({"__type__": "validate", "is_valid": false, "message": "Not so often.", "parameter_name": "times"});
+    let data = json!({"data": ["a", 10], "fn_index": 0, "session_hash": "s"});
+    for path in ["queue/join", "call/repeat", "run/repeat"] {
+        let (status, answer) = server.post(&format!("/gradio_api/{path}"), data.clone()).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(answer["detail"], json!([good, bad]), "{path}");
+    }
+    assert_eq!(result(&server, "repeat", json!({"text": "a"})).await, json!(["aa"]));
+    let refused = queue.call::<_, String>("repeat", Words { text: "".into(), times: 10 }).await;
+    let refused = refused.unwrap_err().to_string();
+    assert_eq!(refused, "text: Say something.; times: Not so often.");
+}
+
+#[actix::test]
+async fn a_validator_that_panics_refuses_and_the_listener_goes_on() {
+    let check =
+        |text: &String| Validation::new().check("param_0", text.parse::<u8>().unwrap() > 0, "");
+    let echo = async |text: String| Ok::<_, String>(text);
+    let queue =
+        Queue::builder().listener(Listener::new("echo", echo).validator(check)).start().unwrap();
+    assert!(queue.call::<_, String>("echo", "no number".to_string()).await.is_err());
+    assert_eq!(queue.call("echo", "1".to_string()).await, Ok("1".to_string()));
 }
 
 #[actix::test]

@@ -1,6 +1,6 @@
 //! `start()` refuses contradictions, and names the listener.
 
-use now_serving::{Listener, Queue, QueueBuilder, Slot, StartError, State};
+use now_serving::{Listener, Queue, QueueBuilder, Slot, StartError, State, Validation};
 
 async fn echo(input: u32) -> Result<u32, String> {
     Ok(input)
@@ -49,6 +49,10 @@ async fn contradictions_are_refused_by_name() {
         (
             builder().listener(Listener::batch("paint", remember)),
             "listener \"paint\" takes batches and a State",
+        ),
+        (
+            builder().listener(listener().validator(|_: &String| Validation::new())),
+            "listener \"paint\" takes u32, but its validator looks at alloc::string::String",
         ),
         (builder().max_size(0), "the queue has a max_size of 0"),
         (

@@ -10,16 +10,19 @@ use super::messages::{Admit, Cancel, PressureChanged, RefusedAtEdge, Submit, Sub
 use super::supervisor::Supervisor;
 use crate::error::Refusal;
 use crate::scheduler::{Patience, Pressure};
+use crate::validation::Validator;
 
 /// Submits that a listener holds; the caller's next `send` waits.
 const MAILBOX: usize = 1024;
 
-/// Forwards events to its supervisor, and refuses them itself while it knows that the line is full.
+/// Forwards events to its supervisor. Refuses itself what the validator complains of, and everything
+/// while it knows that the line is full.
 ///
-/// It knows nothing but its supervisor's address and its own number there.
+/// It knows nothing else than its supervisor's address and its own number there.
 pub(crate) struct ListenerActor {
     listener: usize,
     supervisor: Addr<Supervisor>,
+    validator: Option<Validator>,
     pressure: Pressure,
     /// Refused here since the supervisor was last told.
     refused: u64,
@@ -27,10 +30,15 @@ pub(crate) struct ListenerActor {
 }
 
 impl ListenerActor {
-    pub fn new(listener: usize, supervisor: Addr<Supervisor>) -> Self {
+    pub fn new(
+        listener: usize,
+        supervisor: Addr<Supervisor>,
+        validator: Option<Validator>,
+    ) -> Self {
         ListenerActor {
             listener,
             supervisor,
+            validator,
             pressure: Pressure::Open,
             refused: 0,
             breather: Breather::default(),
@@ -57,6 +65,11 @@ impl Handler<Submit> for ListenerActor {
         {
             self.refused += 1;
             submit.job.sink.refuse(Refusal::QueueFull { max_size, size, retry_after });
+            return;
+        }
+        let complaint = self.validator.as_ref().and_then(|v| v.complaint(&submit.job.input));
+        if let Some(complaint) = complaint {
+            submit.job.sink.refuse(Refusal::Invalid(complaint));
             return;
         }
         let admit = Admit { listener: self.listener, submit };

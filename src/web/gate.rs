@@ -202,7 +202,7 @@ where
         async move {
             let permit = match pass(&gate.entry).await {
                 Ok(permit) => permit,
-                Err(refusal) => return Ok(request.error_response(Rejection::from(refusal))),
+                Err(refusal) => return Ok(request.error_response(Rejection::of(refusal, &[]))),
             };
             let _queue = gate.queue;
             let response = service.call(request).await?;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::fmt;
 use std::time::Duration;
 
+use super::schema::Parameter;
 use crate::error::Refusal;
 
 /// One thing wrong with a request's body.
@@ -96,12 +97,35 @@ impl Rejection {
     }
 }
 
-impl From<Refusal> for Rejection {
-    fn from(refusal: Refusal) -> Self {
+/// A validator's word on every parameter, in the order in which clients know them.
+fn validated(validation: &crate::Validation, parameters: &[Parameter]) -> Value {
+    let named = |name: &str| {
+        let complaint = validation.complaints().find(|(complained, _)| *complained == name);
+        let message = complaint.map(|(_, message)| message).unwrap_or_default();
+        json!({
+            "__type__": "validate",
+            "is_valid": complaint.is_none(),
+            "message": message,
+            "parameter_name": name,
+        })
+    };
+    let names = parameters.iter().map(|parameter| parameter.name.as_str());
+    let others = validation.complaints().map(|(name, _)| name);
+    let others = others.filter(|name| parameters.iter().all(|parameter| parameter.name != **name));
+    names.chain(others).map(named).collect()
+}
+
+impl Rejection {
+    /// What became of an event that was not admitted.
+    pub fn of(refusal: Refusal, parameters: &[Parameter]) -> Self {
+        if let Refusal::Invalid(validation) = &refusal {
+            let detail = validated(validation, parameters);
+            return Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+        }
         let retry_after = match &refusal {
             Refusal::QueueFull { retry_after, .. } => Some(retry_after.unwrap_or_default()),
             Refusal::WaitTooLong { eta, max_eta } => Some(eta.saturating_sub(*max_eta)),
-            Refusal::Stopped => None,
+            Refusal::Stopped | Refusal::Invalid(_) => None,
         };
         let detail = refusal.to_string().into();
         Rejection { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
@@ -122,8 +146,13 @@ impl ResponseError for Rejection {
     fn error_response(&self) -> HttpResponse {
         let mut body = json!({ "detail": self.detail });
         if self.with_error {
-            let first = self.detail.get(0).and_then(|detail| detail.get("msg"));
-            body["error"] = first.unwrap_or(&self.detail).clone();
+            let details = self.detail.as_array().map(Vec::as_slice).unwrap_or_default();
+            let said = |detail: &'_ Value| {
+                let said = detail.get("msg").or_else(|| detail.get("message"))?.as_str()?;
+                Some(said.to_string()).filter(|said| !said.is_empty())
+            };
+            let said = details.iter().find_map(said).map(Value::from);
+            body["error"] = said.unwrap_or_else(|| self.detail.clone());
         }
         let mut response = HttpResponse::build(self.status).json(body);
         if let Some(wait) = self.retry_after {

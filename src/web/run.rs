@@ -42,7 +42,8 @@ pub(crate) async fn run(
     let (ended, guard) = endpoint.entry.ask(input, session, Patience::Refuse).await;
     let reply = ended.await.unwrap_or(Err(Refusal::Stopped));
     guard.disarm();
-    let outcome = reply.map_err(|refusal| Rejection::from(refusal).with_error())?;
+    let outcome =
+        reply.map_err(|refusal| Rejection::of(refusal, &endpoint.parameters).with_error())?;
     let status = match &outcome {
         Outcome::Completed(_) => StatusCode::OK,
         Outcome::TimedOut => StatusCode::GATEWAY_TIMEOUT,

@@ -252,7 +252,7 @@ impl Session {
         let follower = Follower::Outbox(self.outbox.clone());
         let session = Some(self.kept.clone());
         let submitted = endpoint.entry.submit(id, input, session, follower, Patience::Refuse).await;
-        let guard = submitted.map_err(Rejection::from)?;
+        let guard = submitted.map_err(|r| Rejection::of(r, &endpoint.parameters))?;
         unregister.disarm();
         match self.lock().live.get_mut(&id) {
             Some(live) => live.guard = Some(guard),

@@ -94,6 +94,16 @@ test("wrong arguments are refused in the client's words", async () => {
   await assert.rejects(async () => client.predict("/missing", []), /No endpoint matching/);
 });
 
+test("an input is validated before it queues", async () => {
+  const client = await connect();
+  await assert.rejects(client.predict("/checked", ["a", 10]), ({ code, message }) => {
+    assert.equal(code, "validation_error");
+    const [text, times] = JSON.parse(message);
+    assert.deepEqual([text.is_valid, times.is_valid, times.message], [true, false, "Not so often."]);
+    return true;
+  });
+});
+
 test("status comes in order, and values as they are yielded", async () => {
   const client = await connect();
   const found = await messages(client.submit("/count", [3]));

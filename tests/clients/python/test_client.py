@@ -65,6 +65,17 @@ def test_wrong_arguments_are_refused_in_the_client_s_words(client):
         client.predict("a", api_name="/missing")
 
 
+def test_an_input_is_validated_before_it_queues(client):
+    with pytest.raises(ValidationError) as raised:
+        client.predict("", 10, api_name="/checked")
+    assert str(raised.value).splitlines() == [
+        "2 parameter(s) failed validation:",
+        "- text: Say something.",
+        "- times: Not so often.",
+    ]
+    assert client.predict("a", api_name="/checked") == "aa"
+
+
 def test_status_comes_in_order(client):
     job = client.submit(3, api_name="/count")
     assert list(job) == ["000", "111", "222"]

@@ -1,0 +1,105 @@
+//! What a listener's validator finds wrong with an input, before it waits in any line.
+
+use std::any::{Any, TypeId, type_name};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::handler::Input;
+
+/// What a validator found, parameter by parameter; as Gradio's `gr.validate`.
+///
+/// ```
+/// use now_serving::{Listener, Validation};
+/// use schemars::JsonSchema;
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize, JsonSchema)]
+/// struct Prompt { text: String, steps: u32 }
+///
+/// fn check(prompt: &Prompt) -> Validation {
+///     Validation::new()
+///         .check("text", !prompt.text.is_empty(), "Say what to paint.")
+///         .check("steps", prompt.steps <= 100, "At most 100.")
+/// }
+///
+/// let paint = async |prompt: Prompt| Ok::<_, String>(prompt.text);
+/// let listener = Listener::new("paint", paint).validator(check);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Validation {
+    complaints: Vec<(String, String)>,
+}
+
+impl Validation {
+    /// Nothing found yet.
+    pub fn new() -> Self {
+        Validation::default()
+    }
+
+    /// Complains about a parameter unless something holds.
+    pub fn check(
+        mut self,
+        parameter: impl Into<String>,
+        holds: bool,
+        message: impl Into<String>,
+    ) -> Self {
+        if !holds {
+            self.complaints.push((parameter.into(), message.into()));
+        }
+        self
+    }
+
+    /// Whether there is nothing to complain about.
+    pub fn is_valid(&self) -> bool {
+        self.complaints.is_empty()
+    }
+
+    /// Each parameter that is wrong, with what is wrong about it.
+    pub fn complaints(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.complaints.iter().map(|(parameter, message)| (parameter.as_str(), message.as_str()))
+    }
+}
+
+impl fmt::Display for Validation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, (parameter, message)) in self.complaints().enumerate() {
+            let separator = if number == 0 { "" } else { "; " };
+            write!(f, "{separator}{parameter}: {message}")?;
+        }
+        Ok(())
+    }
+}
+
+type Check = dyn Fn(&(dyn Any + Send)) -> Option<Validation> + Send + Sync;
+
+/// A listener's validator.
+#[derive(Clone)]
+pub(crate) struct Validator {
+    /// The type that it takes.
+    pub id: TypeId,
+    pub name: &'static str,
+    check: Arc<Check>,
+}
+
+impl Validator {
+    pub fn new<I: Send + 'static>(
+        check: impl Fn(&I) -> Validation + Send + Sync + 'static,
+    ) -> Self {
+        Validator {
+            id: TypeId::of::<I>(),
+            name: type_name::<I>(),
+            check: Arc::new(move |input| input.downcast_ref().map(&check)),
+        }
+    }
+
+    /// What is wrong with an input. A validator that panics has found something.
+    pub fn complaint(&self, input: &Input) -> Option<Validation> {
+        let found = catch_unwind(AssertUnwindSafe(|| (self.check)(&**input)));
+        let found = found.unwrap_or_else(|_| {
+            log::error!("the validator of {} panicked", self.name);
+            Some(Validation::new().check("input", false, "It could not be checked."))
+        });
+        found.filter(|found| !found.is_valid())
+    }
+}
