@@ -95,7 +95,8 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     /// updates.
     ///
     /// # Errors
-    /// When the estimated wait is longer than `max_eta`, or the queue is stopped.
+    /// When the listener's validator refuses the input, the estimated wait is longer than `max_eta`,
+    /// or the queue is stopped.
     pub async fn submit(&self, input: I) -> Result<Submission, SubmitError> {
         submit(&self.entry, input, Patience::Wait).await
     }

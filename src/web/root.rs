@@ -18,14 +18,14 @@ pub(crate) fn root_url(request: &HttpRequest, route: &str, declared: Option<&str
     let mount = path.strip_suffix(route).unwrap_or("");
     let header = request.headers().get("x-forwarded-prefix").and_then(|value| value.to_str().ok());
     let header = header.map(|prefix| prefix.trim().trim_matches('/')).unwrap_or_default();
+    // A proxy may tell of a prefix and leave it in the path.
+    let told_already = || {
+        let rest = mount.strip_prefix('/').and_then(|mount| mount.strip_prefix(header));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     let path = match declared {
         Some(path) => format!("/{}", path.trim_start_matches('/')),
-        // A proxy may tell of a prefix and leave it in the path.
-        None if header.is_empty()
-            || mount.strip_prefix('/').is_some_and(|m| m.starts_with(header)) =>
-        {
-            mount.into()
-        }
+        None if header.is_empty() || told_already() => mount.into(),
         None => format!("/{header}{mount}"),
     };
     let path = path.trim_end_matches('/');
@@ -54,6 +54,7 @@ mod tests {
         assert_eq!(root("/config", &forwarded, None), "https://example.com");
         assert_eq!(root("/config", &prefixed, None), "https://example.com/app");
         assert_eq!(root("/app/config", &prefixed, None), "https://example.com/app");
+        assert_eq!(root("/apple/config", &prefixed, None), "https://example.com/app/apple");
         assert_eq!(root("/x/config", &prefixed, None), "https://example.com/app/x");
         assert_eq!(root("/config", &forwarded, Some("/app")), "https://example.com/app");
         assert_eq!(root("/config", &[], Some("https://a.org/b/")), "https://a.org/b");

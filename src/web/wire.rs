@@ -197,11 +197,16 @@ impl Speaker {
 
     /// The first values are sent whole, later ones as a list of edits for each output.
     fn edits(&mut self, values: Vec<Value>) -> Result<Vec<Value>, Failure> {
-        let Some(said) = self.generated.replace(values.clone()) else { return Ok(values) };
+        let Some(said) = self.generated.take() else {
+            self.generated = Some(values.clone());
+            return Ok(values);
+        };
         let edits = said.iter().zip(&values).map(|(old, new)| serde_json::to_value(diff(old, new)));
-        edits
+        let edits = edits
             .collect::<Result<_, _>>()
-            .map_err(|error| Failure::unexpected(format!("the edits are no JSON: {error}")))
+            .map_err(|error| Failure::unexpected(format!("the edits are no JSON: {error}")));
+        self.generated = Some(values);
+        edits
     }
 
     /// Unexpected errors keep their text to themselves unless `show_error` is on.
