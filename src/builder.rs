@@ -11,6 +11,7 @@ use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
 use log::{info, warn};
 
 use crate::actors::{ListenerActor, Peers, Served, ServedListener, Supervisor};
+use crate::check;
 use crate::entry::Entry;
 use crate::error::StartError;
 use crate::listener::Listener;
@@ -23,11 +24,11 @@ use crate::validation::Validator;
 #[must_use = "nothing runs before start()"]
 #[derive(Default)]
 pub struct QueueBuilder {
-    listeners: Vec<Listener>,
-    declared: Vec<(String, Limit)>,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) declared: Vec<(String, Limit)>,
     factories: Vec<(String, Factory)>,
     default_limit: Option<Limit>,
-    max_size: Option<usize>,
+    pub(crate) max_size: Option<usize>,
     max_eta: Option<Duration>,
     arbiters: Option<usize>,
     #[cfg(feature = "web")]
@@ -107,7 +108,7 @@ impl QueueBuilder {
             Some(limit) => limit,
             None => limit_from_environment()?,
         };
-        self.check(default)?;
+        check::check(&self, default)?;
         let plans = self.plan(default)?;
         if System::try_current().is_none() {
             return Err(StartError::NoSystem);
@@ -173,67 +174,6 @@ impl QueueBuilder {
             ids,
             arbiters,
         }))
-    }
-
-    /// Refuses what contradicts itself.
-    fn check(&self, default: Limit) -> Result<(), StartError> {
-        let mut names = std::collections::HashSet::new();
-        for listener in &self.listeners {
-            let name = &*listener.api_name;
-            let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-            if name.is_empty() || !name.chars().all(usable) || name.starts_with('.') {
-                return Err(StartError::BadListenerName(name.into()));
-            }
-            if !names.insert(name) {
-                return Err(StartError::DuplicateListener(name.into()));
-            }
-            let who = format!("listener {name:?}");
-            if listener.concurrency_id.as_deref() == Some("") {
-                return Err(StartError::EmptyConcurrencyId(who));
-            }
-            if listener.limit == Some(Limit::Slots(0)) {
-                return Err(StartError::ZeroLimit(who));
-            }
-            if listener.max_size == Some(0) {
-                return Err(StartError::ZeroMaxSize(who));
-            }
-            if let Some(option) = listener.queue_option().filter(|_| !listener.queued) {
-                return Err(StartError::Unqueued { listener: name.into(), option: option.into() });
-            }
-            if let Some(validator) = &listener.validator
-                && validator.id != listener.input.id
-            {
-                return Err(StartError::WrongValidator {
-                    listener: name.into(),
-                    takes: listener.input.name,
-                    given: validator.name,
-                });
-            }
-            if listener.takes_state && listener.batch.is_some() {
-                return Err(StartError::StateOfBatch(name.into()));
-            }
-            if let Some(option) = listener.misplaced {
-                return Err(StartError::NotABatch { listener: name.into(), option });
-            }
-            if listener.batch.is_some_and(|batch| batch.max_size == 0) {
-                return Err(StartError::ZeroBatchSize(name.into()));
-            }
-        }
-        if default == Limit::Slots(0) {
-            return Err(StartError::ZeroLimit("default_concurrency_limit".into()));
-        }
-        if self.max_size == Some(0) {
-            return Err(StartError::ZeroMaxSize("the queue".into()));
-        }
-        for (id, limit) in &self.declared {
-            if id.is_empty() {
-                return Err(StartError::EmptyConcurrencyId("concurrency_id()".into()));
-            }
-            if *limit == Limit::Slots(0) {
-                return Err(StartError::ZeroLimit(format!("concurrency id {id:?}")));
-            }
-        }
-        Ok(())
     }
 
     /// The listeners of each concurrency id, and the rules that they agree on.

@@ -70,6 +70,7 @@
 
 mod actors;
 mod builder;
+mod check;
 mod context;
 mod entry;
 mod error;

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use actix_web::{HttpResponse, web};
 use bytes::BytesMut;
 
-use super::session::{Presence, Sessions};
+use super::sessions::{Presence, Sessions};
 use super::sse;
 use crate::queue::Queue;
 

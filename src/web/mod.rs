@@ -23,6 +23,7 @@ mod root;
 mod run;
 mod schema;
 mod session;
+mod sessions;
 mod snippets;
 mod sse;
 mod status;
@@ -33,7 +34,7 @@ use actix_web::web::{self, PayloadConfig, ServiceConfig};
 pub(crate) use endpoint::Endpoint;
 pub use gate::{Gate, GateService};
 pub(crate) use options::Options;
-use session::Sessions;
+use sessions::Sessions;
 
 use std::sync::Arc;
 
@@ -63,7 +64,7 @@ impl Web {
         let endpoints: Vec<Endpoint> = listeners.cloned().map(Endpoint::new).collect();
         let state = endpoints.iter().any(|endpoint| endpoint.entry.facts.takes_state);
         let sessions = Arc::new(Sessions::new(options.session_ttl, options.on_session_end.clone()));
-        arbiter.spawn(session::forget_now_and_then(&sessions));
+        arbiter.spawn(sessions::forget_now_and_then(&sessions));
         Web {
             endpoints,
             keeps_state: state || options.on_session_end.is_some(),
