@@ -9,6 +9,7 @@
 #[path = "shared/address.rs"]
 mod address;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::{App, HttpServer, web};
@@ -146,6 +147,12 @@ async fn remember(Text { x }: Text, said: State<Vec<String>>) -> Result<Vec<Stri
     Ok(said.get())
 }
 
+/// Another number each time.
+async fn tick(_: Text) -> Result<usize, UserError> {
+    static TICKS: AtomicUsize = AtomicUsize::new(0);
+    Ok(TICKS.fetch_add(1, Ordering::Relaxed))
+}
+
 /// Behind the nine, whose numbers are known to everybody who tests against them.
 fn more(queue: QueueBuilder) -> QueueBuilder {
     queue
@@ -158,6 +165,7 @@ fn more(queue: QueueBuilder) -> QueueBuilder {
         .listener(Listener::new("quick_fail", fail).queue(false))
         .listener(Listener::new("narrow", sleepy).max_size(1))
         .listener(Listener::new("checked", repeat).validator(check))
+        .listener(Listener::new("cached", tick).cache(100))
         .listener(Listener::new("remember", remember))
         .listener(Listener::new("hidden", echo).api_visibility(ApiVisibility::Undocumented))
         .listener(Listener::new("secret", echo).api_visibility(ApiVisibility::Private))

@@ -40,6 +40,12 @@ pub(crate) fn check(queue: &QueueBuilder, default: Limit) -> Result<(), StartErr
                 given: validator.name,
             });
         }
+        if listener.cache == Some(0) {
+            return Err(StartError::ZeroCache(name.into()));
+        }
+        if listener.takes_state && listener.cache.is_some() {
+            return Err(StartError::CachedState(name.into()));
+        }
         if listener.takes_state && listener.batch.is_some() {
             return Err(StartError::StateOfBatch(name.into()));
         }

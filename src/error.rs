@@ -59,6 +59,15 @@ pub enum StartError {
         /// What the validator takes.
         given: &'static str,
     },
+    /// A cache of 0 would keep nothing.
+    #[error("listener {0:?} has a cache of 0 results; take 1 or more, or leave it out")]
+    ZeroCache(String),
+    /// Kept results would mix the sessions.
+    #[error(
+        "listener {0:?} takes a State and has a cache, which would give one session's results to \
+         another; leave one of them out"
+    )]
+    CachedState(String),
     /// The concurrency id is empty.
     #[error("{0} names an empty concurrency id; give it a name, or leave it out")]
     EmptyConcurrencyId(String),

@@ -1,5 +1,7 @@
 //! What a listener tells its clients about itself, apart from its types.
 
+use std::num::NonZeroUsize;
+
 /// Who learns of a listener, and may call it over HTTP. As Gradio's `api_visibility`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -27,4 +29,6 @@ pub(crate) struct Facts {
     pub batch: Option<usize>,
     /// Whether it keeps something for each session.
     pub takes_state: bool,
+    /// How many results are kept, if any are.
+    pub cache: Option<NonZeroUsize>,
 }

@@ -2,6 +2,7 @@
 
 use std::any::{TypeId, type_name};
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ pub struct Listener {
     pub(crate) queued: bool,
     pub(crate) generator: bool,
     pub(crate) validator: Option<Validator>,
+    pub(crate) cache: Option<usize>,
     pub(crate) input: InputType,
     pub(crate) output: OutputType,
     /// A batch option was set on a listener that takes no batches; `start()` says so.
@@ -223,6 +225,7 @@ impl Listener {
             queued: true,
             generator: false,
             validator: None,
+            cache: None,
             input,
             output,
             misplaced: None,
@@ -274,6 +277,15 @@ impl Listener {
         check: impl Fn(&I) -> Validation + Send + Sync + 'static,
     ) -> Self {
         self.validator = Some(Validator::new(check));
+        self
+    }
+
+    /// Keeps the results of so many inputs; a call over HTTP with one of these is answered at once
+    /// and passes the queue by. The one that was asked for longest ago goes first. As Gradio's
+    /// `gr.cache`; for handlers whose result depends on nothing but their input. Calls in process
+    /// always run.
+    pub fn cache(mut self, entries: usize) -> Self {
+        self.cache = Some(entries);
         self
     }
 
@@ -339,6 +351,7 @@ impl Listener {
             generator: self.generator,
             batch: self.batch.map(|batch| batch.max_size),
             takes_state: self.takes_state,
+            cache: self.cache.and_then(NonZeroUsize::new),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Where the updates of one event go, and the guard that it gets exactly one terminal update.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -16,14 +17,30 @@ use crate::update::{Outcome, Reply, Update};
 pub(crate) enum Follower {
     /// A reader in this process, or a session's stream.
     Outbox(Arc<Outbox>),
+    /// The same, with somebody who listens in.
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    Observed(Arc<Outbox>, Observer),
     /// An actor.
     Recipient(Recipient<Update>),
+}
+
+/// Listens in on the updates of an event.
+pub(crate) struct Observer(pub Box<dyn Fn(&Update) + Send + Sync>);
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 impl Follower {
     fn send(&self, update: Update) {
         match self {
             Follower::Outbox(outbox) => outbox.push(update),
+            Follower::Observed(outbox, Observer(observe)) => {
+                observe(&update);
+                outbox.push(update);
+            }
             // Past the mailbox' capacity on purpose: a terminal update must not be lost, and what
             // one event can send is bounded by its handler, not by a flood of events.
             Follower::Recipient(recipient) => recipient.do_send(update),

@@ -9,14 +9,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Prepared};
 use super::refusal::Rejection;
 use super::session::{Read, Stream};
 use super::sessions::Sessions;
 use super::sse;
 use super::wire::Speaker;
 use crate::event::EventId;
-use crate::handler::Input;
 use crate::queue::Queue;
 
 #[derive(Deserialize)]
@@ -54,7 +53,7 @@ pub(crate) async fn start_named(
 async fn submit(
     queue: &Queue,
     endpoint: &Endpoint,
-    input: Input,
+    input: Prepared,
     session_hash: Option<String>,
 ) -> Result<HttpResponse, Rejection> {
     let web = &queue.inner().web;

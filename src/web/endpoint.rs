@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::cache::{Cache, Kept};
 use super::parameters::Layout;
 use super::refusal::{Detail, Rejection};
 use super::schema::{self, Parameter};
@@ -21,8 +22,29 @@ pub(crate) struct Endpoint {
     pub parameters: Vec<Parameter>,
     /// The schemas of the outputs.
     pub returns: Vec<Value>,
+    /// The results that it keeps, if it does.
+    pub cache: Option<Arc<Cache>>,
     /// The doc comment of the input's type.
     comment: Option<String>,
+}
+
+/// A call's arguments, ready to be submitted.
+pub(crate) struct Prepared {
+    input: Input,
+    /// By which its result is kept, where results are.
+    key: Option<String>,
+}
+
+impl Prepared {
+    /// The kept result of the same input.
+    pub fn kept(&self, endpoint: &Endpoint) -> Option<Arc<Kept>> {
+        endpoint.cache.as_ref()?.find(self.key.as_ref()?)
+    }
+
+    /// The input, and where its result is to be kept.
+    pub fn split(self, endpoint: &Endpoint) -> (Input, Option<(Arc<Cache>, String)>) {
+        (self.input, endpoint.cache.clone().zip(self.key))
+    }
 }
 
 impl Endpoint {
@@ -38,6 +60,7 @@ impl Endpoint {
             parameters: schema::parameters(input_schema, &input),
             returns: schema::returns(output_schema, &output),
             comment,
+            cache: entry.facts.cache.map(|entries| Arc::new(Cache::new(entries))),
             entry,
             input,
             output,
@@ -53,7 +76,7 @@ impl Endpoint {
     }
 
     /// The typed input of positional data.
-    pub fn input_from_positional(&self, data: Vec<Value>) -> Result<Input, Rejection> {
+    pub fn input_from_positional(&self, data: Vec<Value>) -> Result<Prepared, Rejection> {
         let value = self.input.join(data).map_err(|wrong| {
             let (listener, expected, given) = (&self.entry.api_name, wrong.expected, wrong.given);
             let message = format!("/{listener} takes {expected} inputs, and {given} were given");
@@ -64,7 +87,10 @@ impl Endpoint {
     }
 
     /// The typed input of named arguments.
-    pub fn input_from_named(&self, mut arguments: Map<String, Value>) -> Result<Input, Rejection> {
+    pub fn input_from_named(
+        &self,
+        mut arguments: Map<String, Value>,
+    ) -> Result<Prepared, Rejection> {
         let known = |name: &str| self.parameters.iter().any(|parameter| parameter.name == name);
         if let Some(name) = arguments.keys().find(|name| !known(name)) {
             let listener = &self.entry.api_name;
@@ -85,14 +111,25 @@ impl Endpoint {
         self.input_from_positional(data.collect::<Result<_, _>>()?)
     }
 
-    fn input_from_value(&self, mut value: Value) -> Result<Input, Rejection> {
+    fn input_from_value(&self, mut value: Value) -> Result<Prepared, Rejection> {
         if let (Layout::Fields(_), Value::Object(fields)) = (&self.input, &mut value) {
             fields.retain(|name, value| {
                 let parameter = self.parameters.iter().find(|parameter| parameter.name == *name);
                 !parameter.is_some_and(|parameter| parameter.is_left_out(value))
             });
         }
-        (self.entry.input.from_json)(value).map_err(|error| self.wrong_input(error))
+        let key = self.cache.as_ref().map(|_| {
+            // By the parameters' order, whatever the order of the arguments.
+            let field = |parameter: &Parameter| value.get(&parameter.name);
+            match self.input {
+                Layout::Fields(_) => json!(self.parameters.iter().map(field).collect::<Vec<_>>()),
+                _ => value.clone(),
+            }
+            .to_string()
+        });
+        let input = (self.entry.input.from_json)(value);
+        let input = input.map_err(|error| self.wrong_input(error))?;
+        Ok(Prepared { input, key })
     }
 
     fn wrong_input(&self, InputError { path, message }: InputError) -> Rejection {

@@ -85,6 +85,7 @@ pub(crate) fn entry(address: Addr<ListenerActor>) -> Entry {
             generator: false,
             batch: None,
             takes_state: false,
+            cache: None,
         },
         output: OutputType { id: TypeId::of::<()>(), name: "nothing", schema: || schema_for!(()) },
         address,

@@ -4,6 +4,7 @@
 //! into bytes.
 
 mod body;
+mod cache;
 mod call;
 mod cancel;
 mod config;

@@ -11,9 +11,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body;
+use super::cache::Kept;
 use super::refusal::Rejection;
 use super::wire::Speaker;
 use crate::error::Refusal;
+use crate::output::Output;
 use crate::queue::Queue;
 use crate::scheduler::Patience;
 use crate::update::Outcome;
@@ -39,6 +41,13 @@ pub(crate) async fn run(
     let sessions = &inner.web.sessions;
     let session = session_hash.map(|hash| sessions.begin(&hash).state());
     let began = Instant::now();
+    let mut speaker = Speaker::new(endpoint, inner.web.options.show_error);
+    if let Some(kept) = input.kept(endpoint) {
+        let outcome = Outcome::Completed(kept.output.as_ref().map(Output::share));
+        let answer = speaker.of_cache().answered(outcome, began.elapsed().as_secs_f64());
+        return Ok(HttpResponse::Ok().json(answer));
+    }
+    let (input, keep) = input.split(endpoint);
     let (ended, guard) = endpoint.entry.ask(input, session, Patience::Refuse).await;
     let reply = ended.await.unwrap_or(Err(Refusal::Stopped));
     guard.disarm();
@@ -50,7 +59,13 @@ pub(crate) async fn run(
         Outcome::Cancelled | Outcome::Stopped => StatusCode::SERVICE_UNAVAILABLE,
         Outcome::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    let mut speaker = Speaker::new(endpoint, inner.web.options.show_error);
+    // A stream's values on the way are not known here.
+    if let (Some((cache, key)), Outcome::Completed(output), false) =
+        (keep, &outcome, endpoint.entry.facts.generator)
+    {
+        let output = output.as_ref().map(Output::share);
+        cache.keep(key, Kept { items: Vec::new(), output });
+    }
     let answer = speaker.answered(outcome, began.elapsed().as_secs_f64());
     let answer = answer.unwrap_or_else(|| json!({ "error": "The event was cancelled." }));
     Ok(HttpResponse::build(status).json(answer))

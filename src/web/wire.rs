@@ -84,6 +84,8 @@ pub(crate) struct Speaker {
     show_error: bool,
     /// The values last sent; after the first, a stream carries edits against them.
     generated: Option<Vec<Value>>,
+    /// What is told was made for an earlier event.
+    of_cache: bool,
 }
 
 /// What a `/call` stream sends for an update: an event's name and its data.
@@ -91,7 +93,13 @@ pub(crate) type Called = (&'static str, Value);
 
 impl Speaker {
     pub fn new(endpoint: &Endpoint, show_error: bool) -> Self {
-        Speaker { output: endpoint.output.clone(), show_error, generated: None }
+        Speaker { output: endpoint.output.clone(), show_error, generated: None, of_cache: false }
+    }
+
+    /// Tells that the result was kept.
+    pub fn of_cache(mut self) -> Self {
+        self.of_cache = true;
+        self
     }
 
     /// The update as a session's stream carries it.
@@ -145,7 +153,7 @@ impl Speaker {
             output,
             success,
             title,
-            used_cache: None,
+            used_cache: self.of_cache.then(|| "full".into()),
             cache_duration: success.then_some(duration),
             avg_time: success.then_some(average.unwrap_or(duration)),
         }

@@ -212,6 +212,14 @@ test("state is kept in a session", async () => {
   assert.deepEqual(await data(mine, "/remember", ["b"]), [["a", "b"]]);
 });
 
+test("kept results", async () => {
+  const client = await connect();
+  const first = await data(client, "/cached", ["js"]);
+  const found = await messages(client.submit("/cached", ["js"]));
+  assert.deepEqual(found.find(({ type }) => type === "data").data, first);
+  assert.equal(found.at(-1).used_cache, "full");
+});
+
 test("below a path", async () => {
   const client = await connect("/app");
   assert.deepEqual(await data(client, "/echo", ["a"]), ["a"]);

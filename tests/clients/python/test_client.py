@@ -212,6 +212,12 @@ def test_state_is_kept_in_a_session_and_reset_with_it(client, connect):
     assert client.predict("d", api_name="/remember") == ["d"]
 
 
+def test_kept_results(client):
+    first, other = (client.predict(x, api_name="/cached") for x in "ab")
+    assert first != other
+    assert client.predict("a", api_name="/cached") == first
+
+
 def test_below_a_path(connect):
     client = connect("/app")
     assert client.predict("a", api_name="/echo") == "a"
