@@ -120,6 +120,8 @@ impl QueueBuilder {
         if handles.is_empty() {
             handles.push(Arbiter::current());
         }
+        #[cfg(feature = "web")]
+        let files = self.web.files()?;
         let mut ids = Vec::new();
         let mut entries: Vec<Option<Arc<Entry>>> = self.listeners.iter().map(|_| None).collect();
         for (plan, arbiter) in plans.into_iter().zip(handles.iter().cycle()) {
@@ -127,7 +129,13 @@ impl QueueBuilder {
             let Plan { rules, members } = plan;
             let name = rules.concurrency_id.clone();
             let prepared = rules.prepared;
-            let served = self.served(&name, &members);
+            let served = Served {
+                concurrency_id: name.clone(),
+                listeners: self.served(&members),
+                factory: self.factory(&name).cloned(),
+                #[cfg(feature = "web")]
+                files: files.clone(),
+            };
             #[cfg(feature = "web")]
             let gate = members.len();
             let supervisor =
@@ -164,7 +172,7 @@ impl QueueBuilder {
             }
         }
         #[cfg(feature = "web")]
-        let web = crate::web::Web::new(entries.iter().flatten(), self.web, &handles[0]);
+        let web = crate::web::Web::new(entries.iter().flatten(), self.web, files, &handles[0]);
         let listeners: Vec<_> = entries.into_iter().flatten().collect();
         Ok(Queue::new(Inner {
             by_name: Inner::numbered(&listeners),
@@ -285,7 +293,7 @@ impl QueueBuilder {
         self.factories.iter().find(|(name, _)| name == id).map(|(_, factory)| factory)
     }
 
-    fn served(&self, id: &Arc<str>, members: &[usize]) -> Served {
+    fn served(&self, members: &[usize]) -> Vec<ServedListener> {
         #[allow(unused_mut)]
         let mut listeners: Vec<ServedListener> = members
             .iter()
@@ -296,7 +304,7 @@ impl QueueBuilder {
             .collect();
         #[cfg(feature = "web")]
         listeners.push(crate::web::gate::served());
-        Served { concurrency_id: id.clone(), listeners, factory: self.factory(id).cloned() }
+        listeners
     }
 }
 

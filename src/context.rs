@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::EventId;
+use crate::handler::{Rider, RunContext};
 use crate::sink::Voice;
 use crate::state::SessionState;
 use crate::update::{Log, LogLevel, ProgressUnit, Update};
@@ -40,30 +41,25 @@ struct Inner {
     session: Option<Arc<SessionState>>,
     token: CancellationToken,
     voices: Vec<Arc<Voice>>,
+    #[cfg(feature = "web")]
+    files: crate::files::Files,
     /// The loops that the handler tracks, outermost first.
     loops: Mutex<Vec<ProgressUnit>>,
 }
 
 impl EventContext {
-    pub(crate) fn new(
-        api_name: Arc<str>,
-        slot: usize,
-        deadline: Option<Instant>,
-        events: Vec<EventId>,
-        session: Option<Arc<SessionState>>,
-        token: CancellationToken,
-        voices: Vec<Arc<Voice>>,
-    ) -> Self {
-        let loops = Mutex::default();
+    pub(crate) fn of(run: &RunContext<'_>) -> Self {
         EventContext(Arc::new(Inner {
-            api_name,
-            slot,
-            deadline,
-            events,
-            session,
-            token,
-            voices,
-            loops,
+            api_name: run.api_name.clone(),
+            slot: run.slot,
+            deadline: run.deadline,
+            events: run.riders.iter().map(|rider| rider.id).collect(),
+            session: run.session().cloned(),
+            token: run.token.get_or_init(CancellationToken::new).clone(),
+            voices: run.riders.iter().filter_map(Rider::voice).collect(),
+            #[cfg(feature = "web")]
+            files: run.files.clone(),
+            loops: Mutex::default(),
         }))
     }
 
@@ -81,6 +77,12 @@ impl EventContext {
     /// oldest event.
     pub fn session(&self) -> Option<&str> {
         self.0.session.as_deref().map(|session| &*session.id)
+    }
+
+    /// Where files for the client are made.
+    #[cfg(feature = "web")]
+    pub fn files(&self) -> &crate::files::Files {
+        &self.0.files
     }
 
     /// The number of the slot that the handler runs on, from 0.

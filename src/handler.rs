@@ -104,15 +104,7 @@ impl Extract for EventContext {
     }
 
     fn extract(run: &RunContext<'_>) -> Result<Self, Failure> {
-        Ok(EventContext::new(
-            run.api_name.clone(),
-            run.slot,
-            run.deadline,
-            run.riders.iter().map(|rider| rider.id).collect(),
-            run.session().cloned(),
-            run.token.get_or_init(CancellationToken::new).clone(),
-            run.riders.iter().filter_map(Rider::voice).collect(),
-        ))
+        Ok(EventContext::of(run))
     }
 }
 
@@ -152,11 +144,13 @@ pub struct RunContext<'a> {
     /// Made only for handlers that want it.
     pub(crate) token: &'a OnceCell<CancellationToken>,
     pub(crate) resource: Option<&'a Resource>,
+    #[cfg(feature = "web")]
+    pub(crate) files: &'a crate::files::Files,
 }
 
 impl RunContext<'_> {
     /// The session of the oldest event.
-    fn session(&self) -> Option<&Arc<SessionState>> {
+    pub(crate) fn session(&self) -> Option<&Arc<SessionState>> {
         self.riders.first().and_then(|rider| rider.session.as_ref())
     }
 }
@@ -178,7 +172,7 @@ impl Rider {
         self.sink.is_some() && self.outcome.is_none()
     }
 
-    fn voice(&self) -> Option<Arc<Voice>> {
+    pub fn voice(&self) -> Option<Arc<Voice>> {
         self.sink.as_ref()?.voice().cloned()
     }
 }

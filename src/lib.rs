@@ -76,6 +76,8 @@ mod entry;
 mod error;
 mod event;
 mod facts;
+#[cfg(feature = "web")]
+mod files;
 mod handle;
 mod handler;
 mod listener;
@@ -99,6 +101,8 @@ pub use context::{EventContext, Tracked};
 pub use error::{CallError, ControlError, Failure, Refusal, StartError, SubmitError, UserError};
 pub use event::{EventId, ParseEventIdError};
 pub use facts::ApiVisibility;
+#[cfg(feature = "web")]
+pub use files::{FileData, Files};
 pub use handle::ListenerHandle;
 pub use handler::{Extract, Handler};
 pub use listener::Listener;

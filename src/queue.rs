@@ -263,6 +263,13 @@ impl Queue {
         }
     }
 
+    /// The files of its clients, to make one for a listener that takes a
+    /// [`FileData`](crate::FileData) and is called in process.
+    #[cfg(feature = "web")]
+    pub fn files(&self) -> &crate::files::Files {
+        &self.0.web.files
+    }
+
     /// What the queue looks like now. Ids whose actors have ended are left out.
     pub async fn snapshot(&self) -> QueueSnapshot {
         let ids = self.0.ids.iter().map(|id| id.supervisor.send(TakeSnapshot));

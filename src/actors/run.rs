@@ -45,6 +45,8 @@ pub(super) struct Place<'a> {
     pub start: &'a Start,
     pub slot: usize,
     pub resource: Option<&'a Resource>,
+    #[cfg(feature = "web")]
+    pub files: &'a crate::files::Files,
 }
 
 impl Run {
@@ -73,6 +75,8 @@ impl Run {
             riders: riders.as_slice(),
             token: &token,
             resource: place.resource,
+            #[cfg(feature = "web")]
+            files: place.files,
         };
         let work = catch_unwind(AssertUnwindSafe(|| (place.start)(inputs, &context)));
         let tally = Tally::default();

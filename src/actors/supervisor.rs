@@ -26,6 +26,8 @@ pub(crate) struct Served {
     pub concurrency_id: Arc<str>,
     pub listeners: Vec<ServedListener>,
     pub factory: Option<Factory>,
+    #[cfg(feature = "web")]
+    pub files: crate::files::Files,
 }
 
 pub(crate) struct ServedListener {

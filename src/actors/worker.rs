@@ -152,6 +152,8 @@ impl Handler<RunMessage> for Worker {
             start: &listener.start,
             slot: self.slot,
             resource: self.resource.as_ref(),
+            #[cfg(feature = "web")]
+            files: &served.files,
         };
         let (run, stopped) = Run::start(jobs, terms, place);
         // `Drive` polls it right after the mailbox.

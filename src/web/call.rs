@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::BytesMut;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -29,29 +29,32 @@ struct Call {
 pub(crate) async fn start(
     queue: web::Data<Queue>,
     api_name: web::Path<String>,
+    request: HttpRequest,
     bytes: web::Bytes,
 ) -> Result<HttpResponse, Rejection> {
     let endpoint = queue.inner().endpoint(&api_name);
     let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name))?;
     let Call { data, session_hash } = body::parse(&bytes)?;
-    let input = endpoint.input_from_positional(data)?;
-    submit(&queue, endpoint, input, session_hash).await
+    let input = endpoint.input_from_positional(data, &queue.inner().web.files)?;
+    submit(&queue, &request, endpoint, input, session_hash).await
 }
 
 /// `POST call/v2/{api_name}`: submits an event with named arguments.
 pub(crate) async fn start_named(
     queue: web::Data<Queue>,
     api_name: web::Path<String>,
+    request: HttpRequest,
     bytes: web::Bytes,
 ) -> Result<HttpResponse, Rejection> {
     let endpoint = queue.inner().endpoint(&api_name);
     let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name))?;
-    let input = endpoint.input_from_named(body::parse(&bytes)?)?;
-    submit(&queue, endpoint, input, None).await
+    let input = endpoint.input_from_named(body::parse(&bytes)?, &queue.inner().web.files)?;
+    submit(&queue, &request, endpoint, input, None).await
 }
 
 async fn submit(
     queue: &Queue,
+    request: &HttpRequest,
     endpoint: &Endpoint,
     input: Prepared,
     session_hash: Option<String>,
@@ -60,7 +63,7 @@ async fn submit(
     let id = EventId::random();
     // Without a session of the client's it has one of its own.
     let session = web.sessions.begin_call(id, session_hash.as_deref());
-    let submitted = session.submit(id, endpoint, input, web.options.show_error).await;
+    let submitted = session.submit(id, endpoint, input, endpoint.audience(web, request)).await;
     submitted.inspect_err(|_| web.sessions.end_call(id))?;
     Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
 }

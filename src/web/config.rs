@@ -61,7 +61,7 @@ pub(crate) async fn config(queue: web::Data<Queue>, request: HttpRequest) -> Htt
         "footer_links": ["api"],
         "run_history": false,
         "is_colab": false,
-        "max_file_size": null,
+        "max_file_size": web.options.max_file_size(),
         "stylesheets": [],
         "theme": "default",
         "protocol": "sse_v3",

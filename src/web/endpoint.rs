@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
+use actix_web::HttpRequest;
 use serde_json::{Map, Value, json};
 
+use super::Web;
 use super::cache::{Cache, Kept};
 use super::parameters::Layout;
 use super::refusal::{Detail, Rejection};
+use super::root::root_url_of_api;
 use super::schema::{self, Parameter};
+use super::wire::Audience;
 use crate::entry::Entry;
 use crate::facts::ApiVisibility;
+use crate::files::{Files, is_file, reading};
 use crate::handler::Input;
 use crate::listener::InputError;
 
@@ -24,6 +29,8 @@ pub(crate) struct Endpoint {
     pub returns: Vec<Value>,
     /// The results that it keeps, if it does.
     pub cache: Option<Arc<Cache>>,
+    /// Some output is a file, or holds one.
+    gives_files: bool,
     /// The doc comment of the input's type.
     comment: Option<String>,
 }
@@ -56,9 +63,11 @@ impl Endpoint {
         // That of a scalar is its parameter's.
         let comment = input_schema.get("description").and_then(Value::as_str);
         let comment = comment.filter(|_| matches!(input, Layout::Fields(_))).map(String::from);
+        let returns = schema::returns(output_schema, &output);
         Endpoint {
             parameters: schema::parameters(input_schema, &input),
-            returns: schema::returns(output_schema, &output),
+            gives_files: returns.iter().any(holds_file),
+            returns,
             comment,
             cache: entry.facts.cache.map(|entries| Arc::new(Cache::new(entries))),
             entry,
@@ -75,21 +84,33 @@ impl Endpoint {
         self.entry.facts.description.as_deref().or(self.comment.as_deref())
     }
 
+    /// How the client of a request is told of its events.
+    pub fn audience(&self, web: &Web, request: &HttpRequest) -> Audience {
+        let root = || root_url_of_api(request, web.options.root_path.as_deref());
+        let files_at = self.gives_files.then(|| format!("{}/gradio_api/file=", root()).into());
+        Audience { show_error: web.options.show_error, files_at }
+    }
+
     /// The typed input of positional data.
-    pub fn input_from_positional(&self, data: Vec<Value>) -> Result<Prepared, Rejection> {
+    pub fn input_from_positional(
+        &self,
+        data: Vec<Value>,
+        files: &Files,
+    ) -> Result<Prepared, Rejection> {
         let value = self.input.join(data).map_err(|wrong| {
             let (listener, expected, given) = (&self.entry.api_name, wrong.expected, wrong.given);
             let message = format!("/{listener} takes {expected} inputs, and {given} were given");
             let detail = Detail::new("value_error", &["data"], message);
             Rejection::invalid(detail.of_parameter("data"))
         })?;
-        self.input_from_value(value)
+        self.input_from_value(value, files)
     }
 
     /// The typed input of named arguments.
     pub fn input_from_named(
         &self,
         mut arguments: Map<String, Value>,
+        files: &Files,
     ) -> Result<Prepared, Rejection> {
         let known = |name: &str| self.parameters.iter().any(|parameter| parameter.name == name);
         if let Some(name) = arguments.keys().find(|name| !known(name)) {
@@ -99,7 +120,7 @@ impl Endpoint {
             return Err(Rejection::invalid(detail.of_parameter(name)));
         }
         if matches!(self.input, Layout::Fields(_)) {
-            return self.input_from_value(Value::Object(arguments));
+            return self.input_from_value(Value::Object(arguments), files);
         }
         let data = self.parameters.iter().map(|parameter| {
             arguments.shift_remove(&parameter.name).ok_or_else(|| {
@@ -108,10 +129,10 @@ impl Endpoint {
                 Rejection::invalid(detail.of_parameter(name))
             })
         });
-        self.input_from_positional(data.collect::<Result<_, _>>()?)
+        self.input_from_positional(data.collect::<Result<_, _>>()?, files)
     }
 
-    fn input_from_value(&self, mut value: Value) -> Result<Prepared, Rejection> {
+    fn input_from_value(&self, mut value: Value, files: &Files) -> Result<Prepared, Rejection> {
         if let (Layout::Fields(_), Value::Object(fields)) = (&self.input, &mut value) {
             fields.retain(|name, value| {
                 let parameter = self.parameters.iter().find(|parameter| parameter.name == *name);
@@ -127,7 +148,7 @@ impl Endpoint {
             }
             .to_string()
         });
-        let input = (self.entry.input.from_json)(value);
+        let input = reading(files, || (self.entry.input.from_json)(value));
         let input = input.map_err(|error| self.wrong_input(error))?;
         Ok(Prepared { input, key })
     }
@@ -152,4 +173,14 @@ impl Endpoint {
     pub fn no_output() -> Value {
         Value::Object(Map::new())
     }
+}
+
+/// Whether a file is described anywhere in a schema.
+fn holds_file(schema: &Value) -> bool {
+    is_file(schema)
+        || match schema {
+            Value::Object(fields) => fields.values().any(holds_file),
+            Value::Array(items) => items.iter().any(holds_file),
+            _ => false,
+        }
 }

@@ -1,6 +1,6 @@
 //! `POST queue/join`: submits an event of a session.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -19,6 +19,7 @@ struct Join {
 
 pub(crate) async fn join(
     queue: web::Data<Queue>,
+    request: HttpRequest,
     bytes: web::Bytes,
 ) -> Result<HttpResponse, Rejection> {
     let Join { data, fn_index, session_hash } = body::parse(&bytes)?;
@@ -33,9 +34,9 @@ pub(crate) async fn join(
     let endpoint = endpoint
         .filter(|endpoint| endpoint.is_callable())
         .ok_or_else(|| Rejection::not_found(format!("No listener has fn_index {index}.")))?;
-    let input = endpoint.input_from_positional(data)?;
+    let input = endpoint.input_from_positional(data, &inner.web.files)?;
     let id = EventId::random();
     let session = inner.web.sessions.begin(&hash);
-    session.submit(id, endpoint, input, inner.web.options.show_error).await?;
+    session.submit(id, endpoint, input, endpoint.audience(&inner.web, &request)).await?;
     Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
 }

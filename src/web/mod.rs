@@ -11,6 +11,7 @@ mod config;
 mod data;
 mod diff;
 mod endpoint;
+mod file;
 pub(crate) mod gate;
 mod heartbeat;
 mod info;
@@ -28,6 +29,8 @@ mod sessions;
 mod snippets;
 mod sse;
 mod status;
+mod upload;
+mod upload_progress;
 mod wire;
 
 use actix_web::web::{self, PayloadConfig, ServiceConfig};
@@ -36,12 +39,14 @@ pub(crate) use endpoint::Endpoint;
 pub use gate::{Gate, GateService};
 pub(crate) use options::Options;
 use sessions::Sessions;
+use upload_progress::Uploads;
 
 use std::sync::Arc;
 
 use actix::ArbiterHandle;
 
 use crate::entry::Entry;
+use crate::files::{Files, sweep_now_and_then};
 use crate::queue::Queue;
 
 /// What a running queue keeps for HTTP.
@@ -49,6 +54,8 @@ pub(crate) struct Web {
     pub endpoints: Vec<Endpoint>,
     pub sessions: Arc<Sessions>,
     pub options: Options,
+    pub files: Files,
+    pub uploads: Arc<Uploads>,
     /// Another one each time. Of 53 bits: JavaScript reads numbers so far exactly.
     pub app_id: u64,
     /// Somebody wants to know when a session ends.
@@ -60,17 +67,21 @@ impl Web {
     pub fn new<'a>(
         listeners: impl Iterator<Item = &'a Arc<Entry>>,
         options: Options,
+        files: Files,
         arbiter: &ArbiterHandle,
     ) -> Self {
         let endpoints: Vec<Endpoint> = listeners.cloned().map(Endpoint::new).collect();
         let state = endpoints.iter().any(|endpoint| endpoint.entry.facts.takes_state);
         let sessions = Arc::new(Sessions::new(options.session_ttl, options.on_session_end.clone()));
         arbiter.spawn(sessions::forget_now_and_then(&sessions));
+        arbiter.spawn(sweep_now_and_then(&files));
         Web {
             endpoints,
             keeps_state: state || options.on_session_end.is_some(),
             sessions,
             options,
+            files,
+            uploads: Arc::default(),
             app_id: rand::random::<u64>() >> 11,
         }
     }
@@ -82,8 +93,8 @@ const MAX_BODY: usize = 16 * 1024 * 1024;
 impl Queue {
     /// The routes of Gradio's protocol, for `App::configure`: `/config`, and under `/gradio_api`
     /// `info`, `openapi.json`, `app_id`, `heartbeat/{session_hash}`, `queue/join`, `queue/data`, `queue/status`, `cancel`,
-    /// `reset`, `call/{api_name}`, `call/v2/{api_name}`, `call/{api_name}/{event_id}` and
-    /// `run/{api_name}`. They may stand in a scope, and behind a proxy that forwards the host.
+    /// `reset`, `call/{api_name}`, `call/v2/{api_name}`, `call/{api_name}/{event_id}`,
+    /// `run/{api_name}`, `upload`, `upload_progress` and `file={path}`. They may stand in a scope, and behind a proxy that forwards the host.
     ///
     /// A client whose stream breaks off has ten seconds to come back before its events are
     /// cancelled. The server notices at once with [`HttpServer::h1_allow_half_closed(false)`],
@@ -118,6 +129,9 @@ impl Queue {
                 .service(web::resource("/cancel").post(cancel::cancel))
                 .service(web::resource(["/reset", "/reset/"]).post(cancel::reset))
                 .service(web::resource("/heartbeat/{session_hash}").get(heartbeat::heartbeat))
+                .service(web::resource(["/upload", "/upload/"]).post(upload::upload))
+                .service(web::resource("/upload_progress").get(upload_progress::upload_progress))
+                .service(web::resource("/file={path:.*}").get(file::file).head(file::file))
                 .service(web::resource("/app_id").get(config::app_id))
                 .service(web::resource(["/info", "/info/"]).get(info::info))
                 .service(web::resource("/openapi.json").get(openapi::openapi))

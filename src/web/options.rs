@@ -1,10 +1,13 @@
 //! What a queue's builder says about HTTP.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::builder::QueueBuilder;
+use crate::error::StartError;
+use crate::files::Files;
 use crate::state::{EndedSession, OnEnd};
 
 /// The options, before the start.
@@ -15,6 +18,29 @@ pub(crate) struct Options {
     pub root_path: Option<String>,
     pub session_ttl: Option<Duration>,
     pub on_session_end: Option<OnEnd>,
+    pub cache_dir: Option<PathBuf>,
+    pub cache_ttl: Option<Duration>,
+    pub max_file_size: Option<u64>,
+}
+
+/// The longest file that is taken when the builder doesn't say, in bytes.
+const MAX_FILE_SIZE: u64 = 100 * 1024 * 1024;
+
+impl Options {
+    pub fn max_file_size(&self) -> u64 {
+        self.max_file_size.unwrap_or(MAX_FILE_SIZE)
+    }
+
+    /// Where the queue's files are to be.
+    pub fn files(&self) -> Result<Files, StartError> {
+        if let Some(directory) = &self.cache_dir {
+            std::fs::create_dir_all(directory).map_err(|error| StartError::CacheDirectory {
+                path: directory.clone(),
+                error: error.to_string(),
+            })?;
+        }
+        Ok(Files::new(self.cache_dir.clone(), self.cache_ttl))
+    }
 }
 
 impl fmt::Debug for Options {
@@ -62,6 +88,30 @@ impl QueueBuilder {
         hook: impl Fn(EndedSession<'_>) + Send + Sync + 'static,
     ) -> Self {
         self.web.on_session_end = Some(Arc::new(hook));
+        self
+    }
+
+    /// The directory for the files that clients upload and handlers make, made if it isn't there,
+    /// and this queue's alone. It stays when the process ends, and what is in it can still be
+    /// fetched by the next one. Without, the files are in a temporary directory that is removed with
+    /// the queue.
+    pub fn cache_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.web.cache_dir = Some(directory.into());
+        self
+    }
+
+    /// How long a file is kept after it was made, and at least as long as an event, a result or a
+    /// [`FileData`](crate::FileData) names it (default: one hour). As the age of Gradio's
+    /// `delete_cache`.
+    pub fn cache_ttl(mut self, ttl: Duration) -> Self {
+        self.web.cache_ttl = Some(ttl);
+        self
+    }
+
+    /// The longest file that a client may upload, in bytes (default: 100 MiB). As Gradio's
+    /// `max_file_size`; clients are told, and a longer one is answered with 413.
+    pub fn max_file_size(mut self, bytes: u64) -> Self {
+        self.web.max_file_size = Some(bytes);
         self
     }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::files::is_file;
+
 /// The hint, such as `list[str]` or `Literal['oil', 'ink']`. As Gradio's clients print it.
 pub(crate) fn python_type(schema: &Value) -> String {
     // Types may refer to themselves; nobody reads deeper than this.
@@ -50,6 +52,7 @@ fn named(kind: &str, part: &Value, of: &dyn Fn(&Value) -> String) -> String {
             (_, Some(item)) => format!("list[{}]", of(item)),
             _ => "list[Any]".into(),
         },
+        "object" if is_file(part) => "filepath".into(),
         "object" => {
             let fields = part.get("properties").and_then(Value::as_object);
             let fields = fields.into_iter().flatten();

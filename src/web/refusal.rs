@@ -71,7 +71,7 @@ pub(crate) struct Rejection {
 }
 
 impl Rejection {
-    fn new(status: StatusCode, detail: Value) -> Self {
+    pub fn new(status: StatusCode, detail: Value) -> Self {
         Rejection { status, detail, retry_after: None, with_error: false }
     }
 
@@ -81,6 +81,10 @@ impl Rejection {
 
     pub fn bad_request(detail: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail.into())
+    }
+
+    pub fn too_large(detail: String) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail.into())
     }
 
     pub fn unknown_listener(api_name: &str) -> Self {

@@ -2,6 +2,9 @@
 
 use actix_web::HttpRequest;
 
+/// What the paths of all routes but `/config` and `/login` begin with.
+const API: &str = "/gradio_api/";
+
 /// The URL of the root, without a slash at its end, as the client sees it. `route` is the route's
 /// own path below the root.
 ///
@@ -30,6 +33,13 @@ pub(crate) fn root_url(request: &HttpRequest, route: &str, declared: Option<&str
     };
     let path = path.trim_end_matches('/');
     format!("{}://{}{path}", connection.scheme(), connection.host())
+}
+
+/// The same for a route of the API, whatever its parameters.
+pub(crate) fn root_url_of_api(request: &HttpRequest, declared: Option<&str>) -> String {
+    let path = request.path();
+    let route = path.rfind(API).map_or(path, |at| &path[at..]);
+    root_url(request, route, declared)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -31,17 +31,19 @@ struct Run {
 pub(crate) async fn run(
     queue: web::Data<Queue>,
     api_name: web::Path<String>,
+    request: HttpRequest,
     bytes: web::Bytes,
 ) -> Result<HttpResponse, Rejection> {
     let inner = queue.inner();
     let endpoint = inner.endpoint(&api_name);
     let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name).with_error())?;
     let Run { data, session_hash } = body::parse(&bytes).map_err(Rejection::with_error)?;
-    let input = endpoint.input_from_positional(data).map_err(Rejection::with_error)?;
+    let input =
+        endpoint.input_from_positional(data, &inner.web.files).map_err(Rejection::with_error)?;
     let sessions = &inner.web.sessions;
     let session = session_hash.map(|hash| sessions.begin(&hash).state());
     let began = Instant::now();
-    let mut speaker = Speaker::new(endpoint, inner.web.options.show_error);
+    let mut speaker = Speaker::new(endpoint, endpoint.audience(&inner.web, &request));
     if let Some(kept) = input.kept(endpoint) {
         let outcome = Outcome::Completed(kept.output.as_ref().map(Output::share));
         let answer = speaker.of_cache().answered(outcome, began.elapsed().as_secs_f64());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::cache::Kept;
 use super::endpoint::{Endpoint, Prepared};
 use super::refusal::Rejection;
-use super::wire::Speaker;
+use super::wire::{Audience, Speaker};
 use crate::entry::CancelOnDrop;
 use crate::event::{EventId, EventMap};
 use crate::outbox::Outbox;
@@ -113,10 +113,10 @@ impl Session {
         id: EventId,
         endpoint: &Endpoint,
         input: Prepared,
-        show_error: bool,
+        audience: Audience,
     ) -> Result<(), Rejection> {
         if let Some(kept) = input.kept(endpoint) {
-            self.give(id, endpoint, &kept);
+            self.give(id, endpoint, &kept, audience);
             return Ok(());
         }
         let (input, keep) = input.split(endpoint);
@@ -124,7 +124,7 @@ impl Session {
             // Before it is admitted: its first updates may be read before we hear of it.
             let mut state = self.lock();
             state.touched = Instant::now();
-            let speaker = Speaker::new(endpoint, show_error);
+            let speaker = Speaker::new(endpoint, audience);
             state.live.insert(id, Live { speaker, guard: None });
         }
         let unregister = Unregister { session: self, id, armed: true };
@@ -147,8 +147,8 @@ impl Session {
     }
 
     /// Gives what an event of the same input gave.
-    fn give(&self, event_id: EventId, endpoint: &Endpoint, kept: &Kept) {
-        let speaker = Speaker::new(endpoint, false).of_cache();
+    fn give(&self, event_id: EventId, endpoint: &Endpoint, kept: &Kept, audience: Audience) {
+        let speaker = Speaker::new(endpoint, audience).of_cache();
         let mut state = self.lock();
         state.touched = Instant::now();
         state.live.insert(event_id, Live { speaker, guard: None });

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::endpoint::Endpoint;
 use super::schema::Parameter;
+use crate::files::is_file;
 
 /// An example for a parameter: its default, or a value of its type.
 pub(crate) fn example_of(parameter: &Parameter) -> Value {
@@ -39,6 +40,7 @@ fn sample(part: &Value, whole: &Value, depth: usize) -> Value {
             }
             _ => json!([]),
         },
+        Some("object") if is_file(part) => a_file(),
         Some("object") => {
             let fields = part.get("properties").and_then(Value::as_object).into_iter().flatten();
             let fields = fields.map(|(name, field)| (name.clone(), sample(field, whole, depth)));
@@ -48,24 +50,32 @@ fn sample(part: &Value, whole: &Value, depth: usize) -> Value {
     }
 }
 
+/// A file as calls name it. Both clients have a function that uploads one and gives this.
+fn a_file() -> Value {
+    json!({ "path": "what the upload answered", "meta": { "_type": "gradio.FileData" } })
+}
+
+const HANDLE_FILE: &str = "handle_file(\"path/to/file\")";
+
 pub(crate) fn snippets(endpoint: &Endpoint, root: &str) -> Value {
     let name = &endpoint.entry.api_name;
     let arguments = || endpoint.parameters.iter().map(|p| (p.name.as_str(), example_of(p)));
     let python: String =
         arguments().map(|(name, value)| format!("\t{name}={},\n", python(&value))).collect();
     let javascript: String =
-        arguments().map(|(name, value)| format!("\t\t{name}: {value},\n")).collect();
+        arguments().map(|(name, value)| format!("\t\t{name}: {},\n", javascript(&value))).collect();
+    let and_file = if python.contains(HANDLE_FILE) { ", handle_file" } else { "" };
     let named: Map<String, Value> = arguments().map(|(name, value)| (name.into(), value)).collect();
     let named = Value::Object(named);
     // Inside single quotes a shell takes everything but the quote as it is.
     let quoted = named.to_string().replace('\'', r"'\''");
     json!({
         "python": format!(
-            "from gradio_client import Client\n\nclient = Client(\"{root}\")\nresult = \
+            "from gradio_client import Client{and_file}\n\nclient = Client(\"{root}\")\nresult = \
              client.predict(\n{python}\tapi_name=\"/{name}\",\n)\nprint(result)"
         ),
         "javascript": format!(
-            "import {{ Client }} from \"@gradio/client\";\n\nconst client = await \
+            "import {{ Client{and_file} }} from \"@gradio/client\";\n\nconst client = await \
              Client.connect(\"{root}\");\nconst result = await client.predict(\"/{name}\", \
              {{\n{javascript}}});\n\nconsole.log(result.data);"
         ),
@@ -78,9 +88,15 @@ pub(crate) fn snippets(endpoint: &Endpoint, root: &str) -> Value {
     })
 }
 
+/// A value as JavaScript writes it.
+fn javascript(value: &Value) -> String {
+    if *value == a_file() { HANDLE_FILE.into() } else { value.to_string() }
+}
+
 /// A value as Python writes it.
 fn python(value: &Value) -> String {
     match value {
+        file if *file == a_file() => HANDLE_FILE.into(),
         Value::Null => "None".into(),
         Value::Bool(true) => "True".into(),
         Value::Bool(false) => "False".into(),

@@ -1,5 +1,7 @@
 //! Gradio's messages: the one place that knows what an update looks like on the wire.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -8,6 +10,7 @@ use super::endpoint::Endpoint;
 use super::parameters::Layout;
 use crate::error::Failure;
 use crate::event::EventId;
+use crate::files::writing;
 use crate::output::Output;
 use crate::update::{Log, Outcome, ProgressUnit, Update};
 
@@ -81,19 +84,27 @@ impl Message {
 #[derive(Debug)]
 pub(crate) struct Speaker {
     output: Layout,
-    show_error: bool,
+    audience: Audience,
     /// The values last sent; after the first, a stream carries edits against them.
     generated: Option<Vec<Value>>,
     /// What is told was made for an earlier event.
     of_cache: bool,
 }
 
+/// What a client may hear, and where it finds things.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Audience {
+    pub show_error: bool,
+    /// The URL before the path of a file, where the listener gives files.
+    pub files_at: Option<Arc<str>>,
+}
+
 /// What a `/call` stream sends for an update: an event's name and its data.
 pub(crate) type Called = (&'static str, Value);
 
 impl Speaker {
-    pub fn new(endpoint: &Endpoint, show_error: bool) -> Self {
-        Speaker { output: endpoint.output.clone(), show_error, generated: None, of_cache: false }
+    pub fn new(endpoint: &Endpoint, audience: Audience) -> Self {
+        Speaker { output: endpoint.output.clone(), audience, generated: None, of_cache: false }
     }
 
     /// Tells that the result was kept.
@@ -197,7 +208,10 @@ impl Speaker {
     }
 
     fn data(&self, output: &Output) -> Result<Vec<Value>, Failure> {
-        let value = output.to_json();
+        let value = match &self.audience.files_at {
+            Some(base) => writing(base, || output.to_json()),
+            None => output.to_json(),
+        };
         let value =
             value.map_err(|e| Failure::unexpected(format!("the output is no JSON: {e}")))?;
         Ok(self.output.split(value))
@@ -219,7 +233,7 @@ impl Speaker {
 
     /// Unexpected errors keep their text to themselves unless `show_error` is on.
     fn error(&self, failure: Failure) -> Value {
-        let shown = failure.for_user || self.show_error;
+        let shown = failure.for_user || self.audience.show_error;
         json!({
             "error": shown.then_some(failure.message),
             "duration": failure.duration,

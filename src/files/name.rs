@@ -1,0 +1,71 @@
+//! The names that files may have.
+
+/// The longest name, in bytes: file systems take 255.
+const LONGEST: usize = 200;
+
+/// The longest ending that is kept when a name is cut, in bytes.
+const LONGEST_ENDING: usize = 20;
+
+/// A name for the last part of a path that a client sent: no separators, nothing that a shell, a
+/// header or a file system takes for more than a name. As Gradio, keeps letters, digits and a few
+/// signs.
+pub(super) fn tidy(name: &str) -> String {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let plain = |c: &char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | ',' | ' ');
+    let name: String = last.chars().filter(plain).collect();
+    // A point at the beginning hides a file; ours are those.
+    let name = name.trim().trim_start_matches(['.', ' ']);
+    match name.is_empty() {
+        true => "file".into(),
+        false => shorten(name),
+    }
+}
+
+/// Cuts before the ending, so that the kind of file stays known.
+fn shorten(name: &str) -> String {
+    if name.len() <= LONGEST {
+        return name.into();
+    }
+    let point = name.rfind('.').filter(|point| name.len() - point <= LONGEST_ENDING);
+    let (stem, ending) = name.split_at(point.unwrap_or(name.len()));
+    let mut stem = stem.to_string();
+    while stem.len() + ending.len() > LONGEST {
+        stem.pop();
+    }
+    stem + ending
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_is_no_name_goes() {
+        for (given, kept) in [
+            ("a b.txt", "a b.txt"),
+            ("../../etc/passwd", "passwd"),
+            (r"C:\pictures\fox.png", "fox.png"),
+            ("..", "file"),
+            ("", "file"),
+            (".htaccess", "htaccess"),
+            ("a\r\nSet-Cookie: b", "aSet-Cookie b"),
+            ("<script>.html", "script.html"),
+            ("Füchse, 狐.png", "Füchse, 狐.png"),
+        ] {
+            assert_eq!(tidy(given), kept, "{given:?}");
+        }
+        let long = tidy(&("ä".repeat(300) + ".tar.gz"));
+        assert!(long.len() <= LONGEST && long.ends_with(".gz"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_tidy_name_is_one_plain_part_of_a_path(name in any::<String>()) {
+            let tidied = tidy(&name);
+            prop_assert!(!tidied.is_empty() && tidied.len() <= LONGEST);
+            prop_assert!(!tidied.starts_with('.') && !tidied.contains(['/', '\\', '\0', '\n', '"']));
+            prop_assert_eq!(tidy(&tidied), tidied);
+        }
+    }
+}

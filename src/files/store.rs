@@ -1,0 +1,338 @@
+//! The directory of a queue's files: each in a directory of its own, whose name nobody can guess.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+use log::{info, warn};
+use tempfile::TempDir;
+
+use super::file_data::FileData;
+use super::name::tidy;
+
+/// How long a file is kept when the builder doesn't say.
+const TTL: Duration = Duration::from_secs(3600);
+
+/// How often is looked for files to remove at most and at least.
+const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
+
+/// Where a file is written before it is whole.
+const PART: &str = ".part";
+
+/// The files of a queue: what clients uploaded, and what handlers made for them. Cheap to clone.
+///
+/// From [`EventContext::files`](crate::EventContext::files) or [`Queue::files`](crate::Queue::files).
+/// Each file lies in a directory of its own with a random name of 128 bits; who knows its path may
+/// read it at `/gradio_api/file=`. A file is removed when it is older than
+/// [`cache_ttl`](crate::QueueBuilder::cache_ttl) and no event, result or [`FileData`] names it any
+/// more.
+///
+/// ```
+/// use now_serving::{EventContext, FileData, UserError};
+///
+/// async fn shout(text: String, context: EventContext) -> Result<FileData, UserError> {
+///     let file = context.files().save("shout.txt", text.to_uppercase());
+///     file.map_err(|error| UserError::new(format!("The text can't be stored: {error}")))
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Files(Arc<Store>);
+
+pub(super) struct Store {
+    place: Place,
+    ttl: Duration,
+    /// The directories that somebody holds, by name.
+    leases: Mutex<HashMap<String, Weak<Lease>>>,
+}
+
+enum Place {
+    /// Stays when the process ends.
+    Given(PathBuf),
+    /// Made when the first file comes, and removed with the queue.
+    Own(OnceLock<TempDir>),
+}
+
+/// A file's directory, which must stay while this lives.
+pub(super) struct Lease {
+    id: String,
+    store: Arc<Store>,
+}
+
+/// What clients know a file by: the name of its directory and its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    id: String,
+    pub name: String,
+}
+
+impl Key {
+    fn new(name: &str) -> Self {
+        Key { id: format!("{:032x}", rand::random::<u128>()), name: tidy(name) }
+    }
+
+    /// The key of a path that a client sent. Whatever else is in it, no other path than that of one
+    /// of our files can come of it.
+    pub fn parse(path: &str) -> Option<Self> {
+        let (id, name) = path.split_once('/')?;
+        (is_id(id) && tidy(name) == name).then(|| Key { id: id.into(), name: name.into() })
+    }
+}
+
+fn is_id(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.id, self.name)
+    }
+}
+
+impl Files {
+    /// In `directory`, which stays when the process ends; otherwise in one of its own.
+    pub(crate) fn new(directory: Option<PathBuf>, ttl: Option<Duration>) -> Self {
+        let place = directory.map_or_else(|| Place::Own(OnceLock::new()), Place::Given);
+        Files(Arc::new(Store { place, ttl: ttl.unwrap_or(TTL), leases: Mutex::default() }))
+    }
+
+    /// A place for a new file, to be written by whatever means: its
+    /// [`path`](FileData::path) is in a directory of its own, and doesn't exist yet. Clients see
+    /// the name, less what is no letter, digit or one of `. _ - ,`.
+    ///
+    /// # Errors
+    /// When the directory can't be made.
+    pub fn create(&self, name: &str) -> io::Result<FileData> {
+        let root = self.0.make_root()?;
+        let key = Key::new(name);
+        let directory = root.join(&key.id);
+        fs::create_dir(&directory)?;
+        let path = directory.join(&key.name);
+        Ok(FileData::new(self.0.hold(&mut self.0.lock(), &key.id), key, path))
+    }
+
+    /// Writes a new file. This blocks while the disk is at work: in an async handler, take it for
+    /// small files only, or write to the path that [`Files::create`] gives.
+    ///
+    /// # Errors
+    /// When the file can't be written; nothing of it is left then.
+    pub fn save(&self, name: &str, bytes: impl AsRef<[u8]>) -> io::Result<FileData> {
+        let file = self.create(name)?;
+        let part = part(file.path());
+        let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, file.path()));
+        written.inspect_err(|_| self.discard(&file))?;
+        Ok(file)
+    }
+
+    /// A file that is there.
+    pub(crate) fn find(&self, key: Key) -> Option<FileData> {
+        let path = self.0.root()?.join(&key.id).join(&key.name);
+        // Until it is held: nobody sweeps meanwhile.
+        let mut leases = self.0.lock();
+        // A link could lead anywhere, and nobody but us has business in there.
+        let directory = path.parent().is_some_and(|parent| is_kind(parent, fs::FileType::is_dir));
+        if !directory || !is_kind(&path, fs::FileType::is_file) {
+            return None;
+        }
+        Some(FileData::new(self.0.hold(&mut leases, &key.id), key, path))
+    }
+
+    /// Removes a file that was never whole.
+    pub(crate) fn discard(&self, file: &FileData) {
+        if let Some(directory) = file.path().parent() {
+            let _ = fs::remove_dir_all(directory);
+        }
+    }
+
+    /// Removes what is older than the ttl and held by nobody.
+    fn sweep(&self, now: SystemTime) -> io::Result<usize> {
+        let mut removed = 0;
+        let Some(root) = self.0.root() else { return Ok(removed) };
+        for entry in fs::read_dir(root)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| is_id(name)) else { continue };
+            let age = entry.metadata().and_then(|about| about.modified());
+            let age = age.ok().and_then(|made| now.duration_since(made).ok());
+            if age.is_some_and(|age| age > self.0.ttl) && self.0.forget(root, name) {
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Where a file is written before it is renamed to its name.
+pub(crate) fn part(path: &Path) -> PathBuf {
+    path.with_file_name(PART)
+}
+
+fn is_kind(path: &Path, kind: fn(&fs::FileType) -> bool) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|about| kind(&about.file_type()))
+}
+
+impl Store {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Weak<Lease>>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the files are, if there have been any.
+    fn root(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Given(path) => Some(path),
+            Place::Own(made) => made.get().map(TempDir::path),
+        }
+    }
+
+    fn make_root(&self) -> io::Result<&Path> {
+        match &self.place {
+            Place::Given(path) => fs::create_dir_all(path).map(|()| path.as_path()),
+            Place::Own(made) => {
+                if made.get().is_none() {
+                    // Readable for nobody else. One that came second goes again.
+                    let directory = tempfile::Builder::new().prefix("now-serving-").tempdir()?;
+                    let _ = made.set(directory);
+                }
+                made.get().map(TempDir::path).ok_or_else(|| io::ErrorKind::NotFound.into())
+            }
+        }
+    }
+
+    fn hold(self: &Arc<Self>, leases: &mut HashMap<String, Weak<Lease>>, id: &str) -> Arc<Lease> {
+        if let Some(lease) = leases.get(id).and_then(Weak::upgrade) {
+            return lease;
+        }
+        let lease = Arc::new(Lease { id: id.into(), store: self.clone() });
+        leases.insert(id.into(), Arc::downgrade(&lease));
+        lease
+    }
+
+    /// Removes a file unless somebody holds it.
+    fn forget(&self, root: &Path, id: &str) -> bool {
+        let gone = root.join(format!(".gone-{id}"));
+        {
+            let leases = self.lock();
+            if leases.get(id).is_some_and(|lease| lease.strong_count() > 0) {
+                return false;
+            }
+            // At once, so that nobody finds half of it; the rest takes its time without the lock.
+            if fs::rename(root.join(id), &gone).is_err() {
+                return false;
+            }
+        }
+        fs::remove_dir_all(gone).is_ok()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut leases = self.store.lock();
+        // Another may have found it meanwhile.
+        if leases.get(&self.id).is_some_and(|lease| lease.strong_count() == 0) {
+            leases.remove(&self.id);
+        }
+    }
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Files").field(&self.0.root()).finish()
+    }
+}
+
+/// Removes old files for as long as there is a queue that they belong to.
+pub(crate) fn sweep_now_and_then(files: &Files) -> impl Future<Output = ()> + Send + use<> {
+    let pause = (files.0.ttl / 10).clamp(LOOK.0, LOOK.1);
+    let store = Arc::downgrade(&files.0);
+    async move {
+        loop {
+            tokio::time::sleep(pause).await;
+            let Some(store) = store.upgrade() else { return };
+            let sweep = move || Files(store).sweep(SystemTime::now());
+            match tokio::task::spawn_blocking(sweep).await {
+                Ok(Ok(0)) | Err(_) => {}
+                Ok(Ok(removed)) => info!("removed {removed} old files"),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                Ok(Err(error)) => warn!("old files could not be removed: {error}"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files() -> (TempDir, Files) {
+        let directory = TempDir::new().unwrap();
+        let files = Files::new(Some(directory.path().into()), Some(Duration::from_secs(60)));
+        (directory, files)
+    }
+
+    #[test]
+    fn a_path_leads_to_our_files_only() {
+        let (directory, files) = files();
+        let file = files.save("fox.txt", "fox").unwrap();
+        let path = file.key().to_string();
+        assert!(files.find(Key::parse(&path).unwrap()).is_some());
+        let id = path.split('/').next().unwrap();
+        for wrong in [
+            "/etc/passwd".into(),
+            "../fox.txt".into(),
+            id.into(),
+            format!("{id}/"),
+            format!("{id}/.part"),
+            format!("{id}/../{id}/fox.txt"),
+            format!("{id}//etc/passwd"),
+            format!("./{path}"),
+            format!("{}/fox.txt", id.to_uppercase()),
+            path.clone() + "\0",
+        ] {
+            let found = Key::parse(&wrong).and_then(|key| files.find(key));
+            assert!(found.is_none(), "{wrong}");
+        }
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("/etc/passwd", directory.path().join(id).join("link"))
+                .unwrap();
+            assert!(files.find(Key::parse(&format!("{id}/link")).unwrap()).is_none());
+            let other = "0".repeat(32);
+            std::os::unix::fs::symlink("/etc", directory.path().join(&other)).unwrap();
+            assert!(files.find(Key::parse(&format!("{other}/passwd")).unwrap()).is_none());
+        }
+    }
+
+    #[test]
+    fn old_files_go_unless_somebody_holds_them() {
+        let (directory, files) = files();
+        let held = files.save("held.txt", "held").unwrap();
+        let kept = files.save("kept.txt", "kept").unwrap().key().clone();
+        std::fs::write(directory.path().join("other"), "not ours").unwrap();
+        assert_eq!(files.sweep(SystemTime::now()).unwrap(), 0);
+        let later = SystemTime::now() + Duration::from_secs(3600);
+        assert_eq!(files.sweep(later).unwrap(), 1);
+        assert!(files.find(kept).is_none() && held.path().exists());
+        let again = files.find(held.key().clone()).unwrap();
+        drop(held);
+        assert_eq!(files.sweep(later).unwrap(), 0);
+        drop(again);
+        assert_eq!(files.sweep(later).unwrap(), 1);
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn a_directory_of_its_own_goes_with_the_files() {
+        let files = Files::new(None, None);
+        assert!(files.find(Key::new("nothing")).is_none());
+        let file = files.save("a.txt", "a").unwrap();
+        let root = file.path().ancestors().nth(2).unwrap().to_path_buf();
+        drop(files);
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), "a");
+        drop(file);
+        assert!(!root.exists());
+    }
+}

@@ -1,0 +1,178 @@
+//! `POST upload`: files for listeners that take some, written to disk as they come.
+
+use std::sync::Arc;
+
+use actix_multipart::{Field, Multipart, MultipartError};
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use futures::StreamExt;
+use log::error;
+use serde::Deserialize;
+use tokio::fs::File;
+use tokio::io::{AsyncWriteExt, BufWriter};
+
+use super::refusal::Rejection;
+use super::upload_progress::{Tracker, Uploads};
+use crate::files::{FileData, Files, part};
+use crate::queue::Queue;
+
+/// The most files of one request, as in Gradio.
+const MOST: usize = 1000;
+
+/// What is gathered before it is written, in bytes.
+const BUFFER: usize = 256 * 1024;
+
+/// What is read of a request that was refused, in bytes: who is cut off in the middle of sending
+/// doesn't read why.
+const POLITENESS: u64 = 8 * 1024 * 1024;
+
+#[derive(Deserialize)]
+pub(crate) struct Query {
+    upload_id: Option<String>,
+}
+
+/// Answers with the paths of the files, by which calls name them. Takes all files or none.
+pub(crate) async fn upload(
+    queue: web::Data<Queue>,
+    query: web::Query<Query>,
+    mut form: Multipart,
+) -> Result<HttpResponse, Rejection> {
+    let web = &queue.inner().web;
+    let uploads: &Arc<Uploads> = &web.uploads;
+    let upload = Upload {
+        files: &web.files,
+        longest: web.options.max_file_size(),
+        tracker: query.upload_id.as_deref().and_then(|id| uploads.begin(id)),
+        taken: Vec::new(),
+    };
+    match upload.take(&mut form).await {
+        Ok(files) => {
+            let paths: Vec<_> = files.iter().map(|file| file.key().to_string()).collect();
+            Ok(HttpResponse::Ok().json(paths))
+        }
+        Err(Refused { rejection, readable }) => {
+            if readable {
+                read_on(&mut form).await;
+            }
+            Err(rejection)
+        }
+    }
+}
+
+/// Reads some of what the client still sends.
+async fn read_on(form: &mut Multipart) {
+    let mut rest = POLITENESS;
+    while let Some(Ok(mut field)) = form.next().await {
+        while let Some(Ok(chunk)) = field.next().await {
+            rest = rest.saturating_sub(chunk.len() as u64);
+            if rest == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// The files of one request. They are removed again unless all get whole; also when the request goes
+/// away.
+struct Upload<'a> {
+    files: &'a Files,
+    longest: u64,
+    tracker: Option<Tracker>,
+    taken: Vec<FileData>,
+}
+
+impl Upload<'_> {
+    async fn take(mut self, form: &mut Multipart) -> Result<Vec<FileData>, Refused> {
+        while let Some(field) = form.next().await {
+            let field = field?;
+            if field.name() != Some("files") {
+                let name = field.name().unwrap_or_default();
+                let told =
+                    format!("The form has a field {name:?}; send files in fields named \"files\".");
+                return Err(Rejection::bad_request(&told).into());
+            }
+            if self.taken.len() == MOST {
+                let told = format!("Send at most {MOST} files at once.");
+                return Err(Rejection::bad_request(&told).into());
+            }
+            self.receive(field).await?;
+        }
+        if self.taken.is_empty() {
+            return Err(Rejection::bad_request("The form has no field named \"files\".").into());
+        }
+        Ok(std::mem::take(&mut self.taken))
+    }
+
+    /// One file, under another name until it is whole.
+    async fn receive(&mut self, mut field: Field) -> Result<(), Refused> {
+        let name = field.content_disposition().and_then(|about| about.get_filename());
+        let name = name.unwrap_or_default().to_string();
+        if let Some(tracker) = &self.tracker {
+            tracker.file(&name);
+        }
+        let files = self.files.clone();
+        let made = web::block(move || files.create(&name)).await.map_err(|e| unwritten(&e))?;
+        let made = made.map_err(|error| unwritten(&error))?;
+        let (path, part) = (made.path().to_path_buf(), part(made.path()));
+        self.taken.push(made);
+        let file = File::create(&part).await.map_err(|error| unwritten(&error))?;
+        let mut file = BufWriter::with_capacity(BUFFER, file);
+        let mut length = 0;
+        while let Some(chunk) = field.next().await {
+            let chunk = chunk?;
+            length += chunk.len() as u64;
+            if length > self.longest {
+                let told =
+                    format!("File size exceeded maximum allowed size of {} bytes.", self.longest);
+                return Err(Rejection::too_large(told).into());
+            }
+            file.write_all(&chunk).await.map_err(|error| unwritten(&error))?;
+            if let Some(tracker) = &self.tracker {
+                tracker.came(chunk.len() as u64);
+            }
+        }
+        file.flush().await.map_err(|error| unwritten(&error))?;
+        drop(file);
+        tokio::fs::rename(part, path).await.map_err(|error| unwritten(&error))?;
+        Ok(())
+    }
+}
+
+impl Drop for Upload<'_> {
+    fn drop(&mut self) {
+        for file in self.taken.drain(..) {
+            self.files.discard(&file);
+        }
+    }
+}
+
+/// Why an upload was not taken.
+struct Refused {
+    rejection: Rejection,
+    /// The form itself is sound; one that isn't must not be read any further.
+    readable: bool,
+}
+
+impl From<Rejection> for Refused {
+    fn from(rejection: Rejection) -> Self {
+        Refused { rejection, readable: true }
+    }
+}
+
+impl From<MultipartError> for Refused {
+    fn from(error: MultipartError) -> Self {
+        let told = match error {
+            MultipartError::ContentTypeMissing
+            | MultipartError::ContentTypeParse
+            | MultipartError::ContentTypeIncompatible => "Invalid content type.".into(),
+            error => format!("The form can't be read: {error}"),
+        };
+        Refused { rejection: Rejection::bad_request(&told), readable: false }
+    }
+}
+
+/// The client learns nothing of our disk.
+fn unwritten(error: &dyn std::fmt::Display) -> Rejection {
+    error!("an uploaded file could not be stored: {error}");
+    Rejection::new(StatusCode::INSUFFICIENT_STORAGE, "The file can't be stored.".into())
+}
