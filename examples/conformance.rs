@@ -16,7 +16,8 @@ use actix_web::{App, HttpServer, web};
 use address::Address;
 use futures::{Stream, StreamExt, stream};
 use now_serving::{
-    ApiVisibility, EventContext, Listener, Queue, QueueBuilder, State, UserError, Validation,
+    ApiVisibility, EventContext, FileData, Listener, Queue, QueueBuilder, State, UserError, Users,
+    Validation,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -153,6 +154,45 @@ async fn tick(_: Text) -> Result<usize, UserError> {
     Ok(TICKS.fetch_add(1, Ordering::Relaxed))
 }
 
+#[derive(Deserialize, JsonSchema)]
+struct Document {
+    /// A text file.
+    file: FileData,
+}
+
+/// The same text, loud, in a file of the same name.
+fn shout(Document { file }: Document, context: EventContext) -> std::io::Result<FileData> {
+    let text = std::fs::read_to_string(file.path())?;
+    context.files().save(file.name(), text.to_uppercase())
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Documents {
+    files: Vec<FileData>,
+}
+
+/// The names and lengths of some files, and the files themselves.
+async fn list(Documents { files }: Documents) -> Result<(Vec<String>, Vec<FileData>), UserError> {
+    let told = |file: &FileData| format!("{}: {}", file.name(), file.size().unwrap_or_default());
+    Ok((files.iter().map(told).collect(), files))
+}
+
+/// Each item is a file of its own.
+fn pages(
+    Count { n }: Count,
+    context: EventContext,
+) -> impl Stream<Item = std::io::Result<FileData>> {
+    stream::iter(0..n).map(move |i| context.files().save(&format!("page {i}.txt"), i.to_string()))
+}
+
+/// Who has logged in.
+async fn whoami((): (), context: EventContext) -> Result<Option<String>, UserError> {
+    Ok(context.user().map(String::from))
+}
+
+/// The longest file that may be uploaded, in bytes.
+const MAX_FILE_SIZE: u64 = 1024 * 1024;
+
 /// Behind the nine, whose numbers are known to everybody who tests against them.
 fn more(queue: QueueBuilder) -> QueueBuilder {
     queue
@@ -169,6 +209,20 @@ fn more(queue: QueueBuilder) -> QueueBuilder {
         .listener(Listener::new("remember", remember))
         .listener(Listener::new("hidden", echo).api_visibility(ApiVisibility::Undocumented))
         .listener(Listener::new("secret", echo).api_visibility(ApiVisibility::Private))
+        .listener(Listener::blocking("shout", shout))
+        .listener(Listener::new("list", list))
+        .listener(Listener::stream("pages", pages))
+        .max_file_size(MAX_FILE_SIZE)
+}
+
+/// For those who log in.
+fn private() -> QueueBuilder {
+    Queue::builder()
+        .auth(Users::new().user("alice", "open sesame"))
+        .auth_message("Members only.")
+        .listener(Listener::new("whoami", whoami))
+        .listener(Listener::blocking("shout", shout))
+        .listener(Listener::new("remember", remember))
 }
 
 #[actix_web::main]
@@ -186,8 +240,12 @@ async fn main() -> std::io::Result<()> {
         .listener(generator("gen2"))
         .listener(generator("gen3"));
     let queue = more(nine).start().map_err(std::io::Error::other)?;
+    let private = private().start().map_err(std::io::Error::other)?;
     let server = HttpServer::new(move || {
-        App::new().service(web::scope("/app").configure(queue.routes())).configure(queue.routes())
+        App::new()
+            .service(web::scope("/app").configure(queue.routes()))
+            .service(web::scope("/private").configure(private.routes()))
+            .configure(queue.routes())
     })
     // Open heartbeats don't keep a stopped server.
     .shutdown_timeout(1)

@@ -79,6 +79,14 @@ impl EventContext {
         self.0.session.as_deref().map(|session| &*session.id)
     }
 
+    /// The user whose event it is; `None` for in-process calls, and where the queue has no
+    /// [`auth`](crate::QueueBuilder::auth). In a batch: of the oldest event. As Gradio's
+    /// `request.username`.
+    #[cfg(feature = "web")]
+    pub fn user(&self) -> Option<&str> {
+        self.0.session.as_deref()?.user.as_deref()
+    }
+
     /// Where files for the client are made.
     #[cfg(feature = "web")]
     pub fn files(&self) -> &crate::files::Files {

@@ -118,7 +118,7 @@ pub use submission::Submission;
 pub use update::{Log, LogLevel, Outcome, ProgressUnit, Update};
 pub use validation::Validation;
 #[cfg(feature = "web")]
-pub use web::{Gate, GateService};
+pub use web::{Auth, Gate, GateService, Users};
 
 /// The README's examples, compiled.
 #[cfg(all(doctest, feature = "web"))]

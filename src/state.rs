@@ -83,14 +83,16 @@ type Values = HashMap<(Arc<str>, TypeId), Box<dyn Any + Send>>;
 /// the session, and no event of it runs.
 pub(crate) struct SessionState {
     pub id: Arc<str>,
+    /// Who logged in, where there is a login.
+    pub user: Option<Arc<str>>,
     values: Mutex<Values>,
     on_end: Option<OnEnd>,
 }
 
 impl SessionState {
     #[cfg_attr(not(feature = "web"), allow(dead_code))]
-    pub fn new(id: Arc<str>, on_end: Option<OnEnd>) -> Self {
-        SessionState { id, values: Mutex::default(), on_end }
+    pub fn new(id: Arc<str>, user: Option<Arc<str>>, on_end: Option<OnEnd>) -> Self {
+        SessionState { id, user, values: Mutex::default(), on_end }
     }
 
     /// The value of a listener, begun if it is new.
@@ -106,7 +108,7 @@ impl Drop for SessionState {
     fn drop(&mut self) {
         if let Some(on_end) = self.on_end.take() {
             let values = self.values.get_mut().unwrap_or_else(PoisonError::into_inner);
-            let ended = EndedSession { id: &self.id, values };
+            let ended = EndedSession { id: &self.id, user: self.user.as_deref(), values };
             if catch_unwind(AssertUnwindSafe(|| on_end(ended))).is_err() {
                 log::error!("the hook for the end of a session panicked");
             }
@@ -124,6 +126,7 @@ impl fmt::Debug for SessionState {
 /// [`QueueBuilder::on_session_end`](crate::QueueBuilder::on_session_end).
 pub struct EndedSession<'a> {
     id: &'a str,
+    user: Option<&'a str>,
     values: &'a Values,
 }
 
@@ -131,6 +134,11 @@ impl EndedSession<'_> {
     /// The session's `session_hash`, as the client chose it.
     pub fn id(&self) -> &str {
         self.id
+    }
+
+    /// The user whose session it was; `None` without [`auth`](crate::QueueBuilder::auth).
+    pub fn user(&self) -> Option<&str> {
+        self.user
     }
 
     /// What a listener kept for the session, where it kept a `T`.

@@ -13,7 +13,7 @@ use now_serving::{EventContext, FileData, Listener, Queue, QueueBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 #[derive(Deserialize, JsonSchema)]
 struct Document {

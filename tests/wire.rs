@@ -156,3 +156,39 @@ async fn config_and_info_have_gradio_s_keys_and_kinds() {
         )
     );
 }
+
+#[actix::test]
+async fn ends_without_a_result_are_gradio_s() {
+    let turnstile = now_serving::testing::Turnstile::new();
+    let fail = async |_: String| Err::<(), _>(UserError::new("no good"));
+    let queue = Queue::builder()
+        .listener(Listener::new("fail", fail))
+        .listener(Listener::new("wait", turnstile.handler()))
+        .start()
+        .unwrap();
+    let server = Server::start(&queue);
+    let end = async |fn_index, data: Value, cancel: bool| {
+        let id = server.join("a", fn_index, data).await;
+        if cancel {
+            server.cancel("a", &id).await;
+        }
+        let messages = server.session("a").await.until("process_completed").await;
+        let mut end = messages[messages.len() - 1].clone();
+        assert_eq!(end["event_id"].take(), id);
+        end
+    };
+    let failed: Value = serde_json::from_str(
+        r#"{"msg":"process_completed","event_id":null,"output":{"error":"no good","duration":10.0,"visible":true,"title":"Error"},"success":false,"title":"Error","used_cache":null,"cache_duration":null,"avg_time":null}"#,
+    )
+    .unwrap();
+    assert_eq!(end(0, json!(["x"]), false).await, failed);
+    let cancelled: Value = serde_json::from_str(
+        r#"{"msg":"process_completed","event_id":null,"output":{},"success":true,"title":null,"used_cache":null,"cache_duration":0.3,"avg_time":0.3}"#,
+    )
+    .unwrap();
+    like(&end(1, json!([1]), true).await, &cancelled, "cancelled");
+    let status = server.get("/gradio_api/queue/status").await;
+    let empty =
+        r#"{"msg":"estimation","event_id":null,"rank":null,"queue_size":0,"rank_eta":null}"#;
+    assert_eq!(status.to_string(), empty);
+}

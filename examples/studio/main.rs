@@ -10,20 +10,17 @@
 #[path = "../shared/address.rs"]
 mod address;
 mod painters;
-mod pictures;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_web::http::header::ContentType;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use address::Address;
-use now_serving::{EventContext, Listener, Queue, UserError};
+use now_serving::{EventContext, FileData, Listener, Queue, UserError};
 use painters::Painter;
-use pictures::{Pictures, picture};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// The smallest and the largest side of a picture, in pixels.
 const SIZES: std::ops::RangeInclusive<usize> = 128..=1024;
@@ -44,23 +41,12 @@ fn default_size() -> usize {
     640
 }
 
-#[derive(Serialize, JsonSchema)]
-struct Picture {
-    /// Where the PNG is.
-    url: String,
-    /// Its side in pixels.
-    size: usize,
-    /// How long it took to paint.
-    seconds: f64,
-}
-
-/// Paints on a thread of its own, and stops between two rows when the event is cancelled.
+/// Paints a PNG on a thread of its own, and stops between two rows when the event is cancelled.
 fn generate(
     painter: Painter,
-    pictures: &Pictures,
     Prompt { prompt, size }: Prompt,
     context: &EventContext,
-) -> Result<Picture, UserError> {
+) -> Result<FileData, UserError> {
     let prompt = prompt.trim();
     if prompt.is_empty() {
         return Err(UserError::new("Say what to paint.").title("Empty prompt"));
@@ -69,7 +55,6 @@ fn generate(
         let (least, most) = (SIZES.start(), SIZES.end());
         return Err(UserError::new(format!("The side must be {least} to {most} pixels.")));
     }
-    let began = Instant::now();
     let mut told = 0;
     let mut go_on = |part: f64| {
         // A hundred steps are enough for any progress bar.
@@ -82,11 +67,9 @@ fn generate(
     };
     let pixels = painters::paint(painter, seed(prompt), size, &mut go_on)
         .ok_or_else(|| UserError::new("The picture was given up."))?;
-    let png = encode(&pixels, size)
-        .map_err(|error| UserError::new(format!("The picture can't be stored: {error}")))?;
-    let name = context.event_ids()[0].to_string();
-    let url = pictures.keep(name, png);
-    Ok(Picture { url, size, seconds: began.elapsed().as_secs_f64() })
+    let png = encode(&pixels, size).map_err(std::io::Error::other);
+    let file = png.and_then(|png| context.files().save(&format!("{prompt}.png"), png));
+    file.map_err(|error| UserError::new(format!("The picture can't be stored: {error}")))
 }
 
 /// The same words make the same picture.
@@ -112,11 +95,9 @@ async fn page() -> HttpResponse {
 async fn main() -> std::io::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let address = Address::from_args("studio", 7860);
-    let pictures = Arc::new(Pictures::default());
     let listener = |name: &str, painter: Painter| {
-        let pictures = pictures.clone();
         Listener::blocking(name, move |prompt: Prompt, context: EventContext| {
-            generate(painter, &pictures, prompt, &context)
+            generate(painter, prompt, &context)
         })
     };
     // The guide's example: the first says two, the others say nothing, and two run at once.
@@ -132,11 +113,7 @@ async fn main() -> std::io::Result<()> {
         .map_err(std::io::Error::other)?;
     let served = queue.clone();
     let server = HttpServer::new(move || {
-        App::new()
-            .app_data(web::Data::from(pictures.clone()))
-            .route("/", web::get().to(page))
-            .route("/pictures/{name}.png", web::get().to(picture))
-            .configure(served.routes())
+        App::new().route("/", web::get().to(page)).configure(served.routes())
     })
     .workers(2)
     // Open update streams don't keep a stopped server.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::body;
 use super::endpoint::{Endpoint, Prepared};
+use super::login::Caller;
 use super::refusal::Rejection;
 use super::session::{Read, Stream};
 use super::sessions::Sessions;
@@ -28,6 +29,7 @@ struct Call {
 /// `POST call/{api_name}`: submits an event with positional data.
 pub(crate) async fn start(
     queue: web::Data<Queue>,
+    caller: Caller,
     api_name: web::Path<String>,
     request: HttpRequest,
     bytes: web::Bytes,
@@ -36,12 +38,13 @@ pub(crate) async fn start(
     let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name))?;
     let Call { data, session_hash } = body::parse(&bytes)?;
     let input = endpoint.input_from_positional(data, &queue.inner().web.files)?;
-    submit(&queue, &request, endpoint, input, session_hash).await
+    submit(&queue, caller, &request, endpoint, input, session_hash).await
 }
 
 /// `POST call/v2/{api_name}`: submits an event with named arguments.
 pub(crate) async fn start_named(
     queue: web::Data<Queue>,
+    caller: Caller,
     api_name: web::Path<String>,
     request: HttpRequest,
     bytes: web::Bytes,
@@ -49,11 +52,12 @@ pub(crate) async fn start_named(
     let endpoint = queue.inner().endpoint(&api_name);
     let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name))?;
     let input = endpoint.input_from_named(body::parse(&bytes)?, &queue.inner().web.files)?;
-    submit(&queue, &request, endpoint, input, None).await
+    submit(&queue, caller, &request, endpoint, input, None).await
 }
 
 async fn submit(
     queue: &Queue,
+    caller: Caller,
     request: &HttpRequest,
     endpoint: &Endpoint,
     input: Prepared,
@@ -62,7 +66,7 @@ async fn submit(
     let web = &queue.inner().web;
     let id = EventId::random();
     // Without a session of the client's it has one of its own.
-    let session = web.sessions.begin_call(id, session_hash.as_deref());
+    let session = web.sessions.begin_call(id, &caller, session_hash.as_deref());
     let submitted = session.submit(id, endpoint, input, endpoint.audience(web, request)).await;
     submitted.inspect_err(|_| web.sessions.end_call(id))?;
     Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
@@ -71,11 +75,13 @@ async fn submit(
 /// `GET call/{api_name}/{event_id}`: the event's values, and how it ended.
 pub(crate) async fn follow(
     queue: web::Data<Queue>,
+    caller: Caller,
     path: web::Path<(String, String)>,
 ) -> HttpResponse {
     let (_, id) = path.into_inner();
     let sessions = &queue.inner().web.sessions;
-    let found = id.parse().ok().and_then(|id: EventId| Some((id, sessions.find_call(id)?)));
+    let found =
+        id.parse().ok().and_then(|id: EventId| Some((id, sessions.find_call(&caller, id)?)));
     sse::response(match found {
         Some((id, session)) => {
             CallStream::Event { id, stream: session.open_stream(), sessions: sessions.clone() }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::body;
+use super::login::Caller;
 use super::refusal::Rejection;
 use crate::event::EventId;
 use crate::queue::Queue;
@@ -20,14 +21,16 @@ struct Cancel {
 /// Gradio lets anybody cancel any event; here session and event must belong together.
 pub(crate) async fn cancel(
     queue: web::Data<Queue>,
+    caller: Caller,
     bytes: web::Bytes,
 ) -> Result<HttpResponse, Rejection> {
     let Cancel { session_hash, event_id } = body::parse(&bytes)?;
     let sessions = &queue.inner().web.sessions;
     let session_hash = session_hash.unwrap_or_default();
     if let Some(Ok(id)) = event_id.map(|id| id.parse::<EventId>()) {
-        let called = sessions.find_call(id).filter(|session| *session.hash == *session_hash);
-        if let Some(session) = called.or_else(|| sessions.find(&session_hash)) {
+        let called =
+            sessions.find_call(&caller, id).filter(|session| *session.hash == *session_hash);
+        if let Some(session) = called.or_else(|| sessions.find(&caller, &session_hash)) {
             session.cancel(id);
         }
     }

@@ -4,6 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::endpoint::Endpoint;
+use super::login::Caller;
 use super::root::root_url;
 use crate::facts::ApiVisibility;
 use crate::queue::Queue;
@@ -17,7 +18,11 @@ pub(crate) async fn app_id(queue: web::Data<Queue>) -> HttpResponse {
 }
 
 /// `GET /config`
-pub(crate) async fn config(queue: web::Data<Queue>, request: HttpRequest) -> HttpResponse {
+pub(crate) async fn config(
+    queue: web::Data<Queue>,
+    caller: Caller,
+    request: HttpRequest,
+) -> HttpResponse {
     let web = &queue.inner().web;
     let root = root_url(&request, "/config", web.options.root_path.as_deref());
     let mut components = Vec::new();
@@ -80,7 +85,7 @@ pub(crate) async fn config(queue: web::Data<Queue>, request: HttpRequest) -> Htt
         "i18n_translations": null,
         "dependencies": dependencies,
         "layout": layout,
-        "username": null,
+        "username": caller.0.as_deref(),
         "root": root,
     }))
 }

@@ -6,6 +6,7 @@ use actix_web::{HttpResponse, web};
 use bytes::BytesMut;
 use serde::Deserialize;
 
+use super::login::Caller;
 use super::session::{Read, Stream};
 use super::sse;
 use super::wire::{Message, Speaker};
@@ -17,8 +18,12 @@ pub(crate) struct Query {
     session_hash: String,
 }
 
-pub(crate) async fn data(queue: web::Data<Queue>, query: web::Query<Query>) -> HttpResponse {
-    match queue.inner().web.sessions.find(&query.session_hash) {
+pub(crate) async fn data(
+    queue: web::Data<Queue>,
+    caller: Caller,
+    query: web::Query<Query>,
+) -> HttpResponse {
+    match queue.inner().web.sessions.find(&caller, &query.session_hash) {
         Some(session) => sse::response(SessionStream(session.open_stream())),
         None => sse::response(Unknown { said: false }),
     }

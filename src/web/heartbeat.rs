@@ -6,13 +6,18 @@ use std::task::{Context, Poll};
 use actix_web::{HttpResponse, web};
 use bytes::BytesMut;
 
+use super::login::Caller;
 use super::sessions::{Presence, Sessions};
 use super::sse;
 use crate::queue::Queue;
 
-pub(crate) async fn heartbeat(queue: web::Data<Queue>, hash: web::Path<String>) -> HttpResponse {
+pub(crate) async fn heartbeat(
+    queue: web::Data<Queue>,
+    caller: Caller,
+    hash: web::Path<String>,
+) -> HttpResponse {
     let sessions: &Arc<Sessions> = &queue.inner().web.sessions;
-    sse::response(Heartbeat { begun: false, _presence: sessions.attend(&hash) })
+    sse::response(Heartbeat { begun: false, _presence: sessions.attend(&caller, &hash) })
 }
 
 /// Its end, and a while without another, ends the session.

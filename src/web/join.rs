@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body;
+use super::login::Caller;
 use super::refusal::{Detail, Rejection};
 use crate::event::EventId;
 use crate::queue::Queue;
@@ -19,6 +20,7 @@ struct Join {
 
 pub(crate) async fn join(
     queue: web::Data<Queue>,
+    caller: Caller,
     request: HttpRequest,
     bytes: web::Bytes,
 ) -> Result<HttpResponse, Rejection> {
@@ -36,7 +38,7 @@ pub(crate) async fn join(
         .ok_or_else(|| Rejection::not_found(format!("No listener has fn_index {index}.")))?;
     let input = endpoint.input_from_positional(data, &inner.web.files)?;
     let id = EventId::random();
-    let session = inner.web.sessions.begin(&hash);
+    let session = inner.web.sessions.begin(&caller, &hash);
     session.submit(id, endpoint, input, endpoint.audience(&inner.web, &request)).await?;
     Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
 }

@@ -3,6 +3,7 @@
 //! An event's way is the same as in process; this module turns requests into events and updates
 //! into bytes.
 
+mod auth;
 mod body;
 mod cache;
 mod call;
@@ -16,6 +17,7 @@ pub(crate) mod gate;
 mod heartbeat;
 mod info;
 mod join;
+mod login;
 mod openapi;
 mod options;
 mod parameters;
@@ -29,14 +31,18 @@ mod sessions;
 mod snippets;
 mod sse;
 mod status;
+mod tokens;
 mod upload;
 mod upload_progress;
 mod wire;
 
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, PayloadConfig, ServiceConfig};
 
+pub use auth::{Auth, Users};
 pub(crate) use endpoint::Endpoint;
 pub use gate::{Gate, GateService};
+use login::Door;
 pub(crate) use options::Options;
 use sessions::Sessions;
 use upload_progress::Uploads;
@@ -56,6 +62,7 @@ pub(crate) struct Web {
     pub options: Options,
     pub files: Files,
     pub uploads: Arc<Uploads>,
+    pub door: Option<Arc<Door>>,
     /// Another one each time. Of 53 bits: JavaScript reads numbers so far exactly.
     pub app_id: u64,
     /// Somebody wants to know when a session ends.
@@ -79,6 +86,7 @@ impl Web {
             endpoints,
             keeps_state: state || options.on_session_end.is_some(),
             sessions,
+            door: options.door().map(Arc::new),
             options,
             files,
             uploads: Arc::default(),
@@ -92,9 +100,11 @@ const MAX_BODY: usize = 16 * 1024 * 1024;
 
 impl Queue {
     /// The routes of Gradio's protocol, for `App::configure`: `/config`, and under `/gradio_api`
-    /// `info`, `openapi.json`, `app_id`, `heartbeat/{session_hash}`, `queue/join`, `queue/data`, `queue/status`, `cancel`,
-    /// `reset`, `call/{api_name}`, `call/v2/{api_name}`, `call/{api_name}/{event_id}`,
-    /// `run/{api_name}`, `upload`, `upload_progress` and `file={path}`. They may stand in a scope, and behind a proxy that forwards the host.
+    /// `info`, `openapi.json`, `app_id`, `heartbeat/{session_hash}`, `queue/join`, `queue/data`,
+    /// `queue/status`, `cancel`, `reset`, `call/{api_name}`, `call/v2/{api_name}`,
+    /// `call/{api_name}/{event_id}`, `run/{api_name}`, `upload`, `upload_progress` and
+    /// `file={path}`; with [`auth`](crate::QueueBuilder::auth) also `/login`, `/logout` and
+    /// `login_check`. They may stand in a scope, and behind a proxy that forwards the host.
     ///
     /// A client whose stream breaks off has ten seconds to come back before its events are
     /// cancelled. The server notices at once with [`HttpServer::h1_allow_half_closed(false)`],
@@ -140,9 +150,23 @@ impl Queue {
                 .service(web::resource("/call/v2/{api_name}/{event_id}").get(call::follow))
                 .service(web::resource("/call/{api_name}").post(call::start))
                 .service(web::resource("/call/{api_name}/{event_id}").get(call::follow));
-            service.service(scope);
-            let about = web::resource(["/config", "/config/"]).app_data(queue);
-            service.service(about.get(config::config));
+            let about = web::resource(["/config", "/config/"]).app_data(queue.clone());
+            let about = about.get(config::config);
+            let Some(door) = &queue.inner().web.door else {
+                service.service(scope).service(about);
+                return;
+            };
+            let guard = || {
+                let door = door.clone();
+                from_fn(move |request, next| login::guard(door.clone(), request, next))
+            };
+            let scope = scope.service(web::resource("/login_check").get(login::login_check));
+            service.service(scope.wrap(guard())).service(about.wrap(guard()));
+            let door = web::Data::from(door.clone());
+            let login = web::resource(["/login", "/login/"]).app_data(door.clone());
+            service.service(login.post(login::login));
+            let logout = web::resource("/logout").app_data(door).app_data(queue);
+            service.service(logout.get(login::logout).post(login::logout));
         }
     }
 }

@@ -19,7 +19,7 @@ pub(crate) async fn openapi(queue: web::Data<Queue>) -> HttpResponse {
             json!({ "get": follow(endpoint) }),
         );
     }
-    HttpResponse::Ok().json(json!({
+    let mut document = json!({
         // Of this version on, its schemas are JSON schemas as they come from Rust's types.
         "openapi": "3.1.0",
         "info": {
@@ -27,7 +27,13 @@ pub(crate) async fn openapi(queue: web::Data<Queue>) -> HttpResponse {
             "version": env!("CARGO_PKG_VERSION"),
         },
         "paths": paths,
-    }))
+    });
+    if let Some(door) = &web.door {
+        let scheme = json!({ "type": "apiKey", "in": "cookie", "name": door.cookie_name() });
+        document["components"] = json!({ "securitySchemes": { "login": scheme } });
+        document["security"] = json!([{ "login": [] }]);
+    }
+    HttpResponse::Ok().json(document)
 }
 
 fn start(endpoint: &Endpoint) -> Value {

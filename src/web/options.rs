@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::auth::{AnyAuth, Auth};
+use super::login::Door;
+use super::tokens::Tokens;
 use crate::builder::QueueBuilder;
 use crate::error::StartError;
 use crate::files::Files;
@@ -21,6 +24,9 @@ pub(crate) struct Options {
     pub cache_dir: Option<PathBuf>,
     pub cache_ttl: Option<Duration>,
     pub max_file_size: Option<u64>,
+    pub auth: Option<Arc<dyn AnyAuth>>,
+    pub auth_message: Option<String>,
+    pub login_ttl: Option<Duration>,
 }
 
 /// The longest file that is taken when the builder doesn't say, in bytes.
@@ -29,6 +35,12 @@ const MAX_FILE_SIZE: u64 = 100 * 1024 * 1024;
 impl Options {
     pub fn max_file_size(&self) -> u64 {
         self.max_file_size.unwrap_or(MAX_FILE_SIZE)
+    }
+
+    /// The login, where there is one.
+    pub fn door(&self) -> Option<Door> {
+        let auth = self.auth.clone()?;
+        Some(Door::new(auth, Tokens::new(self.login_ttl), self.auth_message.clone()))
     }
 
     /// Where the queue's files are to be.
@@ -88,6 +100,29 @@ impl QueueBuilder {
         hook: impl Fn(EndedSession<'_>) + Send + Sync + 'static,
     ) -> Self {
         self.web.on_session_end = Some(Arc::new(hook));
+        self
+    }
+
+    /// Lets only those use the routes who have logged in at `POST /login`; others are answered 401.
+    /// As Gradio's `auth`. Sessions, and the events of a `call`, are those of their user alone.
+    /// [`EventContext::user`](crate::EventContext::user) tells the handler who it is.
+    ///
+    /// [`Queue::gate`](crate::Queue::gate) and calls in process are not concerned.
+    pub fn auth(mut self, auth: impl Auth) -> Self {
+        self.web.auth = Some(Arc::new(auth));
+        self
+    }
+
+    /// What those are told who haven't logged in. As Gradio's `auth_message`.
+    pub fn auth_message(mut self, message: impl Into<String>) -> Self {
+        self.web.auth_message = Some(message.into());
+        self
+    }
+
+    /// How long a login holds after its last request (default: seven days). None outlives the
+    /// process.
+    pub fn login_ttl(mut self, ttl: Duration) -> Self {
+        self.web.login_ttl = Some(ttl);
         self
     }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::body;
 use super::cache::Kept;
+use super::login::Caller;
 use super::refusal::Rejection;
 use super::wire::Speaker;
 use crate::error::Refusal;
@@ -30,6 +31,7 @@ struct Run {
 /// A client that goes away cancels its event.
 pub(crate) async fn run(
     queue: web::Data<Queue>,
+    caller: Caller,
     api_name: web::Path<String>,
     request: HttpRequest,
     bytes: web::Bytes,
@@ -40,8 +42,7 @@ pub(crate) async fn run(
     let Run { data, session_hash } = body::parse(&bytes).map_err(Rejection::with_error)?;
     let input =
         endpoint.input_from_positional(data, &inner.web.files).map_err(Rejection::with_error)?;
-    let sessions = &inner.web.sessions;
-    let session = session_hash.map(|hash| sessions.begin(&hash).state());
+    let session = Some(inner.web.sessions.state(&caller, session_hash.as_deref()));
     let began = Instant::now();
     let mut speaker = Speaker::new(endpoint, endpoint.audience(&inner.web, &request));
     if let Some(kept) = input.kept(endpoint) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::cache::Kept;
 use super::endpoint::{Endpoint, Prepared};
+use super::login::Caller;
 use super::refusal::Rejection;
 use super::wire::{Audience, Speaker};
 use crate::entry::CancelOnDrop;
@@ -73,6 +74,10 @@ impl Session {
     /// What its listeners keep for it.
     pub fn state(&self) -> Arc<SessionState> {
         self.kept.clone()
+    }
+
+    pub fn caller(&self) -> Caller {
+        Caller(self.kept.user.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

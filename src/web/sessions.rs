@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::login::Caller;
 use super::session::{RECONNECT_GRACE, Session};
 use crate::event::{EventId, EventMap};
 use crate::state::{OnEnd, SessionState};
@@ -27,8 +28,8 @@ pub(crate) struct Sessions {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// By session hash.
-    sessions: HashMap<Arc<str>, Arc<Session>>,
+    /// By user and session hash: what a user's client chooses says nothing to another user's.
+    sessions: HashMap<(Caller, Arc<str>), Arc<Session>>,
     /// A `/call` has a stream of its own.
     calls: EventMap<Arc<Session>>,
 }
@@ -43,21 +44,22 @@ impl Sessions {
     }
 
     /// The session of a hash that the client chose, begun if it is new.
-    pub fn begin(&self, hash: &str) -> Arc<Session> {
+    pub fn begin(&self, caller: &Caller, hash: &str) -> Arc<Session> {
+        let key = (caller.clone(), Arc::from(hash));
         let mut inner = self.lock();
-        if let Some(session) = inner.sessions.get(hash) {
+        if let Some(session) = inner.sessions.get(&key) {
             session.touch();
             return session.clone();
         }
-        let state = Arc::new(SessionState::new(hash.into(), self.on_end.clone()));
-        let session = Arc::new(Session::new(state));
-        inner.sessions.insert(session.hash.clone(), session.clone());
+        let state = SessionState::new(key.1.clone(), caller.0.clone(), self.on_end.clone());
+        let session = Arc::new(Session::new(Arc::new(state)));
+        inner.sessions.insert(key, session.clone());
         session
     }
 
     /// A client says that it is there, until it lets go of this.
-    pub fn attend(self: &Arc<Self>, hash: &str) -> Presence {
-        let session = self.begin(hash);
+    pub fn attend(self: &Arc<Self>, caller: &Caller, hash: &str) -> Presence {
+        let session = self.begin(caller, hash);
         session.arrive();
         Presence { sessions: Arc::downgrade(self), session }
     }
@@ -65,9 +67,10 @@ impl Sessions {
     /// Forgets a session whose client has left and not come back.
     fn leave(&self, session: &Arc<Session>) {
         let mut inner = self.lock();
-        let same = inner.sessions.get(&session.hash).is_some_and(|s| Arc::ptr_eq(s, session));
+        let key = (session.caller(), session.hash.clone());
+        let same = inner.sessions.get(&key).is_some_and(|s| Arc::ptr_eq(s, session));
         if same && session.is_deserted() {
-            let forgotten = inner.sessions.remove(&session.hash);
+            let forgotten = inner.sessions.remove(&key);
             // What comes of its end is not our lock's business.
             drop(inner);
             drop(forgotten);
@@ -87,23 +90,30 @@ impl Sessions {
         drop((sessions, calls));
     }
 
-    pub fn find(&self, hash: &str) -> Option<Arc<Session>> {
-        self.lock().sessions.get(hash).cloned()
+    pub fn find(&self, caller: &Caller, hash: &str) -> Option<Arc<Session>> {
+        self.lock().sessions.get(&(caller.clone(), Arc::from(hash))).cloned()
+    }
+
+    /// What listeners keep for a session, which is one of its own for a request that names none.
+    pub fn state(&self, caller: &Caller, hash: Option<&str>) -> Arc<SessionState> {
+        match hash {
+            Some(hash) => self.begin(caller, hash).state(),
+            None => {
+                let id = EventId::random().to_string().into();
+                Arc::new(SessionState::new(id, caller.0.clone(), None))
+            }
+        }
     }
 
     /// A stream for a single `/call`, in a session of its own unless the client names one.
-    pub fn begin_call(&self, id: EventId, hash: Option<&str>) -> Arc<Session> {
-        let state = match hash {
-            Some(hash) => self.begin(hash).state(),
-            None => Arc::new(SessionState::new(EventId::random().to_string().into(), None)),
-        };
-        let session = Arc::new(Session::new(state));
+    pub fn begin_call(&self, id: EventId, caller: &Caller, hash: Option<&str>) -> Arc<Session> {
+        let session = Arc::new(Session::new(self.state(caller, hash)));
         self.lock().calls.insert(id, session.clone());
         session
     }
 
-    pub fn find_call(&self, id: EventId) -> Option<Arc<Session>> {
-        self.lock().calls.get(&id).cloned()
+    pub fn find_call(&self, caller: &Caller, id: EventId) -> Option<Arc<Session>> {
+        self.lock().calls.get(&id).filter(|session| session.caller() == *caller).cloned()
     }
 
     pub fn end_call(&self, id: EventId) {

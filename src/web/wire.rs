@@ -254,3 +254,17 @@ fn generated(data: Vec<Value>, duration: f64, average: Option<f64>, more: bool) 
         "used_cache": null,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_no_event_are_gradio_s_to_the_letter() {
+        let written = |message: &Message| serde_json::to_string(message).unwrap_or_default();
+        assert_eq!(written(&Message::HEARTBEAT), r#"{"msg":"heartbeat","event_id":null}"#);
+        assert_eq!(written(&Message::CLOSE_STREAM), r#"{"msg":"close_stream","event_id":null}"#);
+        let unknown = r#"{"msg":"unexpected_error","event_id":null,"message":"404: Not Found","session_not_found":true,"success":false}"#;
+        assert_eq!(written(&Message::session_not_found()), unknown);
+    }
+}

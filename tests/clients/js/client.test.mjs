@@ -5,6 +5,8 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { after, afterEach, before, test } from "node:test";
@@ -13,19 +15,22 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "../../..");
 const modules = process.env.CLIENT_MODULES ?? join(root, "target/clients/js/node_modules");
 const program = process.env.CONFORMANCE_BIN ?? join(root, "target/release/examples/conformance");
-const { Client } = await import(pathToFileURL(join(modules, "@gradio/client/dist/index.js")));
+const { Client, handle_file } = await import(pathToFileURL(join(modules, "@gradio/client/dist/index.js")));
 
 let server;
 let address;
+let folder;
 const clients = [];
 
 before(async () => {
+  folder = await mkdtemp(join(tmpdir(), "client-"));
   server = spawn(program, ["--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
   const [line] = await once(createInterface({ input: server.stdout }), "line");
   address = line.match(/http:\S+/)[0];
 });
 
 after(async () => {
+  await rm(folder, { recursive: true });
   server.kill("SIGTERM");
   const [code] = await once(server, "exit");
   assert.equal(code, 0, "the server stops in good order");
@@ -35,8 +40,8 @@ afterEach(() => {
   for (const client of clients.splice(0)) client.close();
 });
 
-async function connect(path = "") {
-  const client = await Client.connect(address + path, { events: ["data", "status", "log"] });
+async function connect(path = "", options = {}) {
+  const client = await Client.connect(address + path, { events: ["data", "status", "log"], ...options });
   clients.push(client);
   return client;
 }
@@ -169,7 +174,7 @@ test("cancel while iterating, and again from the start", async () => {
   // What had been sent before the cancel, then the end; never the thousandth.
   const rest = await messages(job);
   assert.ok(rest.length < 900);
-  const again = await messages((await connect()).submit("/count", [3]));
+  const again = await messages(client.submit("/count", [3]));
   assert.deepEqual(again.filter(({ type }) => type === "data").map(({ data }) => data[0]), ["000", "111", "222", "222"]);
 });
 
@@ -224,6 +229,74 @@ test("below a path", async () => {
   const client = await connect("/app");
   assert.deepEqual(await data(client, "/echo", ["a"]), ["a"]);
   assert.equal(client.config.root, `${address}/app`);
+});
+
+const text_of = async ({ url }, options) => (await fetch(url, options)).text();
+
+test("a file goes in and another comes out", async () => {
+  const client = await connect();
+  const path = join(folder, "my report.txt");
+  await writeFile(path, "fox");
+  const [file] = await data(client, "/shout", [handle_file(path)]);
+  assert.equal(await text_of(file), "FOX");
+  assert.deepEqual([file.orig_name, file.size, file.meta._type], ["my report.txt", 3, "gradio.FileData"]);
+  // As a browser has it, and by its name.
+  const blob = new File(["hare"], "hare.txt", { type: "text/plain" });
+  const [loud] = await data(client, "/shout", { file: handle_file(blob) });
+  assert.deepEqual([await text_of(loud), loud.orig_name], ["HARE", "hare.txt"]);
+  // What came out may go in again.
+  assert.equal(await text_of((await data(client, "/shout", [loud]))[0]), "HARE");
+  assert.equal(await text_of(loud, { headers: { range: "bytes=1-2" } }), "AR");
+});
+
+test("files anywhere in inputs and outputs", async () => {
+  const client = await connect();
+  const files = [new File(["a"], "a.txt"), new Blob([new Uint8Array(5000)])].map(handle_file);
+  const [told, found] = await data(client, "/list", [files]);
+  assert.equal(told[0], "a.txt: 1");
+  assert.match(told[1], /: 5000$/);
+  assert.equal(await text_of(found[0]), "a");
+});
+
+test("a stream of files", async () => {
+  const client = await connect();
+  const found = await messages(client.submit("/pages", [3]));
+  const values = found.filter(({ type }) => type === "data").map(({ data }) => data[0]);
+  assert.deepEqual(await Promise.all(values.map((file) => text_of(file))), ["0", "1", "2", "2"]);
+});
+
+test("a file that is too large or not there", async () => {
+  const client = await connect();
+  const large = new File(["x".repeat(1024 * 1024 + 1)], "large.txt");
+  const { error } = await client.upload_files(client.config.root, [large]);
+  assert.match(error, /^HTTP 413: .*maximum allowed size of 1048576 bytes/);
+  const file = { path: "/etc/passwd", meta: { _type: "gradio.FileData" } };
+  await assert.rejects(client.predict("/shout", [file]), /there is no such file here/);
+});
+
+test("an upload and its progress", async () => {
+  const client = await connect();
+  const file = new File(["x".repeat(100_000)], "long.txt");
+  const progress = fetch(`${client.config.root}/gradio_api/upload_progress?upload_id=js`).then((r) => r.text());
+  const { files } = await client.upload_files(client.config.root, [file], "js");
+  assert.equal(files.length, 1);
+  const events = (await progress).trim().split("\n\n").map((event) => JSON.parse(event.replace(/^data: /, "")));
+  assert.deepEqual(events.at(-1), { msg: "done" });
+  const came = events.slice(0, -1).map(({ orig_name, chunk_size }) => (assert.equal(orig_name, "long.txt"), chunk_size));
+  assert.equal(came.reduce((sum, size) => sum + size, 0), 100_000);
+});
+
+test("login", async () => {
+  await assert.rejects(connect("/private"), { message: "Members only." });
+  await assert.rejects(connect("/private", { auth: ["alice", "open"] }), /Invalid credentials/);
+  const [mine, other] = await Promise.all([1, 2].map(() => connect("/private", { auth: ["alice", "open sesame"] })));
+  assert.deepEqual(await data(mine, "/whoami", []), ["alice"]);
+  assert.equal(mine.config.username, "alice");
+  assert.deepEqual(await data(mine, "/remember", ["a"]), [["a"]]);
+  assert.deepEqual(await data(other, "/remember", ["b"]), [["b"]]);
+  const [file] = await data(mine, "/shout", [handle_file(new File(["fox"], "fox.txt"))]);
+  assert.equal((await fetch(file.url)).status, 401);
+  assert.equal(await (await mine.fetch(file.url)).text(), "FOX");
 });
 
 for (const [name, text] of Object.entries({

@@ -2,9 +2,12 @@
 
 import time
 from concurrent.futures import CancelledError
+from pathlib import Path
 
+import httpx
 import pytest
-from gradio_client.exceptions import AppError, ValidationError
+from gradio_client import handle_file
+from gradio_client.exceptions import AppError, AuthenticationError, ValidationError
 from gradio_client.utils import QueueError, Status
 
 PATIENCE = 60
@@ -238,3 +241,59 @@ def test_below_a_path(connect):
 )
 def test_text_survives_both_ways(client, text):
     assert client.predict(text, api_name="/echo") == text
+
+
+def test_a_file_goes_in_and_another_comes_out(client, tmp_path):
+    text = tmp_path / "my report.txt"
+    text.write_text("fox")
+    path = client.predict(handle_file(text), api_name="/shout")
+    assert Path(path).read_text() == "FOX"
+    assert Path(path).name == "my report.txt"
+    # What came out may go in again.
+    assert Path(client.predict(file=handle_file(path), api_name="/shout")).read_text() == "FOX"
+
+
+def test_files_anywhere_in_inputs_and_outputs(client, tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.bin").write_bytes(b"\0" * 5000)
+    files = [handle_file(tmp_path / name) for name in ("a.txt", "b.bin")]
+    told, paths = client.predict(files, api_name="/list")
+    assert told == ["a.txt: 1", "b.bin: 5000"]
+    assert [Path(path).read_bytes() for path in paths] == [b"a", b"\0" * 5000]
+
+
+def test_a_stream_of_files(client):
+    job = client.submit(3, api_name="/pages")
+    job.result(timeout=PATIENCE)
+    assert [Path(path).read_text() for path in job.outputs()] == ["0", "1", "2"]
+
+
+def test_a_file_that_is_too_large_or_not_there(client, tmp_path):
+    large = tmp_path / "large.txt"
+    large.write_bytes(b"x" * (1024 * 1024 + 1))
+    with pytest.raises(ValueError, match="exceeds the maximum file size of 1048576 bytes"):
+        client.predict(handle_file(large), api_name="/shout")
+    # The client looks first; the server does too.
+    with large.open("rb") as file:
+        answer = httpx.post(client.upload_url, files=[("files", ("large.txt", file))])
+    assert answer.status_code == 413
+    assert "maximum allowed size of 1048576 bytes" in answer.json()["detail"]
+    with pytest.raises(ValidationError, match="file: there is no such file here"):
+        client.predict({"path": "/etc/passwd", "meta": {"_type": "other"}}, api_name="/shout")
+
+
+def test_login(connect, tmp_path):
+    with pytest.raises(AuthenticationError, match="credentials were not provided"):
+        connect("/private")
+    with pytest.raises(AuthenticationError, match="Invalid credentials"):
+        connect("/private", auth=("alice", "open"))
+    client = connect("/private", auth=("alice", "open sesame"))
+    assert client.predict(api_name="/whoami") == "alice"
+    assert client.config["username"] == "alice"
+    text = tmp_path / "a.txt"
+    text.write_text("fox")
+    assert Path(client.predict(handle_file(text), api_name="/shout")).read_text() == "FOX"
+    client.predict("a", api_name="/remember")
+    other = connect("/private", auth=("alice", "open sesame"))
+    assert other.predict("b", api_name="/remember") == ["b"]
+    assert client.predict("c", api_name="/remember") == ["a", "c"]

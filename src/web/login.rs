@@ -1,0 +1,196 @@
+//! `POST /login` and `/logout`, and the guard before every other route. As Gradio's, with `auth`.
+
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_multipart::Multipart;
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::cookie::time::Duration as CookieDuration;
+use actix_web::cookie::{Cookie, SameSite};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::LOCATION;
+use actix_web::middleware::Next;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
+use futures::StreamExt;
+use log::{error, info};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::auth::AnyAuth;
+use super::refusal::Rejection;
+use super::root::root_url;
+use super::tokens::Tokens;
+use crate::queue::Queue;
+
+/// The longest name or password, in bytes.
+const LONGEST: usize = 4096;
+
+/// The login of a queue that has one.
+pub(crate) struct Door {
+    auth: Arc<dyn AnyAuth>,
+    tokens: Tokens,
+    message: Option<String>,
+    /// Another one each time, so that queues on one host don't take each other's cookies.
+    cookie: String,
+}
+
+impl Door {
+    pub fn new(auth: Arc<dyn AnyAuth>, tokens: Tokens, message: Option<String>) -> Self {
+        let cookie = format!("access-token-{:032x}", rand::random::<u128>());
+        Door { auth, tokens, message, cookie }
+    }
+
+    fn user(&self, request: &HttpRequest) -> Option<Arc<str>> {
+        self.auth.user(request).or_else(|| {
+            let cookie = request.cookie(&self.cookie)?;
+            self.tokens.user(cookie.value(), Instant::now())
+        })
+    }
+
+    pub fn cookie_name(&self) -> &str {
+        &self.cookie
+    }
+
+    fn closed(&self) -> Rejection {
+        let detail = json!({ "error": "Not authenticated", "auth_message": self.message });
+        Rejection::new(StatusCode::UNAUTHORIZED, detail)
+    }
+
+    fn to_cookie(&self, request: &HttpRequest, token: &str) -> Cookie<'static> {
+        Cookie::build(self.cookie.clone(), token.to_string())
+            .path("/")
+            .http_only(true)
+            // Gradio takes None, for pages that stand in other pages' frames. With that, any page
+            // could call listeners in its visitor's name.
+            .same_site(SameSite::Lax)
+            .secure(request.connection_info().scheme() == "https")
+            .finish()
+    }
+}
+
+/// Who sent a request; nobody in particular, where there is no login.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Caller(pub Option<Arc<str>>);
+
+impl FromRequest for Caller {
+    type Error = std::convert::Infallible;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Ok(request.extensions().get::<Caller>().cloned().unwrap_or_default()))
+    }
+}
+
+/// Lets nobody pass who hasn't logged in.
+pub(crate) async fn guard<B: MessageBody>(
+    door: Arc<Door>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    match door.user(request.request()) {
+        Some(user) => {
+            request.extensions_mut().insert(Caller(Some(user)));
+            next.call(request).await.map(ServiceResponse::map_into_left_body)
+        }
+        None => {
+            let response = door.closed().error_response();
+            Ok(request.into_response(response).map_into_right_body())
+        }
+    }
+}
+
+/// `GET login_check`: reached only by those who have logged in.
+pub(crate) async fn login_check() -> HttpResponse {
+    HttpResponse::Ok().json(())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Credentials {
+    username: String,
+    password: String,
+}
+
+/// `POST /login`, with a form that is URL-encoded or in parts.
+pub(crate) async fn login(
+    door: web::Data<Door>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Rejection> {
+    let Credentials { username, password } = credentials(&request, payload).await?;
+    let username = username.trim();
+    match door.auth.login(username, &password).await {
+        Ok(true) => {
+            info!("a user has logged in: {username:?}");
+            let token = door.tokens.issue(username, Instant::now());
+            let cookie = door.to_cookie(&request, &token);
+            Ok(HttpResponse::Ok().cookie(cookie).json(json!({ "success": true })))
+        }
+        Ok(false) => {
+            // Without the name: people type their password there.
+            info!("a login was refused");
+            // Gradio answers 400, but both its clients look for this.
+            let detail = "Incorrect credentials.".into();
+            Err(Rejection::new(StatusCode::UNAUTHORIZED, detail))
+        }
+        Err(error) => {
+            error!("a login could not be decided: {error}");
+            let detail = "The login doesn't work right now; try again later.".into();
+            Err(Rejection::new(StatusCode::SERVICE_UNAVAILABLE, detail))
+        }
+    }
+}
+
+async fn credentials(
+    request: &HttpRequest,
+    payload: web::Payload,
+) -> Result<Credentials, Rejection> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        let told = format!("Send a form with the fields username and password: {error}");
+        Rejection::new(StatusCode::UNPROCESSABLE_ENTITY, told.into())
+    };
+    let mut payload = payload.into_inner();
+    if request.content_type() != "multipart/form-data" {
+        let form = web::Form::<Credentials>::from_request(request, &mut payload).await;
+        return form.map(web::Form::into_inner).map_err(|error| unreadable(&error));
+    }
+    let mut form = Multipart::new(request.headers(), payload);
+    let mut found = Credentials::default();
+    while let Some(field) = form.next().await {
+        let mut field = field.map_err(|error| unreadable(&error))?;
+        let name = field.name().unwrap_or_default().to_string();
+        let value = field.bytes(LONGEST).await.map_err(|_| unreadable(&"a field is too long"))?;
+        let value = value.map_err(|error| unreadable(&error))?;
+        let value = String::from_utf8(value.to_vec()).map_err(|error| unreadable(&error))?;
+        match name.as_str() {
+            "username" => found.username = value,
+            "password" => found.password = value,
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Logout {
+    all_session: Option<bool>,
+}
+
+/// `/logout`: ends every login of the user, or with `all_session=false` this one, and leads back to
+/// the root.
+pub(crate) async fn logout(
+    door: web::Data<Door>,
+    queue: web::Data<Queue>,
+    query: web::Query<Logout>,
+    request: HttpRequest,
+) -> HttpResponse {
+    if let Some(cookie) = request.cookie(&door.cookie) {
+        door.tokens.revoke(cookie.value(), query.all_session.unwrap_or(true));
+    }
+    let mut gone = door.to_cookie(&request, "");
+    gone.set_max_age(CookieDuration::ZERO);
+    let root = root_url(&request, "/logout", queue.inner().web.options.root_path.as_deref());
+    HttpResponse::Found().insert_header((LOCATION, format!("{root}/"))).cookie(gone).finish()
+}

@@ -1,0 +1,293 @@
+//! Who may use a queue over HTTP, and what belongs to whom.
+#![cfg(feature = "web")]
+
+mod common;
+
+use std::time::Duration;
+
+use actix_web::{HttpRequest, web};
+use awc::http::StatusCode;
+use awc::{Client, ClientRequest};
+use common::Server;
+use now_serving::testing::Turnstile;
+use now_serving::{Auth, EventContext, Listener, Queue, QueueBuilder, State, Users};
+use serde_json::{Value, json};
+
+async fn who(_: (), context: EventContext) -> Result<Option<String>, String> {
+    Ok(context.user().map(String::from))
+}
+
+async fn remember(word: String, said: State<Vec<String>>) -> Result<Vec<String>, String> {
+    said.update(|said| said.push(word));
+    Ok(said.get())
+}
+
+fn builder() -> QueueBuilder {
+    Queue::builder()
+        .auth(Users::new().user("alice", "open sesame").user("bob", "b"))
+        .auth_message("Members only.")
+        .listener(Listener::new("who", who))
+        .listener(Listener::new("remember", remember))
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: awc::http::header::HeaderMap,
+    body: Value,
+}
+
+impl Answer {
+    /// The cookie as a client sends it back.
+    fn cookie(&self) -> String {
+        let set = self.headers.get("set-cookie").expect("a cookie").to_str().unwrap();
+        set.split(';').next().unwrap().to_string()
+    }
+}
+
+async fn send(request: ClientRequest, body: String) -> Answer {
+    let mut response = request.send_body(body).await.unwrap();
+    let bytes = response.body().await.unwrap();
+    let body = serde_json::from_slice(&bytes).unwrap_or_default();
+    Answer { status: response.status(), headers: response.headers().clone(), body }
+}
+
+async fn log_in(server: &Server, username: &str, password: &str) -> Answer {
+    let request = Client::default()
+        .post(server.url("/login"))
+        .insert_header(("content-type", "application/x-www-form-urlencoded"));
+    send(request, format!("username={username}&password={}", password.replace(' ', "+"))).await
+}
+
+async fn cookie_of(server: &Server, username: &str, password: &str) -> String {
+    let answer = log_in(server, username, password).await;
+    assert_eq!((answer.status, &answer.body), (StatusCode::OK, &json!({"success": true})));
+    answer.cookie()
+}
+
+async fn get_as(server: &Server, cookie: &str, path: &str) -> Answer {
+    let request = Client::default().get(server.url(path)).insert_header(("cookie", cookie));
+    send(request, String::new()).await
+}
+
+async fn post_as(server: &Server, cookie: &str, path: &str, body: Value) -> Answer {
+    let request = Client::default().post(server.url(path)).insert_header(("cookie", cookie));
+    send(request, body.to_string()).await
+}
+
+#[actix::test]
+async fn nothing_is_told_to_those_who_have_not_logged_in() {
+    let queue = builder().start().unwrap();
+    let server = Server::start(&queue);
+    let told = json!({"detail": {"error": "Not authenticated", "auth_message": "Members only."}});
+    for path in [
+        "/config",
+        "/gradio_api/info",
+        "/gradio_api/openapi.json",
+        "/gradio_api/app_id",
+        "/gradio_api/login_check",
+        "/gradio_api/queue/data?session_hash=s",
+        "/gradio_api/queue/status",
+        "/gradio_api/heartbeat/s",
+        "/gradio_api/call/who/00000000000000000000000000000000",
+        "/gradio_api/file=a/b",
+        "/gradio_api/upload_progress?upload_id=a",
+    ] {
+        for cookie in ["", "access-token=a", "access-token-unsecure=a"] {
+            let answer = get_as(&server, cookie, path).await;
+            assert_eq!((answer.status, &answer.body), (StatusCode::UNAUTHORIZED, &told), "{path}");
+        }
+    }
+    for path in ["queue/join", "call/who", "call/v2/who", "run/who", "cancel", "reset", "upload"] {
+        let (status, answer) = server.post(&format!("/gradio_api/{path}"), json!({})).await;
+        assert_eq!((status, answer), (StatusCode::UNAUTHORIZED, told.clone()), "{path}");
+    }
+}
+
+#[actix::test]
+async fn a_login_opens_every_route_and_the_handler_knows_the_user() {
+    let queue = builder().start().unwrap();
+    let server = Server::start(&queue);
+    let answer = log_in(&server, "alice", "open sesame").await;
+    let set = answer.headers.get("set-cookie").unwrap().to_str().unwrap();
+    for part in ["access-token-", "HttpOnly", "SameSite=Lax", "Path=/"] {
+        assert!(set.contains(part), "{set}");
+    }
+    assert!(!set.contains("Secure"), "{set}");
+    let cookie = answer.cookie();
+    let config = get_as(&server, &cookie, "/config").await;
+    assert_eq!((config.status, &config.body["username"]), (StatusCode::OK, &json!("alice")));
+    assert_eq!(get_as(&server, &cookie, "/gradio_api/login_check").await.status, StatusCode::OK);
+    let document = get_as(&server, &cookie, "/gradio_api/openapi.json").await.body;
+    let scheme = &document["components"]["securitySchemes"]["login"];
+    assert_eq!(scheme["name"], cookie.split('=').next().unwrap());
+    assert_eq!(document["security"], json!([{"login": []}]));
+    for (path, body) in
+        [("run/who", json!({"data": []})), ("run/who", json!({"data": [], "session_hash": "s"}))]
+    {
+        let answer = post_as(&server, &cookie, &format!("/gradio_api/{path}"), body).await;
+        assert_eq!(answer.body["data"], json!(["alice"]));
+    }
+    // In process there is no user.
+    assert_eq!(queue.call("who", ()).await, Ok(None::<String>));
+}
+
+#[actix::test]
+async fn wrong_credentials_are_401() {
+    let queue = builder().start().unwrap();
+    let server = Server::start(&queue);
+    for (name, password) in [
+        ("alice", "open"),
+        ("alice", ""),
+        ("carol", "open sesame"),
+        ("", ""),
+        ("bob", "open sesame"),
+    ] {
+        let answer = log_in(&server, name, password).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(answer.body, json!({"detail": "Incorrect credentials."}));
+        assert!(answer.headers.get("set-cookie").is_none());
+    }
+    let (status, answer) = server.post("/login", json!({"username": "alice"})).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(answer["detail"].as_str().unwrap().contains("username and password"), "{answer}");
+}
+
+#[actix::test]
+async fn a_form_in_parts_is_understood_too() {
+    let queue = builder().start().unwrap();
+    let server = Server::start(&queue);
+    let login = |password: String| {
+        let part = |name: &str, value: &str| {
+            format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let body = part("username", " alice ") + &part("password", &password) + "--b--\r\n";
+        let request = Client::default()
+            .post(server.url("/login"))
+            .insert_header(("content-type", "multipart/form-data; boundary=b"));
+        send(request, body)
+    };
+    assert_eq!(login("open sesame".into()).await.status, StatusCode::OK);
+    assert_eq!(login("open".into()).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(login("x".repeat(10_000)).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[actix::test]
+async fn a_session_is_its_user_s_own_whatever_its_hash() {
+    let turnstile = Turnstile::new();
+    let queue = builder().listener(Listener::new("wait", turnstile.handler())).start().unwrap();
+    let server = Server::start(&queue);
+    let alice = cookie_of(&server, "alice", "open sesame").await;
+    let bob = cookie_of(&server, "bob", "b").await;
+    let say = |cookie: String, word: &'static str| {
+        let body = json!({"data": [word], "session_hash": "same"});
+        let server = &server;
+        async move { post_as(server, &cookie, "/gradio_api/run/remember", body).await.body }
+    };
+    assert_eq!(say(alice.clone(), "a").await["data"], json!([["a"]]));
+    assert_eq!(say(bob.clone(), "b").await["data"], json!([["b"]]));
+    assert_eq!(say(alice.clone(), "c").await["data"], json!([["a", "c"]]));
+    // An event is followed and cancelled by its own user only.
+    let body = json!({"data": [1], "session_hash": "same"});
+    let answer = post_as(&server, &alice, "/gradio_api/call/wait", body).await;
+    let id = answer.body["event_id"].as_str().unwrap().to_string();
+    turnstile.arrived(1).await;
+    let cancel = json!({"session_hash": "same", "fn_index": 2, "event_id": id});
+    post_as(&server, &bob, "/gradio_api/cancel", cancel.clone()).await;
+    let path = format!("/gradio_api/call/wait/{id}");
+    let mut stolen = Client::default()
+        .get(server.url(&path))
+        .insert_header(("cookie", bob.as_str()))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(stolen.body().await.unwrap(), "event: error\ndata: \"404: Not Found\"\n\n");
+    assert_eq!(turnstile.inside(), 1);
+    post_as(&server, &alice, "/gradio_api/cancel", cancel).await;
+    turnstile.empty().await;
+}
+
+#[actix::test]
+async fn a_logout_ends_the_user_s_logins() {
+    let queue = builder().start().unwrap();
+    let server = Server::start(&queue);
+    let mut cookies = Vec::new();
+    for (name, password) in [("alice", "open sesame"), ("alice", "open sesame"), ("bob", "b")] {
+        cookies.push(cookie_of(&server, name, password).await);
+    }
+    let client = Client::builder().disable_redirects().finish();
+    let request = client.get(server.url("/logout"));
+    let out = send(request.insert_header(("cookie", cookies[0].as_str())), String::new()).await;
+    assert_eq!(out.status, StatusCode::FOUND);
+    assert_eq!(out.headers.get("location").unwrap(), &format!("{}/", server.base));
+    assert!(out.headers.get("set-cookie").unwrap().to_str().unwrap().contains("Max-Age=0"));
+    let mut statuses = Vec::new();
+    for cookie in &cookies {
+        statuses.push(get_as(&server, cookie, "/config").await.status);
+    }
+    assert_eq!(statuses, [StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED, StatusCode::OK]);
+}
+
+#[actix::test]
+async fn a_login_ends_when_it_is_not_used() {
+    let queue = builder().login_ttl(Duration::ZERO).start().unwrap();
+    let server = Server::start(&queue);
+    let cookie = cookie_of(&server, "bob", "b").await;
+    assert_eq!(get_as(&server, &cookie, "/config").await.status, StatusCode::UNAUTHORIZED);
+}
+
+/// A store that asks a database, which is sometimes gone, and trusts a proxy's header.
+struct Store;
+
+impl Auth for Store {
+    type Error = &'static str;
+
+    async fn login(&self, username: &str, password: &str) -> Result<bool, Self::Error> {
+        tokio::task::yield_now().await;
+        match username {
+            "broken" => Err("the database is gone"),
+            _ => Ok(password == username),
+        }
+    }
+
+    fn user(&self, request: &HttpRequest) -> Option<String> {
+        Some(request.headers().get("x-user")?.to_str().ok()?.to_string())
+    }
+}
+
+#[actix::test]
+async fn a_service_plugs_in_its_own_store() {
+    let queue = Queue::builder().auth(Store).listener(Listener::new("who", who)).start().unwrap();
+    let server =
+        Server::with(move |config| config.service(web::scope("/app").configure(queue.routes())));
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let login = |user: &'static str| {
+        let request = Client::default()
+            .post(server.url("/app/login"))
+            .insert_header(form)
+            .insert_header(("x-forwarded-proto", "https"));
+        send(request, format!("username={user}&password=dora"))
+    };
+    let answer = login("broken").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!answer.body.to_string().contains("database"), "{}", answer.body);
+    let answer = login("dora").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    // Behind a proxy that speaks TLS, the cookie is for TLS only.
+    assert!(answer.headers.get("set-cookie").unwrap().to_str().unwrap().contains("Secure"));
+    let run = |header: (&'static str, String)| {
+        let request = Client::default().post(server.url("/app/gradio_api/run/who"));
+        send(request.insert_header(header), json!({"data": []}).to_string())
+    };
+    assert_eq!(run(("cookie", answer.cookie())).await.body["data"], json!(["dora"]));
+    assert_eq!(run(("x-user", "emil".into())).await.body["data"], json!(["emil"]));
+    assert_eq!(run(("x-other", "emil".into())).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[actix::test]
+async fn without_auth_there_is_no_login_route() {
+    let queue = Queue::builder().listener(Listener::new("who", who)).start().unwrap();
+    let server = Server::start(&queue);
+    assert_eq!(log_in(&server, "alice", "a").await.status, StatusCode::NOT_FOUND);
+    let (_, answer) = server.post("/gradio_api/run/who", json!({"data": []})).await;
+    assert_eq!(answer["data"], json!([null]));
+}
