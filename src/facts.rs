@@ -15,6 +15,19 @@ pub enum ApiVisibility {
     Private,
 }
 
+/// What becomes of a listener's events when their client's update stream breaks off and the client
+/// doesn't come back within [`reconnect_grace`](crate::QueueBuilder::reconnect_grace).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnDisconnect {
+    /// They are cancelled: nobody waits for them.
+    #[default]
+    Cancel,
+    /// They go on. Their results can be fetched for
+    /// [`result_ttl`](crate::QueueBuilder::result_ttl).
+    KeepRunning,
+}
+
 /// The facts of one listener.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "web"), allow(dead_code))]
@@ -31,4 +44,6 @@ pub(crate) struct Facts {
     pub takes_state: bool,
     /// How many results are kept, if any are.
     pub cache: Option<NonZeroUsize>,
+    /// Whether its events go on when their client doesn't come back.
+    pub keeps_running: bool,
 }

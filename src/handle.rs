@@ -10,7 +10,7 @@ use actix::Recipient;
 use crate::entry::Entry;
 use crate::error::{CallError, SubmitError};
 use crate::event::EventId;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, UNREAD};
 use crate::queue::Queue;
 use crate::scheduler::Patience;
 use crate::sink::Follower;
@@ -149,7 +149,7 @@ pub(crate) async fn submit<I: Send + 'static>(
     patience: Patience,
 ) -> Result<Submission, SubmitError> {
     let id = EventId::random();
-    let outbox = Arc::new(Outbox::default());
+    let outbox = Arc::new(Outbox::new(UNREAD));
     let follower = Follower::Outbox(outbox.clone());
     let guard = entry.submit(id, Box::new(input), None, follower, patience).await?;
     Ok(Submission::new(outbox, guard))

@@ -100,7 +100,7 @@ pub use builder::QueueBuilder;
 pub use context::{EventContext, Tracked};
 pub use error::{CallError, ControlError, Failure, Refusal, StartError, SubmitError, UserError};
 pub use event::{EventId, ParseEventIdError};
-pub use facts::ApiVisibility;
+pub use facts::{ApiVisibility, OnDisconnect};
 #[cfg(feature = "web")]
 pub use files::{FileData, Files};
 pub use handle::ListenerHandle;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::facts::{ApiVisibility, Facts};
+use crate::facts::{ApiVisibility, Facts, OnDisconnect};
 use crate::handler::{
     Extract, Handler, Input, Start, start_async, start_batch, start_blocking, start_stream,
 };
@@ -58,6 +58,7 @@ pub struct Listener {
     pub(crate) generator: bool,
     pub(crate) validator: Option<Validator>,
     pub(crate) cache: Option<usize>,
+    pub(crate) on_disconnect: OnDisconnect,
     pub(crate) input: InputType,
     pub(crate) output: OutputType,
     /// A batch option was set on a listener that takes no batches; `start()` says so.
@@ -226,6 +227,7 @@ impl Listener {
             generator: false,
             validator: None,
             cache: None,
+            on_disconnect: OnDisconnect::default(),
             input,
             output,
             misplaced: None,
@@ -297,6 +299,12 @@ impl Listener {
         self
     }
 
+    /// What becomes of its events when their client vanishes (default: they are cancelled).
+    pub fn on_disconnect(mut self, then: OnDisconnect) -> Self {
+        self.on_disconnect = then;
+        self
+    }
+
     /// Says to clients over HTTP what the listener does. Without, they are told the doc comment of
     /// its input type, if there is one.
     pub fn description(mut self, description: impl Into<String>) -> Self {
@@ -352,6 +360,7 @@ impl Listener {
             batch: self.batch.map(|batch| batch.max_size),
             takes_state: self.takes_state,
             cache: self.cache.and_then(NonZeroUsize::new),
+            keeps_running: self.on_disconnect == OnDisconnect::KeepRunning,
         }
     }
 }

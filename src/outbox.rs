@@ -1,8 +1,8 @@
 //! The updates that a reader has not read yet: bounded, whatever the reader does.
 //!
 //! Of estimations and progress only the latest is kept. Yielded values and log messages are kept up
-//! to [`UNREAD`] an event; beyond that a newer one takes the place of the newest unread. The
-//! terminal update is never dropped.
+//! to a number, and values up to a size, an event; beyond that a newer one takes the place of the
+//! newest unread. The terminal update is never dropped.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,20 +13,33 @@ use futures::task::AtomicWaker;
 use crate::event::EventMap;
 use crate::update::Update;
 
-/// The yielded values, and the log messages, that an event may have unread.
-pub(crate) const UNREAD: usize = 1024;
+/// What an event may have unread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Yielded values, and log messages.
+    pub number: usize,
+    /// The yielded values' size as JSON, in bytes.
+    pub bytes: usize,
+}
+
+/// For readers in this process.
+pub(crate) const UNREAD: Bounds = Bounds { number: 1024, bytes: usize::MAX };
+
+/// So many unread values of an event are kept unseen: measuring costs as much as writing them.
+const UNMEASURED: usize = 8;
 
 /// A queue of updates with one reader. Writers on any thread.
 ///
 /// A plain mutex: every hold moves one update and never waits for anything.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outbox {
     inner: Mutex<Inner>,
     reader: AtomicWaker,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    bounds: Bounds,
     updates: VecDeque<Update>,
     /// How many have been read: the number of the first in `updates`.
     read: u64,
@@ -40,20 +53,30 @@ const KINDS: usize = 4;
 struct Unread {
     count: usize,
     newest: u64,
+    /// Of the values beyond [`UNMEASURED`], since there were none unread.
+    bytes: usize,
 }
 
-/// The kind of an update that gives way to a newer one, with how many are kept.
-fn kind(update: &Update) -> Option<(usize, usize)> {
+const VALUES: usize = 3;
+
+/// The kind of an update that gives way to a newer one.
+fn kind(update: &Update) -> Option<usize> {
     match update {
-        Update::Estimation { .. } => Some((0, 1)),
-        Update::Progress { .. } => Some((1, 1)),
-        Update::Log { .. } => Some((2, UNREAD)),
-        Update::ProcessGenerating { .. } => Some((3, UNREAD)),
+        Update::Estimation { .. } => Some(0),
+        Update::Progress { .. } => Some(1),
+        Update::Log { .. } => Some(2),
+        Update::ProcessGenerating { .. } => Some(VALUES),
         Update::ProcessStarts { .. } | Update::ProcessCompleted { .. } => None,
     }
 }
 
 impl Outbox {
+    pub fn new(bounds: Bounds) -> Self {
+        let (updates, unread) = (VecDeque::new(), EventMap::default());
+        let inner = Inner { bounds, updates, read: 0, unread };
+        Outbox { inner: Mutex::new(inner), reader: AtomicWaker::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A holder that panicked has at worst lost its own update.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -62,6 +85,12 @@ impl Outbox {
     pub fn push(&self, update: Update) {
         self.lock().push(update);
         self.reader.wake();
+    }
+
+    /// The next unread update, if there is one now.
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub fn try_next(&self) -> Option<Update> {
+        self.lock().pop()
     }
 
     /// The next unread update. The latest caller is woken when there is one.
@@ -80,9 +109,17 @@ impl Outbox {
 impl Inner {
     fn push(&mut self, update: Update) {
         let event_id = update.event_id();
-        if let Some((kind, keep)) = kind(&update) {
+        if let Some(kind) = kind(&update) {
+            let bounds = self.bounds;
             let unread = &mut self.unread.entry(event_id).or_default()[kind];
-            if unread.count >= keep {
+            if let Update::ProcessGenerating { output, .. } = &update
+                && unread.count >= UNMEASURED
+                && bounds.bytes < usize::MAX
+            {
+                unread.bytes = unread.bytes.saturating_add(output.json_len());
+            }
+            let keep = if kind < 2 { 1 } else { bounds.number };
+            if unread.count >= keep || (unread.count > 0 && unread.bytes > bounds.bytes) {
                 let at = unread.newest.wrapping_sub(self.read) as usize;
                 if let Some(place) = self.updates.get_mut(at) {
                     *place = update;
@@ -101,10 +138,13 @@ impl Inner {
         let event_id = update.event_id();
         if update.is_terminal() {
             self.unread.remove(&event_id);
-        } else if let Some((kind, _)) = kind(&update)
+        } else if let Some(kind) = kind(&update)
             && let Some(unread) = self.unread.get_mut(&event_id)
         {
             unread[kind].count -= 1;
+            if unread[kind].count == 0 {
+                unread[kind].bytes = 0;
+            }
         }
         Some(update)
     }
@@ -144,7 +184,7 @@ mod tests {
 
     #[test]
     fn an_unread_estimation_gives_way_to_a_newer_one_of_its_own_event() {
-        let outbox = Outbox::default();
+        let outbox = Outbox::new(UNREAD);
         for update in [estimation(1, 5), estimation(2, 6), estimation(1, 4)] {
             outbox.push(update);
         }
@@ -160,26 +200,50 @@ mod tests {
 
     #[test]
     fn a_reader_that_never_reads_costs_a_bounded_number() {
-        let outbox = Outbox::default();
-        for n in 0..3 * UNREAD {
+        let outbox = Outbox::new(UNREAD);
+        for n in 0..3 * UNREAD.number {
             outbox.push(item(1, n));
             outbox.push(estimation(1, n));
         }
         outbox.push(end(1));
         let updates = drain(&outbox);
-        assert_eq!(updates.len(), UNREAD + 2);
+        assert_eq!(updates.len(), UNREAD.number + 2);
         let Update::ProcessGenerating { output, .. } = &updates[updates.len() - 2] else {
             panic!("the newest item stands last")
         };
-        assert_eq!(output.get(), Some(&(3 * UNREAD - 1)));
+        assert_eq!(output.get(), Some(&(3 * UNREAD.number - 1)));
         assert!(outbox.lock().unread.is_empty());
+    }
+
+    #[test]
+    fn large_values_give_way_earlier() {
+        let outbox = Outbox::new(Bounds { number: 1024, bytes: 10_000 });
+        let push = |n: usize| {
+            let (event_id, output) = (EventId::for_test(1), Output::new("x".repeat(n)));
+            outbox.push(Update::ProcessGenerating { event_id, output, duration: 0.0 });
+        };
+        (0..100).for_each(|_| push(3000));
+        push(3001);
+        let updates = drain(&outbox);
+        assert_eq!(updates.len(), UNMEASURED + 3);
+        let Update::ProcessGenerating { output, .. } = &updates[updates.len() - 1] else {
+            panic!("only values were pushed")
+        };
+        assert_eq!(output.get::<String>().map(String::len), Some(3001));
+        // Who has caught up has room again.
+        let push = |n: usize| {
+            let (event_id, output) = (EventId::for_test(1), Output::new("x".repeat(n)));
+            outbox.push(Update::ProcessGenerating { event_id, output, duration: 0.0 });
+        };
+        (0..UNMEASURED + 2).for_each(|_| push(10));
+        assert_eq!(drain(&outbox).len(), UNMEASURED + 2);
     }
 
     proptest! {
         /// However reads and writes interleave: every terminal update comes, once, and last.
         #[test]
         fn no_terminal_update_is_lost(steps in proptest::collection::vec((0..4u8, 0..3u128), 0..200)) {
-            let outbox = Outbox::default();
+            let outbox = Outbox::new(UNREAD);
             let mut read = Vec::new();
             for (step, event) in steps {
                 match step {

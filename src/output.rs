@@ -22,6 +22,7 @@ type CloneValue = fn(&dyn Any) -> Option<Box<dyn Any>>;
 struct Methods {
     name: fn() -> &'static str,
     to_json: fn(&dyn Any) -> Option<Result<Value, serde_json::Error>>,
+    json_len: fn(&dyn Any) -> Option<usize>,
     /// For values that several may hold: who needs one of its own clones it.
     clone: Option<CloneValue>,
 }
@@ -29,15 +30,26 @@ struct Methods {
 impl Output {
     /// The value of a handler that returns one.
     pub(crate) fn new<T: Serialize + Send + Sync + 'static>(value: T) -> Self {
-        let methods =
-            const { &Methods { name: type_name::<T>, to_json: to_json::<T>, clone: None } };
+        let methods = const {
+            &Methods {
+                name: type_name::<T>,
+                to_json: to_json::<T>,
+                json_len: json_len::<T>,
+                clone: None,
+            }
+        };
         Output { value: Arc::new(value), methods }
     }
 
     /// The value of a handler that yields several, which the worker keeps until the next.
     pub(crate) fn shared<T: Serialize + Clone + Send + Sync + 'static>(value: T) -> Self {
         let methods = const {
-            &Methods { name: type_name::<T>, to_json: to_json::<T>, clone: Some(clone::<T>) }
+            &Methods {
+                name: type_name::<T>,
+                to_json: to_json::<T>,
+                json_len: json_len::<T>,
+                clone: Some(clone::<T>),
+            }
         };
         Output { value: Arc::new(value), methods }
     }
@@ -62,6 +74,11 @@ impl Output {
         })
     }
 
+    /// The length of its JSON in bytes, without making it.
+    pub(crate) fn json_len(&self) -> usize {
+        (self.methods.json_len)(&*self.value).unwrap_or(0)
+    }
+
     /// The value as JSON.
     ///
     /// # Errors
@@ -73,6 +90,26 @@ impl Output {
 
 fn to_json<T: Serialize + 'static>(value: &dyn Any) -> Option<Result<Value, serde_json::Error>> {
     value.downcast_ref::<T>().map(serde_json::to_value)
+}
+
+/// Counts what is written to it.
+struct Count(usize);
+
+impl std::io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn json_len<T: Serialize + 'static>(value: &dyn Any) -> Option<usize> {
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, value.downcast_ref::<T>()?).ok()?;
+    Some(count.0)
 }
 
 fn clone<T: Clone + 'static>(value: &dyn Any) -> Option<Box<dyn Any>> {

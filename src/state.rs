@@ -4,6 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A value that a listener keeps for each session, as Gradio's `gr.State`.
@@ -86,13 +87,32 @@ pub(crate) struct SessionState {
     /// Who logged in, where there is a login.
     pub user: Option<Arc<str>>,
     values: Mutex<Values>,
+    /// Its events under way. A count and nothing else: no other memory hangs on it.
+    events: AtomicUsize,
     on_end: Option<OnEnd>,
+}
+
+/// One event of a session under way, over HTTP.
+#[derive(Debug)]
+pub(crate) struct UnderWay(Arc<SessionState>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.events.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl SessionState {
     #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub fn new(id: Arc<str>, user: Option<Arc<str>>, on_end: Option<OnEnd>) -> Self {
-        SessionState { id, user, values: Mutex::default(), on_end }
+        SessionState { id, user, values: Mutex::default(), events: AtomicUsize::new(0), on_end }
+    }
+
+    /// One more event, unless that makes too many.
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub fn begin_event(self: &Arc<Self>, most: usize) -> Option<UnderWay> {
+        let begun = UnderWay(self.clone());
+        (self.events.fetch_add(1, Ordering::Relaxed) < most).then_some(begun)
     }
 
     /// The value of a listener, begun if it is new.

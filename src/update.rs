@@ -106,6 +106,19 @@ pub enum Outcome {
     Stopped,
 }
 
+impl Outcome {
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub(crate) fn share(&self) -> Self {
+        match self {
+            Outcome::Completed(output) => Outcome::Completed(output.as_ref().map(Output::share)),
+            Outcome::Failed(failure) => Outcome::Failed(failure.clone()),
+            Outcome::Cancelled => Outcome::Cancelled,
+            Outcome::TimedOut => Outcome::TimedOut,
+            Outcome::Stopped => Outcome::Stopped,
+        }
+    }
+}
+
 /// How far a handler, or one loop of it, has come.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ProgressUnit {

@@ -257,8 +257,8 @@ async fn a_newer_stream_of_a_session_takes_over_and_misses_nothing() {
     let mut second = server.session("s").await;
     turnstile.open();
     let messages = second.until("close_stream").await;
-    assert_eq!(kinds(&messages), ["process_completed", "close_stream"]);
-    assert_eq!(messages[0]["output"]["data"], json!([7]));
+    assert_eq!(kinds(&messages), ["process_starts", "process_completed", "close_stream"]);
+    assert_eq!(messages[1]["output"]["data"], json!([7]));
 }
 
 #[actix::test]

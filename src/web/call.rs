@@ -12,10 +12,10 @@ use super::body;
 use super::endpoint::{Endpoint, Prepared};
 use super::login::Caller;
 use super::refusal::Rejection;
-use super::session::{Read, Stream};
 use super::sessions::Sessions;
 use super::sse;
-use super::wire::Speaker;
+use super::stream::{Form, Manner, Read, Stream, last_event_id};
+use super::wire::Ended;
 use crate::event::EventId;
 use crate::queue::Queue;
 
@@ -66,50 +66,67 @@ async fn submit(
     let web = &queue.inner().web;
     let id = EventId::random();
     // Without a session of the client's it has one of its own.
-    let session = web.sessions.begin_call(id, &caller, session_hash.as_deref());
+    let session = web.sessions.begin_call(id, &caller, session_hash.as_deref())?;
     let submitted = session.submit(id, endpoint, input, endpoint.audience(web, request)).await;
     submitted.inspect_err(|_| web.sessions.end_call(id))?;
     Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
 }
 
-/// `GET call/{api_name}/{event_id}`: the event's values, and how it ended.
+#[derive(Deserialize)]
+pub(crate) struct Follow {
+    last_event_id: Option<u64>,
+}
+
+/// `GET call/{api_name}/{event_id}`: the event's values, and how it ended. The end can be asked for
+/// again, of every event whose end a client has been told.
 pub(crate) async fn follow(
     queue: web::Data<Queue>,
     caller: Caller,
+    request: HttpRequest,
     path: web::Path<(String, String)>,
+    query: web::Query<Follow>,
 ) -> HttpResponse {
     let (_, id) = path.into_inner();
     let sessions = &queue.inner().web.sessions;
     let found =
         id.parse().ok().and_then(|id: EventId| Some((id, sessions.find_call(&caller, id)?)));
-    sse::response(match found {
-        Some((id, session)) => {
-            CallStream::Event { id, stream: session.open_stream(), sessions: sessions.clone() }
-        }
-        None => CallStream::Unknown,
-    })
+    if let Some((id, session)) = found {
+        let manner = Manner::of(&request, Form::Call);
+        let stream = session.open_stream(manner, last_event_id(&request, query.last_event_id));
+        return sse::response(CallStream::Event { id, stream, sessions: sessions.clone() });
+    }
+    let ended = id.parse().ok().and_then(|id| sessions.terms.results.find(&caller, id));
+    sse::response(ended.map_or(CallStream::Unknown, CallStream::Ended))
 }
 
 enum CallStream {
     Event { id: EventId, stream: Stream, sessions: Arc<Sessions> },
+    Ended(Arc<Ended>),
     Unknown,
-    Ended,
+    Over,
 }
 
 impl sse::Source for CallStream {
     fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
         match self {
-            CallStream::Ended => return Poll::Ready(false),
+            CallStream::Over => return Poll::Ready(false),
             CallStream::Unknown => {
-                sse::write(text, Some("error"), &"404: Not Found");
-                *self = CallStream::Ended;
+                sse::write(text, None, Some("error"), &"404: Not Found");
+                *self = CallStream::Over;
+            }
+            CallStream::Ended(ended) => {
+                let (name, data) = ended.called();
+                sse::write(text, None, Some(name), &data);
+                *self = CallStream::Over;
             }
             CallStream::Event { id, stream, sessions } => {
-                match std::task::ready!(stream.poll_next(cx, Speaker::called)) {
-                    Read::Next(Some((name, data))) => sse::write(text, Some(name), &data),
-                    Read::Next(None) => {}
+                match std::task::ready!(stream.poll_next(cx, text)) {
+                    Read::Something => {}
                     Read::Finished => {
-                        sessions.end_call(*id);
+                        // Who can say where it was may come back for more than the end.
+                        if !stream.is_numbered() {
+                            sessions.end_call(*id);
+                        }
                         return Poll::Ready(false);
                     }
                     Read::TakenOver => return Poll::Ready(false),
@@ -120,6 +137,6 @@ impl sse::Source for CallStream {
     }
 
     fn heartbeat(&mut self, text: &mut BytesMut) {
-        sse::write(text, Some("heartbeat"), &Value::Null);
+        sse::write(text, None, Some("heartbeat"), &Value::Null);
     }
 }

@@ -86,6 +86,7 @@ pub(crate) fn entry(address: Addr<ListenerActor>) -> Entry {
             batch: None,
             takes_state: false,
             cache: None,
+            keeps_running: false,
         },
         output: OutputType { id: TypeId::of::<()>(), name: "nothing", schema: || schema_for!(()) },
         address,

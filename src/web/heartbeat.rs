@@ -7,6 +7,7 @@ use actix_web::{HttpResponse, web};
 use bytes::BytesMut;
 
 use super::login::Caller;
+use super::refusal::Rejection;
 use super::sessions::{Presence, Sessions};
 use super::sse;
 use crate::queue::Queue;
@@ -15,9 +16,10 @@ pub(crate) async fn heartbeat(
     queue: web::Data<Queue>,
     caller: Caller,
     hash: web::Path<String>,
-) -> HttpResponse {
+) -> Result<HttpResponse, Rejection> {
     let sessions: &Arc<Sessions> = &queue.inner().web.sessions;
-    sse::response(Heartbeat { begun: false, _presence: sessions.attend(&caller, &hash) })
+    let presence = sessions.attend(&caller, &hash)?;
+    Ok(sse::response(Heartbeat { begun: false, _presence: presence }))
 }
 
 /// Its end, and a while without another, ends the session.

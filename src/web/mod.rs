@@ -17,12 +17,15 @@ pub(crate) mod gate;
 mod heartbeat;
 mod info;
 mod join;
+mod live;
+mod log;
 mod login;
 mod openapi;
 mod options;
 mod parameters;
 mod python_type;
 mod refusal;
+mod results;
 mod root;
 mod run;
 mod schema;
@@ -31,6 +34,7 @@ mod sessions;
 mod snippets;
 mod sse;
 mod status;
+mod stream;
 mod tokens;
 mod upload;
 mod upload_progress;
@@ -79,12 +83,13 @@ impl Web {
     ) -> Self {
         let endpoints: Vec<Endpoint> = listeners.cloned().map(Endpoint::new).collect();
         let state = endpoints.iter().any(|endpoint| endpoint.entry.facts.takes_state);
-        let sessions = Arc::new(Sessions::new(options.session_ttl, options.on_session_end.clone()));
-        arbiter.spawn(sessions::forget_now_and_then(&sessions));
+        let keeps_state = state || options.sessions.on_end.is_some();
+        let sessions = Arc::new(Sessions::new(&options.sessions, keeps_state));
+        arbiter.spawn(sessions::look_now_and_then(&sessions));
         arbiter.spawn(sweep_now_and_then(&files));
         Web {
             endpoints,
-            keeps_state: state || options.on_session_end.is_some(),
+            keeps_state,
             sessions,
             door: options.door().map(Arc::new),
             options,
@@ -95,9 +100,6 @@ impl Web {
     }
 }
 
-/// The largest body of a request, in bytes: room for a text of some MiB in JSON's escapes.
-const MAX_BODY: usize = 16 * 1024 * 1024;
-
 impl Queue {
     /// The routes of Gradio's protocol, for `App::configure`: `/config`, and under `/gradio_api`
     /// `info`, `openapi.json`, `app_id`, `heartbeat/{session_hash}`, `queue/join`, `queue/data`,
@@ -106,11 +108,15 @@ impl Queue {
     /// `file={path}`; with [`auth`](crate::QueueBuilder::auth) also `/login`, `/logout` and
     /// `login_check`. They may stand in a scope, and behind a proxy that forwards the host.
     ///
-    /// A client whose stream breaks off has ten seconds to come back before its events are
-    /// cancelled. The server notices at once with [`HttpServer::h1_allow_half_closed(false)`],
+    /// A client whose stream breaks off has [`reconnect_grace`] to come back before its events are
+    /// cancelled. It goes on after the last message that it was handed; one that says which that was
+    /// (`Last-Event-ID`, as browsers do, or the parameter `last_event_id`) gets each result and each
+    /// yielded value exactly once. For that, messages have numbers where the request accepts
+    /// `text/event-stream` by name. The server notices at once with [`HttpServer::h1_allow_half_closed(false)`],
     /// otherwise at the next heartbeat, after 15 seconds at most.
     ///
     /// [`HttpServer::h1_allow_half_closed(false)`]: actix_web::HttpServer::h1_allow_half_closed
+    /// [`reconnect_grace`]: crate::QueueBuilder::reconnect_grace
     ///
     /// ```
     /// use actix_web::{App, HttpServer};
@@ -132,7 +138,7 @@ impl Queue {
         move |service| {
             let scope = web::scope("/gradio_api")
                 .app_data(queue.clone())
-                .app_data(PayloadConfig::new(MAX_BODY))
+                .app_data(PayloadConfig::new(queue.inner().web.options.max_body_size()))
                 .service(web::resource("/queue/join").post(join::join))
                 .service(web::resource("/queue/data").get(data::data))
                 .service(web::resource("/queue/status").get(status::status))

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use super::auth::{AnyAuth, Auth};
 use super::login::Door;
+use super::sessions::SessionOptions;
 use super::tokens::Tokens;
 use crate::builder::QueueBuilder;
 use crate::error::StartError;
 use crate::files::Files;
-use crate::state::{EndedSession, OnEnd};
+use crate::state::EndedSession;
 
 /// The options, before the start.
 #[derive(Default)]
@@ -19,8 +20,8 @@ pub(crate) struct Options {
     pub show_error: bool,
     pub title: Option<String>,
     pub root_path: Option<String>,
-    pub session_ttl: Option<Duration>,
-    pub on_session_end: Option<OnEnd>,
+    pub sessions: SessionOptions,
+    pub max_body_size: Option<usize>,
     pub cache_dir: Option<PathBuf>,
     pub cache_ttl: Option<Duration>,
     pub max_file_size: Option<u64>,
@@ -32,7 +33,15 @@ pub(crate) struct Options {
 /// The longest file that is taken when the builder doesn't say, in bytes.
 const MAX_FILE_SIZE: u64 = 100 * 1024 * 1024;
 
+/// The largest body of a request when the builder doesn't say, in bytes: room for a text of some MiB
+/// in JSON's escapes.
+const MAX_BODY_SIZE: usize = 16 * 1024 * 1024;
+
 impl Options {
+    pub fn max_body_size(&self) -> usize {
+        self.max_body_size.unwrap_or(MAX_BODY_SIZE)
+    }
+
     pub fn max_file_size(&self) -> u64 {
         self.max_file_size.unwrap_or(MAX_FILE_SIZE)
     }
@@ -89,7 +98,51 @@ impl QueueBuilder {
     /// keeps a heartbeat, as Gradio's do where a listener takes a `State`, ends ten seconds after
     /// the heartbeat.
     pub fn session_ttl(mut self, ttl: Duration) -> Self {
-        self.web.session_ttl = Some(ttl);
+        self.web.sessions.ttl = Some(ttl);
+        self
+    }
+
+    /// How long a client has to come back when its update stream breaks off, or its heartbeat ends
+    /// (default: ten seconds). After that its events are cancelled, unless their listener says
+    /// otherwise ([`Listener::on_disconnect`](crate::Listener::on_disconnect)). Gradio cancels at
+    /// once.
+    pub fn reconnect_grace(mut self, grace: Duration) -> Self {
+        self.web.sessions.grace = Some(grace);
+        self
+    }
+
+    /// How long the result of an event can be fetched again, at `call/{api_name}/{event_id}` or by a
+    /// stream that says after which message it comes back (default: ten minutes).
+    pub fn result_ttl(mut self, ttl: Duration) -> Self {
+        self.web.sessions.results.ttl = ttl;
+        self
+    }
+
+    /// How many results are kept for that, and how many bytes of their JSON (default: 10,000 and
+    /// 64 MiB). The oldest goes first. Results that no client has been handed yet don't count.
+    pub fn max_kept_results(mut self, results: usize, bytes: usize) -> Self {
+        (self.web.sessions.results.number, self.web.sessions.results.bytes) = (results, bytes);
+        self
+    }
+
+    /// The most sessions at once, each `call` without one counted as one (default: 100,000). Further
+    /// clients are answered 503 with `Retry-After`. Gradio forgets the oldest of 2,000 instead.
+    pub fn max_sessions(mut self, sessions: usize) -> Self {
+        self.web.sessions.most = Some(sessions);
+        self
+    }
+
+    /// The most events of one session that wait, run, or have ended unread (default: 1,000). Further
+    /// ones are answered 429.
+    pub fn max_waiting_per_session(mut self, events: usize) -> Self {
+        self.web.sessions.most_events = Some(events);
+        self
+    }
+
+    /// The largest body of a request, in bytes, uploads not counted (default: 16 MiB). A larger one is
+    /// answered 413.
+    pub fn max_body_size(mut self, bytes: usize) -> Self {
+        self.web.max_body_size = Some(bytes);
         self
     }
 
@@ -99,7 +152,7 @@ impl QueueBuilder {
         mut self,
         hook: impl Fn(EndedSession<'_>) + Send + Sync + 'static,
     ) -> Self {
-        self.web.on_session_end = Some(Arc::new(hook));
+        self.web.sessions.on_end = Some(Arc::new(hook));
         self
     }
 

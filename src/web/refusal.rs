@@ -9,6 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::schema::Parameter;
+use super::session::Terms;
 use crate::error::Refusal;
 
 /// One thing wrong with a request's body.
@@ -85,6 +86,23 @@ impl Rejection {
 
     pub fn too_large(detail: String) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail.into())
+    }
+
+    pub fn too_many_events(terms: &Terms) -> Self {
+        let most = terms.most_events;
+        Self::too_many(format!("This session has {most} events under way; let some end first."))
+    }
+
+    /// The client has more than its share.
+    pub fn too_many(detail: String) -> Self {
+        let rejection = Self::new(StatusCode::TOO_MANY_REQUESTS, detail.into());
+        Rejection { retry_after: Some(Duration::from_secs(1)), ..rejection }
+    }
+
+    /// The server has no room for more clients.
+    pub fn crowded(detail: String) -> Self {
+        let rejection = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail.into());
+        Rejection { retry_after: Some(Duration::from_secs(5)), ..rejection }
     }
 
     pub fn unknown_listener(api_name: &str) -> Self {

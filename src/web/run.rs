@@ -42,16 +42,21 @@ pub(crate) async fn run(
     let Run { data, session_hash } = body::parse(&bytes).map_err(Rejection::with_error)?;
     let input =
         endpoint.input_from_positional(data, &inner.web.files).map_err(Rejection::with_error)?;
-    let session = Some(inner.web.sessions.state(&caller, session_hash.as_deref()));
+    let sessions = &inner.web.sessions;
+    let session = sessions.state(&caller, session_hash.as_deref())?;
+    let under_way = session.begin_event(sessions.terms.most_events);
+    let _under_way =
+        under_way.ok_or_else(|| Rejection::too_many_events(&sessions.terms).with_error())?;
     let began = Instant::now();
     let mut speaker = Speaker::new(endpoint, endpoint.audience(&inner.web, &request));
     if let Some(kept) = input.kept(endpoint) {
         let outcome = Outcome::Completed(kept.output.as_ref().map(Output::share));
-        let answer = speaker.of_cache().answered(outcome, began.elapsed().as_secs_f64());
+        speaker.tells_of_cache();
+        let answer = speaker.answered(outcome, began.elapsed().as_secs_f64());
         return Ok(HttpResponse::Ok().json(answer));
     }
     let (input, keep) = input.split(endpoint);
-    let (ended, guard) = endpoint.entry.ask(input, session, Patience::Refuse).await;
+    let (ended, guard) = endpoint.entry.ask(input, Some(session), Patience::Refuse).await;
     let reply = ended.await.unwrap_or(Err(Refusal::Stopped));
     guard.disarm();
     let outcome =

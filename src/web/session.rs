@@ -1,74 +1,86 @@
 //! One session: the events of one client, and the updates that it has not read yet.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::cache::Kept;
 use super::endpoint::{Endpoint, Prepared};
+use super::live::Live;
+use super::log::Log;
 use super::login::Caller;
 use super::refusal::Rejection;
+use super::results::Results;
+use super::stream::{Manner, Stream};
 use super::wire::{Audience, Speaker};
-use crate::entry::CancelOnDrop;
 use crate::event::{EventId, EventMap};
-use crate::outbox::Outbox;
+use crate::outbox::{Bounds, Outbox};
 use crate::output::Output;
 use crate::scheduler::Patience;
 use crate::sink::{Follower, Observer};
 use crate::state::SessionState;
 use crate::update::{Outcome, Update};
 
-/// How long a client whose stream broke off, or whose heartbeat ended, has to come back.
-pub(crate) const RECONNECT_GRACE: Duration = Duration::from_secs(10);
+/// What a reader that is slow may have unread of each event. The newest value takes the place of
+/// those that are too many.
+const UNREAD: Bounds = Bounds { number: 64, bytes: 256 * 1024 };
+
+/// What holds for every session of a queue.
+pub(crate) struct Terms {
+    pub results: Results,
+    /// How long a client whose stream broke off, or whose heartbeat ended, has to come back.
+    pub grace: Duration,
+    /// The most events that a session may have under way.
+    pub most_events: usize,
+}
 
 /// One client: its events and its unread updates.
-#[derive(Debug)]
 pub(crate) struct Session {
     pub hash: Arc<str>,
-    kept: Arc<SessionState>,
-    outbox: Arc<Outbox>,
+    pub(super) kept: Arc<SessionState>,
+    pub(super) terms: Arc<Terms>,
+    pub(super) outbox: Arc<Outbox>,
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
-struct State {
-    /// Events whose terminal update the client hasn't read.
-    live: EventMap<Live>,
+pub(super) struct State {
+    /// Events whose end hasn't been handed out.
+    pub live: EventMap<Live>,
+    /// What has been handed out.
+    pub log: Log,
     /// The number of the stream that reads; a newer one takes over.
-    stream: u64,
-    streaming: bool,
+    pub stream: u64,
+    pub streaming: bool,
     /// Its heartbeats.
     present: usize,
-    touched: Instant,
+    /// Its last heartbeat has ended.
+    left: bool,
+    pub touched: Instant,
 }
 
-#[derive(Debug)]
-struct Live {
-    speaker: Speaker,
-    /// Comes with the admission; dropped before the end, it cancels.
-    guard: Option<CancelOnDrop>,
-}
-
-/// What a stream reads.
-pub(crate) enum Read<T> {
-    Next(T),
-    /// The client has read the end of its last event.
-    Finished,
-    /// Another stream reads now.
-    TakenOver,
+impl State {
+    fn begin(&mut self, id: EventId, live: Live) {
+        self.touched = Instant::now();
+        if self.live.is_empty() {
+            // A client that has missed an end comes back for it before it asks for more.
+            self.log.settle();
+        }
+        self.live.insert(id, live);
+    }
 }
 
 impl Session {
-    pub fn new(kept: Arc<SessionState>) -> Self {
+    pub fn new(kept: Arc<SessionState>, terms: Arc<Terms>) -> Self {
         let state = State {
             live: EventMap::default(),
+            log: Log::default(),
             stream: 0,
             streaming: false,
             present: 0,
+            left: false,
             touched: Instant::now(),
         };
-        let hash = kept.id.clone();
-        Session { hash, kept, outbox: Arc::default(), state: Mutex::new(state) }
+        let outbox = Arc::new(Outbox::new(UNREAD));
+        Session { hash: kept.id.clone(), kept, terms, outbox, state: Mutex::new(state) }
     }
 
     /// What its listeners keep for it.
@@ -80,7 +92,7 @@ impl Session {
         Caller(self.kept.user.clone())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -89,9 +101,12 @@ impl Session {
         self.lock().touched = Instant::now();
     }
 
-    /// Its client says that it is there: once more.
-    pub fn arrive(&self) {
-        self.lock().present += 1;
+    /// Its client says that it is there, once more; with how many times that makes.
+    pub fn arrive(&self) -> usize {
+        let mut state = self.lock();
+        state.present += 1;
+        state.left = false;
+        state.present
     }
 
     /// Its client doesn't say so any more: whether that was the last of it.
@@ -102,14 +117,38 @@ impl Session {
         state.present == 0
     }
 
+    /// Its client has left for good: whether nothing of it goes on.
+    pub fn leave(&self) -> bool {
+        let mut state = self.lock();
+        state.left = true;
+        !state.live.values().any(Live::keeps_running)
+    }
+
+    /// Its client has left, and nothing of it goes on any more.
+    pub fn has_left(&self) -> bool {
+        let state = self.lock();
+        state.left && !state.streaming && state.live.is_empty()
+    }
+
     /// Nobody listens and nobody says that he is there.
     pub fn is_deserted(&self) -> bool {
         let state = self.lock();
         !state.streaming && state.present == 0
     }
 
-    pub fn is_forgotten(&self, now: Instant, ttl: Duration) -> bool {
-        self.is_deserted() && now >= self.lock().touched + ttl
+    /// Deserted for at least as long.
+    pub fn is_deserted_for(&self, time: Duration, now: Instant) -> bool {
+        self.is_deserted() && now >= self.lock().touched + time
+    }
+
+    /// All its events have ended, and their ends have been handed out or put aside.
+    pub fn is_idle(&self) -> bool {
+        self.lock().live.is_empty()
+    }
+
+    /// Somebody has listened.
+    pub fn was_followed(&self) -> bool {
+        self.lock().stream > 0
     }
 
     /// Submits an event whose updates go to this session.
@@ -120,17 +159,19 @@ impl Session {
         input: Prepared,
         audience: Audience,
     ) -> Result<(), Rejection> {
+        let under_way = self.kept.begin_event(self.terms.most_events);
+        let under_way = under_way.ok_or_else(|| Rejection::too_many_events(&self.terms))?;
+        let keep_running = endpoint.entry.facts.keeps_running;
+        let live = Live::new(Speaker::new(endpoint, audience), keep_running, under_way);
         if let Some(kept) = input.kept(endpoint) {
-            self.give(id, endpoint, &kept, audience);
+            self.give(id, &kept, live.of_cache());
             return Ok(());
         }
         let (input, keep) = input.split(endpoint);
         {
             // Before it is admitted: its first updates may be read before we hear of it.
             let mut state = self.lock();
-            state.touched = Instant::now();
-            let speaker = Speaker::new(endpoint, audience);
-            state.live.insert(id, Live { speaker, guard: None });
+            state.begin(id, live);
         }
         let unregister = Unregister { session: self, id, armed: true };
         let follower = match keep {
@@ -144,7 +185,7 @@ impl Session {
         let guard = submitted.map_err(|r| Rejection::of(r, &endpoint.parameters))?;
         unregister.disarm();
         match self.lock().live.get_mut(&id) {
-            Some(live) => live.guard = Some(guard),
+            Some(live) => live.admitted(guard),
             // Its end has been read already.
             None => guard.disarm(),
         }
@@ -152,12 +193,8 @@ impl Session {
     }
 
     /// Gives what an event of the same input gave.
-    fn give(&self, event_id: EventId, endpoint: &Endpoint, kept: &Kept, audience: Audience) {
-        let speaker = Speaker::new(endpoint, audience).of_cache();
-        let mut state = self.lock();
-        state.touched = Instant::now();
-        state.live.insert(event_id, Live { speaker, guard: None });
-        drop(state);
+    fn give(&self, event_id: EventId, kept: &Kept, live: Live) {
+        self.lock().begin(event_id, live);
         for item in &kept.items {
             let output = item.share();
             self.outbox.push(Update::ProcessGenerating { event_id, output, duration: 0.0 });
@@ -174,24 +211,42 @@ impl Session {
 
     /// Cancels an event, if it is this session's.
     pub fn cancel(&self, id: EventId) {
-        if let Some(guard) = self.lock().live.get(&id).and_then(|live| live.guard.as_ref()) {
-            guard.cancel();
+        if let Some(live) = self.lock().live.get(&id) {
+            live.cancel();
         }
     }
 
-    /// Begins to read; whoever read before is told so.
-    pub fn open_stream(self: &Arc<Self>) -> Stream {
-        let mut state = self.lock();
-        state.stream += 1;
-        state.streaming = true;
-        Stream { session: self.clone(), number: state.stream, finished: false }
+    /// Begins to read; whoever read before is told so. A client that comes back says after which
+    /// message, if it knows.
+    pub fn open_stream(self: &Arc<Self>, manner: Manner, after: Option<u64>) -> Stream {
+        Stream::open(self, manner, after)
     }
 
-    /// Cancels what a client left behind, unless it has come back meanwhile.
-    fn abandon(&self, stream: u64) {
+    /// Ends what its client left behind, and puts aside how the rest ended. Nothing, if somebody
+    /// listens.
+    pub fn abandon(&self) {
         let mut state = self.lock();
-        if state.stream == stream && !state.streaming {
-            state.live.clear();
+        let state = &mut *state;
+        if state.streaming {
+            return;
+        }
+        state.live.values().for_each(Live::abandon);
+        state.log.clear_values();
+        while let Some(update) = self.outbox.try_next() {
+            let id = update.event_id();
+            let Some(live) = state.live.get_mut(&id) else { continue };
+            match live.speaker.keep(&update) {
+                // Its client has missed it.
+                None => live.speaker.doubt(),
+                Some(ended) => {
+                    live.ended();
+                    state.live.remove(&id);
+                    let number = state.log.number();
+                    state.log.end(number, id);
+                    let bytes = serde_json::to_vec(&ended.message()).map_or(0, |text| text.len());
+                    self.terms.results.keep(self.caller(), id, ended, bytes, Instant::now());
+                }
+            }
         }
     }
 }
@@ -213,68 +268,6 @@ impl Drop for Unregister<'_> {
     fn drop(&mut self) {
         if self.armed {
             self.session.lock().live.remove(&self.id);
-        }
-    }
-}
-
-/// A client's reading of its session. A stream that breaks off leaves the events a while for the
-/// client to come back.
-pub(crate) struct Stream {
-    session: Arc<Session>,
-    number: u64,
-    finished: bool,
-}
-
-impl Stream {
-    /// The next update, in the words of `say`.
-    pub fn poll_next<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        say: impl Fn(&mut Speaker, Update) -> T,
-    ) -> Poll<Read<T>> {
-        loop {
-            {
-                let state = self.session.lock();
-                if state.stream != self.number {
-                    return Poll::Ready(Read::TakenOver);
-                }
-                if state.live.is_empty() {
-                    self.finished = true;
-                    return Poll::Ready(Read::Finished);
-                }
-            }
-            let update = std::task::ready!(self.session.outbox.poll_next(cx));
-            let (id, terminal) = (update.event_id(), update.is_terminal());
-            let mut state = self.session.lock();
-            // Updates of events that were given up have no listener any more.
-            let Some(live) = state.live.get_mut(&id) else { continue };
-            let said = say(&mut live.speaker, update);
-            if terminal
-                && let Some(live) = state.live.remove(&id)
-                && let Some(guard) = live.guard
-            {
-                guard.disarm();
-            }
-            return Poll::Ready(Read::Next(said));
-        }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let mut state = self.session.lock();
-        if state.stream != self.number {
-            return;
-        }
-        state.streaming = false;
-        state.touched = Instant::now();
-        drop(state);
-        if !self.finished {
-            let (session, number) = (self.session.clone(), self.number);
-            actix_web::rt::spawn(async move {
-                tokio::time::sleep(RECONNECT_GRACE).await;
-                session.abandon(number);
-            });
         }
     }
 }

@@ -4,8 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use log::warn;
+
 use super::login::Caller;
-use super::session::{RECONNECT_GRACE, Session};
+use super::refusal::Rejection;
+use super::results::{Bounds, Results};
+use super::session::{Session, Terms};
 use crate::event::{EventId, EventMap};
 use crate::state::{OnEnd, SessionState};
 
@@ -13,20 +17,44 @@ use crate::state::{OnEnd, SessionState};
 /// the builder doesn't say: as long as Gradio keeps the state of a client that has left.
 const TTL: Duration = Duration::from_secs(3600);
 
-/// How long a `/call` is kept that nobody follows.
-const CALL_TTL: Duration = Duration::from_secs(600);
+/// The most sessions at once, when the builder doesn't say.
+const MOST: usize = 100_000;
+
+/// The most heartbeats of one session.
+const MOST_HEARTBEATS: usize = 16;
 
 /// How often is looked for such sessions at most and at least.
-const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
+const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
+
+/// How long a client has to come back, when the builder doesn't say.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The most events that a session may have under way, when the builder doesn't say.
+const MOST_EVENTS: usize = 1000;
 
 /// Every client of a queue, and every `/call`.
 pub(crate) struct Sessions {
     inner: Mutex<Inner>,
     ttl: Duration,
+    most: usize,
+    /// What the sessions keep is worth more than their results.
+    keep_state: bool,
     on_end: Option<OnEnd>,
+    pub terms: Arc<Terms>,
 }
 
-#[derive(Debug, Default)]
+/// What the builder says of sessions.
+#[derive(Clone, Default)]
+pub(crate) struct SessionOptions {
+    pub ttl: Option<Duration>,
+    pub on_end: Option<OnEnd>,
+    pub most: Option<usize>,
+    pub most_events: Option<usize>,
+    pub grace: Option<Duration>,
+    pub results: Bounds,
+}
+
+#[derive(Default)]
 struct Inner {
     /// By user and session hash: what a user's client chooses says nothing to another user's.
     sessions: HashMap<(Caller, Arc<str>), Arc<Session>>,
@@ -35,8 +63,19 @@ struct Inner {
 }
 
 impl Sessions {
-    pub fn new(ttl: Option<Duration>, on_end: Option<OnEnd>) -> Self {
-        Sessions { inner: Mutex::default(), ttl: ttl.unwrap_or(TTL), on_end }
+    pub fn new(options: &SessionOptions, keep_state: bool) -> Self {
+        Sessions {
+            inner: Mutex::default(),
+            ttl: options.ttl.unwrap_or(TTL),
+            most: options.most.unwrap_or(MOST),
+            keep_state,
+            on_end: options.on_end.clone(),
+            terms: Arc::new(Terms {
+                results: Results::new(options.results),
+                grace: options.grace.unwrap_or(GRACE),
+                most_events: options.most_events.unwrap_or(MOST_EVENTS),
+            }),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -44,24 +83,43 @@ impl Sessions {
     }
 
     /// The session of a hash that the client chose, begun if it is new.
-    pub fn begin(&self, caller: &Caller, hash: &str) -> Arc<Session> {
+    ///
+    /// # Errors
+    /// When there are too many sessions.
+    pub fn begin(&self, caller: &Caller, hash: &str) -> Result<Arc<Session>, Rejection> {
         let key = (caller.clone(), Arc::from(hash));
         let mut inner = self.lock();
         if let Some(session) = inner.sessions.get(&key) {
             session.touch();
-            return session.clone();
+            return Ok(session.clone());
         }
+        self.check_room(&inner)?;
         let state = SessionState::new(key.1.clone(), caller.0.clone(), self.on_end.clone());
-        let session = Arc::new(Session::new(Arc::new(state)));
+        let session = Arc::new(Session::new(Arc::new(state), self.terms.clone()));
         inner.sessions.insert(key, session.clone());
-        session
+        Ok(session)
+    }
+
+    fn check_room(&self, inner: &Inner) -> Result<(), Rejection> {
+        if inner.sessions.len() + inner.calls.len() < self.most {
+            return Ok(());
+        }
+        warn!("a client was refused: there are {} sessions, see max_sessions", self.most);
+        Err(Rejection::crowded("There are too many clients; try again later.".into()))
     }
 
     /// A client says that it is there, until it lets go of this.
-    pub fn attend(self: &Arc<Self>, caller: &Caller, hash: &str) -> Presence {
-        let session = self.begin(caller, hash);
-        session.arrive();
-        Presence { sessions: Arc::downgrade(self), session }
+    ///
+    /// # Errors
+    /// When there are too many sessions, or it has said so too often.
+    pub fn attend(self: &Arc<Self>, caller: &Caller, hash: &str) -> Result<Presence, Rejection> {
+        let session = self.begin(caller, hash)?;
+        let times = session.arrive();
+        let presence = Presence { sessions: Arc::downgrade(self), session };
+        if times > MOST_HEARTBEATS {
+            return Err(Rejection::too_many("This session has enough heartbeats.".into()));
+        }
+        Ok(presence)
     }
 
     /// Forgets a session whose client has left and not come back.
@@ -69,7 +127,8 @@ impl Sessions {
         let mut inner = self.lock();
         let key = (session.caller(), session.hash.clone());
         let same = inner.sessions.get(&key).is_some_and(|s| Arc::ptr_eq(s, session));
-        if same && session.is_deserted() {
+        // One whose events go on is looked after until they have ended.
+        if same && session.is_deserted() && session.leave() {
             let forgotten = inner.sessions.remove(&key);
             // What comes of its end is not our lock's business.
             drop(inner);
@@ -77,14 +136,30 @@ impl Sessions {
         }
     }
 
-    /// Forgets sessions that nobody has asked for in a long while. Their events are cancelled with
-    /// them.
-    fn forget(&self, now: Instant) {
+    /// Looks after sessions whose clients have left: what they left behind, and whether they are to
+    /// be forgotten. Their events are cancelled with them.
+    fn sweep(&self, now: Instant) {
+        self.terms.results.sweep(now);
+        let inner = self.lock();
+        let all: Vec<_> = inner.sessions.values().chain(inner.calls.values()).cloned().collect();
+        drop(inner);
+        for session in all {
+            if session.was_followed() && session.is_deserted_for(self.terms.grace, now) {
+                session.abandon();
+            }
+        }
+        let results = self.terms.results.ttl();
+        let ttl = if self.keep_state { self.ttl } else { self.ttl.min(results) };
         let mut inner = self.lock();
-        let old = |_: &_, session: &mut Arc<Session>| session.is_forgotten(now, self.ttl);
+        let old = |_: &_, session: &mut Arc<Session>| {
+            session.is_deserted_for(ttl, now) || session.has_left()
+        };
         let sessions: Vec<_> = inner.sessions.extract_if(old).collect();
-        let ttl = self.ttl.min(CALL_TTL);
-        let old = |_: &_, session: &mut Arc<Session>| session.is_forgotten(now, ttl);
+        let old = |_: &_, session: &mut Arc<Session>| {
+            let left = session.was_followed() && session.is_idle();
+            let ttl = if left { self.terms.grace } else { self.ttl.min(results) };
+            session.is_deserted_for(ttl, now)
+        };
         let calls: Vec<_> = inner.calls.extract_if(old).collect();
         drop(inner);
         drop((sessions, calls));
@@ -95,21 +170,38 @@ impl Sessions {
     }
 
     /// What listeners keep for a session, which is one of its own for a request that names none.
-    pub fn state(&self, caller: &Caller, hash: Option<&str>) -> Arc<SessionState> {
-        match hash {
-            Some(hash) => self.begin(caller, hash).state(),
+    ///
+    /// # Errors
+    /// When there are too many sessions.
+    pub fn state(
+        &self,
+        caller: &Caller,
+        hash: Option<&str>,
+    ) -> Result<Arc<SessionState>, Rejection> {
+        Ok(match hash {
+            Some(hash) => self.begin(caller, hash)?.state(),
             None => {
                 let id = EventId::random().to_string().into();
                 Arc::new(SessionState::new(id, caller.0.clone(), None))
             }
-        }
+        })
     }
 
     /// A stream for a single `/call`, in a session of its own unless the client names one.
-    pub fn begin_call(&self, id: EventId, caller: &Caller, hash: Option<&str>) -> Arc<Session> {
-        let session = Arc::new(Session::new(self.state(caller, hash)));
-        self.lock().calls.insert(id, session.clone());
-        session
+    ///
+    /// # Errors
+    /// When there are too many sessions.
+    pub fn begin_call(
+        &self,
+        id: EventId,
+        caller: &Caller,
+        hash: Option<&str>,
+    ) -> Result<Arc<Session>, Rejection> {
+        let session = Arc::new(Session::new(self.state(caller, hash)?, self.terms.clone()));
+        let mut inner = self.lock();
+        self.check_room(&inner)?;
+        inner.calls.insert(id, session.clone());
+        Ok(session)
     }
 
     pub fn find_call(&self, caller: &Caller, id: EventId) -> Option<Arc<Session>> {
@@ -121,17 +213,18 @@ impl Sessions {
     }
 }
 
-/// Looks for sessions to forget, for as long as there are any to look after.
-pub(crate) fn forget_now_and_then(
+/// Looks after sessions, for as long as there are any to look after.
+pub(crate) fn look_now_and_then(
     sessions: &Arc<Sessions>,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let pause = (sessions.ttl / 10).clamp(LOOK.0, LOOK.1);
+    let shortest = sessions.ttl.min(sessions.terms.results.ttl()).min(sessions.terms.grace);
+    let pause = (shortest / 2).clamp(LOOK.0, LOOK.1);
     let sessions = Arc::downgrade(sessions);
     async move {
         loop {
             tokio::time::sleep(pause).await;
             match sessions.upgrade() {
-                Some(sessions) => sessions.forget(Instant::now()),
+                Some(sessions) => sessions.sweep(Instant::now()),
                 None => return,
             }
         }
@@ -149,8 +242,9 @@ impl Drop for Presence {
         if self.session.depart() {
             // Not held meanwhile: it may end before.
             let (sessions, session) = (self.sessions.clone(), Arc::downgrade(&self.session));
+            let grace = self.session.terms.grace;
             actix_web::rt::spawn(async move {
-                tokio::time::sleep(RECONNECT_GRACE).await;
+                tokio::time::sleep(grace).await;
                 if let (Some(sessions), Some(session)) = (sessions.upgrade(), session.upgrade()) {
                     sessions.leave(&session);
                 }

@@ -78,8 +78,16 @@ pub(crate) fn response(source: impl Source + 'static) -> HttpResponse {
         .body(body.boxed())
 }
 
-/// Appends one event: an optional name and its data as JSON, which has no line breaks.
-pub(crate) fn write(text: &mut BytesMut, name: Option<&str>, data: &impl Serialize) {
+/// Appends one event: an optional number and name, and its data as JSON, which has no line breaks.
+pub(crate) fn write(
+    text: &mut BytesMut,
+    number: Option<u64>,
+    name: Option<&str>,
+    data: &impl Serialize,
+) {
+    if let Some(number) = number {
+        text.extend_from_slice(format!("id: {number}\n").as_bytes());
+    }
     if let Some(name) = name {
         text.extend_from_slice(b"event: ");
         text.extend_from_slice(name.as_bytes());

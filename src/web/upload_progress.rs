@@ -185,13 +185,13 @@ impl sse::Source for Following {
     fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
         let message = std::task::ready!(self.0.poll_next_unpin(cx));
         if let Some(message) = &message {
-            sse::write(text, None, message);
+            sse::write(text, None, None, message);
         }
         Poll::Ready(message.is_some())
     }
 
     fn heartbeat(&mut self, text: &mut BytesMut) {
-        sse::write(text, None, &json!({ "msg": "heartbeat" }));
+        sse::write(text, None, None, &json!({ "msg": "heartbeat" }));
     }
 }
 

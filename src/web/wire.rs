@@ -87,6 +87,8 @@ pub(crate) struct Speaker {
     audience: Audience,
     /// The values last sent; after the first, a stream carries edits against them.
     generated: Option<Vec<Value>>,
+    /// Whether the client has got these is uncertain; the next edits don't build on them.
+    uncertain: bool,
     /// What is told was made for an earlier event.
     of_cache: bool,
 }
@@ -104,13 +106,27 @@ pub(crate) type Called = (&'static str, Value);
 
 impl Speaker {
     pub fn new(endpoint: &Endpoint, audience: Audience) -> Self {
-        Speaker { output: endpoint.output.clone(), audience, generated: None, of_cache: false }
+        let output = endpoint.output.clone();
+        Speaker { output, audience, generated: None, uncertain: false, of_cache: false }
+    }
+
+    /// The client may have missed what was said last.
+    pub fn doubt(&mut self) {
+        self.uncertain = true;
+    }
+
+    /// The values last sent, once more and whole: as the first, or to a client that had some before.
+    pub fn repeat(&mut self, event_id: EventId, as_first: bool) -> Option<Message> {
+        let values = self.generated.clone()?;
+        self.uncertain = false;
+        let values = if as_first { values } else { replaced(&values) };
+        let output = generated(values, 0.0, None, true);
+        Some(Message::ProcessGenerating { event_id, output, success: true, time_limit: None })
     }
 
     /// Tells that the result was kept.
-    pub fn of_cache(mut self) -> Self {
+    pub fn tells_of_cache(&mut self) {
         self.of_cache = true;
-        self
     }
 
     /// The update as a session's stream carries it.
@@ -139,6 +155,27 @@ impl Speaker {
                 self.completed(event_id, outcome, duration, average_duration)
             }
         }
+    }
+
+    /// Keeps how an event ended, to be said again.
+    pub fn keep(&self, update: &Update) -> Option<Ended> {
+        let Update::ProcessCompleted { event_id, outcome, duration, average_duration } = update
+        else {
+            return None;
+        };
+        Some(Ended {
+            speaker: Speaker {
+                output: self.output.clone(),
+                audience: self.audience.clone(),
+                generated: None,
+                uncertain: false,
+                of_cache: self.of_cache,
+            },
+            event_id: *event_id,
+            outcome: outcome.share(),
+            duration: *duration,
+            average: *average_duration,
+        })
     }
 
     fn completed(
@@ -178,11 +215,15 @@ impl Speaker {
                 Ok(values) => ("generating", values.into()),
                 Err(failure) => ("error", self.error(failure)),
             }),
-            Update::ProcessCompleted { outcome, .. } => Some(match self.ended(outcome) {
-                Ok(data) => ("complete", data.map_or(Value::Null, Value::from)),
-                Err(failure) => ("error", self.error(failure)),
-            }),
+            Update::ProcessCompleted { outcome, .. } => Some(self.called_end(outcome)),
             _ => None,
+        }
+    }
+
+    fn called_end(&self, outcome: Outcome) -> Called {
+        match self.ended(outcome) {
+            Ok(data) => ("complete", data.map_or(Value::Null, Value::from)),
+            Err(failure) => ("error", self.error(failure)),
         }
     }
 
@@ -223,6 +264,11 @@ impl Speaker {
             self.generated = Some(values.clone());
             return Ok(values);
         };
+        if std::mem::take(&mut self.uncertain) {
+            let whole = replaced(&values);
+            self.generated = Some(values);
+            return Ok(whole);
+        }
         let edits = said.iter().zip(&values).map(|(old, new)| serde_json::to_value(diff(old, new)));
         let edits = edits
             .collect::<Result<_, _>>()
@@ -240,6 +286,42 @@ impl Speaker {
             "visible": failure.visible,
             "title": failure.title,
         })
+    }
+}
+
+/// Edits that put values in the place of whatever the client has.
+fn replaced(values: &[Value]) -> Vec<Value> {
+    values.iter().map(|value| json!([["replace", [], value]])).collect()
+}
+
+/// How an event ended, as it is told to those who ask once more.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    speaker: Speaker,
+    event_id: EventId,
+    outcome: Outcome,
+    duration: f64,
+    average: Option<f64>,
+}
+
+impl Ended {
+    /// As a session's stream carries it.
+    pub fn message(&self) -> Message {
+        self.speaker.completed(self.event_id, self.outcome.share(), self.duration, self.average)
+    }
+
+    /// As the stream of a `/call` carries it.
+    pub fn called(&self) -> Called {
+        self.speaker.called_end(self.outcome.share())
+    }
+
+    #[cfg(test)]
+    pub fn for_test() -> Self {
+        let (output, audience) = (Layout::Nothing, Audience::default());
+        let speaker =
+            Speaker { output, audience, generated: None, uncertain: false, of_cache: false };
+        let (event_id, outcome) = (EventId::for_test(0), Outcome::Cancelled);
+        Ended { speaker, event_id, outcome, duration: 0.0, average: None }
     }
 }
 

@@ -95,7 +95,21 @@ impl Server {
     }
 
     pub async fn stream(&self, path: &str) -> Sse {
+        self.stream_with(path, &[]).await
+    }
+
+    /// As a browser's `EventSource` does it; after which message, if it comes back.
+    pub async fn event_source(&self, hash: &str, last_event_id: Option<u64>) -> Sse {
+        let mut headers = vec![("accept", "text/event-stream".to_string())];
+        headers.extend(last_event_id.map(|id| ("last-event-id", id.to_string())));
+        self.stream_with(&format!("/gradio_api/queue/data?session_hash={hash}"), &headers).await
+    }
+
+    pub async fn stream_with(&self, path: &str, headers: &[(&'static str, String)]) -> Sse {
         let request = Client::default().get(self.url(path)).timeout(std::time::Duration::MAX);
+        let request = headers
+            .iter()
+            .fold(request, |request, (name, value)| request.insert_header((*name, value.as_str())));
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let content_type = response.headers().get("content-type").unwrap();
@@ -122,6 +136,7 @@ type Chunk = Result<bytes::Bytes, awc::error::PayloadError>;
 /// A named event and its data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
+    pub id: Option<u64>,
     pub name: Option<String>,
     pub data: Value,
 }
@@ -178,14 +193,14 @@ impl Sse {
 }
 
 fn parse(text: &str) -> Event {
-    let mut name = None;
-    let mut data = None;
+    let (mut id, mut name, mut data) = (None, None, None);
     for line in text.trim_end().split('\n') {
         match line.split_once(": ") {
+            Some(("id", value)) => id = Some(value.parse().unwrap()),
             Some(("event", value)) => name = Some(value.to_string()),
             Some(("data", value)) => data = Some(serde_json::from_str(value).unwrap()),
             _ => panic!("{line:?} is no field of an event"),
         }
     }
-    Event { name, data: data.expect("an event has data") }
+    Event { id, name, data: data.expect("an event has data") }
 }

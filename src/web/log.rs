@@ -1,0 +1,171 @@
+//! What a session's stream has handed out, numbered, so that a client that comes back after its
+//! stream broke off gets what it has missed, once.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::event::EventId;
+
+/// The most messages that are kept.
+const MOST: usize = 1024;
+
+/// The most bytes of values that are kept.
+const MOST_BYTES: usize = 256 * 1024;
+
+/// Numbers every message; keeps yielded values as they were written, and the place of each end.
+/// Estimations and progress are not kept: what holds now counts.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    last: u64,
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    /// Values up to and with this number are not all here.
+    lost: u64,
+    /// Up to and with this number, the client has got what it was handed.
+    settled: u64,
+}
+
+/// A yielded value, or an event's end.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub number: u64,
+    pub event: EventId,
+    /// The value as it was written; `None` for an end, which is found among the results.
+    pub value: Option<Bytes>,
+}
+
+impl Log {
+    /// The number of the next message.
+    pub fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// A value was written.
+    pub fn value(&mut self, number: u64, event: EventId, text: Bytes) {
+        self.bytes += text.len();
+        self.push(Entry { number, event, value: Some(text) });
+    }
+
+    /// A value was written for a client that will not ask for it again.
+    pub fn forget_value(&mut self, number: u64) {
+        self.lost = number;
+    }
+
+    /// An event has ended.
+    pub fn end(&mut self, number: u64, event: EventId) {
+        self.push(Entry { number, event, value: None });
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.entries.push_back(entry);
+        while self.entries.len() > MOST || self.bytes > MOST_BYTES {
+            let Some(gone) = self.entries.pop_front() else { return };
+            if let Some(text) = gone.value {
+                self.bytes -= text.len();
+                self.lost = gone.number;
+            }
+        }
+    }
+
+    /// Everything kept from after a number on.
+    pub fn after(&self, number: u64) -> impl Iterator<Item = &Entry> {
+        let first = self.entries.partition_point(|entry| entry.number <= number);
+        self.entries.range(first..)
+    }
+
+    /// Whether every value from after a number on is still here.
+    pub fn has_values_after(&self, number: u64) -> bool {
+        self.lost <= number
+    }
+
+    /// What was handed out so far has arrived: the client has taken more since.
+    pub fn settle(&mut self) {
+        self.settled = self.last;
+    }
+
+    /// Ends that may not have arrived, or were not handed to anybody.
+    pub fn unsettled_ends(&self) -> impl Iterator<Item = &Entry> {
+        self.after(self.settled).filter(|entry| entry.value.is_none())
+    }
+
+    /// Forgets all values: the client has them.
+    pub fn clear_values(&mut self) {
+        self.entries.retain(|entry| entry.value.is_none());
+        self.entries.shrink_to_fit();
+        self.bytes = 0;
+        self.lost = self.last;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> EventId {
+        EventId::for_test(1)
+    }
+
+    fn values(log: &Log, after: u64) -> Vec<u64> {
+        log.after(after).map(|entry| entry.number).collect()
+    }
+
+    #[test]
+    fn what_came_after_a_number_is_found() {
+        let mut log = Log::default();
+        for n in 1..=5 {
+            let number = log.number();
+            assert_eq!(number, n);
+            if n % 2 == 1 {
+                log.value(number, event(), Bytes::from_static(b"x"));
+            }
+        }
+        let number = log.number();
+        log.end(number, event());
+        assert_eq!(values(&log, 0), [1, 3, 5, 6]);
+        assert_eq!(values(&log, 3), [5, 6]);
+        assert_eq!(values(&log, 99), [0; 0]);
+        assert!(log.has_values_after(0));
+        log.clear_values();
+        assert_eq!(values(&log, 0), [6]);
+        assert!(!log.has_values_after(5) && log.has_values_after(6));
+    }
+
+    #[test]
+    fn it_is_bounded_in_number_and_in_bytes() {
+        let mut log = Log::default();
+        for _ in 0..2 * MOST {
+            let number = log.number();
+            log.value(number, event(), Bytes::from_static(b"x"));
+        }
+        assert_eq!(values(&log, 0).len(), MOST);
+        assert!(!log.has_values_after(MOST as u64 - 1) && log.has_values_after(MOST as u64));
+        let number = log.number();
+        log.value(number, event(), Bytes::from(vec![0; MOST_BYTES]));
+        assert_eq!(values(&log, 0), [number]);
+        let number = log.number();
+        log.value(number, event(), Bytes::from(vec![0; MOST_BYTES + 1]));
+        assert_eq!(values(&log, 0), [0; 0]);
+        assert_eq!(log.bytes, 0);
+    }
+
+    #[test]
+    fn an_end_is_unsettled_until_more_is_taken() {
+        let mut log = Log::default();
+        let end = |log: &mut Log, n| {
+            let number = log.number();
+            log.end(number, EventId::for_test(n));
+        };
+        let unsettled =
+            |log: &Log| log.unsettled_ends().map(|entry| entry.number).collect::<Vec<_>>();
+        end(&mut log, 1);
+        log.settle();
+        end(&mut log, 2);
+        assert_eq!(unsettled(&log), [2]);
+        end(&mut log, 3);
+        assert_eq!(unsettled(&log), [2, 3]);
+        log.settle();
+        assert_eq!(unsettled(&log), [0; 0]);
+    }
+}

@@ -1,0 +1,230 @@
+//! A client's reading of its session: one stream carries the updates of all its events.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use actix_web::HttpRequest;
+use actix_web::http::header::ACCEPT;
+use bytes::{Bytes, BytesMut};
+
+use super::session::{Session, State};
+use super::sse;
+use super::wire::Ended;
+use crate::update::Update;
+
+/// How a stream speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Messages of all kinds, values as edits.
+    Session,
+    /// Named events, whole values.
+    Call,
+}
+
+/// How a stream speaks, and whether it numbers what it says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    pub form: Form,
+    pub numbered: bool,
+}
+
+impl Manner {
+    /// Numbers are for those who ask for server-sent events by name, as browsers do. Gradio's
+    /// Python client doesn't, and understands nothing but data.
+    pub fn of(request: &HttpRequest, form: Form) -> Self {
+        let accepts = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        let numbered = accepts.is_some_and(|kinds| kinds.contains("text/event-stream"));
+        Manner { form, numbered }
+    }
+}
+
+/// The number of the last message that a client has read, as browsers say when they come back. A page
+/// that begins anew says 0 by `last_event_id`, since a script can't set the header.
+pub(crate) fn last_event_id(request: &HttpRequest, query: Option<u64>) -> Option<u64> {
+    let header = request.headers().get("last-event-id");
+    let header = header.and_then(|number| number.to_str().ok()?.trim().parse().ok());
+    header.or(query)
+}
+
+/// What became of a stream's poll.
+pub(crate) enum Read {
+    /// Something was read; it may have been nothing to say.
+    Something,
+    /// The client has been handed the end of its last event.
+    Finished,
+    /// Another stream reads now.
+    TakenOver,
+}
+
+/// A stream that breaks off leaves the events a while for the client to come back.
+pub(crate) struct Stream {
+    session: Arc<Session>,
+    number: u64,
+    manner: Manner,
+    /// What a client that came back has missed.
+    missed: Option<BytesMut>,
+    /// All that there was has been handed out: what comes next shows that it was taken.
+    drained: bool,
+    finished: bool,
+}
+
+impl Stream {
+    pub fn open(session: &Arc<Session>, manner: Manner, after: Option<u64>) -> Stream {
+        let mut state = session.lock();
+        state.stream += 1;
+        state.streaming = true;
+        state.touched = Instant::now();
+        let number = state.stream;
+        let missed = resume(session, &mut state, manner, after);
+        let missed = Some(missed).filter(|text| !text.is_empty());
+        Stream { session: session.clone(), number, manner, missed, drained: false, finished: false }
+    }
+
+    pub fn is_numbered(&self) -> bool {
+        self.manner.numbered
+    }
+
+    /// Appends the next update, if there is one.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<Read> {
+        if let Some(missed) = self.missed.take() {
+            text.unsplit(missed);
+            return Poll::Ready(Read::Something);
+        }
+        {
+            let state = self.session.lock();
+            if state.stream != self.number {
+                return Poll::Ready(Read::TakenOver);
+            }
+            if state.live.is_empty() {
+                self.finished = true;
+                return Poll::Ready(Read::Finished);
+            }
+        }
+        let Poll::Ready(update) = self.session.outbox.poll_next(cx) else {
+            self.drained = true;
+            return Poll::Pending;
+        };
+        let mut state = self.session.lock();
+        if std::mem::take(&mut self.drained) {
+            state.log.settle();
+        }
+        say(&self.session, &mut state, self.manner, update, text);
+        Poll::Ready(Read::Something)
+    }
+}
+
+/// Appends an update, and keeps what a client that comes back may ask for.
+fn say(session: &Session, state: &mut State, manner: Manner, update: Update, text: &mut BytesMut) {
+    let id = update.event_id();
+    // Updates of events that were given up have no listener any more.
+    let Some(live) = state.live.get_mut(&id) else { return };
+    let number = state.log.number();
+    let numbered = manner.numbered.then_some(number);
+    let begin = text.len();
+    live.note(&update);
+    let ended = live.speaker.keep(&update);
+    let is_value = matches!(update, Update::ProcessGenerating { .. });
+    match manner.form {
+        Form::Session => sse::write(text, numbered, None, &live.speaker.message(update)),
+        Form::Call => {
+            if let Some((name, data)) = live.speaker.called(update) {
+                sse::write(text, numbered, Some(name), &data);
+            }
+        }
+    }
+    if is_value {
+        live.first_value.get_or_insert(number);
+        match manner.numbered {
+            true => state.log.value(number, id, Bytes::copy_from_slice(&text[begin..])),
+            false => state.log.forget_value(number),
+        }
+    }
+    if let Some(ended) = ended {
+        live.ended();
+        state.live.remove(&id);
+        state.log.end(number, id);
+        let bytes = text.len() - begin;
+        session.terms.results.keep(session.caller(), id, ended, bytes, Instant::now());
+    }
+}
+
+/// What a client that comes back has missed, and where its events are now. Nothing, for a client that
+/// is here for the first time.
+fn resume(session: &Session, state: &mut State, manner: Manner, after: Option<u64>) -> BytesMut {
+    let mut text = BytesMut::new();
+    if manner.form == Form::Session {
+        for (id, live) in &mut state.live {
+            // Not numbered: these are said again whenever somebody comes back.
+            live.retell(*id).for_each(|message| sse::write(&mut text, None, None, &message));
+        }
+    }
+    let end_of = |event| session.terms.results.find(&session.caller(), event);
+    let Some(after) = after else {
+        // What was handed out last may not have arrived. Better an end twice than never: it is known
+        // by its event. Who wants all exactly once says where it was.
+        state.live.values_mut().for_each(|live| live.speaker.doubt());
+        for entry in state.log.unsettled_ends() {
+            if let Some(ended) = end_of(entry.event) {
+                write_end(&mut text, manner, entry.number, &ended);
+            }
+        }
+        return text;
+    };
+    let complete = state.log.has_values_after(after);
+    for entry in state.log.after(after) {
+        match &entry.value {
+            Some(value) if complete => text.extend_from_slice(value),
+            Some(_) => {}
+            None => {
+                if let Some(ended) = end_of(entry.event) {
+                    write_end(&mut text, manner, entry.number, &ended);
+                }
+            }
+        }
+    }
+    if !complete && manner.form == Form::Session {
+        for (id, live) in &mut state.live {
+            let has_some = live.first_value.is_some_and(|first| first <= after);
+            if let Some(message) = live.speaker.repeat(*id, !has_some) {
+                let number = state.log.number();
+                let begin = text.len();
+                sse::write(&mut text, Some(number), None, &message);
+                state.log.value(number, *id, Bytes::copy_from_slice(&text[begin..]));
+            }
+        }
+    }
+    text
+}
+
+fn write_end(text: &mut BytesMut, manner: Manner, number: u64, ended: &Ended) {
+    let numbered = manner.numbered.then_some(number);
+    match manner.form {
+        Form::Session => sse::write(text, numbered, None, &ended.message()),
+        Form::Call => {
+            let (name, data) = ended.called();
+            sse::write(text, numbered, Some(name), &data);
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let mut state = self.session.lock();
+        if state.stream != self.number {
+            return;
+        }
+        state.streaming = false;
+        state.touched = Instant::now();
+        drop(state);
+        if !self.finished {
+            let (session, number) = (self.session.clone(), self.number);
+            actix_web::rt::spawn(async move {
+                tokio::time::sleep(session.terms.grace).await;
+                if session.lock().stream == number {
+                    session.abandon();
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What one client, or all of them, may ask of the server, and the word that they get beyond.
+#![cfg(feature = "web")]
+
+mod common;
+
+use awc::http::StatusCode;
+use common::Server;
+use now_serving::testing::Turnstile;
+use now_serving::{Listener, Queue, QueueBuilder};
+use serde_json::json;
+
+fn builder(turnstile: &Turnstile) -> QueueBuilder {
+    Queue::builder().listener(Listener::new("wait", turnstile.handler()))
+}
+
+#[actix::test]
+async fn a_session_has_so_many_events_and_no_more() {
+    let turnstile = Turnstile::new();
+    let queue = builder(&turnstile).max_waiting_per_session(3).start().unwrap();
+    let server = Server::start(&queue);
+    server.join("s", 0, json!([0])).await;
+    server.join("s", 0, json!([1])).await;
+    let called = json!({"data": [2], "session_hash": "s"});
+    assert_eq!(server.post("/gradio_api/call/wait", called.clone()).await.0, StatusCode::OK);
+    let join = json!({"data": [3], "fn_index": 0, "session_hash": "s"});
+    for (path, body) in [("queue/join", &join), ("call/wait", &called), ("run/wait", &called)] {
+        let path = format!("/gradio_api/{path}");
+        let (status, retry_after, text) = server.post_text(&path, body.to_string()).await;
+        assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{path}");
+        assert!(text.contains("This session has 3 events under way"), "{text}");
+        assert_eq!(retry_after.as_deref(), Some("1"));
+    }
+    // Others have theirs.
+    server.join("other", 0, json!([4])).await;
+    // What has been read makes room.
+    turnstile.let_through(1);
+    let mut stream = server.session("s").await;
+    stream.until("process_completed").await;
+    server.join("s", 0, json!([5])).await;
+    turnstile.open();
+    let ended = stream.until("close_stream").await;
+    assert_eq!(ended.iter().filter(|message| message["msg"] == "process_completed").count(), 2);
+}
+
+#[actix::test]
+async fn there_are_so_many_sessions_and_no_more() {
+    let turnstile = Turnstile::new();
+    let queue = builder(&turnstile).max_sessions(2).start().unwrap();
+    let server = Server::start(&queue);
+    server.join("a", 0, json!([0])).await;
+    server.join("b", 0, json!([1])).await;
+    let join = json!({"data": [2], "fn_index": 0, "session_hash": "c"});
+    let (status, retry_after, text) =
+        server.post_text("/gradio_api/queue/join", join.to_string()).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text.contains("too many clients"), "{text}");
+    assert!(retry_after.unwrap().parse::<u64>().unwrap() >= 1);
+    let (status, _) = server.post("/gradio_api/call/wait", json!({"data": [2]})).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    // Those that are there go on.
+    server.join("a", 0, json!([3])).await;
+    turnstile.open();
+    for (session, events) in [("a", 2), ("b", 1)] {
+        let messages = server.session(session).await.until("close_stream").await;
+        let ended = messages.iter().filter(|message| message["msg"] == "process_completed");
+        assert_eq!(ended.count(), events);
+    }
+}
+
+#[actix::test]
+async fn a_session_has_so_many_heartbeats_and_no_more() {
+    let queue = builder(&Turnstile::new()).start().unwrap();
+    let server = Server::start(&queue);
+    let mut beats = Vec::new();
+    for _ in 0..16 {
+        let mut beat = server.stream("/gradio_api/heartbeat/s").await;
+        assert_eq!(beat.next_text().await, "data: ALIVE");
+        beats.push(beat);
+    }
+    let mut answer =
+        awc::Client::default().get(server.url("/gradio_api/heartbeat/s")).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(String::from_utf8_lossy(&answer.body().await.unwrap()).contains("heartbeats"));
+    let mut other = server.stream("/gradio_api/heartbeat/other").await;
+    assert_eq!(other.next_text().await, "data: ALIVE");
+}
+
+#[actix::test]
+async fn the_largest_body_can_be_chosen() {
+    let turnstile = Turnstile::new();
+    turnstile.open();
+    let queue = builder(&turnstile).max_body_size(1000).start().unwrap();
+    let server = Server::start(&queue);
+    let padded = |length: usize| format!("{}{}", json!({"data": [1]}), " ".repeat(length - 12));
+    let (status, _, text) = server.post_text("/gradio_api/run/wait", padded(1000)).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    let (status, _, text) = server.post_text("/gradio_api/run/wait", padded(1001)).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{text}");
+}

@@ -1,0 +1,342 @@
+//! Clients that vanish and come back, or don't; and results that are asked for again.
+#![cfg(feature = "web")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Event, Server};
+use futures::{Stream, StreamExt, stream};
+use now_serving::testing::Turnstile;
+use now_serving::{EventContext, Listener, OnDisconnect, Queue, QueueBuilder};
+use serde_json::{Value, json};
+
+const COUNT: usize = 0;
+const WAIT: usize = 1;
+const STAY: usize = 2;
+
+/// Yields a growing text, one word for each that the turnstile lets through.
+fn count(turnstile: Turnstile) -> impl Fn(u32) -> LocalStream + Clone {
+    move |n| {
+        let (turnstile, mut text) = (turnstile.clone(), String::new());
+        let words = stream::iter(0..n).then(move |i| {
+            let turnstile = turnstile.clone();
+            text += &format!("word{i} ");
+            let text = text.clone();
+            async move {
+                turnstile.pass().await;
+                Ok(text)
+            }
+        });
+        words.boxed_local()
+    }
+}
+
+type LocalStream = std::pin::Pin<Box<dyn Stream<Item = Result<String, String>>>>;
+
+fn builder(turnstile: &Turnstile) -> QueueBuilder {
+    Queue::builder()
+        .listener(Listener::stream("count", count(turnstile.clone())))
+        .listener(Listener::new("wait", turnstile.handler()))
+        .listener(
+            Listener::new("stay", turnstile.handler()).on_disconnect(OnDisconnect::KeepRunning),
+        )
+}
+
+fn words(n: usize) -> String {
+    (0..n).map(|i| format!("word{i} ")).collect()
+}
+
+/// A client's memory of an event, as Gradio's clients keep it.
+#[derive(Default)]
+struct Memory {
+    text: Option<String>,
+    /// Every value in turn.
+    values: Vec<String>,
+    results: Vec<String>,
+}
+
+impl Memory {
+    fn hear(&mut self, event: &Event) {
+        let output = &event.data["output"]["data"][0];
+        match event.data["msg"].as_str().unwrap() {
+            "process_generating" => {
+                let text = match self.text.take() {
+                    None => output.as_str().unwrap().to_string(),
+                    Some(text) => edited(text, output),
+                };
+                self.values.push(text.clone());
+                self.text = Some(text);
+            }
+            "process_completed" => self.results.push(output.as_str().unwrap().to_string()),
+            _ => {}
+        }
+    }
+}
+
+fn edited(text: String, edits: &Value) -> String {
+    edits.as_array().expect("edits").iter().fold(text, |text, edit| {
+        assert_eq!(edit[1], json!([]));
+        match edit[0].as_str().unwrap() {
+            "append" => text + edit[2].as_str().unwrap(),
+            "replace" => edit[2].as_str().unwrap().to_string(),
+            other => panic!("{other}"),
+        }
+    })
+}
+
+/// Reads until a value or the end has come; gives the number of the last message.
+async fn next_news(stream: &mut common::Sse, memory: &mut Memory) -> Option<u64> {
+    loop {
+        let event = stream.next().await.expect("the stream goes on");
+        memory.hear(&event);
+        if event.data["msg"] == "process_generating" || event.data["msg"] == "process_completed" {
+            return event.id;
+        }
+    }
+}
+
+#[actix::test]
+async fn a_client_that_says_where_it_was_gets_everything_once() {
+    let turnstile = Turnstile::new();
+    let queue = builder(&turnstile).start().unwrap();
+    let server = Server::start(&queue);
+    server.join("s", COUNT, json!([6])).await;
+    let (mut memory, mut last) = (Memory::default(), None);
+    // Each time the server has handed out more than the client has read.
+    for _ in 0..3 {
+        let mut stream = server.event_source("s", last).await;
+        turnstile.let_through(2);
+        last = next_news(&mut stream, &mut memory).await;
+    }
+    let mut stream = server.event_source("s", last).await;
+    while let Some(event) = stream.next().await {
+        memory.hear(&event);
+    }
+    assert_eq!(memory.values, (1..=6).map(words).collect::<Vec<_>>());
+    assert_eq!(memory.results, [words(6)]);
+    // All is over, and has been read.
+    let rest = server.event_source("s", Some(99)).await.rest().await;
+    assert_eq!(rest.len(), 1);
+    assert_eq!(rest[0].data["msg"], "close_stream");
+}
+
+#[actix::test]
+async fn a_result_that_did_not_arrive_is_sent_again_to_who_asks_after_an_earlier_one() {
+    let turnstile = Turnstile::new();
+    turnstile.open();
+    let queue = builder(&turnstile).start().unwrap();
+    let server = Server::start(&queue);
+    server.join("s", COUNT, json!([2])).await;
+    let first = server.event_source("s", None).await.rest().await;
+    let end = first.iter().find(|event| event.data["msg"] == "process_completed").unwrap();
+    let number = end.id.unwrap();
+    let again = server.event_source("s", Some(number - 1)).await.rest().await;
+    assert_eq!(again[0], *end);
+    assert_eq!(again.len(), 2);
+}
+
+#[actix::test]
+async fn a_client_that_says_nothing_goes_on_after_what_it_was_handed() {
+    let turnstile = Turnstile::new();
+    let queue = builder(&turnstile).start().unwrap();
+    let server = Server::start(&queue);
+    server.join("s", COUNT, json!([4])).await;
+    let mut memory = Memory::default();
+    for _ in 0..4 {
+        let mut stream = server.session("s").await;
+        turnstile.let_through(1);
+        assert_eq!(next_news(&mut stream, &mut memory).await, None, "nothing is numbered");
+    }
+    let mut stream = server.session("s").await;
+    next_news(&mut stream, &mut memory).await;
+    assert_eq!(memory.values, (1..=4).map(words).collect::<Vec<_>>());
+    assert_eq!(memory.results, [words(4)]);
+}
+
+#[actix::test]
+async fn a_page_that_begins_anew_hears_where_its_events_are() {
+    let turnstile = Turnstile::new();
+    let queue = builder(&turnstile).start().unwrap();
+    let server = Server::start(&queue);
+    let streaming = server.join("s", COUNT, json!([3])).await;
+    let running = server.join("s", WAIT, json!([1])).await;
+    let waiting = server.join("s", WAIT, json!([2])).await;
+    let mut stream = server.event_source("s", None).await;
+    let mut told = 0;
+    while told < 5 {
+        // Three estimations and two starts.
+        let event = stream.next().await.unwrap();
+        told += usize::from(event.data["msg"] != "process_generating");
+    }
+    drop(stream);
+    let mut stream = server.event_source("s", None).await;
+    let mut places = std::collections::HashMap::new();
+    for _ in 0..3 {
+        let message = stream.message().await;
+        places.insert(message["event_id"].as_str().unwrap().to_string(), message);
+    }
+    assert_eq!(places[&running]["msg"], "process_starts");
+    assert_eq!(places[&streaming]["msg"], "process_starts");
+    assert_eq!(
+        (&places[&waiting]["msg"], &places[&waiting]["rank"]),
+        (&json!("estimation"), &json!(0))
+    );
+    turnstile.arrived(2).await;
+    turnstile.open();
+    let path = "/gradio_api/queue/data?session_hash=s&last_event_id=0";
+    // It has seen nothing, so that it hears all, with the first value whole.
+    let mut memory = Memory::default();
+    while let Some(event) = stream.next().await {
+        if event.data["event_id"] == streaming.as_str() {
+            memory.hear(&event);
+        }
+    }
+    assert_eq!(memory.results, [words(3)]);
+    let again =
+        server.stream_with(path, &[("accept", "text/event-stream".into())]).await.rest().await;
+    let ends = again.iter().filter(|event| event.data["msg"] == "process_completed");
+    assert_eq!(ends.count(), 3);
+}
+
+#[actix::test]
+async fn one_that_does_not_come_back_loses_its_events_but_not_those_that_stay() {
+    let turnstile = Turnstile::new();
+    let queue = builder(&turnstile).reconnect_grace(Duration::from_millis(50)).start().unwrap();
+    let server = Server::start(&queue);
+    let lost = server.join("s", WAIT, json!([1])).await;
+    let kept = server.join("s", STAY, json!([2])).await;
+    let mut stream = server.session("s").await;
+    turnstile.arrived(2).await;
+    stream.until("process_starts").await;
+    drop(stream);
+    while turnstile.inside() > 1 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let snapshot = queue.snapshot().await;
+    assert_eq!(snapshot.listener("wait").unwrap().cancelled, 1);
+    assert_eq!(snapshot.listener("stay").unwrap().cancelled, 0);
+    turnstile.open();
+    turnstile.passed(1).await;
+    // It comes back after all.
+    let mut ends = std::collections::HashMap::new();
+    while ends.len() < 2 {
+        for event in server.session("s").await.rest().await {
+            if event.data["msg"] == "process_completed" {
+                let id = event.data["event_id"].as_str().unwrap().to_string();
+                assert!(ends.insert(id, event.data["output"].clone()).is_none(), "once");
+            }
+        }
+    }
+    assert_eq!(ends[&kept]["data"], json!([2]));
+    assert_eq!(ends[&lost], json!({}));
+}
+
+async fn call(server: &Server, name: &str, data: Value) -> String {
+    let (_, answer) =
+        server.post(&format!("/gradio_api/call/{name}"), json!({ "data": data })).await;
+    answer["event_id"].as_str().unwrap().to_string()
+}
+
+async fn follow(server: &Server, name: &str, id: &str) -> Vec<Event> {
+    server.stream(&format!("/gradio_api/call/{name}/{id}")).await.rest().await
+}
+
+#[actix::test]
+async fn a_result_can_be_fetched_again_for_a_while() {
+    let turnstile = Turnstile::new();
+    turnstile.open();
+    let queue = builder(&turnstile).result_ttl(Duration::from_millis(300)).start().unwrap();
+    let server = Server::start(&queue);
+    let id = call(&server, "count", json!([2])).await;
+    let first = follow(&server, "count", &id).await;
+    assert_eq!(first[first.len() - 1].data, json!([words(2)]));
+    let again = follow(&server, "count", &id).await;
+    assert_eq!(again, first[first.len() - 1..]);
+    // By the same way, that of an event which joined.
+    let joined = server.join("s", WAIT, json!([7])).await;
+    server.session("s").await.rest().await;
+    assert_eq!(follow(&server, "wait", &joined).await[0].data, json!([7]));
+    let gone = |events: &[Event]| events[0].name.as_deref() == Some("error");
+    while !gone(&follow(&server, "wait", &joined).await) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(follow(&server, "wait", &joined).await[0].data, "404: Not Found");
+}
+
+#[actix::test]
+async fn kept_results_are_bounded_the_oldest_goes_first() {
+    let turnstile = Turnstile::new();
+    turnstile.open();
+    let queue = builder(&turnstile).max_kept_results(2, 1 << 20).start().unwrap();
+    let server = Server::start(&queue);
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        let id = call(&server, "wait", json!([n])).await;
+        assert_eq!(follow(&server, "wait", &id).await[0].data, json!([n]));
+        ids.push(id);
+    }
+    let mut found = Vec::new();
+    for id in &ids {
+        found.push(follow(&server, "wait", id).await[0].data.clone());
+    }
+    assert_eq!(found, [json!("404: Not Found"), json!([1]), json!([2])]);
+}
+
+#[actix::test]
+async fn a_call_goes_on_where_it_was() {
+    let turnstile = Turnstile::new();
+    let queue = builder(&turnstile).start().unwrap();
+    let server = Server::start(&queue);
+    let id = call(&server, "count", json!([4])).await;
+    let path = format!("/gradio_api/call/count/{id}");
+    let accept = ("accept", "text/event-stream".to_string());
+    let mut values = Vec::new();
+    let mut last = None;
+    for n in 0..4 {
+        let mut headers = vec![accept.clone()];
+        headers.extend(last.map(|last: u64| ("last-event-id", last.to_string())));
+        let mut stream = server.stream_with(&path, &headers).await;
+        turnstile.let_through(2);
+        let event = stream.next().await.unwrap();
+        assert_eq!(event.name.as_deref(), Some("generating"), "{n}");
+        last = event.id;
+        values.push(event.data[0].as_str().unwrap().to_string());
+    }
+    assert_eq!(values, (1..=4).map(words).collect::<Vec<_>>());
+    let headers = [accept, ("last-event-id", last.unwrap().to_string())];
+    let rest = server.stream_with(&path, &headers).await.rest().await;
+    assert_eq!(rest.len(), 1);
+    assert_eq!((rest[0].name.as_deref(), &rest[0].data), (Some("complete"), &json!([words(4)])));
+}
+
+#[actix::test]
+async fn a_reader_that_never_reads_gets_the_newest_value_in_place_of_many() {
+    let all = Turnstile::new();
+    let queue = {
+        let all = all.clone();
+        let many = move |n: u32, _: EventContext| {
+            let all = all.clone();
+            stream::iter(0..n).then(move |i| {
+                let all = all.clone();
+                async move {
+                    if i + 1 == n {
+                        all.pass().await;
+                    }
+                    Ok::<_, String>("x".repeat(10_000) + &i.to_string())
+                }
+            })
+        };
+        Queue::builder().listener(Listener::stream("many", many)).start().unwrap()
+    };
+    let server = Server::start(&queue);
+    server.join("s", 0, json!([5000])).await;
+    // Nobody has read a value yet.
+    all.arrived(1).await;
+    all.open();
+    let events = server.session("s").await.rest().await;
+    let values = events.iter().filter(|event| event.data["msg"] == "process_generating").count();
+    assert!((2..=64).contains(&values), "{values}");
+    let result = events[events.len() - 2].data["output"]["data"][0].as_str().unwrap();
+    assert!(result.ends_with("4999"), "the result is whole");
+}
