@@ -17,7 +17,7 @@ use crate::error::StartError;
 use crate::listener::Listener;
 use crate::queue::{ConcurrencyId, Inner, Queue};
 use crate::resource::Factory;
-use crate::scheduler::{Capacity, Limit, ListenerRules, Rules, merge};
+use crate::scheduler::{BatchRules, Capacity, Limit, ListenerRules, Rules, merge};
 use crate::validation::Validator;
 
 /// Declares a [`Queue`]: its listeners and its limits. From [`Queue::builder`].
@@ -268,9 +268,11 @@ impl QueueBuilder {
             .iter()
             .map(|listener| ListenerRules {
                 api_name: listener.api_name.clone(),
-                batch: listener.batch,
-                time_limit: listener.time_limit,
-                queue_timeout: listener.queue_timeout,
+                batch: listener
+                    .batch
+                    .map(|batch| BatchRules { max_wait: bounded(batch.max_wait), ..batch }),
+                time_limit: listener.time_limit.map(bounded),
+                queue_timeout: listener.queue_timeout.map(bounded),
             })
             .collect();
         #[cfg(feature = "web")]
@@ -318,6 +320,12 @@ impl fmt::Debug for QueueBuilder {
 struct Plan {
     rules: Rules,
     members: Vec<usize>,
+}
+
+/// A duration that can be added to any moment.
+fn bounded(time: Duration) -> Duration {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    time.min(CENTURY)
 }
 
 fn cores() -> usize {

@@ -108,8 +108,8 @@ pub enum StartError {
          unlimited"
     )]
     BadEnvironment(String),
-    /// The directory for files can't be made.
-    #[error("the cache_dir {path:?} can't be made: {error}; take another, or leave it out")]
+    /// The directory for files can't be made or read.
+    #[error("the cache_dir {path:?} can't be made or read: {error}; take another, or leave it out")]
     CacheDirectory {
         /// The directory.
         path: std::path::PathBuf,

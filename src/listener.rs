@@ -284,8 +284,9 @@ impl Listener {
 
     /// Keeps the results of so many inputs; a call over HTTP with one of these is answered at once
     /// and passes the queue by. The one that was asked for longest ago goes first. As Gradio's
-    /// `gr.cache`; for handlers whose result depends on nothing but their input. Calls in process
-    /// always run.
+    /// `gr.cache`; for handlers whose result depends on nothing but their input and, with
+    /// [`auth`](crate::QueueBuilder::auth), their user. Calls in process always run, and one with
+    /// newly uploaded files has a new input.
     pub fn cache(mut self, entries: usize) -> Self {
         self.cache = Some(entries);
         self

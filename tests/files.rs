@@ -39,8 +39,16 @@ fn shout(document: Document, context: EventContext) -> std::io::Result<Loud> {
     Ok(Loud { bytes: text.len(), file })
 }
 
+/// A file may be all that a listener takes.
+fn reverse(text: FileData, context: EventContext) -> std::io::Result<FileData> {
+    let text: String = std::fs::read_to_string(text.path())?.chars().rev().collect();
+    context.files().save("reversed.txt", text)
+}
+
 fn builder() -> QueueBuilder {
-    Queue::builder().listener(Listener::blocking("shout", shout))
+    Queue::builder()
+        .listener(Listener::blocking("shout", shout))
+        .listener(Listener::blocking("reverse", reverse))
 }
 
 /// An answer, whole.
@@ -159,6 +167,24 @@ async fn a_file_comes_in_and_another_goes_out() {
         let (status, answer) = run(&server, json!([file(path)])).await;
         assert_eq!((status, &answer["data"][0]["bytes"]), (StatusCode::OK, &json!(12)));
     }
+}
+
+#[actix::test]
+async fn a_file_may_be_the_whole_input_and_the_whole_output() {
+    let queue = builder().start().unwrap();
+    let server = Server::start(&queue);
+    let path = upload(&server, "a.txt", b"fox").await;
+    let body = json!({ "data": [file(&path)] });
+    let (status, answer) = server.post("/gradio_api/run/reverse", body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(get(answer["data"][0]["url"].as_str().unwrap()).await.text(), "xof");
+    let info = server.get("/gradio_api/info").await;
+    let parameters = info["named_endpoints"]["/reverse"]["parameters"].as_array().unwrap();
+    assert_eq!((parameters.len(), &parameters[0]["python_type"]["type"]), (1, &json!("filepath")));
+    // What upload answered is a path, not a file.
+    let (_, answer) = server.post("/gradio_api/run/reverse", json!({ "data": [path] })).await;
+    let told = answer["detail"][0]["msg"].as_str().unwrap();
+    assert!(told.contains("expected a file: an object whose path is what the upload"), "{told}");
 }
 
 #[actix::test]
@@ -288,6 +314,10 @@ async fn a_file_that_is_too_large_is_refused_and_leaves_nothing() {
     let queue = builder().cache_dir(directory.path()).max_file_size(1000).start().unwrap();
     let server = Server::start(&queue);
     assert_eq!(server.get("/config").await["max_file_size"], 1000);
+    // More than the server reads out of politeness.
+    let huge = vec![b'x'; 20 << 20];
+    let answer = upload_to(&server, "/gradio_api/upload", &[("files", "a.txt", &huge)]).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
     let large = vec![b'x'; 1001];
     let parts: [(&str, &str, &[u8]); 2] = [("files", "a.txt", b"a"), ("files", "b.txt", &large)];
     let answer = upload_to(&server, "/gradio_api/upload", &parts).await;
@@ -298,6 +328,34 @@ async fn a_file_that_is_too_large_is_refused_and_leaves_nothing() {
     assert_eq!(files_below(directory.path()), Vec::<String>::new());
     upload(&server, "b.txt", &large[..1000]).await;
     assert_eq!(files_below(directory.path()).len(), 1);
+}
+
+#[actix::test]
+async fn files_that_are_too_many_for_the_disk_are_refused() {
+    let queue = builder().max_cache_size(1000).start().unwrap();
+    let server = Server::start(&queue);
+    upload(&server, "a.txt", &[b'x'; 900]).await;
+    let answer =
+        upload_to(&server, "/gradio_api/upload", &[("files", "b.txt", &[b'x'; 200])]).await;
+    assert_eq!(answer.status, StatusCode::INSUFFICIENT_STORAGE);
+    assert_eq!(answer.json()["detail"], "There is no room for more files; try again later.");
+    upload(&server, "c.txt", &[b'x'; 90]).await;
+}
+
+#[cfg(unix)]
+#[actix::test]
+async fn files_are_for_the_server_s_own_eyes() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let own = builder().start().unwrap();
+    let given = builder().cache_dir(directory.path().join("cache")).start().unwrap();
+    for queue in [own, given] {
+        let file = queue.files().save("a.txt", "a").unwrap();
+        for directory in file.path().ancestors().skip(1).take(2) {
+            let mode = std::fs::metadata(directory).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{}", directory.display());
+        }
+    }
 }
 
 #[actix::test]
@@ -341,7 +399,9 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
 
 /// Waits for what another thread does to the disk.
 async fn until(condition: impl Fn() -> bool) {
+    let began = std::time::Instant::now();
     while !condition() {
+        assert!(began.elapsed() < Duration::from_secs(60), "waited in vain");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -393,9 +453,12 @@ async fn old_files_go_but_not_one_that_an_event_needs() {
         .start()
         .unwrap();
     let server = Server::start(&queue);
-    let needed = upload(&server, "needed.txt", b"needed").await;
+    // Held until the event holds it.
+    let held = queue.files().save("needed.txt", "needed").unwrap();
+    let needed = serde_json::to_value(&held).unwrap()["path"].as_str().unwrap().to_string();
     server.join("s", 0, json!([file(&needed)])).await;
     turnstile.arrived(1).await;
+    drop(held);
     let old = upload(&server, "old.txt", b"old").await;
     let there = |path: &str| directory.path().join(path).exists();
     until(|| !there(&old)).await;
@@ -451,5 +514,5 @@ async fn a_directory_that_can_t_be_made_is_told_at_the_start() {
     let taken = directory.path().join("file");
     std::fs::write(&taken, "").unwrap();
     let error = builder().cache_dir(taken.join("cache")).start().unwrap_err().to_string();
-    assert!(error.contains("can't be made") && error.contains("take another"), "{error}");
+    assert!(error.contains("can't be made or read") && error.contains("take another"), "{error}");
 }

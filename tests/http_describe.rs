@@ -62,7 +62,7 @@ async fn arguments_may_be_named() {
     for (name, arguments, parameter, message) in [
         ("repeat", json!({"text": "a", "size": 1}), "size", "/repeat takes no size"),
         ("repeat", json!({"times": 1}), "data", "missing field `text`"),
-        ("repeat", json!({"text": 1}), "text", "text: invalid type"),
+        ("repeat", json!({"text": 1}), "text", "invalid type"),
         ("swap", json!({"param_0": 1}), "param_1", "param_1 is missing"),
     ] {
         let (status, answer) = server.post(&format!("/gradio_api/call/v2/{name}"), arguments).await;

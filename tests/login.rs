@@ -284,6 +284,42 @@ async fn a_service_plugs_in_its_own_store() {
 }
 
 #[actix::test]
+async fn kept_results_are_a_user_s_own() {
+    let queue = Queue::builder()
+        .auth(Users::new().user("alice", "a").user("bob", "b"))
+        .listener(Listener::new("who", who).cache(10))
+        .start()
+        .unwrap();
+    let server = Server::start(&queue);
+    for user in ["alice", "bob", "alice"] {
+        let cookie = cookie_of(&server, user, &user[..1]).await;
+        let answer = post_as(&server, &cookie, "/gradio_api/run/who", json!({"data": []})).await;
+        assert_eq!(answer.body["data"], json!([user]));
+    }
+}
+
+#[actix::test]
+async fn a_page_from_elsewhere_can_not_act_for_its_visitor() {
+    let queue = builder().start().unwrap();
+    let server = Server::start(&queue);
+    let cookie = cookie_of(&server, "bob", "b").await;
+    let run = |kind: &'static str, origin: String| {
+        let request = Client::default()
+            .post(server.url("/gradio_api/run/who"))
+            .insert_header(("cookie", cookie.as_str()))
+            .insert_header(("content-type", kind))
+            .insert_header(("origin", origin));
+        send(request, json!({"data": []}).to_string())
+    };
+    let answer = run("text/plain", "https://evil.example".into()).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.body);
+    assert_eq!(run("text/plain", server.base.clone()).await.status, StatusCode::OK);
+    let asked = run("application/json", "https://evil.example".into()).await;
+    assert_eq!(asked.status, StatusCode::OK);
+    assert!(asked.headers.get("access-control-allow-origin").is_none());
+}
+
+#[actix::test]
 async fn without_auth_there_is_no_login_route() {
     let queue = Queue::builder().listener(Listener::new("who", who)).start().unwrap();
     let server = Server::start(&queue);

@@ -65,9 +65,9 @@ impl FileData {
         self.orig_name.as_deref().unwrap_or(&self.key.name)
     }
 
-    /// The kind of file that its name promises, such as `image/png`.
+    /// The kind of file that its [`name`](FileData::name) promises, such as `image/png`.
     pub fn mime_type(&self) -> Option<&'static str> {
-        mime_guess::from_path(&self.path).first_raw()
+        mime_guess::from_path(self.name()).first_raw()
     }
 
     /// Its length in bytes; `None` while there is nothing at its path.
@@ -104,6 +104,7 @@ struct Meta {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a file: an object whose path is what the upload answered")]
 struct Read {
     path: String,
     orig_name: Option<String>,
@@ -196,7 +197,7 @@ mod tests {
 
     #[test]
     fn json_names_a_file_of_the_store_and_no_other() {
-        let files = Files::new(None, None);
+        let files = Files::new(None, None, None).unwrap();
         let file = files.save("a b.png", "12345").unwrap();
         let base: Arc<str> = "http://a.org/gradio_api/file=".into();
         let written = writing(&base, || serde_json::to_value(&file)).unwrap();

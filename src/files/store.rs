@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -20,8 +21,14 @@ const TTL: Duration = Duration::from_secs(3600);
 /// How often is looked for files to remove at most and at least.
 const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
 
+/// The most bytes when the builder doesn't say.
+const MOST: u64 = 10 * 1024 * 1024 * 1024;
+
 /// Where a file is written before it is whole.
 const PART: &str = ".part";
+
+/// What a directory is called, before its id, while it is removed.
+const GONE: &str = ".gone-";
 
 /// The files of a queue: what clients uploaded, and what handlers made for them. Cheap to clone.
 ///
@@ -45,6 +52,10 @@ pub struct Files(Arc<Store>);
 pub(super) struct Store {
     place: Place,
     ttl: Duration,
+    /// The most bytes that uploads may bring it to.
+    most: u64,
+    /// The bytes that lie there: as of the last look, and what was uploaded since.
+    used: AtomicU64,
     /// The directories that somebody holds, by name.
     leases: Mutex<HashMap<String, Weak<Lease>>>,
 }
@@ -94,14 +105,31 @@ impl fmt::Display for Key {
 
 impl Files {
     /// In `directory`, which stays when the process ends; otherwise in one of its own.
-    pub(crate) fn new(directory: Option<PathBuf>, ttl: Option<Duration>) -> Self {
+    pub(crate) fn new(
+        directory: Option<PathBuf>,
+        ttl: Option<Duration>,
+        most: Option<u64>,
+    ) -> io::Result<Self> {
+        if let Some(directory) = &directory {
+            make_directory(directory)?;
+        }
         let place = directory.map_or_else(|| Place::Own(OnceLock::new()), Place::Given);
-        Files(Arc::new(Store { place, ttl: ttl.unwrap_or(TTL), leases: Mutex::default() }))
+        let (ttl, most) = (ttl.unwrap_or(TTL), most.unwrap_or(MOST));
+        let (used, leases) = (AtomicU64::new(0), Mutex::default());
+        let files = Files(Arc::new(Store { place, ttl, most, used, leases }));
+        files.sweep(SystemTime::now())?;
+        Ok(files)
+    }
+
+    /// Whether so many more bytes may be uploaded; they count as used.
+    pub(crate) fn take_room(&self, bytes: u64) -> bool {
+        // A count that guards nothing else.
+        self.0.used.fetch_add(bytes, Relaxed).saturating_add(bytes) <= self.0.most
     }
 
     /// A place for a new file, to be written by whatever means: its
     /// [`path`](FileData::path) is in a directory of its own, and doesn't exist yet. Clients see
-    /// the name, less what is no letter, digit or one of `. _ - ,`.
+    /// the name, less what is no letter, digit, space or one of `. _ - ,`.
     ///
     /// # Errors
     /// When the directory can't be made.
@@ -109,7 +137,7 @@ impl Files {
         let root = self.0.make_root()?;
         let key = Key::new(name);
         let directory = root.join(&key.id);
-        fs::create_dir(&directory)?;
+        make_directory(&directory)?;
         let path = directory.join(&key.name);
         Ok(FileData::new(self.0.hold(&mut self.0.lock(), &key.id), key, path))
     }
@@ -125,6 +153,12 @@ impl Files {
         let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, file.path()));
         written.inspect_err(|_| self.discard(&file))?;
         Ok(file)
+    }
+
+    /// What had been taken for an upload that came to nothing.
+    pub(crate) fn give_room_back(&self, bytes: u64) {
+        let less = |used: u64| Some(used.saturating_sub(bytes));
+        let _ = self.0.used.fetch_update(Relaxed, Relaxed, less);
     }
 
     /// A file that is there.
@@ -149,18 +183,28 @@ impl Files {
 
     /// Removes what is older than the ttl and held by nobody.
     fn sweep(&self, now: SystemTime) -> io::Result<usize> {
-        let mut removed = 0;
+        let (mut removed, mut used) = (0, 0);
         let Some(root) = self.0.root() else { return Ok(removed) };
         for entry in fs::read_dir(root)? {
             let entry = entry?;
             let name = entry.file_name();
-            let Some(name) = name.to_str().filter(|name| is_id(name)) else { continue };
+            let Some(name) = name.to_str() else { continue };
+            if name.strip_prefix(GONE).is_some_and(is_id) {
+                // A process that ended in between has left it.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+            if !is_id(name) {
+                continue;
+            }
             let age = entry.metadata().and_then(|about| about.modified());
             let age = age.ok().and_then(|made| now.duration_since(made).ok());
             if age.is_some_and(|age| age > self.0.ttl) && self.0.forget(root, name) {
                 removed += 1;
+            } else {
+                used += size_of(&entry.path());
             }
         }
+        self.0.used.store(used, Relaxed);
         Ok(removed)
     }
 }
@@ -168,6 +212,20 @@ impl Files {
 /// Where a file is written before it is renamed to its name.
 pub(crate) fn part(path: &Path) -> PathBuf {
     path.with_file_name(PART)
+}
+
+/// The bytes of the files right in a directory.
+fn size_of(directory: &Path) -> u64 {
+    let files = fs::read_dir(directory).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|about| about.len()).sum()
+}
+
+/// A directory that nobody else may look into. One that is there stays as it is.
+fn make_directory(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
 }
 
 fn is_kind(path: &Path, kind: fn(&fs::FileType) -> bool) -> bool {
@@ -189,11 +247,17 @@ impl Store {
 
     fn make_root(&self) -> io::Result<&Path> {
         match &self.place {
-            Place::Given(path) => fs::create_dir_all(path).map(|()| path.as_path()),
+            Place::Given(path) => make_directory(path).map(|()| path.as_path()),
             Place::Own(made) => {
                 if made.get().is_none() {
-                    // Readable for nobody else. One that came second goes again.
-                    let directory = tempfile::Builder::new().prefix("now-serving-").tempdir()?;
+                    let mut builder = tempfile::Builder::new();
+                    #[cfg(unix)]
+                    {
+                        use std::os::unix::fs::PermissionsExt;
+                        builder.permissions(fs::Permissions::from_mode(0o700));
+                    }
+                    // One that came second goes again.
+                    let directory = builder.prefix("now-serving-").tempdir()?;
                     let _ = made.set(directory);
                 }
                 made.get().map(TempDir::path).ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -212,7 +276,7 @@ impl Store {
 
     /// Removes a file unless somebody holds it.
     fn forget(&self, root: &Path, id: &str) -> bool {
-        let gone = root.join(format!(".gone-{id}"));
+        let gone = root.join(format!("{GONE}{id}"));
         {
             let leases = self.lock();
             if leases.get(id).is_some_and(|lease| lease.strong_count() > 0) {
@@ -268,7 +332,8 @@ mod tests {
 
     fn files() -> (TempDir, Files) {
         let directory = TempDir::new().unwrap();
-        let files = Files::new(Some(directory.path().into()), Some(Duration::from_secs(60)));
+        let files = Files::new(Some(directory.path().into()), Some(Duration::from_secs(60)), None);
+        let files = files.unwrap();
         (directory, files)
     }
 
@@ -326,7 +391,7 @@ mod tests {
 
     #[test]
     fn a_directory_of_its_own_goes_with_the_files() {
-        let files = Files::new(None, None);
+        let files = Files::new(None, None, None).unwrap();
         assert!(files.find(Key::new("nothing")).is_none());
         let file = files.save("a.txt", "a").unwrap();
         let root = file.path().ancestors().nth(2).unwrap().to_path_buf();

@@ -21,7 +21,7 @@ use subtle::{Choice, ConstantTimeEq};
 ///     type Error = std::io::Error;
 ///
 ///     async fn login(&self, username: &str, password: &str) -> std::io::Result<bool> {
-///         // … look the user up, and verify the password's hash
+///         // … look the user up, and verify the password's hash in web::block
 /// #       let _ = (username, password);
 ///         Ok(false)
 ///     }
@@ -47,6 +47,9 @@ pub trait Auth: Send + Sync + 'static {
     /// The user of a request, where that is known by other means than the login: by a header that a
     /// proxy sets, or a session of the service's own. Asked for each request; without a user
     /// (`None`, the default), the cookie of the login counts. As Gradio's `auth_dependency`.
+    ///
+    /// A header must come from a proxy that nobody gets around, and that takes away one which the
+    /// client sends.
     fn user(&self, request: &HttpRequest) -> Option<String> {
         let _ = request;
         None
@@ -86,7 +89,7 @@ impl fmt::Debug for Users {
 impl Auth for Users {
     type Error = std::convert::Infallible;
 
-    /// Takes the same time for all wrong passwords of one length, and for unknown users.
+    /// The time that it takes tells the length of a known user's password at most.
     async fn login(&self, username: &str, password: &str) -> Result<bool, Self::Error> {
         let known = self.0.get(username).filter(|known| !known.is_empty());
         let expected = known.map_or(password, String::as_str);

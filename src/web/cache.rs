@@ -10,7 +10,10 @@ use crate::output::Output;
 use crate::update::{Outcome, Update};
 
 /// The results of one listener; the one that was asked for longest ago goes first.
-pub(crate) struct Cache(Mutex<LruCache<String, Arc<Kept>>>);
+pub(crate) struct Cache {
+    kept: Mutex<LruCache<String, Arc<Kept>>>,
+    entries: NonZeroUsize,
+}
 
 /// What an event gave.
 #[derive(Debug)]
@@ -22,15 +25,20 @@ pub(crate) struct Kept {
 
 impl Cache {
     pub fn new(entries: NonZeroUsize) -> Self {
-        Cache(Mutex::new(LruCache::new(entries)))
+        // Not made for so many at once: they may never come.
+        Cache { kept: Mutex::new(LruCache::unbounded()), entries }
     }
 
     pub fn find(&self, input: &str) -> Option<Arc<Kept>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(input).cloned()
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(input).cloned()
     }
 
     pub fn keep(&self, input: String, kept: Kept) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(input, Arc::new(kept));
+        let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        all.put(input, Arc::new(kept));
+        if all.len() > self.entries.get() {
+            all.pop_lru();
+        }
     }
 
     /// Listens to an event, and keeps what it gives when it completes.

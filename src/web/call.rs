@@ -37,7 +37,7 @@ pub(crate) async fn start(
     let endpoint = queue.inner().endpoint(&api_name);
     let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name))?;
     let Call { data, session_hash } = body::parse(&bytes)?;
-    let input = endpoint.input_from_positional(data, &queue.inner().web.files)?;
+    let input = endpoint.input_from_positional(data, &queue.inner().web, &caller)?;
     submit(&queue, caller, &request, endpoint, input, session_hash).await
 }
 
@@ -51,7 +51,7 @@ pub(crate) async fn start_named(
 ) -> Result<HttpResponse, Rejection> {
     let endpoint = queue.inner().endpoint(&api_name);
     let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name))?;
-    let input = endpoint.input_from_named(body::parse(&bytes)?, &queue.inner().web.files)?;
+    let input = endpoint.input_from_named(body::parse(&bytes)?, &queue.inner().web, &caller)?;
     submit(&queue, caller, &request, endpoint, input, None).await
 }
 

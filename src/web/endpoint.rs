@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Web;
 use super::cache::{Cache, Kept};
+use super::login::Caller;
 use super::parameters::Layout;
 use super::refusal::{Detail, Rejection};
 use super::root::root_url_of_api;
@@ -14,7 +15,7 @@ use super::schema::{self, Parameter};
 use super::wire::Audience;
 use crate::entry::Entry;
 use crate::facts::ApiVisibility;
-use crate::files::{Files, is_file, reading};
+use crate::files::{is_file, reading};
 use crate::handler::Input;
 use crate::listener::InputError;
 
@@ -95,7 +96,8 @@ impl Endpoint {
     pub fn input_from_positional(
         &self,
         data: Vec<Value>,
-        files: &Files,
+        web: &Web,
+        caller: &Caller,
     ) -> Result<Prepared, Rejection> {
         let value = self.input.join(data).map_err(|wrong| {
             let (listener, expected, given) = (&self.entry.api_name, wrong.expected, wrong.given);
@@ -103,14 +105,15 @@ impl Endpoint {
             let detail = Detail::new("value_error", &["data"], message);
             Rejection::invalid(detail.of_parameter("data"))
         })?;
-        self.input_from_value(value, files)
+        self.input_from_value(value, web, caller)
     }
 
     /// The typed input of named arguments.
     pub fn input_from_named(
         &self,
         mut arguments: Map<String, Value>,
-        files: &Files,
+        web: &Web,
+        caller: &Caller,
     ) -> Result<Prepared, Rejection> {
         let known = |name: &str| self.parameters.iter().any(|parameter| parameter.name == name);
         if let Some(name) = arguments.keys().find(|name| !known(name)) {
@@ -120,7 +123,7 @@ impl Endpoint {
             return Err(Rejection::invalid(detail.of_parameter(name)));
         }
         if matches!(self.input, Layout::Fields(_)) {
-            return self.input_from_value(Value::Object(arguments), files);
+            return self.input_from_value(Value::Object(arguments), web, caller);
         }
         let data = self.parameters.iter().map(|parameter| {
             arguments.shift_remove(&parameter.name).ok_or_else(|| {
@@ -129,10 +132,15 @@ impl Endpoint {
                 Rejection::invalid(detail.of_parameter(name))
             })
         });
-        self.input_from_positional(data.collect::<Result<_, _>>()?, files)
+        self.input_from_positional(data.collect::<Result<_, _>>()?, web, caller)
     }
 
-    fn input_from_value(&self, mut value: Value, files: &Files) -> Result<Prepared, Rejection> {
+    fn input_from_value(
+        &self,
+        mut value: Value,
+        web: &Web,
+        caller: &Caller,
+    ) -> Result<Prepared, Rejection> {
         if let (Layout::Fields(_), Value::Object(fields)) = (&self.input, &mut value) {
             fields.retain(|name, value| {
                 let parameter = self.parameters.iter().find(|parameter| parameter.name == *name);
@@ -142,13 +150,14 @@ impl Endpoint {
         let key = self.cache.as_ref().map(|_| {
             // By the parameters' order, whatever the order of the arguments.
             let field = |parameter: &Parameter| value.get(&parameter.name);
-            match self.input {
+            let input = match self.input {
                 Layout::Fields(_) => json!(self.parameters.iter().map(field).collect::<Vec<_>>()),
                 _ => value.clone(),
-            }
-            .to_string()
+            };
+            // What a handler gives may depend on its user.
+            json!([caller.0.as_deref(), input]).to_string()
         });
-        let input = reading(files, || (self.entry.input.from_json)(value));
+        let input = reading(&web.files, || (self.entry.input.from_json)(value));
         let input = input.map_err(|error| self.wrong_input(error))?;
         Ok(Prepared { input, key })
     }
@@ -159,11 +168,12 @@ impl Endpoint {
             Some(position) => {
                 let detail = detail.at(position.into());
                 let name = &self.parameters[position].name;
-                let detail = match self.input {
+                // Said apart there.
+                let detail = detail.of_parameter(name);
+                match self.input {
                     Layout::Fields(_) => detail.prefix(&format!("{name}: ")),
                     _ => detail,
-                };
-                detail.of_parameter(name)
+                }
             }
             None => detail.of_parameter("data"),
         })

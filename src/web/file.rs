@@ -1,8 +1,10 @@
 //! `GET file={path}`: a file that a client uploaded or a handler made, in ranges if asked.
 
 use actix_files::NamedFile;
-use actix_web::http::header::{ContentDisposition, DispositionParam, DispositionType};
-use actix_web::http::header::{ExtendedValue, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::header::{
+    CACHE_CONTROL, Charset, ContentDisposition, DispositionParam, DispositionType, ExtendedValue,
+    HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
 use actix_web::{HttpRequest, HttpResponse, web};
 use mime_guess::{Mime, mime};
 
@@ -28,7 +30,7 @@ pub(crate) async fn file(
         false => (mime::APPLICATION_OCTET_STREAM, DispositionType::Attachment),
     };
     let name = ExtendedValue {
-        charset: actix_web::http::header::Charset::Ext("UTF-8".into()),
+        charset: Charset::Ext("UTF-8".into()),
         language_tag: None,
         value: name.into_bytes(),
     };
@@ -36,8 +38,11 @@ pub(crate) async fn file(
         ContentDisposition { disposition, parameters: vec![DispositionParam::FilenameExt(name)] };
     let named = named.set_content_type(kind).set_content_disposition(disposition);
     let mut response = named.into_response(&request);
-    let nosniff = actix_web::http::header::HeaderValue::from_static("nosniff");
+    let nosniff = HeaderValue::from_static("nosniff");
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    // For whoever knows its path, and not for proxies to keep. A file never changes.
+    let private = HeaderValue::from_static("private, max-age=3600, immutable");
+    response.headers_mut().insert(CACHE_CONTROL, private);
     Ok(response)
 }
 

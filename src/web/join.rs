@@ -36,7 +36,7 @@ pub(crate) async fn join(
     let endpoint = endpoint
         .filter(|endpoint| endpoint.is_callable())
         .ok_or_else(|| Rejection::not_found(format!("No listener has fn_index {index}.")))?;
-    let input = endpoint.input_from_positional(data, &inner.web.files)?;
+    let input = endpoint.input_from_positional(data, &inner.web, &caller)?;
     let id = EventId::random();
     let session = inner.web.sessions.begin(&caller, &hash)?;
     session.submit(id, endpoint, input, endpoint.audience(&inner.web, &request)).await?;

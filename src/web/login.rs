@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::auth::AnyAuth;
+use super::origin::is_foreign;
 use super::refusal::Rejection;
 use super::root::root_url;
 use super::tokens::Tokens;
@@ -70,15 +71,22 @@ impl Door {
     }
 }
 
-/// Who sent a request; nobody in particular, where there is no login.
+/// Who sent a request; nobody in particular, where there is no login. Nobody at all, where a page from
+/// elsewhere made its visitor's browser send it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Caller(pub Option<Arc<str>>);
 
 impl FromRequest for Caller {
-    type Error = std::convert::Infallible;
+    type Error = Rejection;
     type Future = Ready<Result<Self, Self::Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let queue = request.app_data::<web::Data<Queue>>();
+        let allowed = queue.map_or(&[][..], |queue| &queue.inner().web.options.origins);
+        if is_foreign(request, allowed) {
+            let detail = "Pages of other origins must send JSON, declared as such.";
+            return ready(Err(Rejection::new(StatusCode::FORBIDDEN, detail.into())));
+        }
         ready(Ok(request.extensions().get::<Caller>().cloned().unwrap_or_default()))
     }
 }
@@ -116,6 +124,7 @@ struct Credentials {
 /// `POST /login`, with a form that is URL-encoded or in parts.
 pub(crate) async fn login(
     door: web::Data<Door>,
+    _: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Rejection> {
@@ -175,11 +184,19 @@ async fn credentials(
 
 #[derive(Deserialize)]
 pub(crate) struct Logout {
-    all_session: Option<bool>,
+    /// As Python writes it, or as JSON does.
+    all_session: Option<String>,
+}
+
+impl Logout {
+    fn ends_all(&self) -> bool {
+        let word = self.all_session.as_deref().unwrap_or("true").to_ascii_lowercase();
+        !matches!(word.as_str(), "false" | "0" | "no" | "off")
+    }
 }
 
 /// `/logout`: ends every login of the user, or with `all_session=false` this one, and leads back to
-/// the root.
+/// the root, where the service may have a page.
 pub(crate) async fn logout(
     door: web::Data<Door>,
     queue: web::Data<Queue>,
@@ -187,7 +204,7 @@ pub(crate) async fn logout(
     request: HttpRequest,
 ) -> HttpResponse {
     if let Some(cookie) = request.cookie(&door.cookie) {
-        door.tokens.revoke(cookie.value(), query.all_session.unwrap_or(true));
+        door.tokens.revoke(cookie.value(), query.ends_all());
     }
     let mut gone = door.to_cookie(&request, "");
     gone.set_max_age(CookieDuration::ZERO);

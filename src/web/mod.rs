@@ -22,6 +22,7 @@ mod log;
 mod login;
 mod openapi;
 mod options;
+mod origin;
 mod parameters;
 mod python_type;
 mod refusal;
@@ -151,10 +152,13 @@ impl Queue {
                 .service(web::resource("/app_id").get(config::app_id))
                 .service(web::resource(["/info", "/info/"]).get(info::info))
                 .service(web::resource("/openapi.json").get(openapi::openapi))
-                .service(web::resource("/run/{api_name}").post(run::run))
-                .service(web::resource("/call/v2/{api_name}").post(call::start_named))
+                .service(web::resource(["/run/{api_name}", "/run/{api_name}/"]).post(run::run))
+                .service(
+                    web::resource(["/call/v2/{api_name}", "/call/v2/{api_name}/"])
+                        .post(call::start_named),
+                )
                 .service(web::resource("/call/v2/{api_name}/{event_id}").get(call::follow))
-                .service(web::resource("/call/{api_name}").post(call::start))
+                .service(web::resource(["/call/{api_name}", "/call/{api_name}/"]).post(call::start))
                 .service(web::resource("/call/{api_name}/{event_id}").get(call::follow));
             let about = web::resource(["/config", "/config/"]).app_data(queue.clone());
             let about = about.get(config::config);
@@ -166,10 +170,12 @@ impl Queue {
                 let door = door.clone();
                 from_fn(move |request, next| login::guard(door.clone(), request, next))
             };
-            let scope = scope.service(web::resource("/login_check").get(login::login_check));
+            let scope = scope
+                .service(web::resource(["/login_check", "/login_check/"]).get(login::login_check));
             service.service(scope.wrap(guard())).service(about.wrap(guard()));
             let door = web::Data::from(door.clone());
             let login = web::resource(["/login", "/login/"]).app_data(door.clone());
+            let login = login.app_data(queue.clone());
             service.service(login.post(login::login));
             let logout = web::resource("/logout").app_data(door).app_data(queue);
             service.service(logout.get(login::logout).post(login::logout));

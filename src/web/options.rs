@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub cache_dir: Option<PathBuf>,
     pub cache_ttl: Option<Duration>,
     pub max_file_size: Option<u64>,
+    pub max_cache_size: Option<u64>,
+    pub origins: Vec<String>,
     pub auth: Option<Arc<dyn AnyAuth>>,
     pub auth_message: Option<String>,
     pub login_ttl: Option<Duration>,
@@ -54,13 +56,11 @@ impl Options {
 
     /// Where the queue's files are to be.
     pub fn files(&self) -> Result<Files, StartError> {
-        if let Some(directory) = &self.cache_dir {
-            std::fs::create_dir_all(directory).map_err(|error| StartError::CacheDirectory {
-                path: directory.clone(),
-                error: error.to_string(),
-            })?;
-        }
-        Ok(Files::new(self.cache_dir.clone(), self.cache_ttl))
+        let files = Files::new(self.cache_dir.clone(), self.cache_ttl, self.max_cache_size);
+        files.map_err(|error| StartError::CacheDirectory {
+            path: self.cache_dir.clone().unwrap_or_default(),
+            error: error.to_string(),
+        })
     }
 }
 
@@ -193,6 +193,23 @@ impl QueueBuilder {
     /// `delete_cache`.
     pub fn cache_ttl(mut self, ttl: Duration) -> Self {
         self.web.cache_ttl = Some(ttl);
+        self
+    }
+
+    /// The most bytes that may lie in the directory for files before uploads are refused with 507
+    /// (default: 10 GiB). Files that handlers make count, but are never refused.
+    pub fn max_cache_size(mut self, bytes: u64) -> Self {
+        self.web.max_cache_size = Some(bytes);
+        self
+    }
+
+    /// Lets pages of another origin, such as `https://example.com`, send what browsers send without
+    /// asking first: uploads, logins, bodies that are not declared as JSON. From every other origin
+    /// these are refused with 403, so that no page can act in its visitor's name. May be called
+    /// several times. Whether such a page can read the answers is up to the CORS of the service, as
+    /// by `actix-cors`; there is none by itself.
+    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
+        self.web.origins.push(origin.into().trim_end_matches('/').to_ascii_lowercase());
         self
     }
 

@@ -6,6 +6,8 @@
 use schemars::Schema;
 use serde_json::{Map, Value};
 
+use crate::files::is_file;
+
 /// The layout of an input or an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
@@ -27,6 +29,8 @@ impl Layout {
     /// The layout of an input.
     pub fn of_input(schema: &Schema) -> Self {
         match Self::of_output(schema) {
+            // A file is one thing, whatever its JSON is made of.
+            Layout::One if is_file(schema.as_value()) => return Layout::One,
             Layout::One => {}
             layout => return layout,
         }

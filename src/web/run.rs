@@ -41,7 +41,7 @@ pub(crate) async fn run(
     let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name).with_error())?;
     let Run { data, session_hash } = body::parse(&bytes).map_err(Rejection::with_error)?;
     let input =
-        endpoint.input_from_positional(data, &inner.web.files).map_err(Rejection::with_error)?;
+        endpoint.input_from_positional(data, &inner.web, &caller).map_err(Rejection::with_error)?;
     let sessions = &inner.web.sessions;
     let session = sessions.state(&caller, session_hash.as_deref())?;
     let under_way = session.begin_event(sessions.terms.most_events);

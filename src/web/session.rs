@@ -98,7 +98,9 @@ impl Session {
 
     /// Its client has just been heard of.
     pub fn touch(&self) {
-        self.lock().touched = Instant::now();
+        let mut state = self.lock();
+        state.touched = Instant::now();
+        state.left = false;
     }
 
     /// Its client says that it is there, once more; with how many times that makes.
@@ -120,6 +122,10 @@ impl Session {
     /// Its client has left for good: whether nothing of it goes on.
     pub fn leave(&self) -> bool {
         let mut state = self.lock();
+        if state.touched.elapsed() < self.terms.grace {
+            // It is there after all, if without a heartbeat.
+            return false;
+        }
         state.left = true;
         !state.live.values().any(Live::keeps_running)
     }
@@ -138,7 +144,7 @@ impl Session {
 
     /// Deserted for at least as long.
     pub fn is_deserted_for(&self, time: Duration, now: Instant) -> bool {
-        self.is_deserted() && now >= self.lock().touched + time
+        self.is_deserted() && now.saturating_duration_since(self.lock().touched) >= time
     }
 
     /// All its events have ended, and their ends have been handed out or put aside.

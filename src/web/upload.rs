@@ -1,16 +1,18 @@
 //! `POST upload`: files for listeners that take some, written to disk as they come.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use futures::StreamExt;
-use log::error;
+use log::{error, warn};
 use serde::Deserialize;
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
+use super::login::Caller;
 use super::refusal::Rejection;
 use super::upload_progress::{Tracker, Uploads};
 use crate::files::{FileData, Files, part};
@@ -26,6 +28,9 @@ const BUFFER: usize = 256 * 1024;
 /// doesn't read why.
 const POLITENESS: u64 = 8 * 1024 * 1024;
 
+/// How long that may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 #[derive(Deserialize)]
 pub(crate) struct Query {
     upload_id: Option<String>,
@@ -34,6 +39,7 @@ pub(crate) struct Query {
 /// Answers with the paths of the files, by which calls name them. Takes all files or none.
 pub(crate) async fn upload(
     queue: web::Data<Queue>,
+    _: Caller,
     query: web::Query<Query>,
     mut form: Multipart,
 ) -> Result<HttpResponse, Rejection> {
@@ -44,30 +50,45 @@ pub(crate) async fn upload(
         longest: web.options.max_file_size(),
         tracker: query.upload_id.as_deref().and_then(|id| uploads.begin(id)),
         taken: Vec::new(),
+        bytes: 0,
     };
     match upload.take(&mut form).await {
         Ok(files) => {
             let paths: Vec<_> = files.iter().map(|file| file.key().to_string()).collect();
             Ok(HttpResponse::Ok().json(paths))
         }
-        Err(Refused { rejection, readable }) => {
+        Err(Refused { rejection, readable, field }) => {
             if readable {
-                read_on(&mut form).await;
+                // Whether it has sent all or goes on for ever.
+                let _ = tokio::time::timeout(PATIENCE, read_on(field, &mut form)).await;
             }
             Err(rejection)
         }
     }
 }
 
-/// Reads some of what the client still sends.
-async fn read_on(form: &mut Multipart) {
+/// Reads some of what the client still sends, beginning with the rest of a field.
+async fn read_on(field: Option<Field>, form: &mut Multipart) {
     let mut rest = POLITENESS;
-    while let Some(Ok(mut field)) = form.next().await {
-        while let Some(Ok(chunk)) = field.next().await {
+    let mut field = field;
+    loop {
+        let mut current = match field.take() {
+            Some(field) => field,
+            None => match form.next().await {
+                Some(Ok(field)) => field,
+                Some(Err(_)) | None => return,
+            },
+        };
+        // An empty field costs something too.
+        rest = rest.saturating_sub(256);
+        while let Some(Ok(chunk)) = current.next().await {
             rest = rest.saturating_sub(chunk.len() as u64);
             if rest == 0 {
                 return;
             }
+        }
+        if rest == 0 {
+            return;
         }
     }
 }
@@ -79,12 +100,14 @@ struct Upload<'a> {
     longest: u64,
     tracker: Option<Tracker>,
     taken: Vec<FileData>,
+    /// The bytes of these.
+    bytes: u64,
 }
 
 impl Upload<'_> {
     async fn take(mut self, form: &mut Multipart) -> Result<Vec<FileData>, Refused> {
         while let Some(field) = form.next().await {
-            let field = field?;
+            let mut field = field?;
             if field.name() != Some("files") {
                 let name = field.name().unwrap_or_default();
                 let told =
@@ -95,7 +118,9 @@ impl Upload<'_> {
                 let told = format!("Send at most {MOST} files at once.");
                 return Err(Rejection::bad_request(&told).into());
             }
-            self.receive(field).await?;
+            if let Err(refused) = self.receive(&mut field).await {
+                return Err(Refused { field: Some(field), ..refused });
+            }
         }
         if self.taken.is_empty() {
             return Err(Rejection::bad_request("The form has no field named \"files\".").into());
@@ -104,7 +129,7 @@ impl Upload<'_> {
     }
 
     /// One file, under another name until it is whole.
-    async fn receive(&mut self, mut field: Field) -> Result<(), Refused> {
+    async fn receive(&mut self, field: &mut Field) -> Result<(), Refused> {
         let name = field.content_disposition().and_then(|about| about.get_filename());
         let name = name.unwrap_or_default().to_string();
         if let Some(tracker) = &self.tracker {
@@ -126,6 +151,12 @@ impl Upload<'_> {
                     format!("File size exceeded maximum allowed size of {} bytes.", self.longest);
                 return Err(Rejection::too_large(told).into());
             }
+            self.bytes += chunk.len() as u64;
+            if !self.files.take_room(chunk.len() as u64) {
+                warn!("an upload was refused: the files take too much room, see max_cache_size");
+                let told = "There is no room for more files; try again later.";
+                return Err(Rejection::new(StatusCode::INSUFFICIENT_STORAGE, told.into()).into());
+            }
             file.write_all(&chunk).await.map_err(|error| unwritten(&error))?;
             if let Some(tracker) = &self.tracker {
                 tracker.came(chunk.len() as u64);
@@ -140,8 +171,12 @@ impl Upload<'_> {
 
 impl Drop for Upload<'_> {
     fn drop(&mut self) {
-        for file in self.taken.drain(..) {
-            self.files.discard(&file);
+        let (files, taken) = (self.files.clone(), std::mem::take(&mut self.taken));
+        if !taken.is_empty() {
+            self.files.give_room_back(self.bytes);
+            actix_web::rt::task::spawn_blocking(move || {
+                taken.iter().for_each(|file| files.discard(file));
+            });
         }
     }
 }
@@ -151,11 +186,13 @@ struct Refused {
     rejection: Rejection,
     /// The form itself is sound; one that isn't must not be read any further.
     readable: bool,
+    /// What was being read.
+    field: Option<Field>,
 }
 
 impl From<Rejection> for Refused {
     fn from(rejection: Rejection) -> Self {
-        Refused { rejection, readable: true }
+        Refused { rejection, readable: true, field: None }
     }
 }
 
@@ -167,7 +204,7 @@ impl From<MultipartError> for Refused {
             | MultipartError::ContentTypeIncompatible => "Invalid content type.".into(),
             error => format!("The form can't be read: {error}"),
         };
-        Refused { rejection: Rejection::bad_request(&told), readable: false }
+        Refused { rejection: Rejection::bad_request(&told), readable: false, field: None }
     }
 }
 

@@ -48,7 +48,14 @@ impl Uploads {
 
     /// The upload of an id, whoever comes first.
     fn find(&self, id: &str) -> Option<watch::Sender<Progress>> {
-        let mut uploads = self.lock();
+        self.entry(&mut self.lock(), id)
+    }
+
+    fn entry(
+        &self,
+        uploads: &mut HashMap<String, watch::Sender<Progress>>,
+        id: &str,
+    ) -> Option<watch::Sender<Progress>> {
         if let Some(found) = uploads.get(id) {
             return Some(found.clone());
         }
@@ -67,6 +74,14 @@ impl Uploads {
         }
     }
 
+    /// Waits for an upload; the last one who does so in vain takes its entry away.
+    fn wait(&self, id: &str) -> Option<Waiter<'_>> {
+        let mut uploads = self.lock();
+        let progress = self.entry(&mut uploads, id)?;
+        let follower = Some(progress.subscribe());
+        Some(Waiter { uploads: self, id: id.into(), follower })
+    }
+
     /// An upload begins; it ends when the tracker is dropped.
     pub fn begin(self: &Arc<Self>, id: &str) -> Option<Tracker> {
         let progress = self.find(id)?;
@@ -74,6 +89,36 @@ impl Uploads {
         progress.send_modify(|progress| first = !std::mem::replace(&mut progress.begun, true));
         // Of two with the same id, the second goes unfollowed.
         first.then(|| Tracker { uploads: Arc::downgrade(self), id: id.into(), progress })
+    }
+}
+
+/// Somebody who asks about an upload that may not have begun.
+struct Waiter<'a> {
+    uploads: &'a Uploads,
+    id: String,
+    /// Taken when it has begun.
+    follower: Option<watch::Receiver<Progress>>,
+}
+
+impl Waiter<'_> {
+    async fn begun(mut self) -> Option<watch::Receiver<Progress>> {
+        let begun = self.follower.as_mut()?.wait_for(|progress| progress.begun);
+        let begun = matches!(tokio::time::timeout(PATIENCE, begun).await, Ok(Ok(_)));
+        if begun { self.follower.take() } else { None }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let Some(follower) = self.follower.take() else { return };
+        let mut uploads = self.uploads.lock();
+        drop(follower);
+        let in_vain = |progress: &watch::Sender<Progress>| {
+            !progress.borrow().begun && progress.receiver_count() == 0
+        };
+        if uploads.get(&self.id).is_some_and(in_vain) {
+            uploads.remove(&self.id);
+        }
     }
 }
 
@@ -136,16 +181,8 @@ pub(crate) async fn upload_progress(
 ) -> HttpResponse {
     let uploads = &queue.inner().web.uploads;
     let unknown = || HttpResponse::NotFound().content_type("text/plain").body("Upload not found");
-    let Some(progress) = uploads.find(&query.upload_id) else { return unknown() };
-    let mut follower = progress.subscribe();
-    let begun = follower.wait_for(|progress| progress.begun);
-    if !matches!(tokio::time::timeout(PATIENCE, begun).await, Ok(Ok(_))) {
-        // Others may still ask; whoever was first waits no longer than us.
-        if !progress.borrow().begun && progress.receiver_count() == 1 {
-            uploads.forget(&query.upload_id, &progress);
-        }
-        return unknown();
-    }
+    let Some(waiter) = uploads.wait(&query.upload_id) else { return unknown() };
+    let Some(follower) = waiter.begun().await else { return unknown() };
     sse::response(Following(Box::pin(messages(follower))))
 }
 
@@ -206,7 +243,7 @@ mod tests {
     #[actix_web::test]
     async fn what_comes_is_told_once() {
         let uploads = Arc::new(Uploads::default());
-        let follower = uploads.find("1").unwrap().subscribe();
+        let follower = uploads.wait("1").unwrap().follower.take().unwrap();
         let tracker = uploads.begin("1").unwrap();
         assert!(uploads.begin("1").is_none());
         let mut messages = Box::pin(messages(follower));
@@ -223,6 +260,20 @@ mod tests {
         drop(tracker);
         let rest: Vec<_> = messages.collect().await;
         assert_eq!(rest, [update("b", 5), Message::Done]);
+    }
+
+    #[actix_web::test]
+    async fn who_asks_and_goes_away_leaves_nothing() {
+        let uploads = Uploads::default();
+        {
+            let (first, second) = (uploads.wait("1").unwrap(), uploads.wait("1").unwrap());
+            let mut first = Box::pin(first.begun());
+            assert!(futures::poll!(&mut first).is_pending());
+            drop(first);
+            assert_eq!(uploads.lock().len(), 1);
+            drop(second);
+        }
+        assert!(uploads.lock().is_empty());
     }
 
     #[actix_web::test]

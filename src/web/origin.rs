@@ -1,0 +1,69 @@
+//! Requests that a browser sends in the name of a page from elsewhere.
+
+use actix_web::HttpRequest;
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, ORIGIN};
+
+/// Whether a page of another origin makes its visitor's browser send this, without having asked us.
+///
+/// A browser asks first (by a CORS preflight, which is the service's to answer) before it sends a
+/// body that is declared as JSON; forms and plain text it sends at once, with the visitor's cookies
+/// or from inside the visitor's network. Gradio cares for servers on localhost only.
+pub(crate) fn is_foreign(request: &HttpRequest, allowed: &[String]) -> bool {
+    if request.method().is_safe() {
+        return false;
+    }
+    let header = |name: HeaderName| request.headers().get(name)?.to_str().ok();
+    let Some(origin) = header(ORIGIN) else { return false };
+    let own = match header(HeaderName::from_static("sec-fetch-site")) {
+        Some(site) => site == "same-origin",
+        // An older browser.
+        None => origin
+            .split_once("://")
+            .is_some_and(|(_, host)| host.eq_ignore_ascii_case(request.connection_info().host())),
+    };
+    let kind = header(CONTENT_TYPE).unwrap_or_default();
+    let json = kind.split(';').next().unwrap_or_default().trim();
+    let asked = json.eq_ignore_ascii_case("application/json");
+    !own && !asked && !allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    fn foreign(headers: &[(&'static str, &'static str)]) -> bool {
+        let request = TestRequest::post().insert_header(("host", "a.org:80"));
+        let request =
+            headers.iter().fold(request, |request, header| request.append_header(*header));
+        is_foreign(&request.to_http_request(), &["https://friend.org".into()])
+    }
+
+    #[test]
+    fn what_pages_from_elsewhere_send_unasked_is_known() {
+        let (evil, own) = (("origin", "https://evil.org"), ("origin", "http://a.org:80"));
+        let friend = ("origin", "https://friend.org");
+        let (text, json) = (("content-type", "text/plain"), ("content-type", "application/json"));
+        let charset = ("content-type", "Application/JSON; charset=utf-8");
+        let site = |site: &'static str| ("sec-fetch-site", site);
+        for (headers, expected) in [
+            (&[text][..], false),
+            (&[own, text], false),
+            (&[friend, text], false),
+            (&[evil, json], false),
+            (&[evil, charset], false),
+            (&[evil, text], true),
+            (&[evil], true),
+            (&[("origin", "null"), text], true),
+            (&[("origin", "http://a.org"), text], true),
+            // Behind a proxy that doesn't tell the host.
+            (&[("origin", "https://public.org"), text, site("same-origin")], false),
+            (&[evil, text, site("cross-site")], true),
+            (&[own, text, site("same-site")], true),
+        ] {
+            assert_eq!(foreign(headers), expected, "{headers:?}");
+        }
+        let get = TestRequest::get().insert_header(evil).to_http_request();
+        assert!(!is_foreign(&get, &[]));
+    }
+}
