@@ -193,6 +193,9 @@ async fn whoami((): (), context: EventContext) -> Result<Option<String>, UserErr
 /// The longest file that may be uploaded, in bytes.
 const MAX_FILE_SIZE: u64 = 1024 * 1024;
 
+/// How long running events may go on when the server is stopped, in seconds. Tests say another.
+const GRACE: u64 = 5;
+
 /// Behind the nine, whose numbers are known to everybody who tests against them.
 fn more(queue: QueueBuilder) -> QueueBuilder {
     queue
@@ -239,19 +242,27 @@ async fn main() -> std::io::Result<()> {
         .listener(generator("gen1").concurrency_limit(2))
         .listener(generator("gen2"))
         .listener(generator("gen3"));
-    let queue = more(nine).start().map_err(std::io::Error::other)?;
+    let mut builder = more(nine);
+    // For tests of what is there after a crash.
+    if let Ok(directory) = std::env::var("CONFORMANCE_CACHE_DIR") {
+        builder = builder.cache_dir(directory);
+    }
+    let queue = builder.start().map_err(std::io::Error::other)?;
     let private = private().start().map_err(std::io::Error::other)?;
+    let served = queue.clone();
     let server = HttpServer::new(move || {
         App::new()
-            .service(web::scope("/app").configure(queue.routes()))
+            .service(web::scope("/app").configure(served.routes()))
             .service(web::scope("/private").configure(private.routes()))
-            .configure(queue.routes())
+            .configure(served.routes())
     })
-    // Open heartbeats don't keep a stopped server.
+    .disable_signals()
+    // The heartbeats of the private queue don't keep a stopped server.
     .shutdown_timeout(1)
     .h1_allow_half_closed(false)
     .bind(address.pair())
     .unwrap_or_else(|error| address.refused("conformance", &error));
     println!("conformance listens on http://{}", server.addrs()[0]);
-    server.run().await
+    let grace = std::env::var("CONFORMANCE_GRACE").ok().and_then(|seconds| seconds.parse().ok());
+    queue.serve(server.run(), Duration::from_secs(grace.unwrap_or(GRACE))).await
 }

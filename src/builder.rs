@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
+use actix::{Addr, Arbiter, ArbiterHandle, System};
 use log::{info, warn};
 
 use crate::actors::{ListenerActor, Peers, Served, ServedListener, Supervisor};
@@ -19,6 +19,7 @@ use crate::queue::{ConcurrencyId, Inner, Queue};
 use crate::resource::Factory;
 use crate::scheduler::{BatchRules, Capacity, Limit, ListenerRules, Rules, merge};
 use crate::validation::Validator;
+use crate::watchdog::{self, Pulse, Watchdog};
 
 /// Declares a [`Queue`]: its listeners and its limits. From [`Queue::builder`].
 #[must_use = "nothing runs before start()"]
@@ -31,6 +32,7 @@ pub struct QueueBuilder {
     pub(crate) max_size: Option<usize>,
     max_eta: Option<Duration>,
     arbiters: Option<usize>,
+    watchdog: Option<Duration>,
     #[cfg(feature = "web")]
     pub(crate) web: crate::web::Options,
 }
@@ -90,11 +92,19 @@ impl QueueBuilder {
         self
     }
 
-    /// The number of threads that the actors and async handlers run on (default: one a core). Each
-    /// concurrency id stays on one of them. 0 starts no thread: everything runs on the arbiter
+    /// The number of threads that the actors and async handlers run on (default: one a core), beside
+    /// those of [`Listener::own_arbiter`]. Each concurrency id stays on one of them. 0 starts no thread: everything runs on the arbiter
     /// that calls [`QueueBuilder::start`].
     pub fn arbiters(mut self, threads: usize) -> Self {
         self.arbiters = Some(threads);
+        self
+    }
+
+    /// How long a handler may keep its thread without awaiting before a warning names it in the log
+    /// (default: one second; zero for no such watch). Blocking handlers have threads of their own
+    /// and are not concerned.
+    pub fn watchdog(mut self, patience: Duration) -> Self {
+        self.watchdog = Some(patience);
         self
     }
 
@@ -113,18 +123,30 @@ impl QueueBuilder {
         if System::try_current().is_none() {
             return Err(StartError::NoSystem);
         }
-        let threads = self.arbiters.unwrap_or_else(cores);
-        let arbiters: Vec<Arbiter> =
-            (0..threads.min(plans.len())).map(|_| Arbiter::new()).collect();
-        let mut handles: Vec<ArbiterHandle> = arbiters.iter().map(Arbiter::handle).collect();
-        if handles.is_empty() {
-            handles.push(Arbiter::current());
+        let own = |plan: &Plan| plan.members.iter().any(|&m| self.listeners[m].own_arbiter);
+        let shared = plans.iter().filter(|plan| !own(plan)).count();
+        let threads = self.arbiters.unwrap_or_else(cores).min(shared);
+        let mut arbiters: Vec<Arbiter> = (0..threads).map(|_| Arbiter::new()).collect();
+        let place = |handle| Place { handle, pulse: Arc::default() };
+        let mut places: Vec<Place> = arbiters.iter().map(Arbiter::handle).map(place).collect();
+        if places.is_empty() {
+            places.push(place(Arbiter::current()));
         }
+        let pooled = places.len();
         #[cfg(feature = "web")]
         let files = self.web.files()?;
         let mut ids = Vec::new();
         let mut entries: Vec<Option<Arc<Entry>>> = self.listeners.iter().map(|_| None).collect();
-        for (plan, arbiter) in plans.into_iter().zip(handles.iter().cycle()) {
+        let mut next = 0..;
+        for plan in plans {
+            let at = if own(&plan) {
+                arbiters.push(Arbiter::new());
+                places.extend(arbiters.last().map(Arbiter::handle).map(place));
+                places.len() - 1
+            } else {
+                next.next().unwrap_or_default() % pooled
+            };
+            let Place { handle: arbiter, pulse } = &places[at];
             info!("{}: limit {}", plan.rules.concurrency_id, plan.rules.limit);
             let Plan { rules, members } = plan;
             let name = rules.concurrency_id.clone();
@@ -133,16 +155,18 @@ impl QueueBuilder {
                 concurrency_id: name.clone(),
                 listeners: self.served(&members),
                 factory: self.factory(&name).cloned(),
+                pulse: pulse.clone(),
                 #[cfg(feature = "web")]
                 files: files.clone(),
             };
             #[cfg(feature = "web")]
             let gate = members.len();
-            let supervisor =
-                Supervisor::start_in_arbiter(arbiter, move |_| Supervisor::new(rules, served));
+            let supervisor = actix::Supervisor::start_in_arbiter(arbiter, move |_| {
+                Supervisor::new(rules, served)
+            });
             let edge = |listener: usize, validator: Option<Validator>| -> Addr<ListenerActor> {
                 let supervisor = supervisor.clone();
-                ListenerActor::start_in_arbiter(arbiter, move |_| {
+                actix::Supervisor::start_in_arbiter(arbiter, move |_| {
                     ListenerActor::new(listener, supervisor, validator)
                 })
             };
@@ -172,9 +196,15 @@ impl QueueBuilder {
             }
         }
         #[cfg(feature = "web")]
-        let web = crate::web::Web::new(entries.iter().flatten(), self.web, files, &handles[0]);
+        let web =
+            crate::web::Web::new(entries.iter().flatten(), self.web, files, &places[0].handle);
         let listeners: Vec<_> = entries.into_iter().flatten().collect();
+        let names = listeners.iter().map(|listener| listener.api_name.clone()).collect();
+        let pulses: Vec<_> = places.into_iter().map(|place| place.pulse).collect();
+        let patience = self.watchdog.unwrap_or(watchdog::PATIENCE);
+        let watchdog = (!patience.is_zero()).then(|| Watchdog::start(&pulses, names, patience));
         Ok(Queue::new(Inner {
+            _watchdog: watchdog.flatten(),
             by_name: Inner::numbered(&listeners),
             #[cfg(feature = "web")]
             web,
@@ -301,6 +331,7 @@ impl QueueBuilder {
             .iter()
             .map(|&member| ServedListener {
                 api_name: self.listeners[member].api_name.clone(),
+                number: u16::try_from(member).unwrap_or(u16::MAX),
                 start: self.listeners[member].start.clone(),
             })
             .collect();
@@ -320,6 +351,12 @@ impl fmt::Debug for QueueBuilder {
 struct Plan {
     rules: Rules,
     members: Vec<usize>,
+}
+
+/// An arbiter, and what is on it right now.
+struct Place {
+    handle: ArbiterHandle,
+    pulse: Arc<Pulse>,
 }
 
 /// A duration that can be added to any moment.

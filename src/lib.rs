@@ -93,6 +93,7 @@ mod submission;
 pub mod testing;
 mod update;
 mod validation;
+mod watchdog;
 #[cfg(feature = "web")]
 mod web;
 

@@ -59,6 +59,7 @@ pub struct Listener {
     pub(crate) validator: Option<Validator>,
     pub(crate) cache: Option<usize>,
     pub(crate) on_disconnect: OnDisconnect,
+    pub(crate) own_arbiter: bool,
     pub(crate) input: InputType,
     pub(crate) output: OutputType,
     /// A batch option was set on a listener that takes no batches; `start()` says so.
@@ -228,6 +229,7 @@ impl Listener {
             validator: None,
             cache: None,
             on_disconnect: OnDisconnect::default(),
+            own_arbiter: false,
             input,
             output,
             misplaced: None,
@@ -268,6 +270,14 @@ impl Listener {
     /// How long an event may wait in the line; after that it ends as timed out. Without, for ever.
     pub fn queue_timeout(mut self, timeout: Duration) -> Self {
         self.queue_timeout = Some(timeout);
+        self
+    }
+
+    /// Gives its concurrency id a thread of its own, so that what keeps the thread for long delays
+    /// nobody else. Otherwise the id shares one with others; see
+    /// [`QueueBuilder::arbiters`](crate::QueueBuilder::arbiters).
+    pub fn own_arbiter(mut self) -> Self {
+        self.own_arbiter = true;
         self
     }
 

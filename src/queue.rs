@@ -20,9 +20,13 @@ use crate::scheduler::{Limit, Patience};
 use crate::snapshot::QueueSnapshot;
 use crate::submission::Submission;
 use crate::update::Update;
+use crate::watchdog::Watchdog;
 
 /// How long a shutdown waits, past its grace, for interrupted handlers to let go.
 const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// How long a supervisor is waited for that is asked what it looks like.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running event queue. Cheap to clone; clones are the same queue, on any thread.
 ///
@@ -65,6 +69,7 @@ pub(crate) struct Inner {
     pub by_name: HashMap<Arc<str>, usize>,
     pub ids: Vec<ConcurrencyId>,
     pub arbiters: Vec<Arbiter>,
+    pub _watchdog: Option<Watchdog>,
     #[cfg(feature = "web")]
     pub web: crate::web::Web,
 }
@@ -129,6 +134,16 @@ impl Queue {
     #[cfg(feature = "web")]
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.0
+    }
+
+    #[cfg(test)]
+    pub(crate) fn test_supervisor(&self) -> &Addr<Supervisor> {
+        &self.0.ids[0].supervisor
+    }
+
+    #[cfg(test)]
+    pub(crate) fn test_listener(&self) -> &Addr<crate::actors::ListenerActor> {
+        &self.0.listeners[0].address
     }
 
     fn entry(&self, api_name: &str) -> Result<&Arc<Entry>, SubmitError> {
@@ -270,10 +285,12 @@ impl Queue {
         &self.0.web.files
     }
 
-    /// What the queue looks like now. Ids whose actors have ended are left out.
+    /// What the queue looks like now. Ids whose actors have ended, or don't answer within a second
+    /// because a handler keeps their thread to itself, are left out.
     pub async fn snapshot(&self) -> QueueSnapshot {
-        let ids = self.0.ids.iter().map(|id| id.supervisor.send(TakeSnapshot));
-        QueueSnapshot { concurrency_ids: join_all(ids).await.into_iter().flatten().collect() }
+        let ask = |id: &ConcurrencyId| timeout(PATIENCE, id.supervisor.send(TakeSnapshot));
+        let ids = join_all(self.0.ids.iter().map(ask)).await.into_iter().flatten().flatten();
+        QueueSnapshot { concurrency_ids: ids.collect() }
     }
 
     /// Takes no more events, tells the waiting ones, and lets the running ones finish for up to

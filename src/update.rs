@@ -1,5 +1,7 @@
 //! Updates: every message that a client can get about its event.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::error::{Failure, Refusal};
@@ -116,6 +118,19 @@ impl Outcome {
             Outcome::TimedOut => Outcome::TimedOut,
             Outcome::Stopped => Outcome::Stopped,
         }
+    }
+}
+
+/// In a word, for log lines; nothing of the value.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::Completed(_) => "completed",
+            Outcome::Failed(_) => "failed",
+            Outcome::Cancelled => "cancelled",
+            Outcome::TimedOut => "timed out",
+            Outcome::Stopped => "stopped",
+        })
     }
 }
 

@@ -116,13 +116,11 @@ async fn main() -> std::io::Result<()> {
         App::new().route("/", web::get().to(page)).configure(served.routes())
     })
     .workers(2)
-    // Open update streams don't keep a stopped server.
+    .disable_signals()
     .shutdown_timeout(1)
     .h1_allow_half_closed(false)
     .bind(address.pair())
     .unwrap_or_else(|error| address.refused("studio", &error));
     println!("The studio is open at http://{}", server.addrs()[0]);
-    server.run().await?;
-    queue.shutdown(GRACE).await;
-    Ok(())
+    queue.serve(server.run(), GRACE).await
 }

@@ -1,9 +1,12 @@
 //! The listener actor: the edge of the queue for one listener's events.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use actix::dev::SendError;
-use actix::{Actor, Addr, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Supervised, WrapFuture};
 
 use futures::FutureExt;
+use log::error;
 
 use super::breather::Breather;
 use super::messages::{Admit, Cancel, PressureChanged, RefusedAtEdge, Submit, Subscribe};
@@ -55,11 +58,38 @@ impl Actor for ListenerActor {
     }
 }
 
+impl Supervised for ListenerActor {
+    /// Its address stays the same, so that the supervisor finds it.
+    fn restarting(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX);
+        self.pressure = Pressure::Open;
+    }
+}
+
 impl Handler<Submit> for ListenerActor {
     type Result = ();
 
     fn handle(&mut self, submit: Submit, context: &mut Self::Context) {
         self.breather.breathe::<Self>(context);
+        self.guarded(context, |listener, context| listener.forward(submit, context));
+    }
+}
+
+impl ListenerActor {
+    /// Does something that must not panic. Should it panic all the same, which is a bug of ours, its
+    /// event's sink says that the event was lost, and actix' supervision starts the actor again.
+    fn guarded(
+        &mut self,
+        context: &mut Context<Self>,
+        act: impl FnOnce(&mut Self, &mut Context<Self>),
+    ) {
+        if catch_unwind(AssertUnwindSafe(|| act(self, context))).is_err() {
+            error!("a listener's actor panicked, which is a bug; it starts again");
+            context.stop();
+        }
+    }
+
+    fn forward(&mut self, submit: Submit, context: &mut Context<Self>) {
         if let Pressure::Closed { max_size, size, retry_after } = self.pressure
             && submit.patience == Patience::Refuse
         {
@@ -108,5 +138,15 @@ impl Handler<PressureChanged> for ListenerActor {
             let events = std::mem::take(&mut self.refused);
             self.supervisor.do_send(RefusedAtEdge { listener: self.listener, events });
         }
+    }
+}
+
+/// For tests of what becomes of a bug of ours.
+#[cfg(test)]
+impl Handler<super::messages::Blow> for ListenerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: super::messages::Blow, context: &mut Self::Context) {
+        self.guarded(context, |_, _| panic!("a bug in the listener"));
     }
 }

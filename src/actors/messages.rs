@@ -74,6 +74,8 @@ pub(crate) enum News {
     Ready,
     /// It could not be built; the worker will try again.
     Trouble(String),
+    /// The worker is gone, with what it ran.
+    Lost,
     /// The run has really stopped. `ready` is false when the resource must be rebuilt first.
     Done { tally: Tally, ready: bool },
 }
@@ -131,6 +133,18 @@ pub(crate) struct TakeSnapshot;
 pub(crate) struct Stop {
     pub idle: oneshot::Sender<()>,
 }
+
+/// Test → actor: have a bug.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Blow;
+
+/// Test → supervisor: let the worker on a slot have a bug.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct BlowWorker(pub usize);
 
 /// Queue → supervisor: interrupt what still runs.
 #[derive(Debug, Message)]

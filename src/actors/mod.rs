@@ -13,6 +13,9 @@ mod run;
 mod supervisor;
 mod worker;
 
+#[cfg(test)]
+mod faults;
+
 pub(crate) use listener::ListenerActor;
 pub(crate) use messages::{Abort, Cancel, Control, Job, Peers, Stop, Submit, TakeSnapshot};
 pub(crate) use supervisor::{Served, ServedListener, Supervisor};

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use log::{Level, log};
+use log::{Level, debug, log};
 use tokio_util::sync::CancellationToken;
 
 use super::messages::Job;
@@ -16,6 +16,7 @@ use crate::handler::{Made, Rider, RunContext, Start, Vec1, Work};
 use crate::resource::Resource;
 use crate::scheduler::{Cause, Tally, Terms};
 use crate::update::{Outcome, Update};
+use crate::watchdog::Pulse;
 
 /// A handler at work on its events.
 ///
@@ -26,6 +27,8 @@ pub(super) struct Run {
     api_name: Arc<str>,
     riders: Vec1<Rider>,
     work: Option<Work>,
+    pulse: Arc<Pulse>,
+    number: u16,
     token: OnceCell<CancellationToken>,
     terms: Terms,
     tally: Tally,
@@ -45,6 +48,10 @@ pub(super) struct Place<'a> {
     pub start: &'a Start,
     pub slot: usize,
     pub resource: Option<&'a Resource>,
+    /// Where it is told that the handler has its turn.
+    pub pulse: &'a Arc<Pulse>,
+    /// By which number it is known there.
+    pub number: u16,
     #[cfg(feature = "web")]
     pub files: &'a crate::files::Files,
 }
@@ -78,10 +85,14 @@ impl Run {
             #[cfg(feature = "web")]
             files: place.files,
         };
-        let work = catch_unwind(AssertUnwindSafe(|| (place.start)(inputs, &context)));
+        let work = {
+            let _turn = place.pulse.turn(place.number);
+            catch_unwind(AssertUnwindSafe(|| (place.start)(inputs, &context)))
+        };
         let tally = Tally::default();
         let api_name = place.api_name.clone();
-        let mut run = Run { api_name, riders, work: None, token, terms, tally };
+        let (pulse, number) = (place.pulse.clone(), place.number);
+        let mut run = Run { api_name, riders, work: None, pulse, number, token, terms, tally };
         let stopped = match work {
             Ok(Ok(work)) => {
                 run.work = Some(work);
@@ -96,7 +107,10 @@ impl Run {
     /// Lets the handler go on.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stopped> {
         let Some(work) = &mut self.work else { return Poll::Pending };
-        let polled = catch_unwind(AssertUnwindSafe(|| work.future.as_mut().poll(cx)));
+        let polled = {
+            let _turn = self.pulse.turn(self.number);
+            catch_unwind(AssertUnwindSafe(|| work.future.as_mut().poll(cx)))
+        };
         Poll::Ready(match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(made))) => self.made(made),
@@ -137,6 +151,8 @@ impl Run {
             if let Some(outcome) = rider.outcome.take()
                 && let Some(sink) = rider.sink.take()
             {
+                let seconds = self.terms.started.elapsed().as_secs_f64();
+                debug!("{}: event {} {outcome} after {seconds:.3} s", self.api_name, rider.id);
                 sink.end(outcome, self.terms.started, self.terms.average);
             }
         }

@@ -1,9 +1,13 @@
 //! The supervisor actor: the scheduler of one concurrency id, and the workers on its slots.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, Recipient, SpawnHandle};
+use actix::{
+    Actor, ActorContext, Addr, AsyncContext, Context, Handler, MessageResult, Recipient,
+    SpawnHandle, Supervised,
+};
 use log::{debug, error, info};
 use tokio::sync::oneshot;
 
@@ -17,6 +21,7 @@ use crate::handler::{Start, Vec1};
 use crate::resource::Factory;
 use crate::scheduler::{Arrival, Cause, Command, Effect, Pressure, Rules, Scheduler};
 use crate::update::{Outcome, Update};
+use crate::watchdog::Pulse;
 
 /// Admissions that a supervisor holds; its listeners wait.
 const MAILBOX: usize = 1024;
@@ -26,12 +31,16 @@ pub(crate) struct Served {
     pub concurrency_id: Arc<str>,
     pub listeners: Vec<ServedListener>,
     pub factory: Option<Factory>,
+    /// Of the arbiter that all of it runs on.
+    pub pulse: Arc<Pulse>,
     #[cfg(feature = "web")]
     pub files: crate::files::Files,
 }
 
 pub(crate) struct ServedListener {
     pub api_name: Arc<str>,
+    /// Its number in the whole queue, for the watchdog.
+    pub number: u16,
     pub start: Start,
 }
 
@@ -72,8 +81,23 @@ impl Supervisor {
 
     fn command(&mut self, command: Command<Box<Job>>, context: &mut Context<Self>) {
         self.breather.breathe::<Self>(context);
-        self.scheduler.handle(Instant::now(), command);
-        self.settle(context);
+        self.guarded(context, |supervisor, context| {
+            supervisor.scheduler.handle(Instant::now(), command);
+            supervisor.settle(context);
+        });
+    }
+
+    /// Does something that must not panic. Should it panic all the same, which is a bug of ours, the
+    /// actor stops, and actix' supervision starts it again with its mailbox: see `restarting`.
+    fn guarded(
+        &mut self,
+        context: &mut Context<Self>,
+        act: impl FnOnce(&mut Self, &mut Context<Self>),
+    ) {
+        if catch_unwind(AssertUnwindSafe(|| act(self, context))).is_err() {
+            error!("{}: the supervisor panicked, which is a bug; it starts again", self.name());
+            context.stop();
+        }
     }
 
     /// Does what the scheduler wants done, then sees to its next timeout.
@@ -194,8 +218,10 @@ impl Supervisor {
         let delay = due.saturating_duration_since(Instant::now());
         let handle = context.run_later(delay, |supervisor, context| {
             supervisor.timer = None;
-            supervisor.scheduler.handle_timeout(Instant::now());
-            supervisor.settle(context);
+            supervisor.guarded(context, |supervisor, context| {
+                supervisor.scheduler.handle_timeout(Instant::now());
+                supervisor.settle(context);
+            });
         });
         self.timer = Some((due, handle));
     }
@@ -207,6 +233,27 @@ impl Actor for Supervisor {
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX);
         self.settle(context);
+    }
+}
+
+impl Supervised for Supervisor {
+    /// What waited or ran can't be trusted after a panic: its callers are told that it was lost. The
+    /// counts, the limit and a pause stay.
+    fn restarting(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX);
+        for seat in self.seats.drain(..).flatten() {
+            seat.worker.do_send(Leave);
+        }
+        self.timer = None;
+        let fresh = self.scheduler.restarted(Instant::now());
+        let broken = std::mem::replace(&mut self.scheduler, fresh);
+        if catch_unwind(AssertUnwindSafe(|| drop(broken))).is_err() {
+            error!("{}: not every event that was lost could be told so", self.name());
+        }
+        for listener in &self.listeners {
+            listener.do_send(PressureChanged(Pressure::Open));
+        }
+        context.notify(Settle);
     }
 }
 
@@ -245,6 +292,10 @@ impl Handler<Report> for Supervisor {
         let command = match news {
             News::Ready => Command::SlotReady { slot },
             News::Trouble(trouble) => Command::SlotFailed { slot, trouble },
+            News::Lost => {
+                error!("{}: the worker on slot {slot} is gone; starting another", self.name());
+                Command::SlotLost { slot }
+            }
             News::Done { tally, ready } => Command::Done { slot, tally, ready },
         };
         self.command(command, context);
@@ -333,6 +384,27 @@ impl Handler<Settle> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, _: Settle, context: &mut Self::Context) {
-        self.settle(context);
+        self.guarded(context, Self::settle);
+    }
+}
+
+/// For tests of what becomes of a bug of ours.
+#[cfg(test)]
+impl Handler<super::messages::Blow> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: super::messages::Blow, context: &mut Self::Context) {
+        self.guarded(context, |_, _| panic!("a bug in the supervisor"));
+    }
+}
+
+#[cfg(test)]
+impl Handler<super::messages::BlowWorker> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, blow: super::messages::BlowWorker, _: &mut Self::Context) {
+        if let Some(Some(seat)) = self.seats.get(blow.0) {
+            seat.worker.do_send(super::messages::Blow);
+        }
     }
 }

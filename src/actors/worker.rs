@@ -106,6 +106,16 @@ impl Worker {
     }
 }
 
+impl Drop for Worker {
+    /// A worker that goes while it runs something has panicked: handlers' panics are caught, so that
+    /// is a bug of ours. Its run is dropped next, and says to its callers that it was lost.
+    fn drop(&mut self) {
+        if self.run.is_some() {
+            self.report(News::Lost);
+        }
+    }
+}
+
 impl Actor for Worker {
     type Context = Context<Self>;
 
@@ -152,6 +162,8 @@ impl Handler<RunMessage> for Worker {
             start: &listener.start,
             slot: self.slot,
             resource: self.resource.as_ref(),
+            pulse: &served.pulse,
+            number: listener.number,
             #[cfg(feature = "web")]
             files: &served.files,
         };
@@ -180,6 +192,18 @@ impl Handler<Leave> for Worker {
     type Result = ();
 
     fn handle(&mut self, _: Leave, context: &mut Self::Context) {
+        // What it still runs has no slot any more.
+        self.run = None;
         context.stop();
+    }
+}
+
+/// For tests of what becomes of a bug of ours.
+#[cfg(test)]
+impl Handler<super::messages::Blow> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, _: super::messages::Blow, _: &mut Self::Context) {
+        panic!("a bug in the worker");
     }
 }

@@ -112,6 +112,7 @@ impl Files {
     ) -> io::Result<Self> {
         if let Some(directory) = &directory {
             make_directory(directory)?;
+            remove_unfinished(directory)?;
         }
         let place = directory.map_or_else(|| Place::Own(OnceLock::new()), Place::Given);
         let (ttl, most) = (ttl.unwrap_or(TTL), most.unwrap_or(MOST));
@@ -212,6 +213,17 @@ impl Files {
 /// Where a file is written before it is renamed to its name.
 pub(crate) fn part(path: &Path) -> PathBuf {
     path.with_file_name(PART)
+}
+
+/// Removes what a process that was killed had begun to write. Nobody else writes there.
+fn remove_unfinished(root: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(is_id) && entry.path().join(PART).exists() {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// The bytes of the files right in a directory.
@@ -387,6 +399,18 @@ mod tests {
         assert_eq!(files.sweep(later).unwrap(), 1);
         let left: Vec<_> = fs::read_dir(directory.path()).unwrap().flatten().collect();
         assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes_at_the_next_start() {
+        let (directory, files) = files();
+        let (whole, unfinished) = (files.save("a.txt", "a").unwrap(), files.create("b").unwrap());
+        fs::write(part(unfinished.path()), "half of").unwrap();
+        let gone = directory.path().join(format!("{GONE}{:032x}", 7));
+        fs::create_dir(&gone).unwrap();
+        Files::new(Some(directory.path().into()), None, None).unwrap();
+        assert!(whole.path().exists());
+        assert!(!unfinished.path().parent().unwrap().exists() && !gone.exists());
     }
 
     #[test]

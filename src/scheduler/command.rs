@@ -39,6 +39,11 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// All of them.
+    pub fn events(&self) -> u64 {
+        self.completed + self.failed + self.cancelled + self.timed_out + self.stopped
+    }
+
     pub fn add(&mut self, other: Tally) {
         self.completed += other.completed;
         self.failed += other.failed;

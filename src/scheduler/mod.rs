@@ -165,6 +165,18 @@ impl<T> Scheduler<T> {
         scheduler
     }
 
+    /// A scheduler that takes over from one that can't be trusted any more: with its rules and its
+    /// books, but none of its events. Those count as failed.
+    pub fn restarted(&self, now: Instant) -> Self {
+        let mut fresh = Scheduler::new(self.rules.clone(), now);
+        fresh.phase = self.phase;
+        for (fresh, old) in fresh.listeners.iter_mut().zip(&self.listeners) {
+            (fresh.admitted, fresh.refused, fresh.ended) = (old.admitted, old.refused, old.ended);
+            fresh.ended.failed += old.admitted.saturating_sub(old.ended.events());
+        }
+        fresh
+    }
+
     /// Takes one command at the moment `now`. Poll the effects afterwards.
     pub fn handle(&mut self, now: Instant, command: Command<T>) {
         self.now = self.now.max(now);

@@ -48,6 +48,7 @@ pub(crate) fn rules() -> ListenerRules {
 pub(crate) fn served() -> ServedListener {
     ServedListener {
         api_name: NAME.into(),
+        number: u16::MAX,
         start: Arc::new(|inputs, _| {
             let pass = match inputs {
                 Vec1::One(input) => input.downcast::<Pass>().ok(),

@@ -1,10 +1,12 @@
 //! `GET heartbeat/{session_hash}`: a stream that says that a client is there, for as long as it is.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix_web::{HttpResponse, web};
 use bytes::BytesMut;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::login::Caller;
 use super::refusal::Rejection;
@@ -19,17 +21,22 @@ pub(crate) async fn heartbeat(
 ) -> Result<HttpResponse, Rejection> {
     let sessions: &Arc<Sessions> = &queue.inner().web.sessions;
     let presence = sessions.attend(&caller, &hash)?;
-    Ok(sse::response(Heartbeat { begun: false, _presence: presence }))
+    let closing = Box::pin(queue.inner().web.closing.clone().cancelled_owned());
+    Ok(sse::response(Heartbeat { begun: false, closing, _presence: presence }))
 }
 
 /// Its end, and a while without another, ends the session.
 struct Heartbeat {
     begun: bool,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
     _presence: Presence,
 }
 
 impl sse::Source for Heartbeat {
-    fn poll_event(&mut self, _: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
+    fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
+        if self.closing.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(false);
+        }
         if std::mem::replace(&mut self.begun, true) {
             // The rest is for the stream's own heartbeat.
             return Poll::Pending;

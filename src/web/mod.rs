@@ -30,6 +30,7 @@ mod results;
 mod root;
 mod run;
 mod schema;
+mod serve;
 mod session;
 mod sessions;
 mod snippets;
@@ -55,6 +56,7 @@ use upload_progress::Uploads;
 use std::sync::Arc;
 
 use actix::ArbiterHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::entry::Entry;
 use crate::files::{Files, sweep_now_and_then};
@@ -68,6 +70,8 @@ pub(crate) struct Web {
     pub files: Files,
     pub uploads: Arc<Uploads>,
     pub door: Option<Arc<Door>>,
+    /// The server ends: streams that have no end of their own close.
+    pub closing: CancellationToken,
     /// Another one each time. Of 53 bits: JavaScript reads numbers so far exactly.
     pub app_id: u64,
     /// Somebody wants to know when a session ends.
@@ -93,6 +97,7 @@ impl Web {
             keeps_state,
             sessions,
             door: options.door().map(Arc::new),
+            closing: CancellationToken::new(),
             options,
             files,
             uploads: Arc::default(),

@@ -12,15 +12,45 @@ ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = os.environ.get("CONFORMANCE_BIN", ROOT / "target/release/examples/conformance")
 
 
+class Server:
+    """A conformance server of its own."""
+
+    def __init__(self, port=0, **environment):
+        # Port 0 is any free one; the server says which.
+        self.process = subprocess.Popen(
+            [PROGRAM, "--port", str(port)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        line = self.process.stdout.readline()
+        assert "http://" in line, f"the server said {line!r}"
+        self.address = line[line.index("http://") :].strip()
+
+    def stop(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        return self.process.wait(timeout=60)
+
+
+@pytest.fixture
+def start():
+    servers = []
+
+    def start(**options):
+        servers.append(Server(**options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.stop(signal.SIGKILL)
+
+
 @pytest.fixture(scope="session")
 def address():
-    # Port 0 is any free one; the server says which.
-    server = subprocess.Popen([PROGRAM, "--port", "0"], stdout=subprocess.PIPE, text=True)
-    line = server.stdout.readline()
-    assert "http://" in line, f"the server said {line!r}"
-    yield line[line.index("http://") :].strip()
-    server.send_signal(signal.SIGTERM)
-    assert server.wait(timeout=30) == 0
+    server = Server()
+    yield server.address
+    assert server.stop() == 0
 
 
 @pytest.fixture

@@ -1,0 +1,107 @@
+//! Running a server until it is told to stop, and stopping it so that nobody loses what runs.
+
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::rt;
+use futures::future::{Either, select};
+use log::{info, warn};
+
+use crate::queue::Queue;
+
+impl Queue {
+    /// Runs an actix-web server until SIGTERM, SIGINT or Ctrl-C, then stops in good order: new events
+    /// are answered 503, waiting ones are told, running ones have `grace` to finish, update streams
+    /// and heartbeats close, and the server ends. A second signal ends it at once.
+    ///
+    /// The server must leave signals alone: [`HttpServer::disable_signals`]. Once the queue has
+    /// stopped, requests under way have the server's own [`shutdown_timeout`].
+    ///
+    /// # Errors
+    /// Those of the server; when signals can't be listened to.
+    ///
+    /// [`HttpServer::disable_signals`]: actix_web::HttpServer::disable_signals
+    /// [`shutdown_timeout`]: actix_web::HttpServer::shutdown_timeout
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use actix_web::{App, HttpServer};
+    /// use now_serving::{Listener, Queue};
+    ///
+    /// #[actix_web::main]
+    /// async fn main() -> std::io::Result<()> {
+    ///     let queue = Queue::builder()
+    ///         .listener(Listener::new("echo", async |text: String| Ok::<_, String>(text)))
+    ///         .start()
+    ///         .map_err(std::io::Error::other)?;
+    ///     let routes = queue.clone();
+    ///     let server = HttpServer::new(move || App::new().configure(routes.routes()))
+    ///         .disable_signals()
+    ///         .bind(("127.0.0.1", 7860))?
+    ///         .run();
+    ///     queue.serve(server, Duration::from_secs(30)).await
+    /// }
+    /// ```
+    pub async fn serve(&self, server: Server, grace: Duration) -> io::Result<()> {
+        let signals = Signals::listen()?;
+        let control = rt::spawn(stop_on_signal(self.clone(), server.handle(), signals, grace));
+        let ended = server.await;
+        control.abort();
+        ended
+    }
+}
+
+async fn stop_on_signal(queue: Queue, server: ServerHandle, mut signals: Signals, grace: Duration) {
+    signals.next().await;
+    info!("stopping: running events have {grace:?} to finish; a second signal stops at once");
+    let drain = async {
+        let stopped = queue.shutdown(grace).await;
+        if !stopped.drained {
+            warn!("stopping: not every handler finished in time; they were interrupted");
+        }
+        queue.inner().web.closing.cancel();
+        server.stop(true).await;
+    };
+    let (drain, again) = (pin!(drain), pin!(signals.next()));
+    if let Either::Right(_) = select(drain, again).await {
+        warn!("stopping at once");
+        server.stop(false).await;
+    }
+}
+
+/// The signals that ask a program to end.
+struct Signals {
+    #[cfg(unix)]
+    terminate: rt::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: rt::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn listen() -> io::Result<Self> {
+        use rt::signal::unix::{SignalKind, signal};
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        select(pin!(self.terminate.recv()), pin!(self.interrupt.recv())).await;
+    }
+
+    #[cfg(not(unix))]
+    fn listen() -> io::Result<Self> {
+        Ok(Signals {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        let _ = rt::signal::ctrl_c().await;
+    }
+}
