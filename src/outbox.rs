@@ -5,12 +5,10 @@
 //! newest unread. The terminal update is never dropped.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use futures::task::AtomicWaker;
-
 use crate::event::EventMap;
+use crate::handover::Handover;
 use crate::update::Update;
 
 /// What an event may have unread.
@@ -29,13 +27,8 @@ pub(crate) const UNREAD: Bounds = Bounds { number: 1024, bytes: usize::MAX };
 const UNMEASURED: usize = 8;
 
 /// A queue of updates with one reader. Writers on any thread.
-///
-/// A plain mutex: every hold moves one update and never waits for anything.
 #[derive(Debug)]
-pub(crate) struct Outbox {
-    inner: Mutex<Inner>,
-    reader: AtomicWaker,
-}
+pub(crate) struct Outbox(Handover<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -73,36 +66,22 @@ fn kind(update: &Update) -> Option<usize> {
 impl Outbox {
     pub fn new(bounds: Bounds) -> Self {
         let (updates, unread) = (VecDeque::new(), EventMap::default());
-        let inner = Inner { bounds, updates, read: 0, unread };
-        Outbox { inner: Mutex::new(inner), reader: AtomicWaker::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A holder that panicked has at worst lost its own update.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        Outbox(Handover::new(Inner { bounds, updates, read: 0, unread }))
     }
 
     pub fn push(&self, update: Update) {
-        self.lock().push(update);
-        self.reader.wake();
+        self.0.write(|inner| inner.push(update));
     }
 
     /// The next unread update, if there is one now.
     #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub fn try_next(&self) -> Option<Update> {
-        self.lock().pop()
+        self.0.lock().pop()
     }
 
     /// The next unread update. The latest caller is woken when there is one.
     pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Update> {
-        if let Some(update) = self.lock().pop() {
-            return Poll::Ready(update);
-        }
-        self.reader.register(cx.waker());
-        match self.lock().pop() {
-            Some(update) => Poll::Ready(update),
-            None => Poll::Pending,
-        }
+        self.0.poll(cx, Inner::pop)
     }
 }
 
@@ -178,7 +157,7 @@ mod tests {
     }
 
     fn drain(outbox: &Outbox) -> Vec<Update> {
-        let mut inner = outbox.lock();
+        let mut inner = outbox.0.lock();
         std::iter::from_fn(|| inner.pop()).collect()
     }
 
@@ -212,7 +191,7 @@ mod tests {
             panic!("the newest item stands last")
         };
         assert_eq!(output.get(), Some(&(3 * UNREAD.number - 1)));
-        assert!(outbox.lock().unread.is_empty());
+        assert!(outbox.0.lock().unread.is_empty());
     }
 
     #[test]
@@ -249,7 +228,7 @@ mod tests {
                 match step {
                     0 => outbox.push(estimation(event, 1)),
                     1 => outbox.push(item(event, 1)),
-                    _ => read.extend(outbox.lock().pop()),
+                    _ => read.extend(outbox.0.lock().pop()),
                 }
             }
             (0..3).for_each(|event| outbox.push(end(event)));

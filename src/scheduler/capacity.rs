@@ -1,6 +1,6 @@
 //! The places in line that all concurrency ids of one queue share: the queue-wide `max_size`.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use crate::sync::{AtomicUsize, SeqCst, fence};
 
 /// A bound on the events that wait in all lines together, as Gradio's `max_size`.
 ///
@@ -36,6 +36,8 @@ impl Capacity {
     /// Gives a place back. True when somebody is blocked and should be told.
     pub fn release(&self) -> bool {
         self.taken.fetch_sub(1, SeqCst);
+        // Against the one in `block`: whoever comes second sees what the first has written.
+        fence(SeqCst);
         self.blocked.load(SeqCst) > 0
     }
 
@@ -43,6 +45,7 @@ impl Capacity {
     /// before the announcement was announced to nobody.
     pub fn block(&self) {
         self.blocked.fetch_add(1, SeqCst);
+        fence(SeqCst);
     }
 
     pub fn unblock(&self) {
