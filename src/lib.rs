@@ -113,6 +113,8 @@ pub use output::Output;
 pub use queue::{Queue, Shutdown};
 pub use resource::Slot;
 pub use scheduler::Limit;
+#[cfg(feature = "web")]
+pub use snapshot::ClientsSnapshot;
 pub use snapshot::{
     ConcurrencyIdSnapshot, ListenerSnapshot, QueueSnapshot, SlotSnapshot, SlotState,
 };

@@ -16,6 +16,24 @@ use crate::scheduler::Limit;
 pub struct QueueSnapshot {
     /// Every concurrency id, in the order of their first listener.
     pub concurrency_ids: Vec<ConcurrencyIdSnapshot>,
+    /// Its clients over HTTP.
+    #[cfg(feature = "web")]
+    pub clients: ClientsSnapshot,
+}
+
+/// The clients over HTTP.
+#[cfg(feature = "web")]
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct ClientsSnapshot {
+    /// Sessions that are remembered, each `call` counted as one.
+    pub sessions: usize,
+    /// Update streams that are open.
+    pub streams: usize,
+    /// Results that can be fetched again.
+    pub kept_results: usize,
+    /// The bytes of their JSON.
+    pub kept_result_bytes: usize,
 }
 
 impl QueueSnapshot {

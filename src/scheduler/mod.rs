@@ -249,6 +249,11 @@ impl<T> Scheduler<T> {
         for slot in self.slots.sweep(self.now) {
             self.effects.push_back(Effect::Close { slot });
         }
+        // After a flood has drained, its memory goes back.
+        if self.places.is_empty() && self.places.capacity() > 1024 {
+            self.places = EventMap::default();
+            self.effects.shrink_to_fit();
+        }
         if self.linger_until.is_some_and(|due| due <= self.now) {
             self.linger_until = None;
         }

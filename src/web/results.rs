@@ -86,6 +86,12 @@ impl Results {
         self.lock().kept.get(&id).filter(|kept| kept.caller == *caller).map(|k| k.ended.clone())
     }
 
+    /// How many there are, and their bytes.
+    pub fn size(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.kept.len(), inner.bytes)
+    }
+
     /// Forgets what is too old.
     pub fn sweep(&self, now: Instant) {
         let mut gone = Vec::new();

@@ -147,6 +147,10 @@ impl Session {
         self.is_deserted() && now.saturating_duration_since(self.lock().touched) >= time
     }
 
+    pub fn is_streaming(&self) -> bool {
+        self.lock().streaming
+    }
+
     /// All its events have ended, and their ends have been handed out or put aside.
     pub fn is_idle(&self) -> bool {
         self.lock().live.is_empty()

@@ -11,6 +11,7 @@ use super::refusal::Rejection;
 use super::results::{Bounds, Results};
 use super::session::{Session, Terms};
 use crate::event::{EventId, EventMap};
+use crate::snapshot::ClientsSnapshot;
 use crate::state::{OnEnd, SessionState};
 
 /// How long a session may be without a stream and without a request before it is forgotten, when
@@ -161,6 +162,13 @@ impl Sessions {
             session.is_deserted_for(ttl, now)
         };
         let calls: Vec<_> = inner.calls.extract_if(old).collect();
+        // After a flood, its memory goes back.
+        if inner.sessions.capacity() > 1024 + 8 * inner.sessions.len() {
+            inner.sessions.shrink_to_fit();
+        }
+        if inner.calls.capacity() > 1024 + 8 * inner.calls.len() {
+            inner.calls.shrink_to_fit();
+        }
         drop(inner);
         drop((sessions, calls));
     }
@@ -202,6 +210,18 @@ impl Sessions {
         self.check_room(&inner)?;
         inner.calls.insert(id, session.clone());
         Ok(session)
+    }
+
+    pub fn snapshot(&self) -> ClientsSnapshot {
+        let inner = self.lock();
+        let all = || inner.sessions.values().chain(inner.calls.values());
+        let (kept_results, kept_result_bytes) = self.terms.results.size();
+        ClientsSnapshot {
+            sessions: all().count(),
+            streams: all().filter(|session| session.is_streaming()).count(),
+            kept_results,
+            kept_result_bytes,
+        }
     }
 
     pub fn find_call(&self, caller: &Caller, id: EventId) -> Option<Arc<Session>> {
