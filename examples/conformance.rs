@@ -185,6 +185,20 @@ fn pages(
     stream::iter(0..n).map(move |i| context.files().save(&format!("page {i}.txt"), i.to_string()))
 }
 
+/// A text that grows by a token every 10 ms, by the clock: a language model at 100 tokens a second.
+fn tokens(Count { n }: Count) -> impl Stream<Item = Result<String, UserError>> {
+    let mut text = String::new();
+    let clock = tokio::time::interval(Duration::from_millis(10));
+    stream::unfold((clock, 0), move |(mut clock, i)| async move {
+        clock.tick().await;
+        (i < n).then_some((i, (clock, i + 1)))
+    })
+    .map(move |i| {
+        text += &format!("tok{} ", i % 1000);
+        Ok(text.clone())
+    })
+}
+
 /// Who has logged in.
 async fn whoami((): (), context: EventContext) -> Result<Option<String>, UserError> {
     Ok(context.user().map(String::from))
@@ -215,6 +229,7 @@ fn more(queue: QueueBuilder) -> QueueBuilder {
         .listener(Listener::blocking("shout", shout))
         .listener(Listener::new("list", list))
         .listener(Listener::stream("pages", pages))
+        .listener(Listener::stream("tokens", tokens).concurrency_limit(None))
         .max_file_size(MAX_FILE_SIZE)
 }
 

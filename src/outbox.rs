@@ -15,16 +15,16 @@ use crate::update::Update;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     /// Yielded values, and log messages.
-    pub number: usize,
+    pub number: u32,
     /// The yielded values' size as JSON, in bytes.
-    pub bytes: usize,
+    pub bytes: u32,
 }
 
 /// For readers in this process.
-pub(crate) const UNREAD: Bounds = Bounds { number: 1024, bytes: usize::MAX };
+pub(crate) const UNREAD: Bounds = Bounds { number: 1024, bytes: u32::MAX };
 
 /// So many unread values of an event are kept unseen: measuring costs as much as writing them.
-const UNMEASURED: usize = 8;
+const UNMEASURED: u32 = 8;
 
 /// A queue of updates with one reader. Writers on any thread.
 #[derive(Debug)]
@@ -44,10 +44,10 @@ const KINDS: usize = 4;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Unread {
-    count: usize,
-    newest: u64,
+    count: u32,
     /// Of the values beyond [`UNMEASURED`], since there were none unread.
-    bytes: usize,
+    bytes: u32,
+    newest: u64,
 }
 
 const VALUES: usize = 3;
@@ -93,9 +93,10 @@ impl Inner {
             let unread = &mut self.unread.entry(event_id).or_default()[kind];
             if let Update::ProcessGenerating { output, .. } = &update
                 && unread.count >= UNMEASURED
-                && bounds.bytes < usize::MAX
+                && bounds.bytes < u32::MAX
             {
-                unread.bytes = unread.bytes.saturating_add(output.json_len());
+                let length = u32::try_from(output.json_len()).unwrap_or(u32::MAX);
+                unread.bytes = unread.bytes.saturating_add(length);
             }
             let keep = if kind < 2 { 1 } else { bounds.number };
             if unread.count >= keep || (unread.count > 0 && unread.bytes > bounds.bytes) {
@@ -107,6 +108,10 @@ impl Inner {
             }
             unread.count += 1;
             unread.newest = self.read + self.updates.len() as u64;
+        }
+        if self.updates.len() == self.updates.capacity() {
+            // A million events that wait have one unread each.
+            self.updates.reserve_exact(self.updates.len().max(1));
         }
         self.updates.push_back(update);
     }
@@ -180,17 +185,17 @@ mod tests {
     #[test]
     fn a_reader_that_never_reads_costs_a_bounded_number() {
         let outbox = Outbox::new(UNREAD);
-        for n in 0..3 * UNREAD.number {
+        for n in 0..3 * UNREAD.number as usize {
             outbox.push(item(1, n));
             outbox.push(estimation(1, n));
         }
         outbox.push(end(1));
         let updates = drain(&outbox);
-        assert_eq!(updates.len(), UNREAD.number + 2);
+        assert_eq!(updates.len(), UNREAD.number as usize + 2);
         let Update::ProcessGenerating { output, .. } = &updates[updates.len() - 2] else {
             panic!("the newest item stands last")
         };
-        assert_eq!(output.get(), Some(&(3 * UNREAD.number - 1)));
+        assert_eq!(output.get(), Some(&(3 * UNREAD.number as usize - 1)));
         assert!(outbox.0.lock().unread.is_empty());
     }
 
@@ -204,7 +209,7 @@ mod tests {
         (0..100).for_each(|_| push(3000));
         push(3001);
         let updates = drain(&outbox);
-        assert_eq!(updates.len(), UNMEASURED + 3);
+        assert_eq!(updates.len(), UNMEASURED as usize + 3);
         let Update::ProcessGenerating { output, .. } = &updates[updates.len() - 1] else {
             panic!("only values were pushed")
         };
@@ -215,7 +220,7 @@ mod tests {
             outbox.push(Update::ProcessGenerating { event_id, output, duration: 0.0 });
         };
         (0..UNMEASURED + 2).for_each(|_| push(10));
-        assert_eq!(drain(&outbox).len(), UNMEASURED + 2);
+        assert_eq!(drain(&outbox).len(), UNMEASURED as usize + 2);
     }
 
     proptest! {

@@ -366,6 +366,7 @@ impl Client {
     /// Joins some events and follows them to their end, with breaks.
     async fn follow(&mut self) {
         self.new_session();
+        let began = Instant::now();
         let mut events: HashMap<String, Followed> = HashMap::new();
         for _ in 0..self.rng.random_range(1..4) {
             let listener = self.rng.random_range(0..LISTENERS);
@@ -387,7 +388,11 @@ impl Client {
             let breaks_after = self.rng.random_range(1..60);
             for _ in 0..breaks_after {
                 let Some(Event { id, data, .. }) = stream.next().await else { break };
-                assert_ne!(data["msg"], "unexpected_error", "the session is gone: {data}");
+                if data["msg"] == "unexpected_error" {
+                    // Of a client that the machine has kept waiting.
+                    assert!(began.elapsed() >= TTL, "the session is gone: {data}");
+                    return;
+                }
                 last = id.or(last);
                 if let Some(event) = data["event_id"].as_str().and_then(|id| events.get_mut(id)) {
                     event.hear(&data, exact);
@@ -408,7 +413,8 @@ impl Client {
                 assert!(!exact, "an end was lost: {id}");
                 let path = format!("/gradio_api/call/any/{id}");
                 let end = self.server.stream(&path).await.rest().await.remove(0);
-                assert_ne!(end.data, "404: Not Found", "an end was lost: {id}");
+                let found = end.data != "404: Not Found";
+                assert!(found || began.elapsed() >= TTL, "an end was lost: {id}");
                 event.ended += 1;
             }
         }
@@ -643,8 +649,10 @@ async fn everything_at_once() {
     for round in 0..rounds {
         let over = Arc::new(AtomicBool::new(false));
         let mut tasks = Vec::new();
-        for client in 0..CLIENTS {
-            let rng = StdRng::seed_from_u64(seed << 32 | (round * CLIENTS + client) as u64);
+        // The first is the largest, so that what is kept for reuse is there when it has ended.
+        let clients = if round == 0 { 2 * CLIENTS } else { CLIENTS };
+        for client in 0..clients {
+            let rng = StdRng::seed_from_u64(seed << 32 | (2 * round * CLIENTS + client) as u64);
             let awc = awc::Client::builder().timeout(PATIENCE).finish();
             let (server, queue, over) = (server.clone(), house.queue.clone(), over.clone());
             let client = Client { server, queue, rng, hash: "0".into(), awc };

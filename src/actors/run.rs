@@ -151,8 +151,8 @@ impl Run {
             if let Some(outcome) = rider.outcome.take()
                 && let Some(sink) = rider.sink.take()
             {
-                let seconds = self.terms.started.elapsed().as_secs_f64();
-                debug!("{}: event {} {outcome} after {seconds:.3} s", self.api_name, rider.id);
+                let (api_name, id, started) = (&self.api_name, rider.id, self.terms.started);
+                debug!("{api_name}: event {id} {outcome} after {:?}", started.elapsed());
                 sink.end(outcome, self.terms.started, self.terms.average);
             }
         }
