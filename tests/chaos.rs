@@ -347,8 +347,16 @@ impl Client {
 
     async fn post(&self, path: &str, body: String) -> (u16, Value) {
         let url = self.server.url(&format!("/gradio_api/{path}"));
-        let Ok(mut answer) = self.awc.post(url).send_body(body).await else {
-            return (0, Value::Null);
+        let mut answer = match self.awc.post(&url).send_body(body.clone()).await {
+            Ok(answer) => answer,
+            // The server has just closed this connection for having been idle.
+            Err(_) => awc::Client::builder()
+                .timeout(PATIENCE)
+                .finish()
+                .post(&url)
+                .send_body(body)
+                .await
+                .expect("a new connection is answered"),
         };
         let status = answer.status().as_u16();
         assert!(status != 500 || path.starts_with("run/"), "{path} {status}");
@@ -377,13 +385,16 @@ impl Client {
         if events.is_empty() {
             return;
         }
-        let exact = self.rng.random::<bool>();
-        let mut last = None;
+        let numbered = self.rng.random::<bool>();
+        // Nothing is lost to a client that says where it was, as long as it comes back in time.
+        let mut exact = numbered;
+        let (mut last, mut away) = (None, None::<Instant>);
         while events.values().any(|event| event.ended == 0) {
-            let mut stream = match exact {
+            let mut stream = match numbered {
                 true => self.server.event_source(&self.hash, last).await,
                 false => self.server.session(&self.hash).await,
             };
+            exact &= away.is_none_or(|since| since.elapsed() < GRACE);
             let mut closed = false;
             let breaks_after = self.rng.random_range(1..60);
             for _ in 0..breaks_after {
@@ -408,6 +419,8 @@ impl Client {
                     assert_eq!(self.post("cancel", body.to_string()).await.0, 200);
                 }
             }
+            away = Some(Instant::now());
+            drop(stream);
             // All is over. What a client has missed that doesn't say where it was can be fetched.
             for (id, event) in events.iter_mut().filter(|(_, event)| closed && event.ended == 0) {
                 assert!(!exact, "an end was lost: {id}");

@@ -90,7 +90,12 @@ impl Log {
         self.after(self.settled).filter(|entry| entry.value.is_none())
     }
 
-    /// Forgets all values: the client has them.
+    /// The bytes of the values that are kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Forgets all values.
     pub fn clear_values(&mut self) {
         self.entries.retain(|entry| entry.value.is_none());
         self.entries.shrink_to_fit();

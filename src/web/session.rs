@@ -147,6 +147,15 @@ impl Session {
         self.is_deserted() && now.saturating_duration_since(self.lock().touched) >= time
     }
 
+    /// The bytes of values that it keeps for a client that comes back.
+    pub fn log_bytes(&self) -> usize {
+        self.lock().log.bytes()
+    }
+
+    pub fn forget_values(&self) {
+        self.lock().log.clear_values();
+    }
+
     pub fn is_streaming(&self) -> bool {
         self.lock().streaming
     }
@@ -241,7 +250,6 @@ impl Session {
             return;
         }
         state.live.values().for_each(Live::abandon);
-        state.log.clear_values();
         while let Some(update) = self.outbox.try_next() {
             let id = update.event_id();
             let Some(live) = state.live.get_mut(&id) else { continue };

@@ -24,6 +24,10 @@ const MOST: usize = 100_000;
 /// The most heartbeats of one session.
 const MOST_HEARTBEATS: usize = 16;
 
+/// The bytes of yielded values that all sessions together keep for clients that come back, as far as
+/// these have left; each has a bound of its own.
+const MOST_LOG_BYTES: usize = 64 * 1024 * 1024;
+
 /// How often is looked for such sessions at most and at least.
 const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
 
@@ -144,12 +148,17 @@ impl Sessions {
         let inner = self.lock();
         let all: Vec<_> = inner.sessions.values().chain(inner.calls.values()).cloned().collect();
         drop(inner);
+        let results = self.terms.results.ttl();
+        let crowded = all.iter().map(|session| session.log_bytes()).sum::<usize>() > MOST_LOG_BYTES;
         for session in all {
             if session.was_followed() && session.is_deserted_for(self.terms.grace, now) {
                 session.abandon();
+                // Whoever reads slowly may still be reading what was handed out long ago.
+                if crowded || session.is_deserted_for(results, now) {
+                    session.forget_values();
+                }
             }
         }
-        let results = self.terms.results.ttl();
         let ttl = if self.keep_state { self.ttl } else { self.ttl.min(results) };
         let mut inner = self.lock();
         let old = |_: &_, session: &mut Arc<Session>| {
@@ -157,7 +166,7 @@ impl Sessions {
         };
         let sessions: Vec<_> = inner.sessions.extract_if(old).collect();
         let old = |_: &_, session: &mut Arc<Session>| {
-            let left = session.was_followed() && session.is_idle();
+            let left = session.was_followed() && session.is_idle() && session.log_bytes() == 0;
             let ttl = if left { self.terms.grace } else { self.ttl.min(results) };
             session.is_deserted_for(ttl, now)
         };

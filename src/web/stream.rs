@@ -91,21 +91,19 @@ impl Stream {
             text.unsplit(missed);
             return Poll::Ready(Read::Something);
         }
-        {
-            let state = self.session.lock();
-            if state.stream != self.number {
-                return Poll::Ready(Read::TakenOver);
-            }
-            if state.live.is_empty() {
-                self.finished = true;
-                return Poll::Ready(Read::Finished);
-            }
+        // Held to the end: what one stream takes, one that takes over must find in the log.
+        let mut state = self.session.lock();
+        if state.stream != self.number {
+            return Poll::Ready(Read::TakenOver);
+        }
+        if state.live.is_empty() {
+            self.finished = true;
+            return Poll::Ready(Read::Finished);
         }
         let Poll::Ready(update) = self.session.outbox.poll_next(cx) else {
             self.drained = true;
             return Poll::Pending;
         };
-        let mut state = self.session.lock();
         if std::mem::take(&mut self.drained) {
             state.log.settle();
         }
