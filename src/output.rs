@@ -2,6 +2,7 @@
 
 use std::any::{Any, type_name};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -76,15 +77,20 @@ impl Output {
 
     /// The length of its JSON in bytes, without making it.
     pub(crate) fn json_len(&self) -> usize {
-        (self.methods.json_len)(&*self.value).unwrap_or(0)
+        let length = AssertUnwindSafe(|| (self.methods.json_len)(&*self.value));
+        catch_unwind(length).ok().flatten().unwrap_or(0)
     }
 
     /// The value as JSON.
     ///
     /// # Errors
-    /// When the type's `Serialize` fails, or has map keys that are no strings.
+    /// When the type's `Serialize` fails or panics, or has map keys that are no strings.
     pub fn to_json(&self) -> Result<Value, serde_json::Error> {
-        (self.methods.to_json)(&*self.value).unwrap_or(Ok(Value::Null))
+        let to_json = AssertUnwindSafe(|| (self.methods.to_json)(&*self.value));
+        match catch_unwind(to_json) {
+            Ok(json) => json.unwrap_or(Ok(Value::Null)),
+            Err(_) => Err(serde::ser::Error::custom("its Serialize panicked")),
+        }
     }
 }
 

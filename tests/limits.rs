@@ -97,3 +97,44 @@ async fn the_largest_body_can_be_chosen() {
     let (status, _, text) = server.post_text("/gradio_api/run/wait", padded(1001)).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{text}");
 }
+
+#[actix::test]
+async fn refused_joins_leave_no_sessions() {
+    let turnstile = Turnstile::new();
+    let queue = Queue::builder()
+        .listener(Listener::new("wait", turnstile.handler()).max_size(1))
+        .max_sessions(4)
+        .start()
+        .unwrap();
+    let server = Server::start(&queue);
+    server.join("running", 0, json!([0])).await;
+    turnstile.arrived(1).await;
+    server.join("waiting", 0, json!([1])).await;
+    for n in 0..10 {
+        let join = json!({"data": [2], "fn_index": 0, "session_hash": format!("refused {n}")});
+        let (status, answer) = server.post("/gradio_api/queue/join", join).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(answer["detail"].as_str().unwrap().starts_with("Queue is full"), "{answer}");
+    }
+    assert_eq!(queue.snapshot().await.clients.sessions, 2);
+    turnstile.open();
+    server.session("waiting").await.until("close_stream").await;
+    server.join("new", 0, json!([3])).await;
+}
+
+#[actix::test]
+async fn a_hash_is_short() {
+    let queue = builder(&Turnstile::new()).start().unwrap();
+    let server = Server::start(&queue);
+    let join = |length: usize| {
+        let hash = "h".repeat(length);
+        server.post(
+            "/gradio_api/queue/join",
+            json!({"data": [0], "fn_index": 0, "session_hash": hash}),
+        )
+    };
+    let (status, answer) = join(129).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer["detail"], "A session_hash has at most 128 bytes.");
+    assert_eq!(join(128).await.0, StatusCode::OK);
+}

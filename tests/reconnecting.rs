@@ -112,11 +112,12 @@ async fn a_client_that_says_where_it_was_gets_everything_once() {
     let mut stream = server.event_source("s", last).await;
     while let Some(event) = stream.next().await {
         memory.hear(&event);
+        last = event.id.or(last);
     }
     assert_eq!(memory.values, (1..=6).map(words).collect::<Vec<_>>());
     assert_eq!(memory.results, [words(6)]);
     // All is over, and has been read.
-    let rest = server.event_source("s", Some(99)).await.rest().await;
+    let rest = server.event_source("s", last).await.rest().await;
     assert_eq!(rest.len(), 1);
     assert_eq!(rest[0].data["msg"], "close_stream");
 }
@@ -339,4 +340,104 @@ async fn a_reader_that_never_reads_gets_the_newest_value_in_place_of_many() {
     assert!((2..=64).contains(&values), "{values}");
     let result = events[events.len() - 2].data["output"]["data"][0].as_str().unwrap();
     assert!(result.ends_with("4999"), "the result is whole");
+}
+
+#[actix::test]
+async fn an_event_that_stays_may_run_for_longer_than_results_are_kept() {
+    let turnstile = Turnstile::new();
+    let queue = builder(&turnstile)
+        .reconnect_grace(Duration::from_millis(10))
+        .session_ttl(Duration::from_millis(20))
+        .start()
+        .unwrap();
+    let server = Server::start(&queue);
+    let other = call(&server, "wait", json!([1])).await;
+    let id = call(&server, "stay", json!([7])).await;
+    turnstile.arrived(2).await;
+    drop(server.stream(&format!("/gradio_api/call/stay/{id}")).await);
+    drop(server.stream(&format!("/gradio_api/call/wait/{other}")).await);
+    // The other has been given up, which shows that its time is over.
+    while queue.snapshot().await.listener("wait").unwrap().cancelled == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    while queue.snapshot().await.clients.sessions > 1 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    turnstile.open();
+    let events = follow(&server, "stay", &id).await;
+    assert_eq!(events[events.len() - 1].data, json!([7]));
+}
+
+#[actix::test]
+async fn an_end_outlasts_the_values_of_others() {
+    let big = |n: u32| {
+        stream::iter((0..n).map(|i| Ok::<_, String>(format!("{i}{}", "x".repeat(50_000)))))
+    };
+    let turnstile = Turnstile::new();
+    turnstile.open();
+    let queue = Queue::builder()
+        .listener(Listener::new("wait", turnstile.handler()))
+        .listener(Listener::stream("big", big))
+        .start()
+        .unwrap();
+    let server = Server::start(&queue);
+    server.join("s", 0, json!([7])).await;
+    let mut stream = server.event_source("s", None).await;
+    let end = loop {
+        let event = stream.next().await.unwrap();
+        if event.data["msg"] == "process_completed" {
+            break event;
+        }
+    };
+    drop(stream);
+    server.join("s", 1, json!([20])).await;
+    server.event_source("s", end.id).await.rest().await;
+    // As if nothing from the first end on had arrived.
+    let again = server.event_source("s", end.id.map(|id| id - 1)).await.rest().await;
+    assert_eq!(again.iter().find(|event| event.id == end.id), Some(&end));
+}
+
+#[actix::test]
+async fn a_result_that_is_not_kept_any_more_is_told_as_such() {
+    let turnstile = Turnstile::new();
+    turnstile.open();
+    let queue = builder(&turnstile).max_kept_results(1, 1 << 20).start().unwrap();
+    let server = Server::start(&queue);
+    let id = server.join("s", WAIT, json!([1])).await;
+    server.event_source("s", None).await.rest().await;
+    server.join("other", WAIT, json!([2])).await;
+    server.session("other").await.rest().await;
+    let events = server.event_source("s", Some(0)).await.rest().await;
+    assert_eq!(events[0].data["event_id"], id);
+    assert_eq!(events[0].data["output"]["error"], "The result is not kept any more.");
+}
+
+#[derive(schemars::JsonSchema)]
+struct Bad;
+
+impl serde::Serialize for Bad {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic!("a bug in the service")
+    }
+}
+
+#[actix::test]
+async fn a_value_that_panics_when_it_is_written_fails_alone() {
+    let queue = Queue::builder()
+        .listener(Listener::new("bad", async |_: u32| Ok::<_, String>(Bad)))
+        .listener(Listener::new("good", async |x: u32| Ok::<_, String>(x)))
+        .start()
+        .unwrap();
+    let server = Server::start(&queue);
+    let bad = server.join("s", 0, json!([1])).await;
+    let good = server.join("s", 1, json!([2])).await;
+    let events = server.session("s").await.rest().await;
+    let end = |id: &str| {
+        let own = |event: &&Event| {
+            event.data["event_id"] == id && event.data["msg"] == "process_completed"
+        };
+        events.iter().find(own).unwrap().data.clone()
+    };
+    assert_eq!(end(&bad)["success"], false);
+    assert_eq!(end(&good)["output"]["data"], json!([2]));
 }

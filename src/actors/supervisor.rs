@@ -253,6 +253,10 @@ impl Supervised for Supervisor {
         for listener in &self.listeners {
             listener.do_send(PressureChanged(Pressure::Open));
         }
+        // The places in line that it held are free.
+        for peer in &self.peers {
+            peer.do_send(RoomFreed);
+        }
         context.notify(Settle);
     }
 }

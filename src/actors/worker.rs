@@ -1,6 +1,6 @@
 //! The worker actor: stands on one slot, owns its resource, runs one event or batch at a time.
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
@@ -96,7 +96,13 @@ impl Worker {
             }
             return;
         }
-        self.resource = None;
+        let spoilt = self.resource.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(spoilt))).is_err() {
+            error!(
+                "{}: the resource of slot {} panicked when dropped",
+                self.served.concurrency_id, self.slot
+            );
+        }
         let pause = self.next_pause();
         warn!(
             "{}: slot {} lost its resource in a run; building another in {pause:?}",

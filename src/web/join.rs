@@ -38,7 +38,9 @@ pub(crate) async fn join(
         .ok_or_else(|| Rejection::not_found(format!("No listener has fn_index {index}.")))?;
     let input = endpoint.input_from_positional(data, &inner.web, &caller)?;
     let id = EventId::random();
-    let session = inner.web.sessions.begin(&caller, &hash)?;
-    session.submit(id, endpoint, input, endpoint.audience(&inner.web, &request)).await?;
+    let begun = inner.web.sessions.begin(&caller, &hash)?;
+    let audience = endpoint.audience(&inner.web, &request);
+    begun.session.submit(id, endpoint, input, audience).await?;
+    begun.keep();
     Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
 }

@@ -11,6 +11,8 @@ pub(super) struct Live {
     pub speaker: Speaker,
     /// The number of the first value that was handed out.
     pub first_value: Option<u64>,
+    /// Somebody has listened since it began.
+    pub followed: bool,
     told: Told,
     /// Comes with the admission; dropped before the end, it cancels.
     guard: Option<CancelOnDrop>,
@@ -37,6 +39,7 @@ impl Live {
         Live {
             speaker,
             first_value: None,
+            followed: false,
             told: Told::default(),
             guard: None,
             keep,
@@ -60,9 +63,9 @@ impl Live {
         }
     }
 
-    /// Its client has gone.
+    /// Its client has gone. One that nobody has followed yet may still be asked for.
     pub fn abandon(&self) {
-        if !self.keep {
+        if self.followed && !self.keep {
             self.cancel();
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::event::EventId;
 
-/// The most messages that are kept.
+/// The most values that are kept, and the most ends.
 const MOST: usize = 1024;
 
 /// The most bytes of values that are kept.
@@ -19,6 +19,8 @@ const MOST_BYTES: usize = 256 * 1024;
 pub(crate) struct Log {
     last: u64,
     entries: VecDeque<Entry>,
+    /// The values among them, and their bytes.
+    values: usize,
     bytes: usize,
     /// Values up to and with this number are not all here.
     lost: u64,
@@ -45,6 +47,7 @@ impl Log {
     /// A value was written.
     pub fn value(&mut self, number: u64, event: EventId, text: Bytes) {
         self.bytes += text.len();
+        self.values += 1;
         self.push(Entry { number, event, value: Some(text) });
     }
 
@@ -60,13 +63,27 @@ impl Log {
 
     fn push(&mut self, entry: Entry) {
         self.entries.push_back(entry);
-        while self.entries.len() > MOST || self.bytes > MOST_BYTES {
-            let Some(gone) = self.entries.pop_front() else { return };
-            if let Some(text) = gone.value {
+        // Ends cost next to nothing, and are not to be lost for others' values.
+        while self.bytes > MOST_BYTES || self.values > MOST {
+            let Some(oldest) = self.entries.iter().position(|entry| entry.value.is_some()) else {
+                break;
+            };
+            if let Some(Entry { number, value: Some(text), .. }) = self.entries.remove(oldest) {
                 self.bytes -= text.len();
-                self.lost = gone.number;
+                self.values -= 1;
+                self.lost = number;
             }
         }
+        if self.entries.len() - self.values > MOST
+            && let Some(oldest) = self.entries.iter().position(|entry| entry.value.is_none())
+        {
+            self.entries.remove(oldest);
+        }
+    }
+
+    /// The number of the last message.
+    pub fn last(&self) -> u64 {
+        self.last
     }
 
     /// Everything kept from after a number on.
@@ -99,7 +116,7 @@ impl Log {
     pub fn clear_values(&mut self) {
         self.entries.retain(|entry| entry.value.is_none());
         self.entries.shrink_to_fit();
-        self.bytes = 0;
+        (self.values, self.bytes) = (0, 0);
         self.lost = self.last;
     }
 }
@@ -153,6 +170,19 @@ mod tests {
         log.value(number, event(), Bytes::from(vec![0; MOST_BYTES + 1]));
         assert_eq!(values(&log, 0), [0; 0]);
         assert_eq!(log.bytes, 0);
+    }
+
+    #[test]
+    fn an_end_outlasts_values() {
+        let mut log = Log::default();
+        let end = log.number();
+        log.end(end, event());
+        for _ in 0..2 * MOST {
+            let number = log.number();
+            log.value(number, event(), Bytes::from(vec![0; MOST_BYTES / 100]));
+        }
+        assert!(values(&log, 0).contains(&end));
+        assert!(log.bytes <= MOST_BYTES);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use actix_web::http::header::LOCATION;
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use futures::StreamExt;
-use log::{error, info};
+use log::{debug, error, info};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -132,7 +132,7 @@ pub(crate) async fn login(
     let username = username.trim();
     match door.auth.login(username, &password).await {
         Ok(true) => {
-            info!("a user has logged in: {username:?}");
+            debug!("a user has logged in: {username:?}");
             let token = door.tokens.issue(username, Instant::now());
             let cookie = door.to_cookie(&request, &token);
             Ok(HttpResponse::Ok().cookie(cookie).json(json!({ "success": true })))
@@ -200,14 +200,20 @@ impl Logout {
 pub(crate) async fn logout(
     door: web::Data<Door>,
     queue: web::Data<Queue>,
+    _: Caller,
     query: web::Query<Logout>,
     request: HttpRequest,
 ) -> HttpResponse {
+    let root = root_url(&request, "/logout", queue.inner().web.options.root_path.as_deref());
+    let site = request.headers().get("sec-fetch-site").map(|site| site.as_bytes());
+    if matches!(site, Some(b"cross-site" | b"same-site")) {
+        // Another page's link ends nobody's login.
+        return HttpResponse::Found().insert_header((LOCATION, format!("{root}/"))).finish();
+    }
     if let Some(cookie) = request.cookie(&door.cookie) {
         door.tokens.revoke(cookie.value(), query.ends_all());
     }
     let mut gone = door.to_cookie(&request, "");
     gone.set_max_age(CookieDuration::ZERO);
-    let root = root_url(&request, "/logout", queue.inner().web.options.root_path.as_deref());
     HttpResponse::Found().insert_header((LOCATION, format!("{root}/"))).cookie(gone).finish()
 }

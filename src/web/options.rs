@@ -125,7 +125,7 @@ impl QueueBuilder {
         self
     }
 
-    /// The most sessions at once, each `call` without one counted as one (default: 100,000). Further
+    /// The most sessions at once, each `call` counted as one more (default: 100,000). Further
     /// clients are answered 503 with `Retry-After`. Gradio forgets the oldest of 2,000 instead.
     pub fn max_sessions(mut self, sessions: usize) -> Self {
         self.web.sessions.most = Some(sessions);

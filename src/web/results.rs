@@ -135,7 +135,13 @@ mod tests {
     const BOUNDS: Bounds = Bounds { ttl: Duration::from_secs(60), number: 3, bytes: 10_000 };
 
     fn keep(results: &Results, n: u128, bytes: usize, now: Instant) {
-        results.keep(Caller::default(), EventId::for_test(n), Ended::for_test(), bytes, now);
+        results.keep(
+            Caller::default(),
+            EventId::for_test(n),
+            Ended::gone(EventId::for_test(0)),
+            bytes,
+            now,
+        );
     }
 
     fn kept(results: &Results, ids: std::ops::Range<u128>) -> Vec<u128> {
@@ -179,7 +185,7 @@ mod tests {
         let results = Results::new(BOUNDS);
         let (alice, bob) = (Caller(Some("alice".into())), Caller(Some("bob".into())));
         let id = EventId::for_test(1);
-        results.keep(alice.clone(), id, Ended::for_test(), 0, Instant::now());
+        results.keep(alice.clone(), id, Ended::gone(EventId::for_test(0)), 0, Instant::now());
         assert!(results.find(&alice, id).is_some());
         assert!(results.find(&bob, id).is_none() && results.find(&Caller(None), id).is_none());
     }

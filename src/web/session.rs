@@ -58,7 +58,8 @@ pub(super) struct State {
 }
 
 impl State {
-    fn begin(&mut self, id: EventId, live: Live) {
+    fn begin(&mut self, id: EventId, mut live: Live) {
+        live.followed = self.streaming;
         self.touched = Instant::now();
         if self.live.is_empty() {
             // A client that has missed an end comes back for it before it asks for more.
@@ -100,7 +101,6 @@ impl Session {
     pub fn touch(&self) {
         let mut state = self.lock();
         state.touched = Instant::now();
-        state.left = false;
     }
 
     /// Its client says that it is there, once more; with how many times that makes.
@@ -115,25 +115,26 @@ impl Session {
     pub fn depart(&self) -> bool {
         let mut state = self.lock();
         state.present -= 1;
+        state.left = state.present == 0;
         state.touched = Instant::now();
         state.present == 0
     }
 
     /// Its client has left for good: whether nothing of it goes on.
     pub fn leave(&self) -> bool {
-        let mut state = self.lock();
-        if state.touched.elapsed() < self.terms.grace {
-            // It is there after all, if without a heartbeat.
-            return false;
-        }
-        state.left = true;
-        !state.live.values().any(Live::keeps_running)
+        let state = self.lock();
+        // One that has asked for something since is there after all, if without a heartbeat.
+        state.touched.elapsed() >= self.terms.grace && !state.live.values().any(Live::keeps_running)
     }
 
-    /// Its client has left, and nothing of it goes on any more.
-    pub fn has_left(&self) -> bool {
-        let state = self.lock();
-        state.left && !state.streaming && state.live.is_empty()
+    /// Its heartbeat has ended, and nothing has been heard of its client since.
+    pub fn has_left(&self, now: Instant) -> bool {
+        self.lock().left && self.is_deserted_for(self.terms.grace, now)
+    }
+
+    /// Some event of it goes on without its client.
+    pub fn keeps_running(&self) -> bool {
+        self.lock().live.values().any(Live::keeps_running)
     }
 
     /// Nobody listens and nobody says that he is there.
@@ -242,11 +243,12 @@ impl Session {
     }
 
     /// Ends what its client left behind, and puts aside how the rest ended. Nothing, if somebody
-    /// listens.
+    /// listens, or has been heard of within the grace.
     pub fn abandon(&self) {
         let mut state = self.lock();
         let state = &mut *state;
-        if state.streaming {
+        if state.streaming || state.touched.elapsed() < self.terms.grace {
+            // It has come back.
             return;
         }
         state.live.values().for_each(Live::abandon);
@@ -255,7 +257,10 @@ impl Session {
             let Some(live) = state.live.get_mut(&id) else { continue };
             match live.speaker.keep(&update) {
                 // Its client has missed it.
-                None => live.speaker.doubt(),
+                None => {
+                    live.note(&update);
+                    live.speaker.doubt();
+                }
                 Some(ended) => {
                     live.ended();
                     state.live.remove(&id);

@@ -1,10 +1,11 @@
 //! All sessions of a queue: how one begins, how it is found, and when it is forgotten.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use log::warn;
+use log::{error, warn};
 
 use super::login::Caller;
 use super::refusal::Rejection;
@@ -20,6 +21,15 @@ const TTL: Duration = Duration::from_secs(3600);
 
 /// The most sessions at once, when the builder doesn't say.
 const MOST: usize = 100_000;
+
+/// The longest hash that a client may choose, in bytes.
+const LONGEST_HASH: usize = 128;
+
+/// How long a session is kept whose client has never listened.
+const UNFOLLOWED: Duration = Duration::from_secs(600);
+
+/// How long the ends of its events are kept in its own memory, and not among the results.
+const UNREAD: Duration = Duration::from_secs(60);
 
 /// The most heartbeats of one session.
 const MOST_HEARTBEATS: usize = 16;
@@ -91,18 +101,34 @@ impl Sessions {
     ///
     /// # Errors
     /// When there are too many sessions.
-    pub fn begin(&self, caller: &Caller, hash: &str) -> Result<Arc<Session>, Rejection> {
+    pub fn begin(&self, caller: &Caller, hash: &str) -> Result<Begun<'_>, Rejection> {
+        if hash.len() > LONGEST_HASH {
+            let told = format!("A session_hash has at most {LONGEST_HASH} bytes.");
+            return Err(Rejection::bad_request(&told));
+        }
         let key = (caller.clone(), Arc::from(hash));
         let mut inner = self.lock();
         if let Some(session) = inner.sessions.get(&key) {
             session.touch();
-            return Ok(session.clone());
+            return Ok(Begun { sessions: self, session: session.clone(), is_new: false });
         }
         self.check_room(&inner)?;
         let state = SessionState::new(key.1.clone(), caller.0.clone(), self.on_end.clone());
         let session = Arc::new(Session::new(Arc::new(state), self.terms.clone()));
         inner.sessions.insert(key, session.clone());
-        Ok(session)
+        Ok(Begun { sessions: self, session, is_new: true })
+    }
+
+    /// Takes a session back that came to nothing.
+    fn take_back(&self, session: &Arc<Session>) {
+        let key = (session.caller(), session.hash.clone());
+        let mut inner = self.lock();
+        let same = inner.sessions.get(&key).is_some_and(|s| Arc::ptr_eq(s, session));
+        if same && session.is_deserted() && session.is_idle() && !session.was_followed() {
+            let forgotten = inner.sessions.remove(&key);
+            drop(inner);
+            drop(forgotten);
+        }
     }
 
     fn check_room(&self, inner: &Inner) -> Result<(), Rejection> {
@@ -118,7 +144,7 @@ impl Sessions {
     /// # Errors
     /// When there are too many sessions, or it has said so too often.
     pub fn attend(self: &Arc<Self>, caller: &Caller, hash: &str) -> Result<Presence, Rejection> {
-        let session = self.begin(caller, hash)?;
+        let session = self.begin(caller, hash)?.keep();
         let times = session.arrive();
         let presence = Presence { sessions: Arc::downgrade(self), session };
         if times > MOST_HEARTBEATS {
@@ -151,7 +177,8 @@ impl Sessions {
         let results = self.terms.results.ttl();
         let crowded = all.iter().map(|session| session.log_bytes()).sum::<usize>() > MOST_LOG_BYTES;
         for session in all {
-            if session.was_followed() && session.is_deserted_for(self.terms.grace, now) {
+            let patience = if session.was_followed() { self.terms.grace } else { UNREAD };
+            if session.is_deserted_for(patience, now) {
                 session.abandon();
                 // Whoever reads slowly may still be reading what was handed out long ago.
                 if crowded || session.is_deserted_for(results, now) {
@@ -159,16 +186,18 @@ impl Sessions {
                 }
             }
         }
-        let ttl = if self.keep_state { self.ttl } else { self.ttl.min(results) };
+        let unfollowed = self.ttl.min(results.max(UNFOLLOWED));
+        let ttl = if self.keep_state { self.ttl } else { unfollowed };
         let mut inner = self.lock();
         let old = |_: &_, session: &mut Arc<Session>| {
-            session.is_deserted_for(ttl, now) || session.has_left()
+            let over = session.is_deserted_for(ttl, now) || session.has_left(now);
+            over && !session.keeps_running()
         };
         let sessions: Vec<_> = inner.sessions.extract_if(old).collect();
         let old = |_: &_, session: &mut Arc<Session>| {
             let left = session.was_followed() && session.is_idle() && session.log_bytes() == 0;
-            let ttl = if left { self.terms.grace } else { self.ttl.min(results) };
-            session.is_deserted_for(ttl, now)
+            let ttl = if left { self.terms.grace } else { unfollowed };
+            session.is_deserted_for(ttl, now) && !session.keeps_running()
         };
         let calls: Vec<_> = inner.calls.extract_if(old).collect();
         // After a flood, its memory goes back.
@@ -196,7 +225,7 @@ impl Sessions {
         hash: Option<&str>,
     ) -> Result<Arc<SessionState>, Rejection> {
         Ok(match hash {
-            Some(hash) => self.begin(caller, hash)?.state(),
+            Some(hash) => self.begin(caller, hash)?.keep().state(),
             None => {
                 let id = EventId::random().to_string().into();
                 Arc::new(SessionState::new(id, caller.0.clone(), None))
@@ -253,9 +282,38 @@ pub(crate) fn look_now_and_then(
         loop {
             tokio::time::sleep(pause).await;
             match sessions.upgrade() {
-                Some(sessions) => sessions.sweep(Instant::now()),
+                Some(sessions) => {
+                    // It drops values of the service's own, which may panic.
+                    let sweep = AssertUnwindSafe(|| sessions.sweep(Instant::now()));
+                    if catch_unwind(sweep).is_err() {
+                        error!("a value panicked when it was dropped with its session");
+                    }
+                }
                 None => return,
             }
+        }
+    }
+}
+
+/// A session that a request has found or begun. One that is new goes again unless it is kept, so that
+/// refused requests leave nothing.
+pub(crate) struct Begun<'a> {
+    sessions: &'a Sessions,
+    pub session: Arc<Session>,
+    is_new: bool,
+}
+
+impl Begun<'_> {
+    pub fn keep(mut self) -> Arc<Session> {
+        self.is_new = false;
+        self.session.clone()
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if self.is_new {
+            self.sessions.take_back(&self.session);
         }
     }
 }

@@ -8,6 +8,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header::ACCEPT;
 use bytes::{Bytes, BytesMut};
 
+use super::log::Entry;
 use super::session::{Session, State};
 use super::sse;
 use super::wire::Ended;
@@ -75,6 +76,7 @@ impl Stream {
         state.stream += 1;
         state.streaming = true;
         state.touched = Instant::now();
+        state.live.values_mut().for_each(|live| live.followed = true);
         let number = state.stream;
         let missed = resume(session, &mut state, manner, after);
         let missed = Some(missed).filter(|text| !text.is_empty());
@@ -157,15 +159,18 @@ fn resume(session: &Session, state: &mut State, manner: Manner, after: Option<u6
             live.retell(*id).for_each(|message| sse::write(&mut text, None, None, &message));
         }
     }
-    let end_of = |event| session.terms.results.find(&session.caller(), event);
-    let Some(after) = after else {
+    let results = &session.terms.results;
+    let write_end = |text: &mut BytesMut, entry: &Entry| {
+        let ended = results.find(&session.caller(), entry.event);
+        write_end(text, manner, entry, ended.as_deref());
+    };
+    // A number that was never given is of another session with this hash, before a restart say.
+    let Some(after) = after.filter(|after| *after <= state.log.last()) else {
         // What was handed out last may not have arrived. Better an end twice than never: it is known
         // by its event. Who wants all exactly once says where it was.
         state.live.values_mut().for_each(|live| live.speaker.doubt());
         for entry in state.log.unsettled_ends() {
-            if let Some(ended) = end_of(entry.event) {
-                write_end(&mut text, manner, entry.number, &ended);
-            }
+            write_end(&mut text, entry);
         }
         return text;
     };
@@ -174,11 +179,7 @@ fn resume(session: &Session, state: &mut State, manner: Manner, after: Option<u6
         match &entry.value {
             Some(value) if complete => text.extend_from_slice(value),
             Some(_) => {}
-            None => {
-                if let Some(ended) = end_of(entry.event) {
-                    write_end(&mut text, manner, entry.number, &ended);
-                }
-            }
+            None => write_end(&mut text, entry),
         }
     }
     if !complete && manner.form == Form::Session {
@@ -187,7 +188,7 @@ fn resume(session: &Session, state: &mut State, manner: Manner, after: Option<u6
             if let Some(message) = live.speaker.repeat(*id, !has_some) {
                 let number = state.log.number();
                 let begin = text.len();
-                sse::write(&mut text, Some(number), None, &message);
+                sse::write(&mut text, manner.numbered.then_some(number), None, &message);
                 state.log.value(number, *id, Bytes::copy_from_slice(&text[begin..]));
             }
         }
@@ -195,8 +196,11 @@ fn resume(session: &Session, state: &mut State, manner: Manner, after: Option<u6
     text
 }
 
-fn write_end(text: &mut BytesMut, manner: Manner, number: u64, ended: &Ended) {
-    let numbered = manner.numbered.then_some(number);
+/// An end once more; one that isn't kept any more is told as such, so that nobody waits for it.
+fn write_end(text: &mut BytesMut, manner: Manner, entry: &Entry, ended: Option<&Ended>) {
+    let numbered = manner.numbered.then_some(entry.number);
+    let gone = Ended::gone(entry.event);
+    let ended = ended.unwrap_or(&gone);
     match manner.form {
         Form::Session => sse::write(text, numbered, None, &ended.message()),
         Form::Call => {

@@ -315,13 +315,13 @@ impl Ended {
         self.speaker.called_end(self.outcome.share())
     }
 
-    #[cfg(test)]
-    pub fn for_test() -> Self {
+    /// An end that isn't kept any more.
+    pub fn gone(event_id: EventId) -> Self {
         let (output, audience) = (Layout::Nothing, Audience::default());
         let speaker =
             Speaker { output, audience, generated: None, uncertain: false, of_cache: false };
-        let (event_id, outcome) = (EventId::for_test(0), Outcome::Cancelled);
-        Ended { speaker, event_id, outcome, duration: 0.0, average: None }
+        let failure = crate::UserError::new("The result is not kept any more.").into();
+        Ended { speaker, event_id, outcome: Outcome::Failed(failure), duration: 0.0, average: None }
     }
 }
 
