@@ -129,7 +129,8 @@ impl Session {
 
     /// Its heartbeat has ended, and nothing has been heard of its client since.
     pub fn has_left(&self, now: Instant) -> bool {
-        self.lock().left && self.is_deserted_for(self.terms.grace, now)
+        let left = self.lock().left;
+        left && self.is_deserted_for(self.terms.grace, now)
     }
 
     /// Some event of it goes on without its client.

@@ -177,7 +177,8 @@ impl Sessions {
         let results = self.terms.results.ttl();
         let crowded = all.iter().map(|session| session.log_bytes()).sum::<usize>() > MOST_LOG_BYTES;
         for session in all {
-            let patience = if session.was_followed() { self.terms.grace } else { UNREAD };
+            let unread = UNREAD.min(self.ttl);
+            let patience = if session.was_followed() { self.terms.grace } else { unread };
             if session.is_deserted_for(patience, now) {
                 session.abandon();
                 // Whoever reads slowly may still be reading what was handed out long ago.
