@@ -112,10 +112,15 @@ impl std::io::Write for Count {
     }
 }
 
-fn json_len<T: Serialize + 'static>(value: &dyn Any) -> Option<usize> {
+/// The bytes of a value as JSON, without making it; `None` where it can't be written.
+pub(crate) fn json_length(value: &impl Serialize) -> Option<usize> {
     let mut count = Count(0);
-    serde_json::to_writer(&mut count, value.downcast_ref::<T>()?).ok()?;
+    serde_json::to_writer(&mut count, value).ok()?;
     Some(count.0)
+}
+
+fn json_len<T: Serialize + 'static>(value: &dyn Any) -> Option<usize> {
+    json_length(value.downcast_ref::<T>()?)
 }
 
 fn clone<T: Clone + 'static>(value: &dyn Any) -> Option<Box<dyn Any>> {

@@ -7,6 +7,8 @@ use serde::Serialize;
 use serde::ser::{SerializeTuple, Serializer};
 use serde_json::{Map, Value};
 
+use crate::output::json_length;
+
 /// The edits that turn one value into another, in order. None when they are equal.
 pub(crate) type Edits = Vec<Edit>;
 
@@ -136,20 +138,8 @@ impl Differ {
 
 /// The bytes of a value as JSON.
 fn length(value: &impl Serialize) -> usize {
-    struct Counter(usize);
-    impl std::io::Write for Counter {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut counter = Counter(0);
     // A value of JSON can always be written.
-    let _ = serde_json::to_writer(&mut counter, value);
-    counter.0
+    json_length(value).unwrap_or_default()
 }
 
 #[cfg(test)]
