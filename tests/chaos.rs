@@ -237,6 +237,7 @@ async fn gated() -> &'static str {
 #[derive(Default)]
 struct Followed {
     rank: Option<u64>,
+    estimations: usize,
     text: Option<String>,
     words: usize,
     started: bool,
@@ -254,6 +255,7 @@ impl Followed {
                 assert!(self.rank.is_none_or(|before| rank <= before), "P5: {message}");
                 assert!(rank < message["queue_size"].as_u64().unwrap(), "P5: {message}");
                 self.rank = Some(rank);
+                self.estimations += 1;
             }
             "process_starts" => self.started = true,
             "process_generating" => {
@@ -388,13 +390,14 @@ impl Client {
         let numbered = self.rng.random::<bool>();
         // Nothing is lost to a client that says where it was, as long as it comes back in time.
         let mut exact = numbered;
-        let (mut last, mut away) = (None, None::<Instant>);
+        let (mut last, mut away, mut streams) = (None, None::<Instant>, 0);
         while events.values().any(|event| event.ended == 0) {
             let mut stream = match numbered {
                 true => self.server.event_source(&self.hash, last).await,
                 false => self.server.session(&self.hash).await,
             };
             exact &= away.is_none_or(|since| since.elapsed() < GRACE);
+            streams += 1;
             let mut closed = false;
             let breaks_after = self.rng.random_range(1..60);
             for _ in 0..breaks_after {
@@ -421,6 +424,12 @@ impl Client {
             }
             away = Some(Instant::now());
             drop(stream);
+            // P6: at the front every step, further back at most four times a second, and again to a
+            // stream that is new. Up to sixty wait, and hundreds of events a second start ahead.
+            let most = 16 + 5 * began.elapsed().as_millis() as usize / 1000 + streams;
+            for event in events.values() {
+                assert!(event.estimations <= most, "P6: {} estimations", event.estimations);
+            }
             // All is over. What a client has missed that doesn't say where it was can be fetched.
             for (id, event) in events.iter_mut().filter(|(_, event)| closed && event.ended == 0) {
                 assert!(!exact, "an end was lost: {id}");

@@ -93,3 +93,32 @@ async fn a_call_can_be_cancelled_by_its_session() {
     assert_eq!(events[0].data, Value::Null);
     assert_eq!(turnstile.inside(), 0);
 }
+
+#[actix::test]
+async fn a_call_without_a_session_can_be_cancelled_by_its_event() {
+    let turnstile = Turnstile::new();
+    let queue = queue(&turnstile);
+    let server = Server::start(&queue);
+    let (_, answer) = server.post("/gradio_api/call/wait", json!({"data": [1]})).await;
+    let (_, named) = {
+        let body = json!({"data": [1], "session_hash": "mine"});
+        server.post("/gradio_api/call/wait", body).await
+    };
+    turnstile.arrived(1).await;
+    let cancel = async |id: &Value| {
+        let body = json!({"session_hash": null, "event_id": id});
+        let answer = server.post("/gradio_api/cancel", body).await;
+        assert_eq!(answer, (StatusCode::OK, json!({"success": true})));
+    };
+    // One that named a session is that session's.
+    cancel(&named["event_id"]).await;
+    cancel(&answer["event_id"]).await;
+    turnstile.open();
+    let end = async |answer: &Value| {
+        let id = answer["event_id"].as_str().unwrap();
+        let events = server.stream(&format!("/gradio_api/call/wait/{id}")).await.rest().await;
+        events[0].data.clone()
+    };
+    assert_eq!(end(&answer).await, Value::Null);
+    assert_eq!(end(&named).await, json!([1]));
+}

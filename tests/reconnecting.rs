@@ -247,7 +247,7 @@ async fn follow(server: &Server, name: &str, id: &str) -> Vec<Event> {
 async fn a_result_can_be_fetched_again_for_a_while() {
     let turnstile = Turnstile::new();
     turnstile.open();
-    let queue = builder(&turnstile).result_ttl(Duration::from_millis(300)).start().unwrap();
+    let queue = builder(&turnstile).start().unwrap();
     let server = Server::start(&queue);
     let id = call(&server, "count", json!([2])).await;
     let first = follow(&server, "count", &id).await;
@@ -258,6 +258,16 @@ async fn a_result_can_be_fetched_again_for_a_while() {
     let joined = server.join("s", WAIT, json!([7])).await;
     server.session("s").await.rest().await;
     assert_eq!(follow(&server, "wait", &joined).await[0].data, json!([7]));
+}
+
+#[actix::test]
+async fn a_result_is_forgotten_after_its_time() {
+    let turnstile = Turnstile::new();
+    turnstile.open();
+    let queue = builder(&turnstile).result_ttl(Duration::from_millis(50)).start().unwrap();
+    let server = Server::start(&queue);
+    let joined = server.join("s", WAIT, json!([7])).await;
+    server.session("s").await.rest().await;
     let gone = |events: &[Event]| events[0].name.as_deref() == Some("error");
     while !gone(&follow(&server, "wait", &joined).await) {
         tokio::time::sleep(Duration::from_millis(5)).await;

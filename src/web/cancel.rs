@@ -12,13 +12,14 @@ use crate::queue::Queue;
 
 #[derive(Deserialize)]
 struct Cancel {
-    // Null where a client cancels before it knows.
+    // None where a call named none.
     session_hash: Option<String>,
     event_id: Option<String>,
 }
 
 /// Answers the same whether or not there was such an event, so that nobody learns of others'.
-/// Gradio lets anybody cancel any event; here session and event must belong together.
+/// Gradio lets anybody cancel any event; here session and event must belong together. A call that
+/// named no session is its event's alone: whoever knows that may follow it, and cancel it.
 pub(crate) async fn cancel(
     queue: web::Data<Queue>,
     caller: Caller,
@@ -26,11 +27,13 @@ pub(crate) async fn cancel(
 ) -> Result<HttpResponse, Rejection> {
     let Cancel { session_hash, event_id } = body::parse(&bytes)?;
     let sessions = &queue.inner().web.sessions;
-    let session_hash = session_hash.unwrap_or_default();
     if let Some(Ok(id)) = event_id.map(|id| id.parse::<EventId>()) {
-        let called =
-            sessions.find_call(&caller, id).filter(|session| *session.hash == *session_hash);
-        if let Some(session) = called.or_else(|| sessions.find(&caller, &session_hash)) {
+        let called = sessions.find_call(&caller, id).filter(|session| match &session_hash {
+            Some(hash) => *session.hash == **hash,
+            None => !session.named,
+        });
+        let named = || sessions.find(&caller, session_hash.as_deref()?);
+        if let Some(session) = called.or_else(named) {
             session.cancel(id);
         }
     }

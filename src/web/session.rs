@@ -36,6 +36,8 @@ pub(crate) struct Terms {
 /// One client: its events and its unread updates.
 pub(crate) struct Session {
     pub hash: Arc<str>,
+    /// Its client chose the hash. A call that named none has a session which nobody can name.
+    pub named: bool,
     pub(super) kept: Arc<SessionState>,
     pub(super) terms: Arc<Terms>,
     pub(super) outbox: Arc<Outbox>,
@@ -70,7 +72,7 @@ impl State {
 }
 
 impl Session {
-    pub fn new(kept: Arc<SessionState>, terms: Arc<Terms>) -> Self {
+    pub fn new(kept: Arc<SessionState>, named: bool, terms: Arc<Terms>) -> Self {
         let state = State {
             live: EventMap::default(),
             log: Log::default(),
@@ -81,7 +83,8 @@ impl Session {
             touched: Instant::now(),
         };
         let outbox = Arc::new(Outbox::new(UNREAD));
-        Session { hash: kept.id.clone(), kept, terms, outbox, state: Mutex::new(state) }
+        let hash = kept.id.clone();
+        Session { hash, named, kept, terms, outbox, state: Mutex::new(state) }
     }
 
     /// What its listeners keep for it.

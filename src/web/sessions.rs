@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,8 @@ pub(crate) struct Sessions {
     inner: Mutex<Inner>,
     ttl: Duration,
     most: usize,
+    /// There is no room, which has been logged.
+    full: AtomicBool,
     /// What the sessions keep is worth more than their results.
     keep_state: bool,
     on_end: Option<OnEnd>,
@@ -83,6 +86,7 @@ impl Sessions {
             inner: Mutex::default(),
             ttl: options.ttl.unwrap_or(TTL),
             most: options.most.unwrap_or(MOST),
+            full: AtomicBool::new(false),
             keep_state,
             on_end: options.on_end.clone(),
             terms: Arc::new(Terms {
@@ -114,7 +118,7 @@ impl Sessions {
         }
         self.check_room(&inner)?;
         let state = SessionState::new(key.1.clone(), caller.0.clone(), self.on_end.clone());
-        let session = Arc::new(Session::new(Arc::new(state), self.terms.clone()));
+        let session = Arc::new(Session::new(Arc::new(state), true, self.terms.clone()));
         inner.sessions.insert(key, session.clone());
         Ok(Begun { sessions: self, session, is_new: true })
     }
@@ -133,9 +137,13 @@ impl Sessions {
 
     fn check_room(&self, inner: &Inner) -> Result<(), Rejection> {
         if inner.sessions.len() + inner.calls.len() < self.most {
+            self.full.store(false, Relaxed);
             return Ok(());
         }
-        warn!("a client was refused: there are {} sessions, see max_sessions", self.most);
+        // Once, and not for each of a flood.
+        if !self.full.swap(true, Relaxed) {
+            warn!("clients are refused: there are {} sessions, see max_sessions", self.most);
+        }
         Err(Rejection::crowded("There are too many clients; try again later.".into()))
     }
 
@@ -244,7 +252,8 @@ impl Sessions {
         caller: &Caller,
         hash: Option<&str>,
     ) -> Result<Arc<Session>, Rejection> {
-        let session = Arc::new(Session::new(self.state(caller, hash)?, self.terms.clone()));
+        let state = self.state(caller, hash)?;
+        let session = Arc::new(Session::new(state, hash.is_some(), self.terms.clone()));
         let mut inner = self.lock();
         self.check_room(&inner)?;
         inner.calls.insert(id, session.clone());
