@@ -13,6 +13,9 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use now_serving::{Limit, Listener, Queue};
 use tokio::sync::{Semaphore, oneshot};
+use tower::ServiceExt;
+use tower::buffer::Buffer;
+use tower::limit::ConcurrencyLimit;
 
 const IN_FLIGHT: [usize; 3] = [1, 64, 1024];
 
@@ -46,6 +49,19 @@ async fn semaphore_round(in_flight: usize, slots: usize) {
             });
             task.await.unwrap_or_default()
         }
+    })
+    .await;
+}
+
+/// tower's buffer in front of its limit: what one would take for a bounded queue without ranks.
+async fn tower_round(in_flight: usize, slots: usize) {
+    let echo = tower::service_fn(async |n: u64| echo(n).await);
+    let limited = ConcurrencyLimit::new(echo, slots);
+    let (service, worker) = Buffer::pair(limited, 2 * IN_FLIGHT[2]);
+    actix::spawn(worker);
+    round(in_flight, |n| {
+        let service = service.clone();
+        async move { service.oneshot(n).await.unwrap_or_default() }
     })
     .await;
 }
@@ -118,6 +134,9 @@ fn events(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new("semaphore", in_flight), |bencher| {
                 bencher.iter(|| system.block_on(semaphore_round(in_flight, slots)));
             });
+            group.bench_function(BenchmarkId::new("tower", in_flight), |bencher| {
+                bencher.iter(|| system.block_on(tower_round(in_flight, slots)));
+            });
             group.bench_function(BenchmarkId::new("bare actix", in_flight), |bencher| {
                 let first = system.block_on(async {
                     let last = Hop(None).start();
@@ -134,5 +153,35 @@ fn events(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, events);
+const IDS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+/// Eight concurrency ids beside one, over arbiters on every core: callers on a thread of their own.
+fn ids(criterion: &mut Criterion) {
+    let system = System::new();
+    let mut group = criterion.benchmark_group("arbiters");
+    group.throughput(Throughput::Elements(ROUND as u64));
+    group.sample_size(20).measurement_time(Duration::from_secs(3));
+    for names in [&IDS[..1], &IDS[..]] {
+        let queue = names
+            .iter()
+            .fold(Queue::builder(), |builder, name| builder.listener(Listener::new(*name, echo)));
+        let queue = match system.block_on(async { queue.start() }) {
+            Ok(queue) => queue,
+            Err(error) => panic!("{error}"),
+        };
+        let handles: Vec<_> =
+            names.iter().filter_map(|name| queue.listener::<u64, u64>(name).ok()).collect();
+        group.bench_function(BenchmarkId::new("ids", names.len()), |bencher| {
+            bencher.iter(|| {
+                system.block_on(round(IN_FLIGHT[2], |n| {
+                    let handle = handles[n as usize % handles.len()].clone();
+                    async move { handle.call(n).await.unwrap_or_default() }
+                }));
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, events, ids);
 criterion_main!(benches);

@@ -237,6 +237,14 @@ fn bad() -> impl Strategy<Value = Bad> {
 /// Counts every panic of the process; none is expected.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
+fn count_panics() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        PANICS.fetch_add(1, Ordering::SeqCst);
+        hook(info);
+    }));
+}
+
 fn runner() -> TestRunner {
     let seed = std::env::var("BAD_REQUESTS_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or(1);
@@ -267,11 +275,7 @@ async fn read(body: impl MessageBody) -> Vec<u8> {
 
 #[actix_web::test]
 async fn requests_of_all_kinds_are_answered() {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        PANICS.fetch_add(1, Ordering::SeqCst);
-        hook(info);
-    }));
+    count_panics();
     let mut runner = runner();
     let strategy = bad();
     let mut seen = std::collections::BTreeMap::new();
@@ -325,6 +329,7 @@ async fn requests_of_all_kinds_are_answered() {
 
 #[actix_web::test]
 async fn what_is_no_http_harms_nobody() {
+    count_panics();
     let queue = queue(false);
     let routes = queue.clone();
     let server = HttpServer::new(move || App::new().configure(routes.routes()))

@@ -332,14 +332,17 @@ async fn a_file_that_is_too_large_is_refused_and_leaves_nothing() {
 
 #[actix::test]
 async fn files_that_are_too_many_for_the_disk_are_refused() {
-    let queue = builder().max_cache_size(1000).start().unwrap();
+    let queue = builder().max_cache_size(10_000).start().unwrap();
     let server = Server::start(&queue);
     upload(&server, "a.txt", &[b'x'; 900]).await;
     let answer =
-        upload_to(&server, "/gradio_api/upload", &[("files", "b.txt", &[b'x'; 200])]).await;
+        upload_to(&server, "/gradio_api/upload", &[("files", "b.txt", &[b'x'; 1100])]).await;
     assert_eq!(answer.status, StatusCode::INSUFFICIENT_STORAGE);
     assert_eq!(answer.json()["detail"], "There is no room for more files; try again later.");
     upload(&server, "c.txt", &[b'x'; 90]).await;
+    // Empty ones take room, too.
+    let answer = upload_to(&server, "/gradio_api/upload", &[("files", "d.txt", b"")]).await;
+    assert_eq!(answer.status, StatusCode::INSUFFICIENT_STORAGE);
 }
 
 #[cfg(unix)]

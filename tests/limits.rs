@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use awc::http::StatusCode;
 use common::Server;
 use now_serving::testing::Turnstile;
@@ -68,6 +70,60 @@ async fn there_are_so_many_sessions_and_no_more() {
 }
 
 #[actix::test]
+async fn sessions_whose_clients_have_gone_make_room() {
+    let turnstile = Turnstile::new();
+    let builder = builder(&turnstile).max_sessions(2).reconnect_grace(Duration::from_millis(20));
+    let queue = builder.start().unwrap();
+    let server = Server::start(&queue);
+    server.join("stays", 0, json!([0])).await;
+    let mut stays = server.session("stays").await;
+    turnstile.let_through(1);
+    stays.until("process_completed").await;
+    server.join("goes", 0, json!([1])).await;
+    turnstile.let_through(1);
+    server.session("goes").await.until("close_stream").await;
+    let join = |hash: &str| json!({"data": [2], "fn_index": 0, "session_hash": hash});
+    let mut status = StatusCode::SERVICE_UNAVAILABLE;
+    // Both have nothing under way now, and the first reads.
+    while status == StatusCode::SERVICE_UNAVAILABLE {
+        status = server.post("/gradio_api/queue/join", join("new")).await.0;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(status, StatusCode::OK);
+    // One with an event under way does not.
+    server.post("/gradio_api/queue/join", join("stays")).await;
+    let (status, _) = server.post("/gradio_api/queue/join", join("newer")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// A refused request must not take the session away from another that is about to submit.
+#[actix::test]
+async fn a_refusal_and_a_join_at_once_in_a_new_session() {
+    let turnstile = Turnstile::new();
+    let queue = Queue::builder()
+        .listener(Listener::new("wait", turnstile.handler()).max_size(1))
+        .listener(Listener::new("echo", async |n: u32| Ok::<_, String>(n)).concurrency_limit(None))
+        .start()
+        .unwrap();
+    let server = Server::start(&queue);
+    server.join("running", 0, json!([0])).await;
+    turnstile.arrived(1).await;
+    server.join("waiting", 0, json!([1])).await;
+    for n in 0..500 {
+        let hash = format!("s{n}");
+        let join = |listener: u32| {
+            let body = json!({"data": [7], "fn_index": listener, "session_hash": hash});
+            server.post("/gradio_api/queue/join", body)
+        };
+        let ((refused, _), (accepted, _)) = futures::join!(join(0), join(1));
+        assert_eq!(refused, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(accepted, StatusCode::OK);
+        let messages = server.session(&hash).await.until("close_stream").await;
+        assert!(messages.iter().any(|message| message["msg"] == "process_completed"), "{n}");
+    }
+}
+
+#[actix::test]
 async fn a_session_has_so_many_heartbeats_and_no_more() {
     let queue = builder(&Turnstile::new()).start().unwrap();
     let server = Server::start(&queue);
@@ -115,6 +171,11 @@ async fn refused_joins_leave_no_sessions() {
         let (status, answer) = server.post("/gradio_api/queue/join", join).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(answer["detail"].as_str().unwrap().starts_with("Queue is full"), "{answer}");
+    }
+    for path in ["call/wait", "run/wait"] {
+        let body = json!({"data": [2], "session_hash": format!("refused {path}")});
+        let (status, _) = server.post(&format!("/gradio_api/{path}"), body).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     }
     assert_eq!(queue.snapshot().await.clients.sessions, 2);
     turnstile.open();

@@ -244,6 +244,29 @@ async fn follow(server: &Server, name: &str, id: &str) -> Vec<Event> {
 }
 
 #[actix::test]
+async fn an_end_that_was_put_aside_is_told_to_who_comes_back() {
+    let turnstile = Turnstile::new();
+    turnstile.open();
+    let queue = builder(&turnstile).reconnect_grace(Duration::from_millis(20)).start().unwrap();
+    let server = Server::start(&queue);
+    server.join("s", WAIT, json!([0])).await;
+    server.session("s").await.rest().await;
+    let missed = server.join("s", WAIT, json!([1])).await;
+    // Its end is put aside, as nobody listens.
+    while queue.snapshot().await.clients.kept_results < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let next = server.join("s", WAIT, json!([2])).await;
+    let told = server.session("s").await.rest().await;
+    let ended: Vec<_> = told
+        .iter()
+        .filter(|event| event.data["msg"] == "process_completed")
+        .map(|event| event.data["event_id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ended, [missed, next]);
+}
+
+#[actix::test]
 async fn a_result_can_be_fetched_again_for_a_while() {
     let turnstile = Turnstile::new();
     turnstile.open();

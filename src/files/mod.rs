@@ -9,4 +9,4 @@ pub use file_data::FileData;
 pub(crate) use file_data::is_file;
 pub(crate) use scope::{reading, writing};
 pub use store::Files;
-pub(crate) use store::{Key, part, sweep_now_and_then};
+pub(crate) use store::{FILE_COST, Key, part, sweep_now_and_then};

@@ -226,10 +226,13 @@ fn remove_unfinished(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The bytes of the files right in a directory.
+/// What a file takes beside its content, in bytes: its directory, and its entry there.
+pub(crate) const FILE_COST: u64 = 4096;
+
+/// What the files right in a directory take, in bytes.
 fn size_of(directory: &Path) -> u64 {
     let files = fs::read_dir(directory).into_iter().flatten().flatten();
-    files.filter_map(|file| file.metadata().ok()).map(|about| about.len()).sum()
+    files.filter_map(|file| file.metadata().ok()).map(|about| about.len() + FILE_COST).sum()
 }
 
 /// A directory that nobody else may look into. One that is there stays as it is.

@@ -15,6 +15,9 @@ pub(crate) struct Cache {
     entries: NonZeroUsize,
 }
 
+/// The most values on the way of one event; a result with more isn't kept.
+const MOST_ITEMS: usize = 256;
+
 /// What an event gave.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -44,13 +47,22 @@ impl Cache {
     /// Listens to an event, and keeps what it gives when it completes.
     pub fn recorder(self: &Arc<Self>, input: String) -> impl Fn(&Update) + Send + Sync + use<> {
         let cache = self.clone();
-        let items = Mutex::new(Vec::new());
+        let items = Mutex::new((Vec::new(), 0));
         move |update| {
             let mut items = items.lock().unwrap_or_else(PoisonError::into_inner);
+            let (items, count) = &mut *items;
             match update {
-                Update::ProcessGenerating { output, .. } => items.push(output.share()),
-                Update::ProcessCompleted { outcome: Outcome::Completed(output), .. } => {
-                    let items = std::mem::take(&mut *items);
+                Update::ProcessGenerating { output, .. } => {
+                    *count += 1;
+                    match *count <= MOST_ITEMS {
+                        true => items.push(output.share()),
+                        false => items.clear(),
+                    }
+                }
+                Update::ProcessCompleted { outcome: Outcome::Completed(output), .. }
+                    if *count <= MOST_ITEMS =>
+                {
+                    let items = std::mem::take(items);
                     let output = output.as_ref().map(Output::share);
                     cache.keep(input.clone(), Kept { items, output });
                 }
@@ -69,6 +81,25 @@ impl fmt::Debug for Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::EventId;
+
+    #[test]
+    fn a_stream_of_too_many_values_is_not_kept() {
+        let cache = Arc::new(Cache::new(NonZeroUsize::new(2).unwrap()));
+        let event_id = EventId::for_test(1);
+        for (input, count) in [("some", MOST_ITEMS), ("many", MOST_ITEMS + 1)] {
+            let record = cache.recorder(input.into());
+            for n in 0..count {
+                let output = Output::new(n);
+                record(&Update::ProcessGenerating { event_id, output, duration: 0.0 });
+            }
+            let outcome = Outcome::Completed(None);
+            let (duration, average_duration) = (0.0, None);
+            record(&Update::ProcessCompleted { event_id, outcome, duration, average_duration });
+        }
+        assert_eq!(cache.find("some").unwrap().items.len(), MOST_ITEMS);
+        assert!(cache.find("many").is_none());
+    }
 
     #[test]
     fn the_one_asked_for_longest_ago_goes() {

@@ -66,9 +66,9 @@ async fn submit(
     let web = &queue.inner().web;
     let id = EventId::random();
     // Without a session of the client's it has one of its own.
-    let session = web.sessions.begin_call(id, &caller, session_hash.as_deref())?;
-    let submitted = session.submit(id, endpoint, input, endpoint.audience(web, request)).await;
-    submitted.inspect_err(|_| web.sessions.end_call(id))?;
+    let call = web.sessions.begin_call(id, &caller, session_hash.as_deref())?;
+    call.session.submit(id, endpoint, input, endpoint.audience(web, request)).await?;
+    call.keep();
     Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
 }
 

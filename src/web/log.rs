@@ -24,6 +24,8 @@ pub(crate) struct Log {
     bytes: usize,
     /// Values up to and with this number are not all here.
     lost: u64,
+    /// Up to and with this number, all has been handed to a stream.
+    handed: u64,
     /// Up to and with this number, the client has got what it was handed.
     settled: u64,
 }
@@ -97,9 +99,15 @@ impl Log {
         self.lost <= number
     }
 
-    /// What was handed out so far has arrived: the client has taken more since.
+    /// A stream has been handed all there is.
+    pub fn hand_out(&mut self) {
+        self.handed = self.last;
+    }
+
+    /// What was handed out so far has arrived: the client has taken more since. What was put aside
+    /// while nobody listened has not.
     pub fn settle(&mut self) {
-        self.settled = self.last;
+        self.settled = self.handed;
     }
 
     /// Ends that may not have arrived, or were not handed to anybody.
@@ -192,14 +200,22 @@ mod tests {
             let number = log.number();
             log.end(number, EventId::for_test(n));
         };
+        let handed = |log: &mut Log| log.hand_out();
         let unsettled =
             |log: &Log| log.unsettled_ends().map(|entry| entry.number).collect::<Vec<_>>();
         end(&mut log, 1);
+        handed(&mut log);
         log.settle();
         end(&mut log, 2);
         assert_eq!(unsettled(&log), [2]);
+        handed(&mut log);
+        assert_eq!(unsettled(&log), [2]);
+        log.settle();
         end(&mut log, 3);
-        assert_eq!(unsettled(&log), [2, 3]);
+        // Nobody was there to be handed it.
+        log.settle();
+        assert_eq!(unsettled(&log), [3]);
+        handed(&mut log);
         log.settle();
         assert_eq!(unsettled(&log), [0; 0]);
     }

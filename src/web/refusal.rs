@@ -62,13 +62,19 @@ impl Detail {
 }
 
 /// A refused request.
-#[derive(Debug)]
 pub(crate) struct Rejection {
     status: StatusCode,
     detail: Value,
     retry_after: Option<Duration>,
     /// Says it as `error` too, where Gradio's clients look for that.
     with_error: bool,
+}
+
+/// Its detail may quote input, which is for no log.
+impl fmt::Debug for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejection").field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 impl Rejection {
@@ -103,6 +109,12 @@ impl Rejection {
     pub fn crowded(detail: String) -> Self {
         let rejection = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail.into());
         Rejection { retry_after: Some(Duration::from_secs(5)), ..rejection }
+    }
+
+    /// There is no room for more files.
+    pub fn no_room(detail: String) -> Self {
+        let rejection = Self::new(StatusCode::INSUFFICIENT_STORAGE, detail.into());
+        Rejection { retry_after: Some(Duration::from_secs(60)), ..rejection }
     }
 
     pub fn unknown_listener(api_name: &str) -> Self {

@@ -14,6 +14,7 @@ use super::body;
 use super::cache::Kept;
 use super::login::Caller;
 use super::refusal::Rejection;
+use super::sessions::Begun;
 use super::wire::Speaker;
 use crate::error::Refusal;
 use crate::output::Output;
@@ -43,7 +44,7 @@ pub(crate) async fn run(
     let input =
         endpoint.input_from_positional(data, &inner.web, &caller).map_err(Rejection::with_error)?;
     let sessions = &inner.web.sessions;
-    let session = sessions.state(&caller, session_hash.as_deref())?;
+    let (session, begun) = sessions.state(&caller, session_hash.as_deref())?;
     let under_way = session.begin_event(sessions.terms.most_events);
     let _under_way =
         under_way.ok_or_else(|| Rejection::too_many_events(&sessions.terms).with_error())?;
@@ -52,6 +53,7 @@ pub(crate) async fn run(
     if let Some(kept) = input.kept(endpoint) {
         let outcome = Outcome::Completed(kept.output.as_ref().map(Output::share));
         speaker.tells_of_cache();
+        begun.map(Begun::keep);
         let answer = speaker.answered(outcome, began.elapsed().as_secs_f64());
         return Ok(HttpResponse::Ok().json(answer));
     }
@@ -61,6 +63,7 @@ pub(crate) async fn run(
     guard.disarm();
     let outcome =
         reply.map_err(|refusal| Rejection::of(refusal, &endpoint.parameters).with_error())?;
+    begun.map(Begun::keep);
     let status = match &outcome {
         Outcome::Completed(_) => StatusCode::OK,
         Outcome::TimedOut => StatusCode::GATEWAY_TIMEOUT,

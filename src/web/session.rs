@@ -60,6 +60,14 @@ pub(super) struct State {
 }
 
 impl State {
+    fn is_deserted(&self) -> bool {
+        !self.streaming && self.present == 0
+    }
+
+    fn is_deserted_for(&self, time: Duration, now: Instant) -> bool {
+        self.is_deserted() && now.saturating_duration_since(self.touched) >= time
+    }
+
     fn begin(&mut self, id: EventId, mut live: Live) {
         live.followed = self.streaming;
         self.touched = Instant::now();
@@ -100,6 +108,11 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// When its client was last heard of.
+    pub fn touched(&self) -> Instant {
+        self.lock().touched
+    }
+
     /// Its client has just been heard of.
     pub fn touch(&self) {
         let mut state = self.lock();
@@ -132,8 +145,8 @@ impl Session {
 
     /// Its heartbeat has ended, and nothing has been heard of its client since.
     pub fn has_left(&self, now: Instant) -> bool {
-        let left = self.lock().left;
-        left && self.is_deserted_for(self.terms.grace, now)
+        let state = self.lock();
+        state.left && state.is_deserted_for(self.terms.grace, now)
     }
 
     /// Some event of it goes on without its client.
@@ -143,13 +156,12 @@ impl Session {
 
     /// Nobody listens and nobody says that he is there.
     pub fn is_deserted(&self) -> bool {
-        let state = self.lock();
-        !state.streaming && state.present == 0
+        self.lock().is_deserted()
     }
 
     /// Deserted for at least as long.
     pub fn is_deserted_for(&self, time: Duration, now: Instant) -> bool {
-        self.is_deserted() && now.saturating_duration_since(self.lock().touched) >= time
+        self.lock().is_deserted_for(time, now)
     }
 
     /// The bytes of values that it keeps for a client that comes back.

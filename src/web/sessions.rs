@@ -39,6 +39,10 @@ const MOST_HEARTBEATS: usize = 16;
 /// these have left; each has a bound of its own.
 const MOST_LOG_BYTES: usize = 64 * 1024 * 1024;
 
+/// How long nobody looks for sessions to forget when there were none, for each of a flood to look
+/// through all would be a gift to it.
+const CROWDED: Duration = Duration::from_millis(200);
+
 /// How often is looked for such sessions at most and at least.
 const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
 
@@ -78,6 +82,8 @@ struct Inner {
     sessions: HashMap<(Caller, Arc<str>), Arc<Session>>,
     /// A `/call` has a stream of its own.
     calls: EventMap<Arc<Session>>,
+    /// Until then, nothing could be forgotten to make room.
+    crowded_until: Option<Instant>,
 }
 
 impl Sessions {
@@ -111,12 +117,14 @@ impl Sessions {
             return Err(Rejection::bad_request(&told));
         }
         let key = (caller.clone(), Arc::from(hash));
+        // Dropped after the lock: what comes of a session's end is not our lock's business.
+        let _forgotten;
         let mut inner = self.lock();
         if let Some(session) = inner.sessions.get(&key) {
             session.touch();
             return Ok(Begun { sessions: self, session: session.clone(), is_new: false });
         }
-        self.check_room(&inner)?;
+        _forgotten = self.make_room(&mut inner)?;
         let state = SessionState::new(key.1.clone(), caller.0.clone(), self.on_end.clone());
         let session = Arc::new(Session::new(Arc::new(state), true, self.terms.clone()));
         inner.sessions.insert(key, session.clone());
@@ -128,23 +136,57 @@ impl Sessions {
         let key = (session.caller(), session.hash.clone());
         let mut inner = self.lock();
         let same = inner.sessions.get(&key).is_some_and(|s| Arc::ptr_eq(s, session));
-        if same && session.is_deserted() && session.is_idle() && !session.was_followed() {
+        // Another request may have found it, and be about to submit. It finds it under our lock.
+        let alone = Arc::strong_count(session) <= 2;
+        if same && alone && session.is_deserted() && session.is_idle() && !session.was_followed() {
             let forgotten = inner.sessions.remove(&key);
             drop(inner);
             drop(forgotten);
         }
     }
 
-    fn check_room(&self, inner: &Inner) -> Result<(), Rejection> {
+    /// Sees to it that there is room for one more session, where need be by forgetting those whose
+    /// clients have been gone for longest and have nothing under way. Gives them, to be dropped.
+    fn make_room(&self, inner: &mut Inner) -> Result<Vec<Arc<Session>>, Rejection> {
         if inner.sessions.len() + inner.calls.len() < self.most {
             self.full.store(false, Relaxed);
-            return Ok(());
+            return Ok(Vec::new());
+        }
+        let now = Instant::now();
+        if inner.crowded_until.is_none_or(|until| until <= now) {
+            let forgotten = self.forget_oldest(inner, now);
+            if !forgotten.is_empty() {
+                return Ok(forgotten);
+            }
+            inner.crowded_until = Some(now + CROWDED);
         }
         // Once, and not for each of a flood.
         if !self.full.swap(true, Relaxed) {
             warn!("clients are refused: there are {} sessions, see max_sessions", self.most);
         }
         Err(Rejection::crowded("There are too many clients; try again later.".into()))
+    }
+
+    /// Many at once: looking through all of them is what costs.
+    fn forget_oldest(&self, inner: &mut Inner, now: Instant) -> Vec<Arc<Session>> {
+        let grace = self.terms.grace;
+        let all = inner.sessions.values().chain(inner.calls.values());
+        let mut gone: Vec<Instant> = all
+            .filter(|session| session.is_idle() && session.is_deserted_for(grace, now))
+            .map(|session| session.touched())
+            .collect();
+        if gone.is_empty() {
+            return Vec::new();
+        }
+        let last = (self.most / 64).min(gone.len() - 1);
+        let (_, &mut until, _) = gone.select_nth_unstable(last);
+        let old = |session: &Session| {
+            session.is_idle() && session.is_deserted_for(grace, now) && session.touched() <= until
+        };
+        let sessions = inner.sessions.extract_if(|_, session| old(session)).map(|(_, s)| s);
+        let mut forgotten: Vec<_> = sessions.collect();
+        forgotten.extend(inner.calls.extract_if(|_, session| old(session)).map(|(_, s)| s));
+        forgotten
     }
 
     /// A client says that it is there, until it lets go of this.
@@ -204,7 +246,8 @@ impl Sessions {
         };
         let sessions: Vec<_> = inner.sessions.extract_if(old).collect();
         let old = |_: &_, session: &mut Arc<Session>| {
-            let left = session.was_followed() && session.is_idle() && session.log_bytes() == 0;
+            // How it ended is among the results.
+            let left = session.is_idle() && session.log_bytes() == 0;
             let ttl = if left { self.terms.grace } else { unfollowed };
             session.is_deserted_for(ttl, now) && !session.keeps_running()
         };
@@ -224,7 +267,8 @@ impl Sessions {
         self.lock().sessions.get(&(caller.clone(), Arc::from(hash))).cloned()
     }
 
-    /// What listeners keep for a session, which is one of its own for a request that names none.
+    /// What listeners keep for a session, which is one of its own for a request that names none. A
+    /// session that is new stays if the [`Begun`] is kept.
     ///
     /// # Errors
     /// When there are too many sessions.
@@ -232,12 +276,15 @@ impl Sessions {
         &self,
         caller: &Caller,
         hash: Option<&str>,
-    ) -> Result<Arc<SessionState>, Rejection> {
+    ) -> Result<(Arc<SessionState>, Option<Begun<'_>>), Rejection> {
         Ok(match hash {
-            Some(hash) => self.begin(caller, hash)?.keep().state(),
+            Some(hash) => {
+                let begun = self.begin(caller, hash)?;
+                (begun.session.state(), Some(begun))
+            }
             None => {
                 let id = EventId::random().to_string().into();
-                Arc::new(SessionState::new(id, caller.0.clone(), None))
+                (Arc::new(SessionState::new(id, caller.0.clone(), None)), None)
             }
         })
     }
@@ -251,13 +298,14 @@ impl Sessions {
         id: EventId,
         caller: &Caller,
         hash: Option<&str>,
-    ) -> Result<Arc<Session>, Rejection> {
-        let state = self.state(caller, hash)?;
+    ) -> Result<BegunCall<'_>, Rejection> {
+        let (state, begun) = self.state(caller, hash)?;
         let session = Arc::new(Session::new(state, hash.is_some(), self.terms.clone()));
+        let _forgotten;
         let mut inner = self.lock();
-        self.check_room(&inner)?;
+        _forgotten = self.make_room(&mut inner)?;
         inner.calls.insert(id, session.clone());
-        Ok(session)
+        Ok(BegunCall { sessions: self, id, session, begun, kept: false })
     }
 
     pub fn snapshot(&self) -> ClientsSnapshot {
@@ -277,7 +325,8 @@ impl Sessions {
     }
 
     pub fn end_call(&self, id: EventId) {
-        self.lock().calls.remove(&id);
+        let ended = self.lock().calls.remove(&id);
+        drop(ended);
     }
 }
 
@@ -324,6 +373,30 @@ impl Drop for Begun<'_> {
     fn drop(&mut self) {
         if self.is_new {
             self.sessions.take_back(&self.session);
+        }
+    }
+}
+
+/// A call that has begun. It goes again unless it is kept.
+pub(crate) struct BegunCall<'a> {
+    sessions: &'a Sessions,
+    id: EventId,
+    pub session: Arc<Session>,
+    begun: Option<Begun<'a>>,
+    kept: bool,
+}
+
+impl BegunCall<'_> {
+    pub fn keep(mut self) {
+        self.kept = true;
+        self.begun.take().map(Begun::keep);
+    }
+}
+
+impl Drop for BegunCall<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.sessions.end_call(self.id);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A client's reading of its session: one stream carries the updates of all its events.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -12,6 +13,7 @@ use super::log::Entry;
 use super::session::{Session, State};
 use super::sse;
 use super::wire::Ended;
+use crate::event::EventId;
 use crate::update::Update;
 
 /// How a stream speaks.
@@ -58,13 +60,20 @@ pub(crate) enum Read {
     TakenOver,
 }
 
+/// Something that is said to a client that came back. Written only when it is its turn: whoever asks
+/// and doesn't read costs no more than whoever reads.
+enum Missed {
+    Text(Bytes),
+    End { number: u64, event: EventId },
+}
+
 /// A stream that breaks off leaves the events a while for the client to come back.
 pub(crate) struct Stream {
     session: Arc<Session>,
     number: u64,
     manner: Manner,
-    /// What a client that came back has missed.
-    missed: Option<BytesMut>,
+    /// What a client that came back has missed, and hasn't been handed yet.
+    missed: VecDeque<Missed>,
     /// All that there was has been handed out: what comes next shows that it was taken.
     drained: bool,
     finished: bool,
@@ -78,8 +87,7 @@ impl Stream {
         state.touched = Instant::now();
         state.live.values_mut().for_each(|live| live.followed = true);
         let number = state.stream;
-        let missed = resume(session, &mut state, manner, after);
-        let missed = Some(missed).filter(|text| !text.is_empty());
+        let missed = resume(&mut state, manner, after);
         Stream { session: session.clone(), number, manner, missed, drained: false, finished: false }
     }
 
@@ -89,14 +97,23 @@ impl Stream {
 
     /// Appends the next update, if there is one.
     pub fn poll_next(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<Read> {
-        if let Some(missed) = self.missed.take() {
-            text.unsplit(missed);
-            return Poll::Ready(Read::Something);
-        }
         // Held to the end: what one stream takes, one that takes over must find in the log.
         let mut state = self.session.lock();
         if state.stream != self.number {
             return Poll::Ready(Read::TakenOver);
+        }
+        if let Some(missed) = self.missed.pop_front() {
+            match missed {
+                Missed::Text(missed) => text.extend_from_slice(&missed),
+                Missed::End { number, event } => {
+                    let ended = self.session.terms.results.find(&self.session.caller(), event);
+                    write_end(text, self.manner, number, event, ended.as_deref());
+                }
+            }
+            if self.missed.is_empty() {
+                state.log.hand_out();
+            }
+            return Poll::Ready(Read::Something);
         }
         if state.live.is_empty() {
             self.finished = true;
@@ -147,39 +164,38 @@ fn say(session: &Session, state: &mut State, manner: Manner, update: Update, tex
         let bytes = text.len() - begin;
         session.terms.results.keep(session.caller(), id, ended, bytes, Instant::now());
     }
+    state.log.hand_out();
 }
 
 /// What a client that comes back has missed, and where its events are now. Nothing, for a client that
 /// is here for the first time.
-fn resume(session: &Session, state: &mut State, manner: Manner, after: Option<u64>) -> BytesMut {
-    let mut text = BytesMut::new();
+fn resume(state: &mut State, manner: Manner, after: Option<u64>) -> VecDeque<Missed> {
+    let mut missed = VecDeque::new();
+    let mut now = BytesMut::new();
     if manner.form == Form::Session {
         for (id, live) in &mut state.live {
             // Not numbered: these are said again whenever somebody comes back.
-            live.retell(*id).for_each(|message| sse::write(&mut text, None, None, &message));
+            live.retell(*id).for_each(|message| sse::write(&mut now, None, None, &message));
         }
     }
-    let results = &session.terms.results;
-    let write_end = |text: &mut BytesMut, entry: &Entry| {
-        let ended = results.find(&session.caller(), entry.event);
-        write_end(text, manner, entry, ended.as_deref());
-    };
+    if !now.is_empty() {
+        missed.push_back(Missed::Text(now.freeze()));
+    }
+    let end = |entry: &Entry| Missed::End { number: entry.number, event: entry.event };
     // A number that was never given is of another session with this hash, before a restart say.
     let Some(after) = after.filter(|after| *after <= state.log.last()) else {
         // What was handed out last may not have arrived. Better an end twice than never: it is known
         // by its event. Who wants all exactly once says where it was.
         state.live.values_mut().for_each(|live| live.speaker.doubt());
-        for entry in state.log.unsettled_ends() {
-            write_end(&mut text, entry);
-        }
-        return text;
+        missed.extend(state.log.unsettled_ends().map(end));
+        return missed;
     };
     let complete = state.log.has_values_after(after);
     for entry in state.log.after(after) {
         match &entry.value {
-            Some(value) if complete => text.extend_from_slice(value),
+            Some(value) if complete => missed.push_back(Missed::Text(value.clone())),
             Some(_) => {}
-            None => write_end(&mut text, entry),
+            None => missed.push_back(end(entry)),
         }
     }
     if !complete && manner.form == Form::Session {
@@ -187,19 +203,27 @@ fn resume(session: &Session, state: &mut State, manner: Manner, after: Option<u6
             let has_some = live.first_value.is_some_and(|first| first <= after);
             if let Some(message) = live.speaker.repeat(*id, !has_some) {
                 let number = state.log.number();
-                let begin = text.len();
+                let mut text = BytesMut::new();
                 sse::write(&mut text, manner.numbered.then_some(number), None, &message);
-                state.log.value(number, *id, Bytes::copy_from_slice(&text[begin..]));
+                let text = text.freeze();
+                state.log.value(number, *id, text.clone());
+                missed.push_back(Missed::Text(text));
             }
         }
     }
-    text
+    missed
 }
 
 /// An end once more; one that isn't kept any more is told as such, so that nobody waits for it.
-fn write_end(text: &mut BytesMut, manner: Manner, entry: &Entry, ended: Option<&Ended>) {
-    let numbered = manner.numbered.then_some(entry.number);
-    let gone = Ended::gone(entry.event);
+fn write_end(
+    text: &mut BytesMut,
+    manner: Manner,
+    number: u64,
+    event: EventId,
+    ended: Option<&Ended>,
+) {
+    let numbered = manner.numbered.then_some(number);
+    let gone = Ended::gone(event);
     let ended = ended.unwrap_or(&gone);
     match manner.form {
         Form::Session => sse::write(text, numbered, None, &ended.message()),

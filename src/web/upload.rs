@@ -15,7 +15,7 @@ use tokio::io::{AsyncWriteExt, BufWriter};
 use super::login::Caller;
 use super::refusal::Rejection;
 use super::upload_progress::{Tracker, Uploads};
-use crate::files::{FileData, Files, part};
+use crate::files::{FILE_COST, FileData, Files, part};
 use crate::queue::Queue;
 
 /// The most files of one request, as in Gradio.
@@ -138,6 +138,11 @@ impl Upload<'_> {
         let files = self.files.clone();
         let made = web::block(move || files.create(&name)).await.map_err(|e| unwritten(&e))?;
         let made = made.map_err(|error| unwritten(&error))?;
+        // An empty one takes room, too.
+        self.bytes += FILE_COST;
+        if !self.files.take_room(FILE_COST) {
+            return Err(no_room().into());
+        }
         let (path, part) = (made.path().to_path_buf(), part(made.path()));
         self.taken.push(made);
         let file = File::create(&part).await.map_err(|error| unwritten(&error))?;
@@ -153,9 +158,7 @@ impl Upload<'_> {
             }
             self.bytes += chunk.len() as u64;
             if !self.files.take_room(chunk.len() as u64) {
-                warn!("an upload was refused: the files take too much room, see max_cache_size");
-                let told = "There is no room for more files; try again later.";
-                return Err(Rejection::new(StatusCode::INSUFFICIENT_STORAGE, told.into()).into());
+                return Err(no_room().into());
             }
             file.write_all(&chunk).await.map_err(|error| unwritten(&error))?;
             if let Some(tracker) = &self.tracker {
@@ -212,4 +215,9 @@ impl From<MultipartError> for Refused {
 fn unwritten(error: &dyn std::fmt::Display) -> Rejection {
     error!("an uploaded file could not be stored: {error}");
     Rejection::new(StatusCode::INSUFFICIENT_STORAGE, "The file can't be stored.".into())
+}
+
+fn no_room() -> Rejection {
+    warn!("an upload was refused: the files take too much room, see max_cache_size");
+    Rejection::no_room("There is no room for more files; try again later.".into())
 }
