@@ -116,7 +116,8 @@ pub use scheduler::Limit;
 #[cfg(feature = "web")]
 pub use snapshot::ClientsSnapshot;
 pub use snapshot::{
-    ConcurrencyIdSnapshot, ListenerSnapshot, QueueSnapshot, SlotSnapshot, SlotState,
+    ConcurrencyIdSnapshot, EndedAs, EndedEvent, Histogram, ListenerSnapshot, QueueSnapshot,
+    Refusals, SlotSnapshot, SlotState,
 };
 pub use state::{EndedSession, State};
 pub use submission::Submission;

@@ -34,6 +34,8 @@ pub struct ClientsSnapshot {
     pub kept_results: usize,
     /// The bytes of their JSON.
     pub kept_result_bytes: usize,
+    /// The bytes of yielded values that are kept for clients that come back.
+    pub kept_value_bytes: usize,
 }
 
 impl QueueSnapshot {
@@ -71,6 +73,8 @@ pub struct ConcurrencyIdSnapshot {
     pub oldest_wait: Option<f64>,
     /// The slots that have a worker, or wait for one to be ready.
     pub slots: Vec<SlotSnapshot>,
+    /// The last events that ended, at most 50, the oldest first.
+    pub recent: Vec<EndedEvent>,
     /// The listeners that share this id, in order of declaration.
     pub listeners: Vec<ListenerSnapshot>,
 }
@@ -122,8 +126,10 @@ pub struct ListenerSnapshot {
     pub average_run: Option<f64>,
     /// Events that were let into the line.
     pub admitted: u64,
-    /// Events refused by the supervisor or at the edge.
+    /// Events refused by the supervisor, or at the edge because the line was full.
     pub refused: u64,
+    /// The same, by reason.
+    pub refusals: Refusals,
     /// Events that ended with a result.
     pub completed: u64,
     /// Events whose handler failed or panicked.
@@ -134,4 +140,81 @@ pub struct ListenerSnapshot {
     pub timed_out: u64,
     /// Events ended by a stop of the queue.
     pub stopped: u64,
+    /// How long events waited before they started, in seconds.
+    pub wait_seconds: Histogram,
+    /// How long runs took, in seconds, however they ended.
+    pub run_seconds: Histogram,
+    /// How many events ran together, for a batch listener.
+    pub batch_events: Histogram,
+}
+
+/// Refused events of a listener, by reason.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Refusals {
+    /// The line was full.
+    pub queue_full: u64,
+    /// The estimated wait was longer than `max_eta`.
+    pub wait_too_long: u64,
+    /// The queue was stopped.
+    pub stopped: u64,
+}
+
+impl Refusals {
+    pub(crate) fn all(&self) -> u64 {
+        self.queue_full + self.wait_too_long + self.stopped
+    }
+}
+
+/// How observations since the start are distributed.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Histogram {
+    /// The upper bound of each bucket, which belongs to it. One more bucket is for what is beyond.
+    pub bounds: &'static [f64],
+    /// Observations in each bucket alone.
+    pub counts: Vec<u64>,
+    /// The sum of all observations.
+    pub sum: f64,
+    /// How many there are.
+    pub count: u64,
+}
+
+/// An event that has ended.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct EndedEvent {
+    /// Counts the ended events of its concurrency id, from 1.
+    pub number: u64,
+    /// The event.
+    pub id: EventId,
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// How it ended.
+    pub outcome: EndedAs,
+    /// Seconds in the line; of a batch, those of its oldest event.
+    pub waited: f64,
+    /// Seconds that its run took; null when it never started.
+    pub ran: Option<f64>,
+    /// Seconds since it ended.
+    pub seconds_ago: f64,
+}
+
+/// How an event ended, as far as its supervisor knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EndedAs {
+    /// With a result.
+    Completed,
+    /// Its handler failed or panicked.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+    /// It was past its `queue_timeout` or `time_limit`.
+    TimedOut,
+    /// The queue was stopped.
+    Stopped,
+    /// In a batch whose events ended in several ways.
+    Mixed,
 }

@@ -17,10 +17,11 @@ use std::time::Duration;
 use actix_web::http::header::ContentType;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use address::Address;
-use now_serving::{EventContext, FileData, Listener, Queue, UserError};
+use now_serving::{EventContext, FileData, Listener, Queue, SlotState, UserError, Users};
 use painters::Painter;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
 /// The smallest and the largest side of a picture, in pixels.
 const SIZES: std::ops::RangeInclusive<usize> = 128..=1024;
@@ -87,6 +88,32 @@ fn encode(pixels: &[u8], size: usize) -> Result<Vec<u8>, png::EncodingError> {
     Ok(file)
 }
 
+/// What everybody sees of the line. Of events the first digits only: whoever knows a whole id may
+/// read its picture.
+async fn line(queue: web::Data<Queue>) -> HttpResponse {
+    let snapshot = queue.snapshot().await;
+    let Some(gpu) = snapshot.concurrency_id("gpu_queue") else {
+        return HttpResponse::ServiceUnavailable().finish();
+    };
+    let easels = gpu.slots.iter().filter_map(|slot| match &slot.state {
+        SlotState::Busy { events, listener, seconds, .. } => {
+            let event = events[0].to_string();
+            Some(json!({ "painter": listener, "seconds": seconds, "event": &event[..8] }))
+        }
+        _ => None,
+    });
+    let easels: Vec<_> = easels.collect();
+    let painted: u64 = gpu.listeners.iter().map(|listener| listener.completed).sum();
+    HttpResponse::Ok().insert_header(("cache-control", "no-store")).json(
+        json!({ "easels": easels, "limit": gpu.limit, "waiting": gpu.waiting, "painted": painted }),
+    )
+}
+
+/// Of the dashboard: `STUDIO_PASSWORD`, or another one at each start.
+fn password() -> String {
+    std::env::var("STUDIO_PASSWORD").unwrap_or_else(|_| format!("{:08x}", rand::random::<u32>()))
+}
+
 async fn page() -> HttpResponse {
     HttpResponse::Ok().content_type(ContentType::html()).body(include_str!("page.html"))
 }
@@ -112,8 +139,16 @@ async fn main() -> std::io::Result<()> {
         .start()
         .map_err(std::io::Error::other)?;
     let served = queue.clone();
+    let password = password();
+    let operators = Users::new().user("operator", password.clone());
     let server = HttpServer::new(move || {
-        App::new().route("/", web::get().to(page)).configure(served.routes())
+        App::new()
+            .app_data(web::Data::new(served.clone()))
+            .route("/", web::get().to(page))
+            .route("/line", web::get().to(line))
+            .configure(served.routes())
+            .configure(served.metrics("/metrics"))
+            .configure(served.dashboard("/queues", operators.clone()))
     })
     .workers(2)
     .disable_signals()
@@ -121,6 +156,8 @@ async fn main() -> std::io::Result<()> {
     .h1_allow_half_closed(false)
     .bind(address.pair())
     .unwrap_or_else(|error| address.refused("studio", &error));
-    println!("The studio is open at http://{}", server.addrs()[0]);
+    let at = server.addrs()[0];
+    println!("The studio is open at http://{at}");
+    println!("Its dashboard is at http://{at}/queues: user operator, password {password}");
     queue.serve(server.run(), GRACE).await
 }

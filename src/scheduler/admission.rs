@@ -8,7 +8,12 @@ use crate::error::Refusal;
 impl<T> Scheduler<T> {
     pub(super) fn admit(&mut self, arrival: Arrival<T>) {
         if let Err(refusal) = self.may_enter(&arrival) {
-            self.listeners[arrival.listener].refused += 1;
+            let refused = &mut self.listeners[arrival.listener].refused;
+            match refusal {
+                Refusal::WaitTooLong { .. } => refused.wait_too_long += 1,
+                Refusal::Stopped => refused.stopped += 1,
+                _ => refused.queue_full += 1,
+            }
             self.effects.push_back(Effect::Refuse { event: arrival.payload, refusal });
             return;
         }

@@ -21,9 +21,12 @@ impl<T> Scheduler<T> {
         let deadline = self.rules.listeners[listener].time_limit.map(|limit| self.now + limit);
         let average = self.listeners[listener].times.run();
         let terms = Terms { listener, started: self.now, deadline, average };
+        let mut submitted = self.now;
         let riders = match self.rules.listeners[listener].batch {
             None => {
                 let Some((_, waiting)) = self.leave(key) else { return };
+                submitted = waiting.since;
+                self.note_wait(listener, waiting.since);
                 self.effects.push_back(Effect::Start { slot, event: waiting.payload, terms });
                 Riders::One(waiting.id)
             }
@@ -34,9 +37,12 @@ impl<T> Scheduler<T> {
                     && let Some(key) = self.line.lane_front(listener)
                     && let Some((_, waiting)) = self.leave(key)
                 {
+                    submitted = submitted.min(waiting.since);
+                    self.note_wait(listener, waiting.since);
                     ids.push(waiting.id);
                     events.push(waiting.payload);
                 }
+                self.listeners[listener].batches.observe(ids.len() as f64);
                 self.effects.push_back(Effect::StartBatch { slot, events, terms });
                 Riders::Batch(ids)
             }
@@ -44,12 +50,19 @@ impl<T> Scheduler<T> {
         for id in riders.as_slice() {
             self.places.insert(*id, Place::Slot(slot));
         }
-        self.slots
-            .fill(slot, Run { riders, listener, started: self.now, deadline, interrupted: false });
+        self.slots.fill(
+            slot,
+            Run { riders, listener, submitted, started: self.now, deadline, interrupted: false },
+        );
         let since_birth = self.seconds_since_birth(self.now);
         let state = &mut self.listeners[listener];
         state.running += 1;
         state.started_sum += since_birth;
+    }
+
+    fn note_wait(&mut self, listener: usize, since: Instant) {
+        let waited = self.now.saturating_duration_since(since).as_secs_f64();
+        self.listeners[listener].waits.observe(waited);
     }
 
     /// The oldest event that may run now. A batch that waits to be filled lets others pass: it

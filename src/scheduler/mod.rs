@@ -12,6 +12,7 @@ mod command;
 mod dispatch;
 mod estimate;
 mod eta;
+mod history;
 mod limit;
 mod line;
 mod picture;
@@ -35,7 +36,9 @@ pub(crate) use line::Key;
 
 use crate::error::Refusal;
 use crate::event::{EventId, EventMap};
+use crate::snapshot::{EndedAs, Refusals};
 use eta::RunTimes;
+use history::{Distribution, Recent};
 use line::Line;
 use ranks::Told;
 use slots::{Run, Slot, Slots};
@@ -84,15 +87,34 @@ struct Waiting<T> {
     payload: T,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ListenerState {
     times: RunTimes,
     admitted: u64,
-    refused: u64,
+    refused: Refusals,
     ended: Tally,
+    waits: Distribution,
+    runs: Distribution,
+    batches: Distribution,
     running: usize,
     /// The starts of its runs under way, added up in seconds since the scheduler's birth.
     started_sum: f64,
+}
+
+impl ListenerState {
+    fn new() -> Self {
+        ListenerState {
+            times: RunTimes::default(),
+            admitted: 0,
+            refused: Refusals::default(),
+            ended: Tally::default(),
+            waits: Distribution::of_times(),
+            runs: Distribution::of_times(),
+            batches: Distribution::of_sizes(),
+            running: 0,
+            started_sum: 0.0,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +145,8 @@ pub(crate) struct Scheduler<T> {
     slots: Slots,
     places: EventMap<Place>,
     effects: VecDeque<Effect<T>>,
+    /// The last events that ended.
+    recent: Recent,
     /// What the listeners were last told.
     closed: bool,
     /// Waiting events that are told their rank.
@@ -143,7 +167,7 @@ impl<T> Scheduler<T> {
     pub fn new(rules: Rules, now: Instant) -> Self {
         let lanes = rules.listeners.len();
         let mut scheduler = Scheduler {
-            listeners: (0..lanes).map(|_| ListenerState::default()).collect(),
+            listeners: (0..lanes).map(|_| ListenerState::new()).collect(),
             phase: Phase::Open,
             line: Line::new(lanes),
             door: Line::new(lanes),
@@ -151,6 +175,7 @@ impl<T> Scheduler<T> {
             slots: Slots::new(rules.prepared),
             places: EventMap::default(),
             effects: VecDeque::new(),
+            recent: Recent::default(),
             closed: false,
             watchers: 0,
             front_moved: false,
@@ -278,7 +303,7 @@ impl<T> Scheduler<T> {
 
     /// The events of `listener` that were refused before they reached the scheduler.
     pub fn note_refused(&mut self, listener: usize, events: u64) {
-        self.listeners[listener].refused += events;
+        self.listeners[listener].refused.queue_full += events;
     }
 
     fn limit(&self) -> usize {
@@ -311,11 +336,15 @@ impl<T> Scheduler<T> {
         if let Some((listener, waiting)) = self.leave(key) {
             self.places.remove(&waiting.id);
             let ended = &mut self.listeners[listener].ended;
-            match cause {
-                Cause::Cancelled => ended.cancelled += 1,
-                Cause::TimedOut => ended.timed_out += 1,
-                Cause::Stopped => ended.stopped += 1,
-            }
+            let (count, outcome) = match cause {
+                Cause::Cancelled => (&mut ended.cancelled, EndedAs::Cancelled),
+                Cause::TimedOut => (&mut ended.timed_out, EndedAs::TimedOut),
+                Cause::Stopped => (&mut ended.stopped, EndedAs::Stopped),
+            };
+            *count += 1;
+            let (id, since) = (waiting.id, waiting.since);
+            let api_name = &self.rules.listeners[listener].api_name;
+            self.recent.push(id, api_name, outcome, since, None, self.now);
             self.effects.push_back(Effect::End { event: waiting.payload, cause });
         }
     }
@@ -355,14 +384,20 @@ impl<T> Scheduler<T> {
         for id in run.riders.as_slice() {
             self.places.remove(id);
         }
+        let api_name = &self.rules.listeners[run.listener].api_name;
+        let outcome = history::ended_as(&tally);
+        for id in run.riders.as_slice() {
+            self.recent.push(*id, api_name, outcome, run.submitted, Some(run.started), self.now);
+        }
         let since_birth = self.seconds_since_birth(run.started);
+        let took = self.now.saturating_duration_since(run.started).as_secs_f64();
         let state = &mut self.listeners[run.listener];
         state.running -= 1;
         state.started_sum -= since_birth;
         state.ended.add(tally);
+        state.runs.observe(took);
         // A run that was cut short says nothing of how long the next will take.
         if tally.completed > 0 {
-            let took = self.now.saturating_duration_since(run.started).as_secs_f64();
             state.times.observe(took, run.riders.as_slice().len());
         }
         self.line_moved = true;
@@ -422,7 +457,7 @@ impl<T> Scheduler<T> {
         while let Some((listener, key)) = self.door.front() {
             let Some((_, waiting)) = self.door.remove(key) else { break };
             self.places.remove(&waiting.id);
-            self.listeners[listener].refused += 1;
+            self.listeners[listener].refused.stopped += 1;
             let refusal = Refusal::Stopped;
             self.effects.push_back(Effect::Refuse { event: waiting.payload, refusal });
         }

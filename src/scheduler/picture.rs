@@ -37,6 +37,7 @@ impl<T> Scheduler<T> {
                     Some(SlotSnapshot { slot, state })
                 })
                 .collect(),
+            recent: self.recent.snapshot(now),
             listeners: self
                 .rules
                 .listeners
@@ -48,7 +49,11 @@ impl<T> Scheduler<T> {
                     waiting: self.line.lane_len(lane),
                     average_run: state.times.run(),
                     admitted: state.admitted,
-                    refused: state.refused,
+                    refused: state.refused.all(),
+                    refusals: state.refused,
+                    wait_seconds: state.waits.snapshot(),
+                    run_seconds: state.runs.snapshot(),
+                    batch_events: state.batches.snapshot(),
                     completed: state.ended.completed,
                     failed: state.ended.failed,
                     cancelled: state.ended.cancelled,

@@ -32,6 +32,8 @@ impl Riders {
 pub(crate) struct Run {
     pub riders: Riders,
     pub listener: usize,
+    /// When the first of its events came into the line.
+    pub submitted: Instant,
     pub started: Instant,
     pub deadline: Option<Instant>,
     /// The whole run has been told to stop and hasn't yet.

@@ -9,6 +9,7 @@ mod cache;
 mod call;
 mod cancel;
 mod config;
+mod dashboard;
 mod data;
 mod diff;
 mod endpoint;
@@ -20,6 +21,7 @@ mod join;
 mod live;
 mod log;
 mod login;
+mod metrics;
 mod openapi;
 mod options;
 mod origin;
@@ -53,7 +55,7 @@ pub(crate) use options::Options;
 use sessions::Sessions;
 use upload_progress::Uploads;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use actix::ArbiterHandle;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +76,8 @@ pub(crate) struct Web {
     pub closing: CancellationToken,
     /// Another one each time. Of 53 bits: JavaScript reads numbers so far exactly.
     pub app_id: u64,
+    /// Where the dashboard is, if there is one.
+    pub dashboard: OnceLock<String>,
     /// Somebody wants to know when a session ends.
     pub keeps_state: bool,
 }
@@ -101,6 +105,7 @@ impl Web {
             options,
             files,
             uploads: Arc::default(),
+            dashboard: OnceLock::new(),
             app_id: rand::random::<u64>() >> 11,
         }
     }

@@ -19,6 +19,9 @@ pub(crate) async fn openapi(queue: web::Data<Queue>) -> HttpResponse {
             json!({ "get": follow(endpoint) }),
         );
     }
+    if let Some(dashboard) = web.dashboard.get() {
+        paths.insert(format!("{dashboard}/snapshot"), json!({ "get": snapshot() }));
+    }
     let mut document = json!({
         // Of this version on, its schemas are JSON schemas as they come from Rust's types.
         "openapi": "3.1.0",
@@ -28,12 +31,58 @@ pub(crate) async fn openapi(queue: web::Data<Queue>) -> HttpResponse {
         },
         "paths": paths,
     });
+    let mut schemes = Map::new();
     if let Some(door) = &web.door {
         let scheme = json!({ "type": "apiKey", "in": "cookie", "name": door.cookie_name() });
-        document["components"] = json!({ "securitySchemes": { "login": scheme } });
+        schemes.insert("login".into(), scheme);
         document["security"] = json!([{ "login": [] }]);
     }
+    if web.dashboard.get().is_some() {
+        schemes.insert("operator".into(), json!({ "type": "http", "scheme": "basic" }));
+    }
+    if !schemes.is_empty() {
+        document["components"] = json!({ "securitySchemes": schemes });
+    }
     HttpResponse::Ok().json(document)
+}
+
+/// For operators: see [`Queue::dashboard`].
+fn snapshot() -> Value {
+    let number = json!({ "type": "number" });
+    let id = json!({
+        "type": "object",
+        "properties": {
+            "concurrency_id": { "type": "string" },
+            "limit": { "type": ["integer", "null"], "description": "null for unlimited" },
+            "paused": { "type": "boolean" },
+            "stopped": { "type": "boolean" },
+            "running": number, "waiting": number, "blocked": number,
+            "oldest_wait": { "type": ["number", "null"], "description": "seconds" },
+            "slots": { "type": "array", "items": { "type": "object" } },
+            "recent": { "type": "array", "items": { "type": "object" } },
+            "listeners": { "type": "array", "items": { "type": "object" } },
+        },
+        "required": ["concurrency_id", "limit", "running", "waiting", "slots", "listeners"],
+    });
+    json!({
+        "summary": "What the queue looks like now",
+        "operationId": "queue_snapshot",
+        "security": [{ "operator": [] }],
+        "responses": {
+            "200": {
+                "description": "Every concurrency id with its slots, its line and its listeners",
+                "content": { "application/json": { "schema": {
+                    "type": "object",
+                    "properties": {
+                        "concurrency_ids": { "type": "array", "items": id },
+                        "clients": { "type": "object" },
+                    },
+                    "required": ["concurrency_ids", "clients"],
+                } } },
+            },
+            "401": { "description": "For operators only" },
+        },
+    })
 }
 
 fn start(endpoint: &Endpoint) -> Value {

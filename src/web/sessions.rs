@@ -317,6 +317,7 @@ impl Sessions {
             streams: all().filter(|session| session.is_streaming()).count(),
             kept_results,
             kept_result_bytes,
+            kept_value_bytes: all().map(|session| session.log_bytes()).sum(),
         }
     }
 

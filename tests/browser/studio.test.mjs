@@ -3,66 +3,21 @@
 // Run by tests/run, which says where the modules, the browser and the studio are.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdir } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { dirname, join, resolve } from "node:path";
-import { createInterface } from "node:readline";
+import { join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
-import { fileURLToPath } from "node:url";
 
-const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
-const modules = process.env.BROWSER_MODULES ?? join(root, "target/browser/node_modules");
-const program = process.env.STUDIO_BIN ?? join(root, "target/release/examples/studio");
-const { chromium } = createRequire(join(modules, "x.js"))("playwright-core");
+import { House, PATIENCE, barriers } from "./house.mjs";
 
-/** Enough for a picture on a busy machine; a test that passes never waits for it. */
-const PATIENCE = 60_000;
-
-let browser;
-let studio;
-let address;
+let house;
 let page;
-let complaints;
 
-before(async () => {
-  // Port 0 is any free one; the studio says which.
-  studio = spawn(program, ["--port", "0"], { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, RUST_LOG: "warn" } });
-  const lines = createInterface({ input: studio.stdout });
-  const [line] = await Promise.race([
-    once(lines, "line"),
-    once(studio, "exit").then(([code]) => { throw new Error(`the studio ended with ${code}`); }),
-  ]);
-  address = line.match(/http:\S+/)[0];
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-      "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-  });
-});
-
-after(async () => {
-  await browser?.close();
-  if (studio?.exitCode === null) {
-    studio.kill("SIGTERM");
-    const [code] = await once(studio, "exit");
-    assert.equal(code, 0, "the studio stops in good order");
-  }
-});
-
-beforeEach(async () => {
-  page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
-  page.setDefaultTimeout(PATIENCE);
-  complaints = [];
-  page.on("console", (message) => { if (message.type() === "error") complaints.push(message.text()); });
-  page.on("pageerror", (error) => complaints.push(String(error)));
-  await page.goto(address);
-});
-
+before(async () => { house = await House.open(); });
+after(async () => { await house?.close(); });
+beforeEach(async () => { page = await house.page("/"); });
 afterEach(async () => {
-  await page.close();
-  assert.deepEqual(complaints, [], "the console is quiet");
+  await page.context().close();
+  assert.deepEqual(page.complaints, [], "the console is quiet");
 });
 
 const painter = (fn) => page.locator(`button[data-fn="${fn}"]`);
@@ -142,6 +97,49 @@ test("words are shown as they are, whatever they look like", async () => {
   await order(words, 384, 1);
   await until("done", 1);
   assert.equal(await page.locator(".card .words").innerText(), words);
+});
+
+test("a reload in mid-run keeps the place in the line, and the gallery", async () => {
+  await order("a picture that stays", 384, 1);
+  await until("done", 1);
+  await order("one of four", 896, 0, 2, 0, 2);
+  await until("running", 2);
+  await until("waiting", 2);
+  await page.reload();
+  // Where they were, with nothing ordered anew.
+  await until("done", 1);
+  await until("running", 2);
+  await until("waiting", 2);
+  assert.match(await cards("waiting").first().locator(".place").innerText(), /^2\n1 ahead/);
+  await until("done", 5);
+  assert.equal(await page.locator(".card").count(), 5);
+  await page.reload();
+  await until("done", 5);
+});
+
+test("two windows see each other, and a flood waits", async () => {
+  const other = await house.page("/");
+  await page.locator("#flood").click();
+  await page.waitForFunction(() => document.querySelectorAll('.card[data-state="waiting"]').length > 40);
+  await other.locator("#house li", { hasText: "for another visitor" }).first().waitFor();
+  await other.locator("#house li", { hasText: /[1-9]\d* waiting/ }).waitFor();
+  await page.locator("#house li", { hasText: "for you" }).first().waitFor();
+  await page.locator("#give-up").click();
+  await until("waiting", 0);
+  await other.locator("#house li", { hasText: /^In line, all visitors0 waiting/ }).waitFor();
+  assert.deepEqual(other.complaints, []);
+  await other.context().close();
+  await until("running", 0);
+});
+
+test("nothing keeps anybody out", async () => {
+  await order("a fox", 896, 0, 1, 2);
+  await until("waiting", 1);
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme });
+    assert.deepEqual(await barriers(page), [], colorScheme);
+  }
+  await until("done", 3);
 });
 
 // A picture for the README, and for whoever wants to look: SCREENSHOTS names a folder.

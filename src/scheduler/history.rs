@@ -1,0 +1,161 @@
+//! What has become of a concurrency id's events: how they are distributed since the start, and the
+//! last few one by one.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Tally;
+use crate::event::EventId;
+use crate::snapshot::{EndedAs, EndedEvent, Histogram};
+
+/// Upper bounds of times, in seconds: from quick functions to pictures that take an hour.
+const TIMES: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    120.0, 300.0, 600.0, 1800.0, 3600.0,
+];
+
+/// Upper bounds of batches, in events.
+const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// How many ended events are remembered.
+const RECENT: usize = 50;
+
+/// Counts of observations by size.
+#[derive(Debug)]
+pub(super) struct Distribution {
+    bounds: &'static [f64],
+    counts: Box<[u64]>,
+    sum: f64,
+}
+
+impl Distribution {
+    pub fn of_times() -> Self {
+        Self::new(TIMES)
+    }
+
+    pub fn of_sizes() -> Self {
+        Self::new(SIZES)
+    }
+
+    fn new(bounds: &'static [f64]) -> Self {
+        Distribution { bounds, counts: vec![0; bounds.len() + 1].into(), sum: 0.0 }
+    }
+
+    pub fn observe(&mut self, value: f64) {
+        self.counts[self.bounds.partition_point(|bound| *bound < value)] += 1;
+        self.sum += value;
+    }
+
+    pub fn snapshot(&self) -> Histogram {
+        let count = self.counts.iter().sum();
+        Histogram { bounds: self.bounds, counts: self.counts.to_vec(), sum: self.sum, count }
+    }
+}
+
+/// The last events that ended.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    ended: VecDeque<Ended>,
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Ended {
+    number: u64,
+    id: EventId,
+    listener: Arc<str>,
+    outcome: EndedAs,
+    submitted: Instant,
+    started: Option<Instant>,
+    at: Instant,
+}
+
+impl Recent {
+    pub fn push(
+        &mut self,
+        id: EventId,
+        listener: &Arc<str>,
+        outcome: EndedAs,
+        submitted: Instant,
+        started: Option<Instant>,
+        at: Instant,
+    ) {
+        if self.ended.len() == RECENT {
+            self.ended.pop_front();
+        }
+        self.number += 1;
+        let (number, listener) = (self.number, listener.clone());
+        self.ended.push_back(Ended { number, id, listener, outcome, submitted, started, at });
+    }
+
+    /// The oldest first.
+    pub fn snapshot(&self, now: Instant) -> Vec<EndedEvent> {
+        let seconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64();
+        let picture = |ended: &Ended| EndedEvent {
+            number: ended.number,
+            id: ended.id,
+            listener: ended.listener.clone(),
+            outcome: ended.outcome,
+            waited: seconds(ended.submitted, ended.started.unwrap_or(ended.at)),
+            ran: ended.started.map(|started| seconds(started, ended.at)),
+            seconds_ago: seconds(ended.at, now),
+        };
+        self.ended.iter().map(picture).collect()
+    }
+}
+
+/// How the events of a run ended, if all did in the same way.
+pub(super) fn ended_as(tally: &Tally) -> EndedAs {
+    let kinds = [
+        (tally.completed, EndedAs::Completed),
+        (tally.failed, EndedAs::Failed),
+        (tally.cancelled, EndedAs::Cancelled),
+        (tally.timed_out, EndedAs::TimedOut),
+        (tally.stopped, EndedAs::Stopped),
+    ];
+    let mut some = kinds.into_iter().filter(|(count, _)| *count > 0);
+    match (some.next(), some.next()) {
+        (Some((_, only)), None) => only,
+        _ => EndedAs::Mixed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_bound_belongs_to_its_bucket() {
+        let mut sizes = Distribution::of_sizes();
+        for size in [1.0, 2.0, 3.0, 4.0, 1000.0] {
+            sizes.observe(size);
+        }
+        let Histogram { counts, sum, count, .. } = sizes.snapshot();
+        assert_eq!(counts, [1, 1, 2, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!((sum, count), (1010.0, 5));
+    }
+
+    #[test]
+    fn the_last_few_are_remembered() {
+        let (mut recent, at) = (Recent::default(), Instant::now());
+        let listener = Arc::from("paint");
+        for n in 1..=RECENT as u64 + 3 {
+            let id = EventId::for_test(n.into());
+            let started = at + Duration::from_secs(1);
+            let ended = at + Duration::from_secs(3);
+            recent.push(id, &listener, EndedAs::Completed, at, Some(started), ended);
+        }
+        let all = recent.snapshot(at + Duration::from_secs(4));
+        assert_eq!((all.len(), all[0].number), (RECENT, 4));
+        assert_eq!((all[0].waited, all[0].ran, all[0].seconds_ago), (1.0, Some(2.0), 1.0));
+    }
+
+    #[test]
+    fn a_batch_may_end_in_several_ways() {
+        let one = Tally { failed: 2, ..Tally::default() };
+        assert_eq!(ended_as(&one), EndedAs::Failed);
+        assert_eq!(ended_as(&Tally { completed: 1, ..one }), EndedAs::Mixed);
+    }
+}

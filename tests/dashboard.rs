@@ -1,0 +1,171 @@
+//! The dashboard's routes: for operators only, live, and steering the queue.
+#![cfg(feature = "web")]
+
+mod common;
+
+use awc::Client;
+use awc::http::StatusCode;
+use common::Server;
+use now_serving::testing::Turnstile;
+use now_serving::{Listener, Queue, Users};
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "open sesame";
+
+fn server(turnstile: &Turnstile) -> (Queue, Server) {
+    let queue = Queue::builder()
+        .listener(
+            Listener::new("wait", turnstile.handler()).concurrency_id("gpu").concurrency_limit(2),
+        )
+        .start()
+        .unwrap();
+    let served = queue.clone();
+    let server = Server::with(move |config| {
+        let operators = Users::new().user("operator", PASSWORD);
+        config.configure(served.routes()).configure(served.dashboard("/queues", operators))
+    });
+    (queue, server)
+}
+
+/// Status and body.
+async fn get(server: &Server, path: &str, password: &str) -> (StatusCode, String) {
+    let request = Client::default().get(server.url(path)).basic_auth("operator", password);
+    let mut answer = request.send().await.unwrap();
+    let body = answer.body().limit(1 << 20).await.unwrap();
+    (answer.status(), String::from_utf8(body.to_vec()).unwrap())
+}
+
+async fn act(server: &Server, action: Value) -> (StatusCode, Value) {
+    let request = Client::default().post(server.url("/queues/actions"));
+    let mut answer = request.basic_auth("operator", PASSWORD).send_json(&action).await.unwrap();
+    (answer.status(), answer.json().await.unwrap())
+}
+
+async fn until(queue: &Queue, fits: impl Fn(&now_serving::ConcurrencyIdSnapshot) -> bool) {
+    while !fits(queue.snapshot().await.concurrency_id("gpu").unwrap()) {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
+#[actix::test]
+async fn nobody_sees_anything_without_a_login() {
+    let (_, server) = server(&Turnstile::new());
+    for path in ["/queues", "/queues/", "/queues/snapshot", "/queues/events", "/queues/nothing"] {
+        let answer = Client::default().get(server.url(path)).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
+        let asks = answer.headers().get("www-authenticate").unwrap().to_str().unwrap();
+        assert!(asks.starts_with("Basic realm="), "{asks}");
+        let (status, body) = get(&server, path, "open sesamE").await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
+        assert!(!body.contains("gpu"), "{body}");
+    }
+    let (status, _) = server.post("/queues/actions", json!({"action": "drain"})).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let (status, page) = get(&server, "/queues", PASSWORD).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(page.contains("<title>Queues") && !page.contains(PASSWORD));
+}
+
+#[actix::test]
+async fn the_snapshot_is_json_and_is_described() {
+    let turnstile = Turnstile::new();
+    let (queue, server) = server(&turnstile);
+    server.join("s", 0, json!([1])).await;
+    turnstile.arrived(1).await;
+    let (_, body) = get(&server, "/queues/snapshot", PASSWORD).await;
+    let snapshot: Value = serde_json::from_str(&body).unwrap();
+    let id = &snapshot["concurrency_ids"][0];
+    assert_eq!((&id["concurrency_id"], &id["limit"]), (&json!("gpu"), &json!(2)));
+    assert_eq!(id["slots"][0]["state"]["state"], "busy");
+    assert_eq!(id["slots"][0]["state"]["listener"], "wait");
+    assert_eq!(snapshot["clients"]["sessions"], 1);
+    let (_, openapi) = get(&server, "/gradio_api/openapi.json", PASSWORD).await;
+    let openapi: Value = serde_json::from_str(&openapi).unwrap();
+    assert!(openapi["paths"]["/queues/snapshot"]["get"].is_object());
+    // What has ended is told with its times.
+    turnstile.open();
+    until(&queue, |gpu| gpu.recent.len() == 1).await;
+    let (_, body) = get(&server, "/queues/snapshot", PASSWORD).await;
+    let snapshot: Value = serde_json::from_str(&body).unwrap();
+    let ended = &snapshot["concurrency_ids"][0]["recent"][0];
+    assert_eq!(ended["outcome"], "completed");
+    assert!(ended["ran"].as_f64().unwrap() > 0.0, "{ended}");
+}
+
+#[actix::test]
+async fn the_stream_tells_of_each_ended_event_once() {
+    let turnstile = Turnstile::new();
+    turnstile.open();
+    let (queue, server) = server(&turnstile);
+    server.join("s", 0, json!([1])).await;
+    until(&queue, |gpu| gpu.recent.len() == 1).await;
+    // Of "operator:open sesame".
+    let login = "Basic b3BlcmF0b3I6b3BlbiBzZXNhbWU=".to_string();
+    let mut stream = server.stream_with("/queues/events", &[("authorization", login)]).await;
+    let first = stream.next().await.unwrap().data;
+    assert_eq!(first["concurrency_ids"][0]["recent"].as_array().unwrap().len(), 1);
+    let second = stream.next().await.unwrap().data;
+    assert_eq!(second["concurrency_ids"][0]["recent"], json!([]));
+    assert_eq!(second["concurrency_ids"][0]["listeners"][0]["completed"], 1);
+}
+
+#[actix::test]
+async fn an_operator_steers() {
+    let turnstile = Turnstile::new();
+    let (queue, server) = server(&turnstile);
+    for n in 0..5 {
+        server.join("s", 0, json!([n])).await;
+    }
+    until(&queue, |gpu| gpu.running == 2 && gpu.waiting == 3).await;
+    let done = (StatusCode::OK, json!({"success": true}));
+    let limit =
+        |limit: Value| json!({"action": "set_limit", "concurrency_id": "gpu", "limit": limit});
+    assert_eq!(act(&server, limit(json!(4))).await, done);
+    until(&queue, |gpu| gpu.running == 4 && gpu.waiting == 1).await;
+    assert_eq!(act(&server, json!({"action": "pause", "concurrency_id": "gpu"})).await, done);
+    let snapshot = queue.snapshot().await;
+    let gpu = snapshot.concurrency_id("gpu").unwrap();
+    assert!(gpu.paused);
+    let now_serving::SlotState::Busy { events, .. } = &gpu.slots[0].state else {
+        panic!("{gpu:?}")
+    };
+    let cancel = json!({"action": "cancel", "listener": "wait", "event_id": events[0]});
+    assert_eq!(act(&server, cancel).await, done);
+    // Its slot is free, and stays so.
+    until(&queue, |gpu| gpu.running == 3 && gpu.waiting == 1).await;
+    assert_eq!(act(&server, json!({"action": "resume", "concurrency_id": "gpu"})).await, done);
+    until(&queue, |gpu| gpu.running == 4 && gpu.waiting == 0).await;
+    for (wrong, status) in [
+        (limit(json!(0)), StatusCode::BAD_REQUEST),
+        (limit(json!(-1)), StatusCode::UNPROCESSABLE_ENTITY),
+        (json!({"action": "pause", "concurrency_id": "none"}), StatusCode::NOT_FOUND),
+        (
+            json!({"action": "cancel", "listener": "none", "event_id": events[0]}),
+            StatusCode::NOT_FOUND,
+        ),
+        (json!({"action": "cancel", "listener": "wait", "event_id": "x"}), StatusCode::BAD_REQUEST),
+        (json!({"action": "explode"}), StatusCode::UNPROCESSABLE_ENTITY),
+    ] {
+        let (given, answer) = act(&server, wrong.clone()).await;
+        assert_eq!(given, status, "{wrong} {answer}");
+        assert!(answer["detail"].is_string() || answer["detail"].is_array(), "{answer}");
+    }
+    assert_eq!(act(&server, json!({"action": "drain"})).await, done);
+    until(&queue, |gpu| gpu.stopped).await;
+    turnstile.open();
+    until(&queue, |gpu| gpu.running == 0).await;
+}
+
+#[actix::test]
+async fn pages_from_elsewhere_steer_nothing() {
+    let (queue, server) = server(&Turnstile::new());
+    let pause = json!({"action": "pause", "concurrency_id": "gpu"}).to_string();
+    for header in [("content-type", "text/plain"), ("sec-fetch-site", "cross-site")] {
+        let request = Client::default().post(server.url("/queues/actions"));
+        let request = request.basic_auth("operator", PASSWORD);
+        let request = request.insert_header(("content-type", "application/json"));
+        let answer = request.insert_header(header).send_body(pause.clone()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{header:?}");
+    }
+    assert!(!queue.snapshot().await.concurrency_id("gpu").unwrap().paused);
+}

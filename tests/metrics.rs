@@ -1,0 +1,106 @@
+//! Metrics in Prometheus' format.
+#![cfg(feature = "web")]
+
+mod common;
+
+use common::Server;
+use now_serving::testing::Turnstile;
+use now_serving::{Listener, Queue};
+use serde_json::json;
+
+async fn metrics(server: &Server) -> String {
+    let mut answer = awc::Client::default().get(server.url("/metrics")).send().await.unwrap();
+    assert!(answer.status().is_success());
+    let kind = answer.headers().get("content-type").unwrap().to_str().unwrap().to_string();
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    String::from_utf8(answer.body().await.unwrap().to_vec()).unwrap()
+}
+
+/// The value of a series.
+fn value(text: &str, series: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
+}
+
+#[actix::test]
+async fn what_happens_is_counted() {
+    let turnstile = Turnstile::new();
+    let queue = Queue::builder()
+        .listener(Listener::new("wait", turnstile.handler()).concurrency_id("gpu").max_size(1))
+        .listener(
+            Listener::batch("sum", async |all: Vec<u32>| Ok::<_, String>(all)).max_batch_size(4),
+        )
+        .start()
+        .unwrap();
+    let served = queue.clone();
+    let server = Server::with(move |app| {
+        app.configure(served.routes()).configure(served.metrics("/metrics"))
+    });
+    server.join("s", 0, json!([0])).await;
+    turnstile.arrived(1).await;
+    server.join("s", 0, json!([1])).await;
+    assert!(queue.try_submit("wait", 2u32).await.is_err());
+    let text = metrics(&server).await;
+    let gpu = |name: &str| value(&text, &format!("now_serving_{name}{{concurrency_id=\"gpu\"}}"));
+    assert_eq!((gpu("slots"), gpu("running"), gpu("waiting"), gpu("paused")), (1., 1., 1., 0.));
+    assert!(gpu("oldest_wait_seconds") > 0.0);
+    assert_eq!(value(&text, "now_serving_sessions"), 1.0);
+    turnstile.open();
+    server.session("s").await.until("close_stream").await;
+    assert_eq!(queue.call::<u32, u32>("sum", 3).await, Ok(3));
+    let text = metrics(&server).await;
+    let of = |name: &str, more: &str| {
+        let labels = format!("concurrency_id=\"gpu\",listener=\"wait\"{more}");
+        value(&text, &format!("now_serving_{name}{{{labels}}}"))
+    };
+    assert_eq!(of("admitted_events_total", ""), 2.0);
+    assert_eq!(of("ended_events_total", ",outcome=\"completed\""), 2.0);
+    assert_eq!(of("ended_events_total", ",outcome=\"failed\""), 0.0);
+    assert_eq!(of("wait_seconds_count", ""), 2.0);
+    assert_eq!(of("run_seconds_count", ""), 2.0);
+    assert!(of("run_seconds_sum", "") > 0.0);
+    assert!(
+        text.contains(
+            "now_serving_batch_events_bucket{le=\"1.0\",concurrency_id=\"sum\",listener=\"sum\"} 1"
+        ),
+        "{text}"
+    );
+    assert!(text.ends_with("# EOF\n"));
+}
+
+/// As far as it goes without promtool: every name has one help and one type before its series, in one
+/// piece, with its unit and no other suffix than its type's.
+#[actix::test]
+async fn names_follow_the_conventions() {
+    let queue = Queue::builder()
+        .listener(Listener::new("echo", async |n: u32| Ok::<_, String>(n)))
+        .start()
+        .unwrap();
+    let served = queue.clone();
+    let server = Server::with(move |app| app.configure(served.metrics("/metrics")));
+    let text = metrics(&server).await;
+    let mut families: Vec<(String, String)> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for line in text.lines().filter(|line| *line != "# EOF") {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, words) = help.split_once(' ').unwrap();
+            assert!(seen.insert(name.to_string()), "{name} comes twice");
+            assert!(words.len() > 10, "{line}");
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            assert!(name.starts_with("now_serving_") && !name.ends_with("_total"), "{name}");
+            families.push((name.to_string(), kind.to_string()));
+        } else {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let (family, kind) = families.last().unwrap();
+            let suffix = name.strip_prefix(family.as_str()).unwrap_or_else(|| panic!("{line}"));
+            let fits: &[&str] = match kind.as_str() {
+                "counter" => &["_total"],
+                "histogram" => &["_sum", "_count", "_bucket"],
+                _ => &[""],
+            };
+            assert!(fits.contains(&suffix), "{line}");
+        }
+    }
+    assert_eq!(families.len(), 17);
+}
