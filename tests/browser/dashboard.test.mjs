@@ -60,7 +60,7 @@ async function sure(yes) {
 }
 
 async function setLimit(limit) {
-  await gpu().getByLabel("Limit of gpu_queue").fill(String(limit));
+  await gpu().getByLabel("Limit of gpu_queue, empty for unlimited").fill(String(limit));
   await gpu().getByRole("button", { name: "Set the limit" }).click();
   await sure("Change it");
 }
@@ -128,7 +128,7 @@ test("an event is cancelled from its slot, and is found among the recent ones", 
 });
 
 test("a limit that makes no sense is refused in words", async () => {
-  await gpu().getByLabel("Limit of gpu_queue").fill("0");
+  await gpu().getByLabel("Limit of gpu_queue, empty for unlimited").fill("0");
   await gpu().getByRole("button", { name: "Set the limit" }).click();
   await page.getByRole("alert").filter({ hasText: "whole number of 1 or more" }).waitFor();
 });
