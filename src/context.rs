@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::EventId;
 use crate::handler::{Rider, RunContext};
+use crate::meter::Reporter;
 use crate::sink::Voice;
 use crate::state::SessionState;
 use crate::update::{Log, LogLevel, ProgressUnit, Update};
@@ -41,6 +42,7 @@ struct Inner {
     session: Option<Arc<SessionState>>,
     token: CancellationToken,
     voices: Vec<Arc<Voice>>,
+    reporter: Reporter,
     #[cfg(feature = "web")]
     files: crate::files::Files,
     /// The loops that the handler tracks, outermost first.
@@ -57,6 +59,7 @@ impl EventContext {
             session: run.session().cloned(),
             token: run.token.get_or_init(CancellationToken::new).clone(),
             voices: run.riders.iter().filter_map(Rider::voice).collect(),
+            reporter: run.meter.reporter(),
             #[cfg(feature = "web")]
             files: run.files.clone(),
             loops: Mutex::default(),
@@ -118,6 +121,7 @@ impl EventContext {
 
     /// Tells the client that the part `progress` of the work is done, from 0 to 1.
     pub fn progress(&self, progress: f64, desc: impl Into<String>) {
+        self.0.reporter.report(progress);
         self.say_progress(|| {
             vec![ProgressUnit {
                 unit: Some("steps".into()),
@@ -193,9 +197,6 @@ impl<I: Iterator> Iterator for Tracked<I> {
 
     fn next(&mut self) -> Option<I::Item> {
         let item = self.items.next();
-        if self.context.0.voices.is_empty() {
-            return item;
-        }
         // Asking for another means that the last one is done.
         let mut loops = self.context.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(unit) = loops.get_mut(self.depth)
@@ -204,7 +205,14 @@ impl<I: Iterator> Iterator for Tracked<I> {
             unit.index = unit.index.map(|index| index + 1);
         }
         self.started = true;
-        let units = loops.clone();
+        // The outermost loop is the whole.
+        if let Some(ProgressUnit { index: Some(index), length: Some(length), .. }) = loops.first() {
+            self.context.0.reporter.report(*index as f64 / (*length).max(1) as f64);
+        }
+        let units = match self.context.0.voices.is_empty() {
+            true => Vec::new(),
+            false => loops.clone(),
+        };
         drop(loops);
         if item.is_none() {
             self.started = false;

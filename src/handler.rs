@@ -138,6 +138,7 @@ impl<T: Default + Send + 'static> Extract for State<T> {
 #[doc(hidden)]
 pub struct RunContext<'a> {
     pub(crate) api_name: &'a Arc<str>,
+    pub(crate) meter: &'a crate::meter::Meter,
     pub(crate) slot: usize,
     pub(crate) deadline: Option<Instant>,
     pub(crate) riders: &'a [Rider],

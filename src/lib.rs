@@ -82,6 +82,7 @@ mod handle;
 mod handler;
 mod handover;
 mod listener;
+mod meter;
 mod outbox;
 mod output;
 mod queue;

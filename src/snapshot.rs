@@ -102,6 +102,7 @@ pub enum SlotState {
         trouble: Option<String>,
     },
     /// It runs one event, or one batch.
+    #[non_exhaustive]
     Busy {
         /// The events of the run.
         events: Vec<EventId>,
@@ -111,6 +112,8 @@ pub enum SlotState {
         seconds: f64,
         /// It was told to stop and hasn't yet.
         interrupted: bool,
+        /// How far it has got, from 0 to 1, as its handler says; null while it says nothing.
+        progress: Option<f64>,
     },
 }
 

@@ -84,7 +84,7 @@ async fn a_snapshot_shows_slots_line_and_listeners() {
     let id = snapshot.concurrency_id("a").unwrap();
     assert_eq!((id.limit, id.running, id.waiting, id.blocked), (Limit::Slots(2), 2, 3, 0));
     assert!(id.oldest_wait.is_some_and(|seconds| seconds >= 0.0));
-    let SlotState::Busy { events, listener, seconds, interrupted } = &id.slots[0].state else {
+    let SlotState::Busy { events, listener, seconds, interrupted, .. } = &id.slots[0].state else {
         panic!("{:?}", id.slots[0])
     };
     assert_eq!((events.as_slice(), &**listener, *interrupted), (&[first][..], "a", false));
@@ -188,4 +188,46 @@ async fn dropping_the_queue_leaves_nobody_waiting() {
         let error = submission.result::<u32>().await.unwrap_err();
         assert!(error.to_string().contains("lost"), "{error}");
     }
+}
+
+/// Followed or not: an operator sees it.
+#[actix::test]
+async fn a_snapshot_tells_how_far_a_run_has_got() {
+    let turnstile = Turnstile::new();
+    let inside = turnstile.clone();
+    let paint = move |steps: u32, context: EventContext| {
+        let turnstile = inside.clone();
+        async move {
+            turnstile.pass().await;
+            context.progress(0.25, "sketching");
+            turnstile.pass().await;
+            for step in context.track(0..steps, "steps") {
+                if step == 3 {
+                    turnstile.pass().await;
+                }
+            }
+            Ok::<_, String>(steps)
+        }
+    };
+    let queue = Queue::builder().listener(Listener::new("paint", paint)).start().unwrap();
+    let call = actix::spawn({
+        let queue = queue.clone();
+        async move { queue.call::<u32, u32>("paint", 4).await }
+    });
+    let progress = async || {
+        let snapshot = queue.snapshot().await;
+        match &snapshot.concurrency_id("paint").unwrap().slots[0].state {
+            SlotState::Busy { progress, .. } => *progress,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (passed, expected) in [(0, None), (1, Some(0.25)), (1, Some(0.75))] {
+        turnstile.arrived(1).await;
+        turnstile.let_through(passed);
+        while progress().await != expected {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    turnstile.open();
+    assert_eq!(call.await.unwrap(), Ok(4));
 }

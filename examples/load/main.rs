@@ -21,6 +21,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::Connection;
+use indicatif::{ProgressBar, ProgressStyle};
 use report::{Report, cpu_of, peak_of};
 use tokio::task::{JoinSet, LocalSet};
 
@@ -34,6 +35,8 @@ struct Options {
     fn_index: usize,
     data: String,
     clients: usize,
+    /// Told of each event; hidden where there is no terminal.
+    bar: ProgressBar,
     events: usize,
     mode: Mode,
     pid: Option<u32>,
@@ -69,6 +72,7 @@ fn options() -> Result<Options, lexopt::Error> {
         fn_index: 0,
         data: String::new(),
         clients: 100,
+        bar: ProgressBar::hidden(),
         events: 10,
         mode: Mode::Loop,
         pid: None,
@@ -227,6 +231,7 @@ async fn looping(client: &mut Client) -> io::Result<()> {
             client.open().await?;
             client.read(|_| {}).await?;
             client.seen.times.push(began.elapsed());
+            client.options.bar.inc(1);
         }
     }
     Ok(())
@@ -240,6 +245,7 @@ async fn waiting(client: &mut Client, all_wait: &Meeting) -> io::Result<()> {
         client.open().await?;
         client.read(|_| {}).await?;
         client.seen.times.push(began.elapsed());
+        client.options.bar.inc(1);
     }
     Ok(())
 }
@@ -257,11 +263,25 @@ async fn chat(client: &mut Client) -> io::Result<()> {
                 seen.times.push(first.elapsed().saturating_sub(due));
             })
             .await?;
+        client.options.bar.inc(1);
     }
     Ok(())
 }
 
-async fn load(options: Options) -> Report {
+/// Drawn by a thread of its own, so that it costs the clients nothing.
+fn bar(events: usize) -> ProgressBar {
+    let bar = ProgressBar::new(events as u64);
+    let look = "{elapsed_precise} {wide_bar} {pos} of {len}, {per_sec}, {eta} to go";
+    if let Ok(style) = ProgressStyle::with_template(look) {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+async fn load(mut options: Options) -> Report {
+    let events = if options.mode == Mode::Loop { options.events } else { 1 };
+    options.bar = bar(options.clients * events);
     let options = Rc::new(options);
     // With the one that holds the watch.
     let (begin, all_wait) = (Meeting::of(options.clients + 1), Meeting::of(options.clients + 1));
@@ -293,6 +313,7 @@ async fn load(options: Options) -> Report {
         times.extend(seen.times);
     }
     report.seconds = began.elapsed().as_secs_f64();
+    options.bar.finish_and_clear();
     report.events = times.len();
     report.events_per_second = report.events as f64 / report.seconds;
     report.times(times);

@@ -13,6 +13,7 @@ use super::messages::Job;
 use crate::error::Failure;
 use crate::event::EventId;
 use crate::handler::{Made, Rider, RunContext, Start, Vec1, Work};
+use crate::meter::Meter;
 use crate::resource::Resource;
 use crate::scheduler::{Cause, Tally, Terms};
 use crate::update::{Outcome, Update};
@@ -45,6 +46,7 @@ pub(super) struct Stopped {
 /// Where and with what a run starts.
 pub(super) struct Place<'a> {
     pub api_name: &'a Arc<str>,
+    pub meter: &'a Meter,
     pub start: &'a Start,
     pub slot: usize,
     pub resource: Option<&'a Resource>,
@@ -75,8 +77,10 @@ impl Run {
             }
         };
         let token = OnceCell::new();
+        place.meter.begin();
         let context = RunContext {
             api_name: place.api_name,
+            meter: place.meter,
             slot: place.slot,
             deadline: terms.deadline,
             riders: riders.as_slice(),

@@ -18,8 +18,10 @@ use super::messages::{
 };
 use super::worker::Worker;
 use crate::handler::{Start, Vec1};
+use crate::meter::Meter;
 use crate::resource::Factory;
 use crate::scheduler::{Arrival, Cause, Command, Effect, Pressure, Rules, Scheduler};
+use crate::snapshot::SlotState;
 use crate::update::{Outcome, Update};
 use crate::watchdog::Pulse;
 
@@ -48,6 +50,8 @@ pub(crate) struct ServedListener {
 struct Seat {
     worker: Addr<Worker>,
     number: u64,
+    /// How far its run has got.
+    meter: Meter,
 }
 
 /// The shell around the scheduler: messages in, effects out. It decides nothing.
@@ -186,8 +190,10 @@ impl Supervisor {
         }
         let number = self.next_seat;
         self.next_seat += 1;
-        let worker = Worker::new(slot, number, context.address(), self.served.clone());
-        self.seats[slot] = Some(Seat { worker: worker.start(), number });
+        let meter = Meter::default();
+        let (address, served) = (context.address(), self.served.clone());
+        let worker = Worker::new(slot, number, address, served, meter.clone()).start();
+        self.seats[slot] = Some(Seat { worker, number, meter });
     }
 
     fn send_run(&mut self, slot: usize, run: Run, context: &mut Context<Self>) {
@@ -356,7 +362,15 @@ impl Handler<TakeSnapshot> for Supervisor {
     type Result = MessageResult<TakeSnapshot>;
 
     fn handle(&mut self, _: TakeSnapshot, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.scheduler.snapshot(Instant::now()))
+        let mut snapshot = self.scheduler.snapshot(Instant::now());
+        for slot in &mut snapshot.slots {
+            if let SlotState::Busy { progress, .. } = &mut slot.state
+                && let Some(Some(seat)) = self.seats.get(slot.slot)
+            {
+                *progress = seat.meter.progress();
+            }
+        }
+        MessageResult(snapshot)
     }
 }
 

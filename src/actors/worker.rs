@@ -16,6 +16,7 @@ use log::{error, warn};
 use super::messages::{Interrupt, Leave, News, Report, Run as RunMessage};
 use super::run::{Place, Run, Stopped};
 use super::supervisor::{Served, Supervisor};
+use crate::meter::Meter;
 use crate::resource::{Factory, Resource};
 
 /// The pause before a resource is built again after a failure, doubled each time up to the longest.
@@ -29,6 +30,7 @@ pub(super) struct Worker {
     pub seat: u64,
     pub supervisor: Addr<Supervisor>,
     pub served: Arc<Served>,
+    meter: Meter,
     resource: Option<Resource>,
     run: Option<Run>,
     /// Builds that have failed in a row, and panics that made one necessary.
@@ -36,8 +38,14 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub fn new(slot: usize, seat: u64, supervisor: Addr<Supervisor>, served: Arc<Served>) -> Self {
-        Worker { slot, seat, supervisor, served, resource: None, run: None, failures: 0 }
+    pub fn new(
+        slot: usize,
+        seat: u64,
+        supervisor: Addr<Supervisor>,
+        served: Arc<Served>,
+        meter: Meter,
+    ) -> Self {
+        Worker { slot, seat, supervisor, served, meter, resource: None, run: None, failures: 0 }
     }
 
     /// Past the mailbox' bound: a slot has at most one run to report on.
@@ -165,6 +173,7 @@ impl Handler<RunMessage> for Worker {
         let listener = &served.listeners[terms.listener];
         let place = Place {
             api_name: &listener.api_name,
+            meter: &self.meter,
             start: &listener.start,
             slot: self.slot,
             resource: self.resource.as_ref(),

@@ -32,6 +32,8 @@ impl<T> Scheduler<T> {
                             listener: self.rules.listeners[run.listener].api_name.clone(),
                             seconds: since(run.started),
                             interrupted: run.interrupted,
+                            // Known to the worker alone.
+                            progress: None,
                         },
                     };
                     Some(SlotSnapshot { slot, state })

@@ -89,6 +89,8 @@ test("a saturated id is seen, and with a limit of four, four run", async () => {
   await field("waiting", /^4$/);
   await gpu().locator(".badge", { hasText: "all slots busy" }).waitFor();
   assert.equal(await gpu().locator('.slots li[data-state="busy"]').count(), 2);
+  // How far each has got.
+  await page.waitForFunction(() => [...document.querySelectorAll('.slots progress')].every((bar) => bar.value > 0.05));
   await setLimit(4);
   await field("running", "4 of 4");
   assert.equal(await gpu().locator('.slots li[data-state="busy"]').count(), 4);
