@@ -136,6 +136,7 @@ async fn an_operator_steers() {
     assert_eq!(act(&server, json!({"action": "resume", "concurrency_id": "gpu"})).await, done);
     until(&queue, |gpu| gpu.running == 4 && gpu.waiting == 0).await;
     for (wrong, status) in [
+        (json!({"action": "set_limit", "concurrency_id": "gpu"}), StatusCode::UNPROCESSABLE_ENTITY),
         (limit(json!(0)), StatusCode::BAD_REQUEST),
         (limit(json!(-1)), StatusCode::UNPROCESSABLE_ENTITY),
         (json!({"action": "pause", "concurrency_id": "none"}), StatusCode::NOT_FOUND),

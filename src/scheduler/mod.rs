@@ -192,11 +192,15 @@ impl<T> Scheduler<T> {
 
     /// A scheduler that takes over from one that can't be trusted any more: with its rules and its
     /// books, but none of its events. Those count as failed.
-    pub fn restarted(&self, now: Instant) -> Self {
+    pub fn restarted(&mut self, now: Instant) -> Self {
         let mut fresh = Scheduler::new(self.rules.clone(), now);
         fresh.phase = self.phase;
-        for (fresh, old) in fresh.listeners.iter_mut().zip(&self.listeners) {
+        fresh.recent = std::mem::take(&mut self.recent);
+        for (fresh, old) in fresh.listeners.iter_mut().zip(&mut self.listeners) {
             (fresh.admitted, fresh.refused, fresh.ended) = (old.admitted, old.refused, old.ended);
+            std::mem::swap(&mut fresh.waits, &mut old.waits);
+            std::mem::swap(&mut fresh.runs, &mut old.runs);
+            std::mem::swap(&mut fresh.batches, &mut old.batches);
             fresh.ended.failed += old.admitted.saturating_sub(old.ended.events());
         }
         fresh

@@ -191,9 +191,10 @@ enum Action {
     Resume {
         concurrency_id: String,
     },
-    /// `null` for unlimited.
+    /// `null` for unlimited. It must be there: who forgets it must not take a limit away.
     SetLimit {
         concurrency_id: String,
+        #[serde(deserialize_with = "Option::deserialize")]
         limit: Option<usize>,
     },
     Drain {},

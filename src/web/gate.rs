@@ -26,7 +26,7 @@ use crate::queue::Queue;
 use crate::scheduler::{ListenerRules, Patience};
 
 /// The name of the listener that stands for the gated requests of a concurrency id.
-pub(crate) const NAME: &str = "gate";
+pub(crate) const NAME: &str = "(gate)";
 
 /// Takes the slot for as long as the receiver's other end lives.
 struct Pass {

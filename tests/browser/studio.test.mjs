@@ -117,6 +117,15 @@ test("a reload in mid-run keeps the place in the line, and the gallery", async (
   await until("done", 5);
 });
 
+test("a reload in mid-flood sends what was not sent yet", async () => {
+  // The first join only is on its way then.
+  await page.evaluate(() => { document.querySelector("#flood").click(); location.reload(); });
+  await page.waitForFunction(() => document.querySelectorAll('.card[data-state="waiting"]').length >= 48);
+  await page.locator("#give-up").click();
+  await until("waiting", 0);
+  await until("running", 0);
+});
+
 test("two windows see each other, and a flood waits", async () => {
   const other = await house.page("/");
   await page.locator("#flood").click();
