@@ -15,6 +15,15 @@ fn builder(turnstile: &Turnstile) -> QueueBuilder {
     Queue::builder().listener(Listener::new("wait", turnstile.handler()))
 }
 
+/// A server whose listener `wait`, with room for one in its line, takes no more.
+async fn full(turnstile: &Turnstile, queue: &Queue) -> Server {
+    let server = Server::start(queue);
+    server.join("running", 0, json!([0])).await;
+    turnstile.arrived(1).await;
+    server.join("waiting", 0, json!([1])).await;
+    server
+}
+
 #[actix::test]
 async fn a_session_has_so_many_events_and_no_more() {
     let turnstile = Turnstile::new();
@@ -105,10 +114,7 @@ async fn a_refusal_and_a_join_at_once_in_a_new_session() {
         .listener(Listener::new("echo", async |n: u32| Ok::<_, String>(n)).concurrency_limit(None))
         .start()
         .unwrap();
-    let server = Server::start(&queue);
-    server.join("running", 0, json!([0])).await;
-    turnstile.arrived(1).await;
-    server.join("waiting", 0, json!([1])).await;
+    let server = full(&turnstile, &queue).await;
     for n in 0..500 {
         let hash = format!("s{n}");
         let join = |listener: u32| {
@@ -162,10 +168,7 @@ async fn refused_joins_leave_no_sessions() {
         .max_sessions(4)
         .start()
         .unwrap();
-    let server = Server::start(&queue);
-    server.join("running", 0, json!([0])).await;
-    turnstile.arrived(1).await;
-    server.join("waiting", 0, json!([1])).await;
+    let server = full(&turnstile, &queue).await;
     for n in 0..10 {
         let join = json!({"data": [2], "fn_index": 0, "session_hash": format!("refused {n}")});
         let (status, answer) = server.post("/gradio_api/queue/join", join).await;

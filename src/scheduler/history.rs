@@ -64,7 +64,7 @@ pub(super) struct Recent {
 struct Ended {
     number: u64,
     id: EventId,
-    listener: Arc<str>,
+    listener: usize,
     outcome: EndedAs,
     submitted: Instant,
     started: Option<Instant>,
@@ -75,7 +75,7 @@ impl Recent {
     pub fn push(
         &mut self,
         id: EventId,
-        listener: &Arc<str>,
+        listener: usize,
         outcome: EndedAs,
         submitted: Instant,
         started: Option<Instant>,
@@ -85,17 +85,21 @@ impl Recent {
             self.ended.pop_front();
         }
         self.number += 1;
-        let (number, listener) = (self.number, listener.clone());
+        let number = self.number;
         self.ended.push_back(Ended { number, id, listener, outcome, submitted, started, at });
     }
 
-    /// The oldest first.
-    pub fn snapshot(&self, now: Instant) -> Vec<EndedEvent> {
+    /// The oldest first, with each listener's name.
+    pub fn snapshot<'a>(
+        &self,
+        now: Instant,
+        name: impl Fn(usize) -> &'a Arc<str>,
+    ) -> Vec<EndedEvent> {
         let seconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64();
         let picture = |ended: &Ended| EndedEvent {
             number: ended.number,
             id: ended.id,
-            listener: ended.listener.clone(),
+            listener: name(ended.listener).clone(),
             outcome: ended.outcome,
             waited: seconds(ended.submitted, ended.started.unwrap_or(ended.at)),
             ran: ended.started.map(|started| seconds(started, ended.at)),
@@ -145,9 +149,9 @@ mod tests {
             let id = EventId::for_test(n.into());
             let started = at + Duration::from_secs(1);
             let ended = at + Duration::from_secs(3);
-            recent.push(id, &listener, EndedAs::Completed, at, Some(started), ended);
+            recent.push(id, 0, EndedAs::Completed, at, Some(started), ended);
         }
-        let all = recent.snapshot(at + Duration::from_secs(4));
+        let all = recent.snapshot(at + Duration::from_secs(4), |_| &listener);
         assert_eq!((all.len(), all[0].number), (RECENT, 4));
         assert_eq!((all[0].waited, all[0].ran, all[0].seconds_ago), (1.0, Some(2.0), 1.0));
     }

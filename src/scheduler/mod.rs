@@ -347,8 +347,7 @@ impl<T> Scheduler<T> {
             };
             *count += 1;
             let (id, since) = (waiting.id, waiting.since);
-            let api_name = &self.rules.listeners[listener].api_name;
-            self.recent.push(id, api_name, outcome, since, None, self.now);
+            self.recent.push(id, listener, outcome, since, None, self.now);
             self.effects.push_back(Effect::End { event: waiting.payload, cause });
         }
     }
@@ -385,13 +384,11 @@ impl<T> Scheduler<T> {
     }
 
     fn close_books(&mut self, run: &Run, tally: Tally) {
+        let outcome = history::ended_as(&tally);
+        let (submitted, started) = (run.submitted, Some(run.started));
         for id in run.riders.as_slice() {
             self.places.remove(id);
-        }
-        let api_name = &self.rules.listeners[run.listener].api_name;
-        let outcome = history::ended_as(&tally);
-        for id in run.riders.as_slice() {
-            self.recent.push(*id, api_name, outcome, run.submitted, Some(run.started), self.now);
+            self.recent.push(*id, run.listener, outcome, submitted, started, self.now);
         }
         let since_birth = self.seconds_since_birth(run.started);
         let took = self.now.saturating_duration_since(run.started).as_secs_f64();

@@ -39,7 +39,7 @@ impl<T> Scheduler<T> {
                     Some(SlotSnapshot { slot, state })
                 })
                 .collect(),
-            recent: self.recent.snapshot(now),
+            recent: self.recent.snapshot(now, |lane| &self.rules.listeners[lane].api_name),
             listeners: self
                 .rules
                 .listeners

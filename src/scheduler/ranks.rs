@@ -2,8 +2,8 @@
 //! messages in all.
 //!
 //! The first few are told of every step, at once. Everybody else is looked at in one pass over the
-//! line per [`TICK`], and told only of steps that matter; the further back, the more seldom. Gradio tells everybody of everything, on
-//! every start: quadratic in the number of waiting clients.
+//! line per [`TICK`], and told only of steps that matter; the further back, the more seldom. Gradio
+//! tells everybody of everything, on every start: quadratic in the number of waiting clients.
 
 use std::time::{Duration, Instant};
 

@@ -47,24 +47,20 @@ impl Cache {
     /// Listens to an event, and keeps what it gives when it completes.
     pub fn recorder(self: &Arc<Self>, input: String) -> impl Fn(&Update) + Send + Sync + use<> {
         let cache = self.clone();
-        let items = Mutex::new((Vec::new(), 0));
+        // None when there have been too many.
+        let items = Mutex::new(Some(Vec::new()));
         move |update| {
             let mut items = items.lock().unwrap_or_else(PoisonError::into_inner);
-            let (items, count) = &mut *items;
             match update {
-                Update::ProcessGenerating { output, .. } => {
-                    *count += 1;
-                    match *count <= MOST_ITEMS {
-                        true => items.push(output.share()),
-                        false => items.clear(),
+                Update::ProcessGenerating { output, .. } => match &mut *items {
+                    Some(kept) if kept.len() < MOST_ITEMS => kept.push(output.share()),
+                    _ => *items = None,
+                },
+                Update::ProcessCompleted { outcome: Outcome::Completed(output), .. } => {
+                    if let Some(items) = items.take() {
+                        let output = output.as_ref().map(Output::share);
+                        cache.keep(input.clone(), Kept { items, output });
                     }
-                }
-                Update::ProcessCompleted { outcome: Outcome::Completed(output), .. }
-                    if *count <= MOST_ITEMS =>
-                {
-                    let items = std::mem::take(items);
-                    let output = output.as_ref().map(Output::share);
-                    cache.keep(input.clone(), Kept { items, output });
                 }
                 _ => {}
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::body::{BodyStream, EitherBody, MessageBody};
+use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
@@ -12,7 +12,7 @@ use actix_web::http::header::{
 };
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError};
 use actix_web_httpauth::headers::authorization::{Authorization, Basic};
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
@@ -96,7 +96,6 @@ async fn guard<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    use actix_web::HttpMessage;
     let response = match operator(&*auth, request.request()).await {
         Ok(Some(name)) => {
             request.extensions_mut().insert(Operator(name));
@@ -153,12 +152,7 @@ async fn events(queue: web::Data<Queue>) -> HttpResponse {
             sse::write(&mut text, None, None, &snapshot);
             Some((Ok::<Bytes, std::convert::Infallible>(text.freeze()), (queue, ticks, seen)))
         });
-    let told = Box::pin(told.take_until(closing.cancelled_owned()));
-    HttpResponse::Ok()
-        .content_type("text/event-stream; charset=utf-8")
-        .insert_header((CACHE_CONTROL, "no-cache"))
-        .insert_header(("X-Accel-Buffering", "no"))
-        .body(BodyStream::new(told).boxed())
+    sse::stream(told.take_until(closing.cancelled_owned()))
 }
 
 /// Leaves out ended events that were told before, and slots that are too many, the busy ones last.
@@ -203,11 +197,10 @@ enum Action {
 /// The body is JSON, declared as such: what pages of other origins send unasked is refused.
 async fn act(
     queue: web::Data<Queue>,
-    operator: Option<web::ReqData<Operator>>,
+    operator: web::ReqData<Operator>,
     request: HttpRequest,
     bytes: web::Bytes,
 ) -> Result<HttpResponse, Rejection> {
-    use actix_web::HttpMessage;
     let site = request.headers().get("sec-fetch-site").map(|site| site.as_bytes());
     if request.content_type() != "application/json"
         || !matches!(site, None | Some(b"same-origin" | b"none"))
@@ -216,8 +209,7 @@ async fn act(
         return Err(Rejection::new(StatusCode::FORBIDDEN, told.into()));
     }
     let action: Action = super::body::parse(&bytes)?;
-    let name = operator.map(|operator| operator.0.clone()).unwrap_or_default();
-    info!("dashboard: {name:?} asks for {action:?}");
+    info!("dashboard: {:?} asks for {action:?}", operator.0);
     let done = match action {
         Action::Cancel { listener, event_id } => {
             let id: EventId = event_id

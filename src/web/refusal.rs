@@ -99,22 +99,25 @@ impl Rejection {
         Self::too_many(format!("This session has {most} events under way; let some end first."))
     }
 
+    /// One that may be over in so many seconds.
+    fn passing(status: StatusCode, detail: String, seconds: u64) -> Self {
+        let retry_after = Some(Duration::from_secs(seconds));
+        Rejection { retry_after, ..Self::new(status, detail.into()) }
+    }
+
     /// The client has more than its share.
     pub fn too_many(detail: String) -> Self {
-        let rejection = Self::new(StatusCode::TOO_MANY_REQUESTS, detail.into());
-        Rejection { retry_after: Some(Duration::from_secs(1)), ..rejection }
+        Self::passing(StatusCode::TOO_MANY_REQUESTS, detail, 1)
     }
 
     /// The server has no room for more clients.
     pub fn crowded(detail: String) -> Self {
-        let rejection = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail.into());
-        Rejection { retry_after: Some(Duration::from_secs(5)), ..rejection }
+        Self::passing(StatusCode::SERVICE_UNAVAILABLE, detail, 5)
     }
 
     /// There is no room for more files.
     pub fn no_room(detail: String) -> Self {
-        let rejection = Self::new(StatusCode::INSUFFICIENT_STORAGE, detail.into());
-        Rejection { retry_after: Some(Duration::from_secs(60)), ..rejection }
+        Self::passing(StatusCode::INSUFFICIENT_STORAGE, detail, 60)
     }
 
     pub fn unknown_listener(api_name: &str) -> Self {

@@ -133,13 +133,21 @@ impl Sessions {
 
     /// Takes a session back that came to nothing.
     fn take_back(&self, session: &Arc<Session>) {
+        self.forget_if(session, |session| {
+            // Another request may have found it, and be about to submit. It finds it under our lock.
+            let alone = Arc::strong_count(session) <= 2;
+            alone && session.is_idle() && !session.was_followed()
+        });
+    }
+
+    /// Forgets a deserted session if it is still the one of its hash, and fits.
+    fn forget_if(&self, session: &Arc<Session>, fits: impl FnOnce(&Arc<Session>) -> bool) {
         let key = (session.caller(), session.hash.clone());
         let mut inner = self.lock();
         let same = inner.sessions.get(&key).is_some_and(|s| Arc::ptr_eq(s, session));
-        // Another request may have found it, and be about to submit. It finds it under our lock.
-        let alone = Arc::strong_count(session) <= 2;
-        if same && alone && session.is_deserted() && session.is_idle() && !session.was_followed() {
+        if same && session.is_deserted() && fits(session) {
             let forgotten = inner.sessions.remove(&key);
+            // What comes of its end is not our lock's business.
             drop(inner);
             drop(forgotten);
         }
@@ -205,16 +213,8 @@ impl Sessions {
 
     /// Forgets a session whose client has left and not come back.
     fn leave(&self, session: &Arc<Session>) {
-        let mut inner = self.lock();
-        let key = (session.caller(), session.hash.clone());
-        let same = inner.sessions.get(&key).is_some_and(|s| Arc::ptr_eq(s, session));
         // One whose events go on is looked after until they have ended.
-        if same && session.is_deserted() && session.leave() {
-            let forgotten = inner.sessions.remove(&key);
-            // What comes of its end is not our lock's business.
-            drop(inner);
-            drop(forgotten);
-        }
+        self.forget_if(session, |session| session.leave());
     }
 
     /// Looks after sessions whose clients have left: what they left behind, and whether they are to
@@ -326,8 +326,8 @@ impl Sessions {
     }
 
     pub fn end_call(&self, id: EventId) {
-        let ended = self.lock().calls.remove(&id);
-        drop(ended);
+        // Named, so that it is dropped after the lock.
+        let _ended = self.lock().calls.remove(&id);
     }
 }
 

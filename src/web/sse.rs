@@ -69,13 +69,20 @@ impl<S: Source> Stream for Events<S> {
 pub(crate) fn response(source: impl Source + 'static) -> HttpResponse {
     let mut heartbeat = interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let body = BodyStream::new(Events { source, heartbeat, ended: false });
+    stream(Events { source, heartbeat, ended: false })
+}
+
+/// The response that streams events which are written already.
+pub(crate) fn stream<E>(events: impl Stream<Item = Result<Bytes, E>> + 'static) -> HttpResponse
+where
+    E: Into<Box<dyn std::error::Error>> + 'static,
+{
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8"))
         .insert_header((CACHE_CONTROL, "no-cache"))
         // nginx would hold events back otherwise.
         .insert_header(("X-Accel-Buffering", "no"))
-        .body(body.boxed())
+        .body(BodyStream::new(events).boxed())
 }
 
 /// Appends one event: an optional number and name, and its data as JSON, which has no line breaks.

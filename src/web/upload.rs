@@ -125,6 +125,8 @@ impl Upload<'_> {
         if self.taken.is_empty() {
             return Err(Rejection::bad_request("The form has no field named \"files\".").into());
         }
+        // All of it is used from now on.
+        self.bytes = 0;
         Ok(std::mem::take(&mut self.taken))
     }
 
@@ -135,14 +137,11 @@ impl Upload<'_> {
         if let Some(tracker) = &self.tracker {
             tracker.file(&name);
         }
+        // An empty one takes room, too.
+        self.take_room(FILE_COST)?;
         let files = self.files.clone();
         let made = web::block(move || files.create(&name)).await.map_err(|e| unwritten(&e))?;
         let made = made.map_err(|error| unwritten(&error))?;
-        // An empty one takes room, too.
-        self.bytes += FILE_COST;
-        if !self.files.take_room(FILE_COST) {
-            return Err(no_room().into());
-        }
         let (path, part) = (made.path().to_path_buf(), part(made.path()));
         self.taken.push(made);
         let file = File::create(&part).await.map_err(|error| unwritten(&error))?;
@@ -156,10 +155,7 @@ impl Upload<'_> {
                     format!("File size exceeded maximum allowed size of {} bytes.", self.longest);
                 return Err(Rejection::too_large(told).into());
             }
-            self.bytes += chunk.len() as u64;
-            if !self.files.take_room(chunk.len() as u64) {
-                return Err(no_room().into());
-            }
+            self.take_room(chunk.len() as u64)?;
             file.write_all(&chunk).await.map_err(|error| unwritten(&error))?;
             if let Some(tracker) = &self.tracker {
                 tracker.came(chunk.len() as u64);
@@ -170,13 +166,22 @@ impl Upload<'_> {
         tokio::fs::rename(part, path).await.map_err(|error| unwritten(&error))?;
         Ok(())
     }
+
+    fn take_room(&mut self, bytes: u64) -> Result<(), Rejection> {
+        self.bytes += bytes;
+        if self.files.take_room(bytes) {
+            return Ok(());
+        }
+        warn!("an upload was refused: the files take too much room, see max_cache_size");
+        Err(Rejection::no_room("There is no room for more files; try again later.".into()))
+    }
 }
 
 impl Drop for Upload<'_> {
     fn drop(&mut self) {
         let (files, taken) = (self.files.clone(), std::mem::take(&mut self.taken));
+        self.files.give_room_back(self.bytes);
         if !taken.is_empty() {
-            self.files.give_room_back(self.bytes);
             actix_web::rt::task::spawn_blocking(move || {
                 taken.iter().for_each(|file| files.discard(file));
             });
@@ -215,9 +220,4 @@ impl From<MultipartError> for Refused {
 fn unwritten(error: &dyn std::fmt::Display) -> Rejection {
     error!("an uploaded file could not be stored: {error}");
     Rejection::new(StatusCode::INSUFFICIENT_STORAGE, "The file can't be stored.".into())
-}
-
-fn no_room() -> Rejection {
-    warn!("an upload was refused: the files take too much room, see max_cache_size");
-    Rejection::no_room("There is no room for more files; try again later.".into())
 }
