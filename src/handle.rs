@@ -10,6 +10,7 @@ use actix::Recipient;
 use crate::entry::Entry;
 use crate::error::{CallError, SubmitError};
 use crate::event::EventId;
+use crate::handler::Input;
 use crate::outbox::{Outbox, UNREAD};
 use crate::queue::Queue;
 use crate::scheduler::Patience;
@@ -85,7 +86,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     /// # Errors
     /// When the event is refused, fails, is cancelled, times out, or the queue is stopped.
     pub async fn call(&self, input: I) -> Result<O, CallError> {
-        let (ended, guard) = self.entry.ask(Box::new(input), None, Patience::Wait).await;
+        let (ended, guard) = self.entry.ask(Input::new(input), None, Patience::Wait).await;
         let reply = ended.await;
         guard.disarm();
         result(reply.map_err(|_| CallError::Stopped)??)
@@ -151,7 +152,7 @@ pub(crate) async fn submit<I: Send + 'static>(
     let id = EventId::random();
     let outbox = Arc::new(Outbox::new(UNREAD));
     let follower = Follower::Outbox(outbox.clone());
-    let guard = entry.submit(id, Box::new(input), None, follower, patience).await?;
+    let guard = entry.submit(id, Input::new(input), None, follower, patience).await?;
     Ok(Submission::new(outbox, guard))
 }
 
@@ -162,7 +163,7 @@ pub(crate) async fn submit_to<I: Send + 'static>(
 ) -> Result<EventId, SubmitError> {
     let id = EventId::random();
     let follower = Follower::Recipient(follower);
-    let guard = entry.submit(id, Box::new(input), None, follower, Patience::Refuse).await?;
+    let guard = entry.submit(id, Input::new(input), None, follower, Patience::Refuse).await?;
     guard.disarm();
     Ok(id)
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::EventContext;
 use crate::error::Failure;
 use crate::event::EventId;
+use crate::guarded::Guarded;
 use crate::output::Output;
 use crate::resource::{Resource, ResourceType, Slot};
 use crate::sink::{Sink, Voice};
@@ -179,13 +180,49 @@ impl Rider {
 }
 
 /// An input of a type that only its handler knows.
-pub(crate) type Input = Box<dyn Any + Send>;
+#[derive(Debug)]
+pub(crate) struct Input(Guarded<Box<dyn Any + Send>>);
+
+impl Input {
+    pub fn new<I: Send + 'static>(input: I) -> Self {
+        Input(Guarded::new(Box::new(input)))
+    }
+
+    /// The input, if it is an `I`.
+    pub fn get<I: 'static>(&self) -> Option<&I> {
+        let input: &dyn Any = &**self.0;
+        input.downcast_ref()
+    }
+
+    /// Takes the input out, if it is an `I`.
+    pub fn downcast<I: 'static>(self) -> Option<I> {
+        match self.0.into_inner().downcast() {
+            Ok(input) => Some(*input),
+            Err(other) => {
+                drop(Guarded::new(other));
+                None
+            }
+        }
+    }
+}
 
 /// A handler at work.
 pub(crate) struct Work {
-    pub future: LocalBoxFuture<'static, Result<Made, Failure>>,
+    pub future: Guarded<LocalBoxFuture<'static, Result<Made, Failure>>>,
     /// Dropping the future stops the handler. Not so on a blocking thread.
     pub droppable: bool,
+}
+
+impl Work {
+    /// Of a handler that stops when its future is dropped.
+    pub fn droppable(future: impl Future<Output = Result<Made, Failure>> + 'static) -> Self {
+        Work { future: Guarded::new(future.boxed_local()), droppable: true }
+    }
+
+    /// Of a handler on a thread of its own, which goes on whatever becomes of the future.
+    pub fn on_thread(future: impl Future<Output = Result<Made, Failure>> + 'static) -> Self {
+        Work { future: Guarded::new(future.boxed_local()), droppable: false }
+    }
 }
 
 /// What a handler has made.
@@ -234,8 +271,8 @@ impl<T> IntoIterator for Vec1<T> {
 }
 
 fn take<I: 'static>(input: Input) -> Result<I, Failure> {
-    let input = input.downcast::<I>().map(|input| *input);
-    input.map_err(|_| Failure::unexpected("the input is of another type than the listener's"))
+    let input = input.downcast();
+    input.ok_or_else(|| Failure::unexpected("the input is of another type than the listener's"))
 }
 
 fn take_one<I: 'static>(inputs: Vec1<Input>) -> Result<I, Failure> {
@@ -261,7 +298,7 @@ where
             let made = future.await.map_err(Failure::of)?;
             Ok(Made::One(Some(Output::new(made))))
         };
-        Ok(Work { future: future.boxed_local(), droppable: true })
+        Ok(Work::droppable(future))
     })
 }
 
@@ -287,7 +324,7 @@ where
                 Err(_) => Err(Failure::unexpected("the blocking pool has shut down")),
             }
         };
-        Ok(Work { future: future.boxed_local(), droppable: false })
+        Ok(Work::on_thread(future))
     })
 }
 
@@ -323,7 +360,7 @@ where
             }
             Ok(Made::One(last))
         };
-        Ok(Work { future: future.boxed_local(), droppable: true })
+        Ok(Work::droppable(future))
     })
 }
 
@@ -347,6 +384,6 @@ where
             let made = future.await.map_err(Failure::of)?;
             Ok(Made::Batch(made.into_iter().map(Output::new).collect()))
         };
-        Ok(Work { future: future.boxed_local(), droppable: true })
+        Ok(Work::droppable(future))
     })
 }

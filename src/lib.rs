@@ -78,6 +78,7 @@ mod event;
 mod facts;
 #[cfg(feature = "web")]
 mod files;
+mod guarded;
 mod handle;
 mod handler;
 mod handover;

@@ -101,7 +101,7 @@ fn input_type<I: DeserializeOwned + JsonSchema + Send + 'static>() -> InputType 
         schema: || schema_for!(I),
         from_json: |value| {
             let input: Result<I, _> = serde_path_to_error::deserialize(value);
-            input.map(|input| Box::new(input) as Input).map_err(|error| InputError {
+            input.map(Input::new).map_err(|error| InputError {
                 path: error.path().to_string(),
                 message: error.into_inner().to_string(),
             })

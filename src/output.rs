@@ -8,12 +8,14 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::guarded::{Guarded, discard_payload};
+
 /// A value that a handler returned or yielded, with its type erased.
 ///
 /// In-process callers take the value out with [`Output::downcast`]; it is never turned into JSON
 /// for them.
 pub struct Output {
-    value: Arc<dyn Any + Send + Sync>,
+    value: Guarded<Arc<dyn Any + Send + Sync>>,
     methods: &'static Methods,
 }
 
@@ -39,7 +41,7 @@ impl Output {
                 clone: None,
             }
         };
-        Output { value: Arc::new(value), methods }
+        Output { value: Guarded::new(Arc::new(value)), methods }
     }
 
     /// The value of a handler that yields several, which the worker keeps until the next.
@@ -52,33 +54,42 @@ impl Output {
                 clone: Some(clone::<T>),
             }
         };
-        Output { value: Arc::new(value), methods }
+        Output { value: Guarded::new(Arc::new(value)), methods }
     }
 
     pub(crate) fn share(&self) -> Self {
-        Output { value: self.value.clone(), methods: self.methods }
+        Output { value: Guarded::new(Arc::clone(&self.value)), methods: self.methods }
     }
 
     /// The value, if it is a `T`.
     pub fn get<T: 'static>(&self) -> Option<&T> {
-        let value: &dyn Any = &*self.value;
+        let value: &dyn Any = &**self.value;
         value.downcast_ref()
     }
 
     /// Takes the value out, or gives the output back when it is no `T`.
     pub fn downcast<T: Send + Sync + 'static>(self) -> Result<T, Output> {
         let Output { value, methods } = self;
-        let value = value.downcast::<T>().map_err(|value| Output { value, methods })?;
+        let back = |value| Output { value: Guarded::new(value), methods };
+        let value = value.into_inner().downcast::<T>().map_err(back)?;
         Arc::try_unwrap(value).or_else(|value| {
             let cloned = methods.clone.and_then(|clone| clone(&*value)?.downcast().ok());
-            cloned.map(|value| *value).ok_or(Output { value, methods })
+            // Another holder may have gone meanwhile, which makes ours the last.
+            let shared = back(value);
+            cloned.map(|value| *value).ok_or(shared)
         })
     }
 
     /// The length of its JSON in bytes, without making it.
     pub(crate) fn json_len(&self) -> usize {
-        let length = AssertUnwindSafe(|| (self.methods.json_len)(&*self.value));
-        catch_unwind(length).ok().flatten().unwrap_or(0)
+        let length = AssertUnwindSafe(|| (self.methods.json_len)(&**self.value));
+        match catch_unwind(length) {
+            Ok(length) => length.unwrap_or(0),
+            Err(payload) => {
+                discard_payload(payload);
+                0
+            }
+        }
     }
 
     /// The value as JSON.
@@ -86,10 +97,13 @@ impl Output {
     /// # Errors
     /// When the type's `Serialize` fails or panics, or has map keys that are no strings.
     pub fn to_json(&self) -> Result<Value, serde_json::Error> {
-        let to_json = AssertUnwindSafe(|| (self.methods.to_json)(&*self.value));
+        let to_json = AssertUnwindSafe(|| (self.methods.to_json)(&**self.value));
         match catch_unwind(to_json) {
             Ok(json) => json.unwrap_or(Ok(Value::Null)),
-            Err(_) => Err(serde::ser::Error::custom("its Serialize panicked")),
+            Err(payload) => {
+                discard_payload(payload);
+                Err(serde::ser::Error::custom("its Serialize panicked"))
+            }
         }
     }
 }

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::{FutureExt, LocalBoxFuture};
 
+use crate::guarded::Guarded;
+
 /// The place where a worker keeps its resource between runs. Shared with the guard that lends it,
 /// which may be on a blocking thread; never held while anything waits.
 type Home<R> = Arc<Mutex<Option<R>>>;
@@ -95,7 +97,7 @@ impl<R: fmt::Debug> fmt::Debug for Slot<R> {
 
 /// A built resource of a type that only its handlers know.
 pub(crate) struct Resource {
-    home: Box<dyn Any>,
+    home: Guarded<Box<dyn Any>>,
     is_home: fn(&dyn Any) -> bool,
 }
 
@@ -104,7 +106,7 @@ impl Resource {
     fn new<R: 'static>(resource: R) -> Self {
         let home: Home<R> = Arc::new(Mutex::new(Some(resource)));
         Resource {
-            home: Box::new(home),
+            home: Guarded::new(Box::new(home)),
             is_home: |home| {
                 let home = home.downcast_ref::<Home<R>>();
                 home.is_some_and(|h| h.lock().is_ok_and(|resource| resource.is_some()))
@@ -114,7 +116,7 @@ impl Resource {
 
     /// Whether it has come back from its last run.
     pub fn is_home(&self) -> bool {
-        (self.is_home)(&*self.home)
+        (self.is_home)(&**self.home)
     }
 
     /// Lends it out; `None` when it is lent already or is no `R`.

@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::guarded::{Guarded, discard_payload};
+
 /// A value that a listener keeps for each session, as Gradio's `gr.State`.
 ///
 /// A handler takes it as an argument after its input. It begins as `T::default()` and is dropped
@@ -78,7 +80,7 @@ impl<T: Default> Default for State<T> {
 /// Called with each session that ends.
 pub(crate) type OnEnd = Arc<dyn Fn(EndedSession<'_>) + Send + Sync>;
 
-type Values = HashMap<(Arc<str>, TypeId), Box<dyn Any + Send>>;
+type Values = HashMap<(Arc<str>, TypeId), Guarded<Box<dyn Any + Send>>>;
 
 /// One session's identity and values. It ends when nobody holds it any more: the web has forgotten
 /// the session, and no event of it runs.
@@ -119,7 +121,7 @@ impl SessionState {
     pub fn of<T: Default + Send + 'static>(&self, listener: &Arc<str>) -> State<T> {
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
         let value = values.entry((listener.clone(), TypeId::of::<T>()));
-        let value = value.or_insert_with(|| Box::new(State::<T>::default()));
+        let value = value.or_insert_with(|| Guarded::new(Box::new(State::<T>::default())));
         value.downcast_ref::<State<T>>().cloned().unwrap_or_default()
     }
 }
@@ -129,8 +131,9 @@ impl Drop for SessionState {
         if let Some(on_end) = self.on_end.take() {
             let values = self.values.get_mut().unwrap_or_else(PoisonError::into_inner);
             let ended = EndedSession { id: &self.id, user: self.user.as_deref(), values };
-            if catch_unwind(AssertUnwindSafe(|| on_end(ended))).is_err() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| on_end(ended))) {
                 log::error!("the hook for the end of a session panicked");
+                discard_payload(payload);
             }
         }
     }

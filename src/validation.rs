@@ -1,10 +1,11 @@
 //! What a listener's validator finds wrong with an input, before it waits in any line.
 
-use std::any::{Any, TypeId, type_name};
+use std::any::{TypeId, type_name};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::guarded::discard_payload;
 use crate::handler::Input;
 
 /// What a validator found, parameter by parameter; as Gradio's `gr.validate`.
@@ -71,7 +72,7 @@ impl fmt::Display for Validation {
     }
 }
 
-type Check = dyn Fn(&(dyn Any + Send)) -> Option<Validation> + Send + Sync;
+type Check = dyn Fn(&Input) -> Option<Validation> + Send + Sync;
 
 /// A listener's validator.
 #[derive(Clone)]
@@ -89,14 +90,15 @@ impl Validator {
         Validator {
             id: TypeId::of::<I>(),
             name: type_name::<I>(),
-            check: Arc::new(move |input| input.downcast_ref().map(&check)),
+            check: Arc::new(move |input: &Input| input.get().map(&check)),
         }
     }
 
     /// What is wrong with an input. A validator that panics has found something.
     pub fn complaint(&self, input: &Input) -> Option<Validation> {
-        let found = catch_unwind(AssertUnwindSafe(|| (self.check)(&**input)));
-        let found = found.unwrap_or_else(|_| {
+        let found = catch_unwind(AssertUnwindSafe(|| (self.check)(input)));
+        let found = found.unwrap_or_else(|payload| {
+            discard_payload(payload);
             log::error!("the validator of {} panicked", self.name);
             Some(Validation::new().check("input", false, "It could not be checked."))
         });

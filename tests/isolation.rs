@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use now_serving::testing::Turnstile;
 use now_serving::{CallError, EventContext, Listener, Queue};
 
@@ -161,4 +162,130 @@ async fn one_that_never_ends_holds_its_own_slot_only() {
     }
     assert_eq!(queue.snapshot().await.concurrency_id("shared").unwrap().running, 2);
     stop.store(true, SeqCst);
+}
+
+/// Panics when dropped, unless its thread panics already.
+#[derive(Clone, Default)]
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("a Drop of the service's own");
+        }
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Bomb {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Ok(Bomb)
+    }
+}
+
+impl serde::Serialize for Bomb {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
+impl schemars::JsonSchema for Bomb {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Bomb".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({})
+    }
+}
+
+impl std::fmt::Display for Bomb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a bomb")
+    }
+}
+
+/// Wherever a value of the service's is dropped, its event alone sees the panic.
+#[actix::test]
+async fn values_that_panic_when_dropped_lose_no_innocent_and_hold_the_limit() {
+    let turnstile = Turnstile::new();
+    let waits = Duration::from_millis(1);
+    let held = turnstile.clone();
+    let block = move |n: u32| {
+        futures::executor::block_on(held.pass());
+        Ok::<_, String>(n)
+    };
+    let never = async |bomb: Bomb| {
+        std::mem::forget(bomb);
+        Ok::<u32, String>(0)
+    };
+    let queue = Queue::builder()
+        .listener(Listener::blocking("block", block).concurrency_id("one").concurrency_limit(1))
+        .listener(Listener::new("input", never).concurrency_id("one"))
+        .listener(Listener::new("late", never).concurrency_id("one").queue_timeout(waits))
+        .listener(
+            Listener::new("refused", never).concurrency_id("one").validator(|_: &Bomb| {
+                now_serving::Validation::new().check("bomb", false, "No bombs.")
+            }),
+        )
+        .listener(
+            Listener::new("gives", async |_: u32| Ok::<_, String>(Bomb)).concurrency_id("one"),
+        )
+        .listener(
+            Listener::stream("yields", |n: u32| {
+                futures::stream::iter(0..n).map(|_| Ok::<_, String>(Bomb))
+            })
+            .concurrency_id("one"),
+        )
+        .listener(Listener::new("fails", async |_: u32| Err::<u32, _>(Bomb)).concurrency_id("one"))
+        .listener(
+            Listener::new("throws", async |_: u32| -> Result<u32, String> {
+                std::panic::panic_any(Bomb)
+            })
+            .concurrency_id("one"),
+        )
+        .listener(
+            Listener::blocking("throws_blocking", |_: u32| -> Result<u32, String> {
+                std::panic::panic_any(Bomb)
+            })
+            .concurrency_id("one"),
+        )
+        .start()
+        .unwrap();
+    let running = queue.submit("block", 1u32).await.unwrap();
+    turnstile.arrived(1).await;
+    let innocent = queue.submit("block", 2u32).await.unwrap();
+    let cancelled = queue.submit("input", Bomb).await.unwrap();
+    cancelled.cancel();
+    assert_eq!(cancelled.result::<u32>().await, Err(CallError::Cancelled));
+    let late = queue.submit("late", Bomb).await.unwrap();
+    assert_eq!(late.result::<u32>().await, Err(CallError::TimedOut));
+    assert!(queue.submit("refused", Bomb).await.is_err());
+    let snapshot = queue.snapshot().await;
+    let id = snapshot.concurrency_id("one").unwrap();
+    assert_eq!((id.running, id.waiting), (1, 1));
+    turnstile.open();
+    assert_eq!(running.result().await, Ok(1u32));
+    assert_eq!(innocent.result().await, Ok(2u32));
+    assert_eq!(turnstile.most_inside(), 1);
+
+    // Nobody takes these results, so that the queue's own hands drop them.
+    for name in ["gives", "yields"] {
+        let unread = queue.submit(name, 3u32).await.unwrap();
+        while queue.snapshot().await.listener(name).unwrap().completed == 0 {}
+        drop(unread);
+    }
+    for name in ["fails", "throws", "throws_blocking"] {
+        let failed = queue.call::<_, u32>(name, 4u32).await;
+        let Err(CallError::Failed(failure)) = failed else { panic!("{name}: {failed:?}") };
+        assert!(!failure.message.contains("was lost"), "{name}: {failure}");
+    }
+    assert_eq!(queue.call("block", 5u32).await, Ok(5u32));
+
+    // Stopped in the line.
+    queue.pause("one").await.unwrap();
+    let stopped = queue.submit("input", Bomb).await.unwrap();
+    let other = queue.submit("block", 6u32).await.unwrap();
+    queue.shutdown(Duration::from_secs(60)).await;
+    assert_eq!(stopped.result::<u32>().await, Err(CallError::Stopped));
+    assert_eq!(other.result::<u32>().await, Err(CallError::Stopped));
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::messages::Job;
 use crate::error::Failure;
 use crate::event::EventId;
+use crate::guarded::{discard, discard_payload};
 use crate::handler::{Made, Rider, RunContext, Start, Vec1, Work};
 use crate::meter::Meter;
 use crate::resource::Resource;
@@ -207,14 +208,14 @@ impl Run {
             .map(|text| (*text).to_string())
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "no message".into());
+        discard_payload(panic);
         let stopped = self.failed(Failure::unexpected(format!("the handler panicked: {text}")));
         Stopped { panicked: true, ..stopped }
     }
 
     /// Drops the handler, after which it has really stopped.
     fn stop(&mut self) -> Stopped {
-        let work = self.work.take();
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(work)));
-        Stopped { tally: self.tally, panicked: dropped.is_err() }
+        let dropped = self.work.take().is_none_or(|work| discard(work.future.into_inner()));
+        Stopped { tally: self.tally, panicked: !dropped }
     }
 }

@@ -20,7 +20,7 @@ use crate::actors::{ListenerActor, ServedListener};
 use crate::entry::Entry;
 use crate::error::{Failure, Refusal};
 use crate::facts::{ApiVisibility, Facts};
-use crate::handler::{Made, Vec1, Work};
+use crate::handler::{Input, Made, Vec1, Work};
 use crate::listener::{InputError, InputType, OutputType};
 use crate::queue::Queue;
 use crate::scheduler::{ListenerRules, Patience};
@@ -51,7 +51,7 @@ pub(crate) fn served() -> ServedListener {
         number: u16::MAX,
         start: Arc::new(|inputs, _| {
             let pass = match inputs {
-                Vec1::One(input) => input.downcast::<Pass>().ok(),
+                Vec1::One(input) => input.downcast::<Pass>(),
                 Vec1::Many(_) => None,
             };
             let pass = pass.ok_or_else(|| Failure::unexpected("a gate takes requests only"))?;
@@ -62,7 +62,7 @@ pub(crate) fn served() -> ServedListener {
                 let _ = released.await;
                 Ok(Made::One(None))
             };
-            Ok(Work { future: future.boxed_local(), droppable: true })
+            Ok(Work::droppable(future))
         }),
     }
 }
@@ -96,7 +96,7 @@ pub(crate) fn entry(address: Addr<ListenerActor>) -> Entry {
 
 async fn pass(entry: &Arc<Entry>) -> Result<Permit, Refusal> {
     let (granted, grant) = oneshot::channel();
-    let (reply, guard) = entry.ask(Box::new(Pass { granted }), None, Patience::Refuse).await;
+    let (reply, guard) = entry.ask(Input::new(Pass { granted }), None, Patience::Refuse).await;
     let permit = match select(grant, reply).await {
         Either::Left((Ok(permit), _)) => Ok(permit),
         Either::Left((Err(_), reply)) => Err(reply.await),
