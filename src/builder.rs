@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Addr, Arbiter, ArbiterHandle, System};
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
 use log::{info, warn};
 
 use crate::actors::{ListenerActor, Peers, Served, ServedListener, Supervisor};
@@ -15,9 +15,11 @@ use crate::check;
 use crate::entry::Entry;
 use crate::error::StartError;
 use crate::listener::Listener;
+use crate::outside::Outside;
 use crate::queue::{ConcurrencyId, Inner, Queue};
 use crate::resource::Factory;
 use crate::scheduler::{BatchRules, Capacity, Limit, ListenerRules, Rules, merge};
+use crate::threads::Threads;
 use crate::validation::Validator;
 use crate::watchdog::{self, Pulse, Watchdog};
 
@@ -135,6 +137,8 @@ impl QueueBuilder {
         let pooled = places.len();
         #[cfg(feature = "web")]
         let files = self.web.files()?;
+        let outside = Outside::default();
+        let threads = Arc::new(Threads::new(outside.clone()));
         let mut ids = Vec::new();
         let mut entries: Vec<Option<Arc<Entry>>> = self.listeners.iter().map(|_| None).collect();
         let mut next = 0..;
@@ -156,17 +160,17 @@ impl QueueBuilder {
                 listeners: self.served(&members),
                 factory: self.factory(&name).cloned(),
                 pulse: pulse.clone(),
+                threads: threads.clone(),
                 #[cfg(feature = "web")]
                 files: files.clone(),
             };
             #[cfg(feature = "web")]
             let gate = members.len();
-            let supervisor = actix::Supervisor::start_in_arbiter(arbiter, move |_| {
-                Supervisor::new(rules, served)
-            });
+            let supervisor =
+                Supervisor::start_in_arbiter(arbiter, move |_| Supervisor::new(rules, served));
             let edge = |listener: usize, validator: Option<Validator>| -> Addr<ListenerActor> {
                 let supervisor = supervisor.clone();
-                actix::Supervisor::start_in_arbiter(arbiter, move |_| {
+                ListenerActor::start_in_arbiter(arbiter, move |_| {
                     ListenerActor::new(listener, supervisor, validator)
                 })
             };
@@ -210,6 +214,7 @@ impl QueueBuilder {
             web,
             listeners,
             ids,
+            outside,
             arbiters,
         }))
     }

@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::cell::OnceCell;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,16 +12,18 @@ use std::time::Instant;
 use futures::future::{FutureExt, LocalBoxFuture};
 use futures::{Stream, StreamExt};
 use serde::Serialize;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::EventContext;
 use crate::error::Failure;
 use crate::event::EventId;
-use crate::guarded::Guarded;
+use crate::guarded::{Guarded, discard_payload};
 use crate::output::Output;
 use crate::resource::{Resource, ResourceType, Slot};
 use crate::sink::{Sink, Voice};
 use crate::state::{SessionState, State};
+use crate::threads::Threads;
 use crate::update::{Outcome, Update};
 
 /// A function that takes an input and up to three extras: [`EventContext`], [`Slot`], [`State`].
@@ -146,6 +149,10 @@ pub struct RunContext<'a> {
     /// Made only for handlers that want it.
     pub(crate) token: &'a OnceCell<CancellationToken>,
     pub(crate) resource: Option<&'a Resource>,
+    /// For a handler that blocks.
+    pub(crate) threads: &'a Threads,
+    /// What such a thread keeps for as long as it runs, so that its slot isn't taken for free.
+    pub(crate) hold: &'a Arc<dyn Any + Send + Sync>,
     #[cfg(feature = "web")]
     pub(crate) files: &'a crate::files::Files,
 }
@@ -302,7 +309,7 @@ where
     })
 }
 
-/// A `fn(I, ..) -> Result<O, E>` that blocks its thread, on the pool for such.
+/// A `fn(I, ..) -> Result<O, E>` that blocks its thread, on one for such.
 pub(crate) fn start_blocking<F, I, X, O, E>(handler: F) -> Start
 where
     F: Handler<I, X, Output = Result<O, E>>,
@@ -314,14 +321,24 @@ where
     Arc::new(move |inputs, run| {
         let (input, extras) = (take_one(inputs)?, X::extract(run)?);
         let handler = handler.clone();
-        let thread = tokio::task::spawn_blocking(move || {
-            handler.call(input, extras).map(Output::new).map_err(Failure::of)
+        let (made, ended) = oneshot::channel();
+        let hold = run.hold.clone();
+        let begun = run.threads.run(move || {
+            let call = || handler.call(input, extras).map(Output::new).map_err(Failure::of);
+            // The worker may have gone meanwhile.
+            if let Err(Err(payload)) = made.send(catch_unwind(AssertUnwindSafe(call))) {
+                discard_payload(payload);
+            }
+            drop(hold);
         });
+        begun.map_err(|error| {
+            Failure::unexpected(format!("no thread could be started for the handler: {error}"))
+        })?;
         let future = async move {
-            match thread.await {
-                Ok(made) => made.map(|output| Made::One(Some(output))),
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                Err(_) => Err(Failure::unexpected("the blocking pool has shut down")),
+            match ended.await {
+                Ok(Ok(made)) => made.map(|output| Made::One(Some(output))),
+                Ok(Err(payload)) => resume_unwind(payload),
+                Err(_) => Err(Failure::unexpected("the handler's thread is gone")),
             }
         };
         Ok(Work::on_thread(future))

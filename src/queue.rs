@@ -10,12 +10,13 @@ use futures::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::actors::{Abort, Control, Stop, Supervisor, TakeSnapshot};
+use crate::actors::{Abort, Control, Quit, Stop, Supervisor, TakeSnapshot};
 use crate::builder::QueueBuilder;
 use crate::entry::Entry;
 use crate::error::{CallError, ControlError, SubmitError};
 use crate::event::EventId;
 use crate::handle::{self, ListenerHandle};
+use crate::outside::Outside;
 use crate::scheduler::{Limit, Patience};
 use crate::snapshot::QueueSnapshot;
 use crate::submission::Submission;
@@ -30,9 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running event queue. Cheap to clone; clones are the same queue, on any thread.
 ///
-/// The threads of its actors end with the last clone and [`ListenerHandle`], or with the actix
-/// system. Then events that are waiting or running end as lost; [`Queue::shutdown`] ends them in an
-/// orderly way.
+/// Its actors end with the last clone and [`ListenerHandle`], or with the actix system. Then events
+/// that are waiting or running end as lost; [`Queue::shutdown`] ends them in an orderly way. A
+/// blocking handler that runs then sees that it is cancelled, and goes on until it returns.
 ///
 /// ```
 /// use now_serving::{Listener, Queue};
@@ -68,6 +69,8 @@ pub(crate) struct Inner {
     pub listeners: Vec<Arc<Entry>>,
     pub by_name: HashMap<Arc<str>, usize>,
     pub ids: Vec<ConcurrencyId>,
+    /// What runs outside of the actors.
+    pub outside: Outside,
     pub arbiters: Vec<Arbiter>,
     pub _watchdog: Option<Watchdog>,
     #[cfg(feature = "web")]
@@ -104,6 +107,15 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // Those on an arbiter that isn't the queue's own would stay.
+        for listener in &self.listeners {
+            listener.address.do_send(Quit);
+        }
+        for id in &self.ids {
+            #[cfg(feature = "web")]
+            id.gate.address.do_send(Quit);
+            id.supervisor.do_send(Quit);
+        }
         for arbiter in &self.arbiters {
             arbiter.stop();
         }
@@ -114,7 +126,8 @@ impl Drop for Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shutdown {
-    /// Every handler had stopped by itself within the grace.
+    /// Every handler had stopped by itself within the grace. False also where that can't be known,
+    /// because the actix system ended first and took what ran with it.
     pub drained: bool,
     /// Every handler has stopped. Otherwise blocking ones still run, which can't be stopped from
     /// outside; their clients have been told.
@@ -307,9 +320,18 @@ impl Queue {
             id.supervisor.do_send(Stop { idle });
             is_idle
         });
-        let mut idle = std::pin::pin!(join_all(idle));
-        if timeout(grace, &mut idle).await.is_ok() {
-            return Shutdown { drained: true, stopped: true };
+        let idle = async {
+            let drained = join_all(idle).await.iter().all(Result::is_ok);
+            if !drained {
+                // A supervisor is gone that had not said so. Its async handlers went with it; what
+                // was on a thread didn't.
+                self.0.outside.emptied().await;
+            }
+            drained
+        };
+        let mut idle = std::pin::pin!(idle);
+        if let Ok(drained) = timeout(grace, &mut idle).await {
+            return Shutdown { drained, stopped: true };
         }
         for id in &self.0.ids {
             id.supervisor.do_send(Abort);

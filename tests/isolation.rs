@@ -289,3 +289,29 @@ async fn values_that_panic_when_dropped_lose_no_innocent_and_hold_the_limit() {
     assert_eq!(stopped.result::<u32>().await, Err(CallError::Stopped));
     assert_eq!(other.result::<u32>().await, Err(CallError::Stopped));
 }
+
+/// None of them waits for a thread, which nobody would see.
+#[actix::test]
+async fn as_many_block_at_once_as_the_limit_lets() {
+    const LIMIT: usize = 600;
+    let turnstile = Turnstile::new();
+    let held = turnstile.clone();
+    let block = move |n: u32| {
+        futures::executor::block_on(held.pass());
+        Ok::<_, String>(n)
+    };
+    let queue = Queue::builder()
+        .listener(Listener::blocking("block", block).concurrency_limit(LIMIT))
+        .start()
+        .unwrap();
+    let handle = queue.listener::<u32, u32>("block").unwrap();
+    let calls = futures::future::join_all((0..LIMIT as u32).map(|n| handle.call(n)));
+    let all = tokio::time::timeout(Duration::from_secs(60), turnstile.arrived(LIMIT));
+    let (calls, ()) = futures::join!(calls, async {
+        let all = all.await;
+        turnstile.open();
+        assert!(all.is_ok(), "{} of {LIMIT} have begun", turnstile.most_inside());
+    });
+    assert!(calls.iter().all(Result::is_ok));
+    assert_eq!(turnstile.most_inside(), LIMIT);
+}

@@ -97,3 +97,45 @@ async fn a_worker_that_is_gone_gives_its_slot_back() {
     assert_eq!((listener.completed, listener.failed), (5, 1));
     assert_eq!(snapshot.concurrency_ids[0].running, 0);
 }
+
+/// A handler that waits at the turnstile on a thread of its own.
+fn blocking(turnstile: &Turnstile) -> Queue {
+    let turnstile = turnstile.clone();
+    let wait = move |n: u32| {
+        futures::executor::block_on(turnstile.pass());
+        Ok::<_, String>(n)
+    };
+    Queue::builder()
+        .listener(Listener::blocking("wait", wait).concurrency_limit(1))
+        .start()
+        .expect("nothing contradicts itself")
+}
+
+/// The first event is lost, but its handler runs on: the second waits until it has returned.
+async fn keeps_its_slot(blow: impl FnOnce(&Queue)) {
+    let turnstile = Turnstile::new();
+    let queue = blocking(&turnstile);
+    let first = queue.submit("wait", 1u32).await.expect("there is room");
+    turnstile.arrived(1).await;
+    blow(&queue);
+    ends_as_lost(first.result()).await;
+    let second = queue.submit("wait", 2u32).await.expect("there is room");
+    for _ in 0..100 {
+        let snapshot = queue.snapshot().await;
+        let id = &snapshot.concurrency_ids[0];
+        assert_eq!((id.running, id.waiting), (1, 1));
+    }
+    turnstile.open();
+    assert_eq!(second.result().await, Ok(2u32));
+    assert_eq!(turnstile.most_inside(), 1);
+}
+
+#[actix::test]
+async fn a_thread_keeps_its_slot_when_the_supervisor_begins_anew() {
+    keeps_its_slot(|queue| queue.test_supervisor().do_send(Blow)).await;
+}
+
+#[actix::test]
+async fn a_thread_keeps_its_slot_when_its_worker_is_gone() {
+    keeps_its_slot(|queue| queue.test_supervisor().do_send(BlowWorker(0))).await;
+}

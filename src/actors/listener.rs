@@ -3,15 +3,16 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use actix::dev::SendError;
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Supervised, WrapFuture};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, WrapFuture};
 
 use futures::FutureExt;
 use log::error;
 
 use super::breather::Breather;
-use super::messages::{Admit, Cancel, PressureChanged, RefusedAtEdge, Submit, Subscribe};
+use super::messages::{Admit, Cancel, PressureChanged, Quit, RefusedAtEdge, Submit, Subscribe};
 use super::supervisor::Supervisor;
 use crate::error::Refusal;
+use crate::guarded::discard_payload;
 use crate::scheduler::{Patience, Pressure};
 use crate::validation::Validator;
 
@@ -58,14 +59,6 @@ impl Actor for ListenerActor {
     }
 }
 
-impl Supervised for ListenerActor {
-    /// Its address stays the same, so that the supervisor finds it.
-    fn restarting(&mut self, context: &mut Self::Context) {
-        context.set_mailbox_capacity(MAILBOX);
-        self.pressure = Pressure::Open;
-    }
-}
-
 impl Handler<Submit> for ListenerActor {
     type Result = ();
 
@@ -77,15 +70,16 @@ impl Handler<Submit> for ListenerActor {
 
 impl ListenerActor {
     /// Does something that must not panic. Should it panic all the same, which is a bug of ours, its
-    /// event's sink says that the event was lost, and actix' supervision starts the actor again.
+    /// event's sink says that the event was lost, and the actor goes on.
     fn guarded(
         &mut self,
         context: &mut Context<Self>,
         act: impl FnOnce(&mut Self, &mut Context<Self>),
     ) {
-        if catch_unwind(AssertUnwindSafe(|| act(self, context))).is_err() {
-            error!("a listener's actor panicked, which is a bug; it starts again");
-            context.stop();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| act(self, context))) {
+            error!("a listener's actor panicked, which is a bug; it goes on");
+            discard_payload(payload);
+            self.pressure = Pressure::Open;
         }
     }
 
@@ -138,6 +132,14 @@ impl Handler<PressureChanged> for ListenerActor {
             let events = std::mem::take(&mut self.refused);
             self.supervisor.do_send(RefusedAtEdge { listener: self.listener, events });
         }
+    }
+}
+
+impl Handler<Quit> for ListenerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Quit, context: &mut Self::Context) {
+        context.stop();
     }
 }
 

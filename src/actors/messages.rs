@@ -54,7 +54,7 @@ pub(crate) struct Interrupt {
     pub cause: Cause,
 }
 
-/// Supervisor → worker: your slot is closed.
+/// Supervisor → worker: go, whatever you run.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Leave;
@@ -74,8 +74,8 @@ pub(crate) enum News {
     Ready,
     /// It could not be built; the worker will try again.
     Trouble(String),
-    /// The worker is gone, with what it ran.
-    Lost,
+    /// The worker is gone, with what it ran. A blocking handler of it has returned.
+    Gone,
     /// The run has really stopped. `ready` is false when the resource must be rebuilt first.
     Done { tally: Tally, ready: bool },
 }
@@ -150,3 +150,8 @@ pub(crate) struct BlowWorker(pub usize);
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Abort;
+
+/// Queue → supervisors and listeners, from its last clone: nobody needs you any more.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Quit;

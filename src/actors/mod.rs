@@ -10,6 +10,7 @@ mod breather;
 mod listener;
 mod messages;
 mod run;
+mod slot_hold;
 mod supervisor;
 mod worker;
 
@@ -17,5 +18,5 @@ mod worker;
 mod faults;
 
 pub(crate) use listener::ListenerActor;
-pub(crate) use messages::{Abort, Cancel, Control, Job, Peers, Stop, Submit, TakeSnapshot};
+pub(crate) use messages::{Abort, Cancel, Control, Job, Peers, Quit, Stop, Submit, TakeSnapshot};
 pub(crate) use supervisor::{Served, ServedListener, Supervisor};

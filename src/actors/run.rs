@@ -17,6 +17,7 @@ use crate::handler::{Made, Rider, RunContext, Start, Vec1, Work};
 use crate::meter::Meter;
 use crate::resource::Resource;
 use crate::scheduler::{Cause, Tally, Terms};
+use crate::threads::Threads;
 use crate::update::{Outcome, Update};
 use crate::watchdog::Pulse;
 
@@ -51,6 +52,8 @@ pub(super) struct Place<'a> {
     pub start: &'a Start,
     pub slot: usize,
     pub resource: Option<&'a Resource>,
+    pub threads: &'a Threads,
+    pub hold: &'a Arc<dyn Any + Send + Sync>,
     /// Where it is told that the handler has its turn.
     pub pulse: &'a Arc<Pulse>,
     /// By which number it is known there.
@@ -87,6 +90,8 @@ impl Run {
             riders: riders.as_slice(),
             token: &token,
             resource: place.resource,
+            threads: place.threads,
+            hold: place.hold,
             #[cfg(feature = "web")]
             files: place.files,
         };
@@ -217,5 +222,16 @@ impl Run {
     fn stop(&mut self) -> Stopped {
         let dropped = self.work.take().is_none_or(|work| discard(work.future.into_inner()));
         Stopped { tally: self.tally, panicked: !dropped }
+    }
+}
+
+impl Drop for Run {
+    /// Dropped at work, it is lost. What goes on, on a thread of its own, should know.
+    fn drop(&mut self) {
+        if self.work.is_some()
+            && let Some(token) = self.token.get()
+        {
+            token.cancel();
+        }
     }
 }

@@ -6,22 +6,24 @@ use std::time::Instant;
 
 use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, MessageResult, Recipient,
-    SpawnHandle, Supervised,
+    SpawnHandle,
 };
-use log::{debug, error, info};
+use log::{debug, error, info, warn};
 use tokio::sync::oneshot;
 
 use super::breather::Breather;
 use super::messages::{
-    Abort, Admit, Cancel, Control, Interrupt, Job, Leave, News, Peers, PressureChanged,
+    Abort, Admit, Cancel, Control, Interrupt, Job, Leave, News, Peers, PressureChanged, Quit,
     RefusedAtEdge, Report, RoomFreed, Run, Stop, Subscribe, TakeSnapshot,
 };
 use super::worker::Worker;
+use crate::guarded::{discard, discard_payload};
 use crate::handler::{Start, Vec1};
 use crate::meter::Meter;
 use crate::resource::Factory;
 use crate::scheduler::{Arrival, Cause, Command, Effect, Pressure, Rules, Scheduler};
 use crate::snapshot::SlotState;
+use crate::threads::Threads;
 use crate::update::{Outcome, Update};
 use crate::watchdog::Pulse;
 
@@ -35,6 +37,7 @@ pub(crate) struct Served {
     pub factory: Option<Factory>,
     /// Of the arbiter that all of it runs on.
     pub pulse: Arc<Pulse>,
+    pub threads: Arc<Threads>,
     #[cfg(feature = "web")]
     pub files: crate::files::Files,
 }
@@ -92,15 +95,16 @@ impl Supervisor {
     }
 
     /// Does something that must not panic. Should it panic all the same, which is a bug of ours, the
-    /// actor stops, and actix' supervision starts it again with its mailbox: see `restarting`.
+    /// actor begins anew, with its mailbox.
     fn guarded(
         &mut self,
         context: &mut Context<Self>,
         act: impl FnOnce(&mut Self, &mut Context<Self>),
     ) {
-        if catch_unwind(AssertUnwindSafe(|| act(self, context))).is_err() {
-            error!("{}: the supervisor panicked, which is a bug; it starts again", self.name());
-            context.stop();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| act(self, context))) {
+            error!("{}: the supervisor panicked, which is a bug; it begins anew", self.name());
+            discard_payload(payload);
+            self.restart(context);
         }
     }
 
@@ -127,10 +131,10 @@ impl Supervisor {
                 }
             }
             Effect::Start { slot, event, terms } => {
-                self.send_run(slot, Run { jobs: Vec1::One(event), terms }, context);
+                self.send_run(slot, Run { jobs: Vec1::One(event), terms });
             }
             Effect::StartBatch { slot, events, terms } => {
-                self.send_run(slot, Run { jobs: Vec1::Many(events), terms }, context);
+                self.send_run(slot, Run { jobs: Vec1::Many(events), terms });
             }
             Effect::Interrupt { slot, event, cause } => {
                 if let Some(Some(seat)) = self.seats.get(slot) {
@@ -196,18 +200,16 @@ impl Supervisor {
         self.seats[slot] = Some(Seat { worker, number, meter });
     }
 
-    fn send_run(&mut self, slot: usize, run: Run, context: &mut Context<Self>) {
+    fn send_run(&self, slot: usize, run: Run) {
         let seat = self.seats.get(slot).and_then(Option::as_ref);
         // Past the mailbox' bound: a worker gets a run only when it has reported on the last.
         if let Some(seat) = seat.filter(|seat| seat.worker.connected()) {
             seat.worker.do_send(run);
         } else {
             // Workers catch the panics of handlers, so this is a bug of ours. The run's sinks tell
-            // their callers that they were lost; the slot gets another worker.
-            error!("{}: the worker on slot {slot} is gone; starting another", self.name());
+            // their callers that they were lost. That the slot is vacant is under way.
+            error!("{}: the worker on slot {slot} is gone", self.name());
             drop(run);
-            self.scheduler.handle(Instant::now(), Command::SlotLost { slot });
-            context.notify(Settle);
         }
     }
 
@@ -242,18 +244,22 @@ impl Actor for Supervisor {
     }
 }
 
-impl Supervised for Supervisor {
+impl Supervisor {
     /// What waited or ran can't be trusted after a panic: its callers are told that it was lost. The
-    /// counts, the limit and a pause stay.
-    fn restarting(&mut self, context: &mut Self::Context) {
-        context.set_mailbox_capacity(MAILBOX);
-        for seat in self.seats.drain(..).flatten() {
+    /// counts, the limit and a pause stay; and so do the slots of workers until they have gone, with
+    /// their blocking handlers.
+    fn restart(&mut self, context: &mut Context<Self>) {
+        let seats = self.seats.iter().enumerate();
+        let taken = seats.filter_map(|(slot, seat)| seat.as_ref().map(|_| slot)).collect();
+        for seat in self.seats.iter().flatten() {
             seat.worker.do_send(Leave);
         }
-        self.timer = None;
-        let fresh = self.scheduler.restarted(Instant::now());
+        if let Some((_, timer)) = self.timer.take() {
+            context.cancel_future(timer);
+        }
+        let fresh = self.scheduler.restarted(Instant::now(), taken);
         let broken = std::mem::replace(&mut self.scheduler, fresh);
-        if catch_unwind(AssertUnwindSafe(|| drop(broken))).is_err() {
+        if !discard(broken) {
             error!("{}: not every event that was lost could be told so", self.name());
         }
         for listener in &self.listeners {
@@ -302,8 +308,9 @@ impl Handler<Report> for Supervisor {
         let command = match news {
             News::Ready => Command::SlotReady { slot },
             News::Trouble(trouble) => Command::SlotFailed { slot, trouble },
-            News::Lost => {
-                error!("{}: the worker on slot {slot} is gone; starting another", self.name());
+            News::Gone => {
+                self.seats[slot] = None;
+                warn!("{}: the worker on slot {slot} is gone", self.name());
                 Command::SlotLost { slot }
             }
             News::Done { tally, ready } => Command::Done { slot, tally, ready },
@@ -388,6 +395,21 @@ impl Handler<Abort> for Supervisor {
 
     fn handle(&mut self, _: Abort, context: &mut Self::Context) {
         self.command(Command::Abort, context);
+    }
+}
+
+impl Handler<Quit> for Supervisor {
+    type Result = ();
+
+    /// Its workers hold its address and it holds theirs, so that nothing of it would ever end by
+    /// itself. What still waits is dropped with it, and its callers learn that it was lost.
+    fn handle(&mut self, _: Quit, context: &mut Self::Context) {
+        for seat in self.seats.drain(..).flatten() {
+            seat.worker.do_send(Leave);
+        }
+        self.listeners.clear();
+        self.peers.clear();
+        context.stop();
     }
 }
 

@@ -1,5 +1,6 @@
 //! The worker actor: stands on one slot, owns its resource, runs one event or batch at a time.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use log::{error, warn};
 
 use super::messages::{Interrupt, Leave, News, Report, Run as RunMessage};
 use super::run::{Place, Run, Stopped};
+use super::slot_hold::SlotHold;
 use super::supervisor::{Served, Supervisor};
 use crate::meter::Meter;
 use crate::resource::{Factory, Resource};
@@ -25,11 +27,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// One slot's worker. It knows nothing of lines and ranks.
 pub(super) struct Worker {
-    pub slot: usize,
-    /// Tells this worker from an earlier one on the same slot.
-    pub seat: u64,
-    pub supervisor: Addr<Supervisor>,
     pub served: Arc<Served>,
+    hold: Arc<SlotHold>,
+    /// The same, as a thread keeps it.
+    kept_by_threads: Arc<dyn Any + Send + Sync>,
     meter: Meter,
     resource: Option<Resource>,
     run: Option<Run>,
@@ -45,16 +46,19 @@ impl Worker {
         served: Arc<Served>,
         meter: Meter,
     ) -> Self {
-        Worker { slot, seat, supervisor, served, meter, resource: None, run: None, failures: 0 }
+        let hold = Arc::new(SlotHold { supervisor, slot, seat });
+        let kept_by_threads = hold.clone();
+        Worker { served, hold, kept_by_threads, meter, resource: None, run: None, failures: 0 }
     }
 
     /// Past the mailbox' bound: a slot has at most one run to report on.
     fn report(&self, news: News) {
-        self.supervisor.do_send(Report { slot: self.slot, seat: self.seat, news });
+        let SlotHold { supervisor, slot, seat } = &*self.hold;
+        supervisor.do_send(Report { slot: *slot, seat: *seat, news });
     }
 
     fn build(&mut self, factory: Factory, context: &mut Context<Self>) {
-        let slot = self.slot;
+        let slot = self.hold.slot;
         let build = async move { factory.build(slot).await };
         let build = AssertUnwindSafe(build).catch_unwind().into_actor(self);
         let built = build.map(|built, worker, context| match built {
@@ -72,7 +76,7 @@ impl Worker {
         let pause = self.next_pause();
         error!(
             "{}: slot {} could not build its resource: {trouble}; trying again in {pause:?}",
-            self.served.concurrency_id, self.slot
+            self.served.concurrency_id, self.hold.slot
         );
         self.report(News::Trouble(trouble));
         self.build_after(pause, context);
@@ -108,25 +112,15 @@ impl Worker {
         if catch_unwind(AssertUnwindSafe(|| drop(spoilt))).is_err() {
             error!(
                 "{}: the resource of slot {} panicked when dropped",
-                self.served.concurrency_id, self.slot
+                self.served.concurrency_id, self.hold.slot
             );
         }
         let pause = self.next_pause();
         warn!(
             "{}: slot {} lost its resource in a run; building another in {pause:?}",
-            self.served.concurrency_id, self.slot
+            self.served.concurrency_id, self.hold.slot
         );
         self.build_after(pause, context);
-    }
-}
-
-impl Drop for Worker {
-    /// A worker that goes while it runs something has panicked: handlers' panics are caught, so that
-    /// is a bug of ours. Its run is dropped next, and says to its callers that it was lost.
-    fn drop(&mut self) {
-        if self.run.is_some() {
-            self.report(News::Lost);
-        }
     }
 }
 
@@ -175,8 +169,10 @@ impl Handler<RunMessage> for Worker {
             api_name: &listener.api_name,
             meter: &self.meter,
             start: &listener.start,
-            slot: self.slot,
+            slot: self.hold.slot,
             resource: self.resource.as_ref(),
+            threads: &served.threads,
+            hold: &self.kept_by_threads,
             pulse: &served.pulse,
             number: listener.number,
             #[cfg(feature = "web")]
@@ -207,7 +203,7 @@ impl Handler<Leave> for Worker {
     type Result = ();
 
     fn handle(&mut self, _: Leave, context: &mut Self::Context) {
-        // What it still runs has no slot any more.
+        // What runs on a thread goes on, and keeps the slot. Callers learn that it was lost.
         self.run = None;
         context.stop();
     }

@@ -165,8 +165,14 @@ pub(crate) struct Scheduler<T> {
 impl<T> Scheduler<T> {
     /// A scheduler with an empty line. Poll its effects once: it opens slots that need preparation.
     pub fn new(rules: Rules, now: Instant) -> Self {
+        let mut scheduler = Scheduler::bare(rules, now);
+        scheduler.open_prepared();
+        scheduler
+    }
+
+    fn bare(rules: Rules, now: Instant) -> Self {
         let lanes = rules.listeners.len();
-        let mut scheduler = Scheduler {
+        Scheduler {
             listeners: (0..lanes).map(|_| ListenerState::new()).collect(),
             phase: Phase::Open,
             line: Line::new(lanes),
@@ -185,15 +191,18 @@ impl<T> Scheduler<T> {
             born: now,
             now,
             rules,
-        };
-        scheduler.open_prepared();
-        scheduler
+        }
     }
 
     /// A scheduler that takes over from one that can't be trusted any more: with its rules and its
-    /// books, but none of its events. Those count as failed.
-    pub fn restarted(&mut self, now: Instant) -> Self {
-        let mut fresh = Scheduler::new(self.rules.clone(), now);
+    /// books, but none of its events. Those count as failed. The slots that are `taken` still have a
+    /// worker, which may run something, until [`Command::SlotLost`] says that it has gone.
+    pub fn restarted(&mut self, now: Instant, taken: Vec<usize>) -> Self {
+        let mut fresh = Scheduler::bare(self.rules.clone(), now);
+        for slot in taken {
+            fresh.slots.set_vacating(slot);
+        }
+        fresh.open_prepared();
         fresh.phase = self.phase;
         fresh.recent = std::mem::take(&mut self.recent);
         for (fresh, old) in fresh.listeners.iter_mut().zip(&mut self.listeners) {
@@ -419,6 +428,11 @@ impl<T> Scheduler<T> {
                     let failed = run.riders.as_slice().len() as u64;
                     self.close_books(&run, Tally { failed, ..Tally::default() });
                 }
+            }
+            Some(Slot::Vacating) => {
+                self.slots.vacated(slot);
+                self.open_prepared();
+                return;
             }
             Some(Slot::Free { .. } | Slot::Preparing { .. }) => {}
         }

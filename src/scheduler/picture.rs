@@ -26,6 +26,9 @@ impl<T> Scheduler<T> {
                         Slot::Preparing { trouble } => {
                             SlotState::Preparing { trouble: trouble.clone() }
                         }
+                        Slot::Vacating => SlotState::Preparing {
+                            trouble: Some("what ran here before a fault hasn't stopped yet".into()),
+                        },
                         Slot::Free { .. } => SlotState::Free,
                         Slot::Busy(run) => SlotState::Busy {
                             events: run.riders.as_slice().to_vec(),

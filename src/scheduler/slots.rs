@@ -52,6 +52,8 @@ pub(crate) enum Slot {
         since: Instant,
     },
     Busy(Run),
+    /// Its worker has been told to go, and counts until it has: it may run something yet.
+    Vacating,
 }
 
 #[derive(Debug)]
@@ -163,6 +165,21 @@ impl Slots {
                 None
             }
         }
+    }
+
+    /// A slot of a scheduler before this one, whose worker hasn't gone yet.
+    pub fn set_vacating(&mut self, slot: usize) {
+        self.extend_to(slot);
+        self.closed.remove(&slot);
+        self.slots[slot] = Slot::Vacating;
+        self.busy += 1;
+    }
+
+    /// The worker of a vacating slot has gone.
+    pub fn vacated(&mut self, slot: usize) {
+        self.busy -= 1;
+        self.close(slot);
+        self.trim();
     }
 
     /// A busy or preparing slot waits for an event.

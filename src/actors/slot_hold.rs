@@ -1,0 +1,23 @@
+//! Who is on a slot.
+
+use actix::Addr;
+
+use super::messages::{News, Report};
+use super::supervisor::Supervisor;
+
+/// Held by a worker, and by the thread of a blocking handler, which can outlive the worker. The slot
+/// is vacant when the last of them is gone; then the supervisor learns it.
+pub(super) struct SlotHold {
+    pub supervisor: Addr<Supervisor>,
+    pub slot: usize,
+    /// Tells this worker from an earlier one on the same slot.
+    pub seat: u64,
+}
+
+impl Drop for SlotHold {
+    fn drop(&mut self) {
+        let (slot, seat) = (self.slot, self.seat);
+        // Past the mailbox' bound: there is one for each worker.
+        self.supervisor.do_send(Report { slot, seat, news: News::Gone });
+    }
+}
