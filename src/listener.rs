@@ -143,7 +143,8 @@ impl Listener {
     /// as [`Listener::new`]. It runs on a thread of its own and keeps its slot until it returns;
     /// a cancelled one should notice by [`EventContext::is_cancelled`].
     ///
-    /// Each arbiter has a pool of at most 512 such threads.
+    /// There are as many such threads as the limits let run. An event whose thread the system doesn't
+    /// give fails.
     ///
     /// [`EventContext::is_cancelled`]: crate::EventContext::is_cancelled
     pub fn blocking<F, I, X, O, E>(api_name: impl Into<String>, handler: F) -> Self
