@@ -171,7 +171,7 @@ mod tests {
         let outside = Outside::default();
         let threads = Threads::new(outside.clone());
         let (go_on, wait) = channel::<()>();
-        threads.run(move || drop(wait.recv())).unwrap();
+        threads.run(move || assert!(wait.recv().is_err())).unwrap();
         assert!(futures::poll!(std::pin::pin!(outside.emptied())).is_pending());
         // The threads' end changes nothing about it.
         drop(threads);
