@@ -14,14 +14,19 @@ mod address;
 
 use std::time::Duration;
 
-use actix_web::{App, HttpServer, middleware, web};
+use actix_web::{App, Error, HttpServer, middleware, web};
 use address::Address;
-use now_serving::Queue;
+use now_serving::{Permit, Queue};
 
-/// Heavy work behind a route that knows nothing of queues.
-async fn render(scene: web::Path<u32>) -> String {
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    format!("scene {scene}, rendered\n")
+/// Heavy work, on a thread that may block. A client that goes away drops this handler but not the
+/// thread; so the thread has the permit, and the slot is busy until the work is done.
+async fn render(scene: web::Path<u32>, permit: Permit) -> Result<String, Error> {
+    let rendered = web::block(move || {
+        let _permit = permit;
+        std::thread::sleep(Duration::from_secs(1));
+        format!("scene {scene}, rendered\n")
+    });
+    Ok(rendered.await?)
 }
 
 /// Never waits for anybody who renders.

@@ -164,8 +164,6 @@ impl QueueBuilder {
                 #[cfg(feature = "web")]
                 files: files.clone(),
             };
-            #[cfg(feature = "web")]
-            let gate = members.len();
             let supervisor =
                 Supervisor::start_in_arbiter(arbiter, move |_| Supervisor::new(rules, served));
             let edge = |listener: usize, validator: Option<Validator>| -> Addr<ListenerActor> {
@@ -184,13 +182,7 @@ impl QueueBuilder {
                     address: edge(number, listener.validator.clone()),
                 }));
             }
-            ids.push(ConcurrencyId {
-                #[cfg(feature = "web")]
-                gate: Arc::new(crate::web::gate::entry(edge(gate, None))),
-                name,
-                prepared,
-                supervisor,
-            });
+            ids.push(ConcurrencyId { name, prepared, supervisor });
         }
         if self.max_size.is_some() {
             for id in &ids {
@@ -298,8 +290,7 @@ impl QueueBuilder {
                 listener: format!("listener {}", names.join(", ")),
             });
         }
-        #[allow(unused_mut)]
-        let mut rules: Vec<ListenerRules> = listeners
+        let rules: Vec<ListenerRules> = listeners
             .iter()
             .map(|listener| ListenerRules {
                 api_name: listener.api_name.clone(),
@@ -310,8 +301,6 @@ impl QueueBuilder {
                 queue_timeout: listener.queue_timeout.map(bounded),
             })
             .collect();
-        #[cfg(feature = "web")]
-        rules.push(crate::web::gate::rules());
         Ok(Plan {
             rules: Rules {
                 concurrency_id: id,
@@ -331,18 +320,14 @@ impl QueueBuilder {
     }
 
     fn served(&self, members: &[usize]) -> Vec<ServedListener> {
-        #[allow(unused_mut)]
-        let mut listeners: Vec<ServedListener> = members
+        members
             .iter()
             .map(|&member| ServedListener {
                 api_name: self.listeners[member].api_name.clone(),
                 number: u16::try_from(member).unwrap_or(u16::MAX),
                 start: self.listeners[member].start.clone(),
             })
-            .collect();
-        #[cfg(feature = "web")]
-        listeners.push(crate::web::gate::served());
-        listeners
+            .collect()
     }
 }
 

@@ -210,6 +210,18 @@ impl From<Refusal> for CallError {
     }
 }
 
+/// Why [`Queue::acquire`](crate::Queue::acquire) gave no permit.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcquireError {
+    /// It was not let into the line, or the queue was stopped while it waited.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There is no such concurrency id.
+    #[error("no concurrency id is named {0:?}")]
+    UnknownConcurrencyId(String),
+}
+
 /// Why a running queue could not be changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

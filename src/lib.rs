@@ -43,6 +43,7 @@
 //!   [`Listener::batch`]; what it can ask and say: [`EventContext`]; what its slot owns: [`Slot`].
 //! - How events queue: the methods of [`Listener`] and [`QueueBuilder`].
 //! - Calling: [`Queue::call`], [`Queue::submit`], [`Queue::submit_to`], [`ListenerHandle`].
+//! - Work that is no listener's, in the same line: [`Queue::acquire`].
 //! - Over HTTP, with the feature `web` (on by default): `Queue::routes` and `Queue::gate`.
 //! - Steering: [`Queue::pause`], [`Queue::set_concurrency_limit`], [`Queue::snapshot`],
 //!   [`Queue::shutdown`].
@@ -87,6 +88,7 @@ mod meter;
 mod outbox;
 mod output;
 mod outside;
+mod permit;
 mod queue;
 mod resource;
 mod scheduler;
@@ -105,7 +107,9 @@ mod web;
 
 pub use builder::QueueBuilder;
 pub use context::{EventContext, Tracked};
-pub use error::{CallError, ControlError, Failure, Refusal, StartError, SubmitError, UserError};
+pub use error::{
+    AcquireError, CallError, ControlError, Failure, Refusal, StartError, SubmitError, UserError,
+};
 pub use event::{EventId, ParseEventIdError};
 pub use facts::{ApiVisibility, OnDisconnect};
 #[cfg(feature = "web")]
@@ -114,6 +118,7 @@ pub use handle::ListenerHandle;
 pub use handler::{Extract, Handler};
 pub use listener::Listener;
 pub use output::Output;
+pub use permit::Permit;
 pub use queue::{Queue, Shutdown};
 pub use resource::Slot;
 pub use scheduler::Limit;

@@ -82,8 +82,6 @@ pub(crate) struct ConcurrencyId {
     /// Its slots own a resource, so that its limit must stay a number.
     pub prepared: bool,
     pub supervisor: Addr<Supervisor>,
-    #[cfg(feature = "web")]
-    pub gate: Arc<Entry>,
 }
 
 impl Inner {
@@ -112,8 +110,6 @@ impl Drop for Inner {
             listener.address.do_send(Quit);
         }
         for id in &self.ids {
-            #[cfg(feature = "web")]
-            id.gate.address.do_send(Quit);
             id.supervisor.do_send(Quit);
         }
         for arbiter in &self.arbiters {
@@ -144,7 +140,6 @@ impl Queue {
         Queue(Arc::new(inner))
     }
 
-    #[cfg(feature = "web")]
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.0
     }

@@ -7,6 +7,9 @@ use serde::Serialize;
 use crate::event::EventId;
 use crate::scheduler::Limit;
 
+/// What stands for a listener's name where a permit is meant. No listener can be named so.
+pub(crate) const PERMIT: &str = "(permit)";
+
 /// A picture of the whole queue, from [`Queue::snapshot`](crate::Queue::snapshot).
 ///
 /// Each concurrency id is pictured by its own supervisor, so that two ids can differ by the
@@ -77,6 +80,10 @@ pub struct ConcurrencyIdSnapshot {
     pub recent: Vec<EndedEvent>,
     /// The listeners that share this id, in order of declaration.
     pub listeners: Vec<ListenerSnapshot>,
+    /// Its permits, counted as a listener's events are, where any has been asked for: by
+    /// [`Queue::acquire`](crate::Queue::acquire), or a gate. One that was given back counts as
+    /// completed. In place of a listener's name stands `(permit)`, here and elsewhere.
+    pub permits: Option<ListenerSnapshot>,
 }
 
 /// One slot.
@@ -106,7 +113,7 @@ pub enum SlotState {
     Busy {
         /// The events of the run.
         events: Vec<EventId>,
-        /// The listener's name.
+        /// The listener's name; of a slot that a permit holds, `(permit)`.
         listener: Arc<str>,
         /// For how long it has run, in seconds.
         seconds: f64,

@@ -114,7 +114,7 @@ fn watch(mut pulses: Vec<Watched>, names: &[Arc<str>], patience: Duration, ended
         let now = Instant::now();
         for watched in &mut pulses {
             if let Some((listener, kept)) = watched.look(now, patience) {
-                let name = names.get(listener).map_or("a gate", |name| &**name);
+                let name = names.get(listener).map_or("one of many listeners", |name| &**name);
                 warn!(
                     "{name}: a handler has kept its thread for {:.1} s without awaiting, and \
                      whatever shares the thread waits; use Listener::blocking for work that blocks, \

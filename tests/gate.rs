@@ -3,15 +3,21 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::{HttpResponse, web};
+use actix_web::body::BoxBody;
+use actix_web::dev::{
+    HttpServiceFactory, Service, ServiceFactory, ServiceRequest, ServiceResponse,
+};
+use actix_web::{HttpResponse, Resource, web};
 use awc::http::StatusCode;
 use common::Server;
 use futures::future::join_all;
 use futures::{StreamExt, stream};
 use now_serving::testing::Turnstile;
-use now_serving::{Listener, Queue, Refusal};
+use now_serving::{Listener, Permit, Queue, Refusal};
+use tokio::sync::Notify;
 
 fn serve(queue: &Queue, turnstile: &Turnstile) -> Server {
     let (queue, turnstile) = (queue.clone(), turnstile.clone());
@@ -155,4 +161,141 @@ async fn a_stopped_queue_refuses() {
 async fn a_gate_needs_its_id() {
     let queue = Queue::builder().concurrency_id("gpu_queue", 1).start().unwrap();
     queue.gate("gpu");
+}
+
+/// Says when a request has been answered, or has gone with its client.
+struct Over(Arc<Notify>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+/// Notices when a request of a resource is over.
+fn watched<T>(resource: Resource<T>, over: &Arc<Notify>) -> impl HttpServiceFactory + 'static
+where
+    T: ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse<BoxBody>,
+            Error = actix_web::Error,
+            InitError = (),
+        > + 'static,
+{
+    let over = over.clone();
+    resource.wrap_fn(move |request, service| {
+        let over = Over(over.clone());
+        let response = service.call(request);
+        async move {
+            let _over = over;
+            response.await
+        }
+    })
+}
+
+/// A client that leaves once its request has the slot, and the server notices.
+async fn leave(server: &Server, turnstile: &Turnstile, over: &Notify) {
+    let url = server.url("/render");
+    let client = actix::spawn(async move { drop(awc::Client::default().get(url).send().await) });
+    turnstile.arrived(1).await;
+    client.abort();
+    over.notified().await;
+}
+
+fn blocks(turnstile: &Turnstile) -> impl FnOnce() + Send + use<> {
+    let turnstile = turnstile.clone();
+    move || futures::executor::block_on(turnstile.pass())
+}
+
+#[actix::test]
+async fn a_permit_that_a_handler_takes_to_a_thread_holds_the_slot_there() {
+    let turnstile = Turnstile::new();
+    let queue = Queue::builder().concurrency_id("gpu_queue", 1).start().unwrap();
+    let (served, held) = (queue.clone(), turnstile.clone());
+    let over = Arc::new(Notify::new());
+    let noticed = over.clone();
+    let server = Server::with(move |config| {
+        let held = held.clone();
+        let render = move |permit: Permit| {
+            let work = blocks(&held);
+            async move {
+                let work = web::block(move || {
+                    let _permit = permit;
+                    work();
+                });
+                work.await.map(|()| "rendered")
+            }
+        };
+        let resource = web::resource("/render").wrap(served.gate("gpu_queue")).get(render);
+        config.service(watched(resource, &noticed))
+    });
+    leave(&server, &turnstile, &over).await;
+    // The client is gone, and its thread isn't: the others wait.
+    let url = server.url("/render");
+    let next = actix::spawn(async move {
+        let mut answer = awc::Client::default().get(url).send().await.unwrap();
+        answer.body().await.unwrap()
+    });
+    waiting(&queue, 1).await;
+    assert_eq!(queue.snapshot().await.concurrency_ids[0].running, 1);
+    turnstile.let_through(1);
+    turnstile.arrived(2).await;
+    turnstile.open();
+    assert_eq!(next.await.unwrap(), "rendered");
+    assert_eq!(turnstile.most_inside(), 1);
+}
+
+#[actix::test]
+async fn a_route_that_runs_to_its_end_keeps_its_slot_without_its_client() {
+    let turnstile = Turnstile::new();
+    let queue = Queue::builder().concurrency_id("gpu_queue", 1).start().unwrap();
+    let (served, held) = (queue.clone(), turnstile.clone());
+    let over = Arc::new(Notify::new());
+    let noticed = over.clone();
+    let server = Server::with(move |config| {
+        let held = held.clone();
+        // Knows nothing of permits.
+        let render = move || {
+            let work = blocks(&held);
+            async move { web::block(work).await.map(|()| "rendered") }
+        };
+        let gate = served.gate("gpu_queue").run_to_end();
+        let resource = web::resource("/render").wrap(gate).get(render);
+        config.service(watched(resource, &noticed))
+    });
+    leave(&server, &turnstile, &over).await;
+    let url = server.url("/render");
+    let next = actix::spawn(async move {
+        let mut answer = awc::Client::default().get(url).send().await.unwrap();
+        answer.body().await.unwrap()
+    });
+    waiting(&queue, 1).await;
+    assert_eq!(queue.snapshot().await.concurrency_ids[0].running, 1);
+    turnstile.let_through(1);
+    turnstile.arrived(2).await;
+    turnstile.open();
+    assert_eq!(next.await.unwrap(), "rendered");
+    assert_eq!(turnstile.most_inside(), 1);
+}
+
+#[actix::test]
+async fn a_permit_is_taken_once_and_only_behind_a_gate() {
+    let queue = Queue::builder().concurrency_id("gpu_queue", 1).start().unwrap();
+    let served = queue.clone();
+    let server = Server::with(move |config| {
+        let both = async |first: Option<Permit>, second: Option<Permit>| {
+            format!("{} {}", first.is_some(), second.is_some())
+        };
+        config
+            .service(web::resource("/both").wrap(served.gate("gpu_queue")).get(both))
+            .service(web::resource("/free").get(both))
+            .service(web::resource("/wrong").get(async |_: Permit| "never"))
+    });
+    assert_eq!(get(&server, "/both").await, (StatusCode::OK, "true false".into()));
+    assert_eq!(get(&server, "/free").await, (StatusCode::OK, "false false".into()));
+    assert_eq!(get(&server, "/wrong").await.0, StatusCode::INTERNAL_SERVER_ERROR);
+    waiting(&queue, 0).await;
+    let snapshot = queue.snapshot().await;
+    assert_eq!(snapshot.concurrency_ids[0].permits.as_ref().unwrap().admitted, 1);
 }

@@ -104,3 +104,21 @@ async fn names_follow_the_conventions() {
     }
     assert_eq!(families.len(), 17);
 }
+
+#[actix::test]
+async fn permits_have_series_only_where_there_are_any() {
+    let queue = Queue::builder()
+        .concurrency_id("gated", 1)
+        .listener(Listener::new("echo", async |n: u32| Ok::<_, String>(n)))
+        .start()
+        .unwrap();
+    let served = queue.clone();
+    let server = Server::with(move |app| app.configure(served.metrics("/metrics")));
+    assert!(!metrics(&server).await.contains("(permit)"));
+    drop(queue.acquire("gated").await.unwrap());
+    while queue.snapshot().await.concurrency_id("gated").unwrap().running > 0 {}
+    let text = metrics(&server).await;
+    let labels = "{concurrency_id=\"gated\",listener=\"(permit)\",outcome=\"completed\"}";
+    assert_eq!(value(&text, &format!("now_serving_ended_events_total{labels}")), 1.0);
+    assert!(!text.contains("concurrency_id=\"echo\",listener=\"(permit)\""), "{text}");
+}

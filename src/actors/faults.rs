@@ -139,3 +139,21 @@ async fn a_thread_keeps_its_slot_when_the_supervisor_begins_anew() {
 async fn a_thread_keeps_its_slot_when_its_worker_is_gone() {
     keeps_its_slot(|queue| queue.test_supervisor().do_send(BlowWorker(0))).await;
 }
+
+#[actix::test]
+async fn a_permit_keeps_its_slot_when_the_supervisor_begins_anew() {
+    let turnstile = Turnstile::new();
+    let queue = blocking(&turnstile);
+    let permit = queue.acquire("wait").await.expect("there is room");
+    queue.test_supervisor().do_send(Blow);
+    queue.test_supervisor().do_send(BlowWorker(0));
+    let event = queue.submit("wait", 2u32).await.expect("there is room");
+    for _ in 0..100 {
+        let snapshot = queue.snapshot().await;
+        let id = &snapshot.concurrency_ids[0];
+        assert_eq!((id.running, id.waiting), (1, 1));
+    }
+    drop(permit);
+    turnstile.open();
+    assert_eq!(event.result().await, Ok(2u32));
+}

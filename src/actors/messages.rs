@@ -5,6 +5,8 @@ use std::sync::Arc;
 use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
+use super::grant::Grant;
+use crate::error::Refusal;
 use crate::event::EventId;
 use crate::handler::{Input, Vec1};
 use crate::scheduler::{Cause, Limit, Patience, Pressure, Tally, Terms};
@@ -36,6 +38,30 @@ pub(crate) struct Submit {
 pub(crate) struct Admit {
     pub listener: usize,
     pub submit: Submit,
+}
+
+/// Queue → supervisor: let somebody wait for a slot that is no listener's event.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Acquire {
+    pub id: EventId,
+    pub grant: oneshot::Sender<Result<Grant, Refusal>>,
+}
+
+/// Who waits in the line.
+pub(crate) enum Queued {
+    Event(Box<Job>),
+    /// Somebody who takes the slot as a [`Grant`].
+    Permit(oneshot::Sender<Result<Grant, Refusal>>),
+}
+
+impl Queued {
+    pub fn into_event(self) -> Option<Box<Job>> {
+        match self {
+            Queued::Event(job) => Some(job),
+            Queued::Permit(_) => None,
+        }
+    }
 }
 
 /// Supervisor → worker: run this on your slot.

@@ -7,6 +7,7 @@
 //! ```
 
 mod breather;
+mod grant;
 mod listener;
 mod messages;
 mod run;
@@ -17,6 +18,9 @@ mod worker;
 #[cfg(test)]
 mod faults;
 
+pub(crate) use grant::Grant;
 pub(crate) use listener::ListenerActor;
-pub(crate) use messages::{Abort, Cancel, Control, Job, Peers, Quit, Stop, Submit, TakeSnapshot};
+pub(crate) use messages::{
+    Abort, Acquire, Cancel, Control, Job, Peers, Quit, Stop, Submit, TakeSnapshot,
+};
 pub(crate) use supervisor::{Served, ServedListener, Supervisor};

@@ -1,7 +1,7 @@
 //! The supervisor actor: the scheduler of one concurrency id, and the workers on its slots.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use actix::{
@@ -12,16 +12,19 @@ use log::{debug, error, info, warn};
 use tokio::sync::oneshot;
 
 use super::breather::Breather;
+use super::grant::Grant;
 use super::messages::{
-    Abort, Admit, Cancel, Control, Interrupt, Job, Leave, News, Peers, PressureChanged, Quit,
-    RefusedAtEdge, Report, RoomFreed, Run, Stop, Subscribe, TakeSnapshot,
+    Abort, Acquire, Admit, Cancel, Control, Interrupt, Leave, News, Peers, PressureChanged, Queued,
+    Quit, RefusedAtEdge, Report, RoomFreed, Run, Stop, Subscribe, TakeSnapshot,
 };
+use super::slot_hold::SlotHold;
 use super::worker::Worker;
+use crate::error::Refusal;
 use crate::guarded::{discard, discard_payload};
 use crate::handler::{Start, Vec1};
 use crate::meter::Meter;
 use crate::resource::Factory;
-use crate::scheduler::{Arrival, Cause, Command, Effect, Pressure, Rules, Scheduler};
+use crate::scheduler::{Arrival, Cause, Command, Effect, Patience, Pressure, Rules, Scheduler};
 use crate::snapshot::SlotState;
 use crate::threads::Threads;
 use crate::update::{Outcome, Update};
@@ -55,11 +58,12 @@ struct Seat {
     number: u64,
     /// How far its run has got.
     meter: Meter,
+    hold: Weak<SlotHold>,
 }
 
 /// The shell around the scheduler: messages in, effects out. It decides nothing.
 pub(crate) struct Supervisor {
-    scheduler: Scheduler<Box<Job>>,
+    scheduler: Scheduler<Queued>,
     served: Arc<Served>,
     seats: Vec<Option<Seat>>,
     next_seat: u64,
@@ -86,7 +90,7 @@ impl Supervisor {
         }
     }
 
-    fn command(&mut self, command: Command<Box<Job>>, context: &mut Context<Self>) {
+    fn command(&mut self, command: Command<Queued>, context: &mut Context<Self>) {
         self.breather.breathe::<Self>(context);
         self.guarded(context, |supervisor, context| {
             supervisor.scheduler.handle(Instant::now(), command);
@@ -122,7 +126,7 @@ impl Supervisor {
         }
     }
 
-    fn perform(&mut self, effect: Effect<Box<Job>>, context: &mut Context<Self>) {
+    fn perform(&mut self, effect: Effect<Queued>, context: &mut Context<Self>) {
         match effect {
             Effect::Open { slot } => self.open(slot, context),
             Effect::Close { slot } => {
@@ -130,11 +134,13 @@ impl Supervisor {
                     seat.worker.do_send(Leave);
                 }
             }
-            Effect::Start { slot, event, terms } => {
-                self.send_run(slot, Run { jobs: Vec1::One(event), terms });
+            Effect::Start { slot, event: Queued::Event(job), terms } => {
+                self.send_run(slot, Run { jobs: Vec1::One(job), terms });
             }
+            Effect::Start { slot, event: Queued::Permit(grant), .. } => self.grant(slot, grant),
             Effect::StartBatch { slot, events, terms } => {
-                self.send_run(slot, Run { jobs: Vec1::Many(events), terms });
+                let jobs = events.into_iter().filter_map(Queued::into_event).collect();
+                self.send_run(slot, Run { jobs: Vec1::Many(jobs), terms });
             }
             Effect::Interrupt { slot, event, cause } => {
                 if let Some(Some(seat)) = self.seats.get(slot) {
@@ -142,20 +148,29 @@ impl Supervisor {
                 }
             }
             Effect::End { event, cause } => {
-                debug!("{}: event {} ended in the line: {cause:?}", self.name(), event.id);
                 let outcome = match cause {
                     Cause::Cancelled => Outcome::Cancelled,
                     Cause::TimedOut => Outcome::TimedOut,
                     Cause::Stopped => Outcome::Stopped,
                 };
-                event.sink.end_unstarted(outcome);
+                match event {
+                    Queued::Event(job) => {
+                        debug!("{}: event {} {outcome} in the line", self.name(), job.id);
+                        job.sink.end_unstarted(outcome);
+                    }
+                    // Who cancelled it has gone.
+                    Queued::Permit(grant) => drop(grant.send(Err(Refusal::Stopped))),
+                }
             }
             Effect::Refuse { event, refusal } => {
-                debug!("{}: event {} refused: {refusal}", self.name(), event.id);
-                event.sink.refuse(refusal);
+                debug!("{}: refused: {refusal}", self.name());
+                match event {
+                    Queued::Event(job) => job.sink.refuse(refusal),
+                    Queued::Permit(grant) => drop(grant.send(Err(refusal))),
+                }
             }
             Effect::Tell { key, estimation } => {
-                if let Some(job) = self.scheduler.waiting_mut(key) {
+                if let Some(Queued::Event(job)) = self.scheduler.waiting_mut(key) {
                     job.sink.admit();
                     job.sink.say(|event_id| Update::Estimation {
                         event_id,
@@ -195,9 +210,19 @@ impl Supervisor {
         let number = self.next_seat;
         self.next_seat += 1;
         let meter = Meter::default();
-        let (address, served) = (context.address(), self.served.clone());
-        let worker = Worker::new(slot, number, address, served, meter.clone()).start();
-        self.seats[slot] = Some(Seat { worker, number, meter });
+        let hold = Arc::new(SlotHold { supervisor: context.address(), slot, seat: number });
+        let kept = Arc::downgrade(&hold);
+        let worker = Worker::new(hold, self.served.clone(), meter.clone()).start();
+        self.seats[slot] = Some(Seat { worker, number, meter, hold: kept });
+    }
+
+    /// Gives a slot to somebody who isn't its worker, and who may have gone.
+    fn grant(&self, slot: usize, grant: oneshot::Sender<Result<Grant, Refusal>>) {
+        let seat = self.seats.get(slot).and_then(Option::as_ref);
+        match seat.and_then(|seat| seat.hold.upgrade()) {
+            Some(hold) => drop(grant.send(Ok(Grant::new(hold)))),
+            None => error!("{}: the worker on slot {slot} is gone", self.name()),
+        }
     }
 
     fn send_run(&self, slot: usize, run: Run) {
@@ -282,7 +307,22 @@ impl Handler<Admit> for Supervisor {
             listener,
             watched: submit.job.sink.is_watched(),
             patience: submit.patience,
-            payload: submit.job,
+            payload: Queued::Event(submit.job),
+        };
+        self.command(Command::Admit(arrival), context);
+    }
+}
+
+impl Handler<Acquire> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Acquire { id, grant }: Acquire, context: &mut Self::Context) {
+        let arrival = Arrival {
+            id,
+            listener: self.scheduler.permits(),
+            watched: false,
+            patience: Patience::Refuse,
+            payload: Queued::Permit(grant),
         };
         self.command(Command::Admit(arrival), context);
     }

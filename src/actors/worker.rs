@@ -8,16 +8,14 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use actix::fut::ActorFuture;
-use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture,
-};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use futures::FutureExt;
 use log::{error, warn};
 
 use super::messages::{Interrupt, Leave, News, Report, Run as RunMessage};
 use super::run::{Place, Run, Stopped};
 use super::slot_hold::SlotHold;
-use super::supervisor::{Served, Supervisor};
+use super::supervisor::Served;
 use crate::meter::Meter;
 use crate::resource::{Factory, Resource};
 
@@ -39,14 +37,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub fn new(
-        slot: usize,
-        seat: u64,
-        supervisor: Addr<Supervisor>,
-        served: Arc<Served>,
-        meter: Meter,
-    ) -> Self {
-        let hold = Arc::new(SlotHold { supervisor, slot, seat });
+    pub fn new(hold: Arc<SlotHold>, served: Arc<Served>, meter: Meter) -> Self {
         let kept_by_threads = hold.clone();
         Worker { served, hold, kept_by_threads, meter, resource: None, run: None, failures: 0 }
     }

@@ -18,11 +18,11 @@ impl<T> Scheduler<T> {
         if claim.open {
             self.effects.push_back(Effect::Open { slot });
         }
-        let deadline = self.rules.listeners[listener].time_limit.map(|limit| self.now + limit);
+        let deadline = self.lane_rules(listener).time_limit.map(|limit| self.now + limit);
         let average = self.listeners[listener].times.run();
         let terms = Terms { listener, started: self.now, deadline, average };
         let mut submitted = self.now;
-        let riders = match self.rules.listeners[listener].batch {
+        let riders = match self.lane_rules(listener).batch {
             None => {
                 let Some((_, waiting)) = self.leave(key) else { return };
                 submitted = waiting.since;
@@ -80,7 +80,7 @@ impl<T> Scheduler<T> {
 
     /// Until when the first batch of a listener waits for more events, if it does.
     pub(super) fn lingers_until(&self, listener: usize) -> Option<Instant> {
-        let batch = self.rules.listeners[listener].batch?;
+        let batch = self.lane_rules(listener).batch?;
         if self.line.lane_len(listener) >= batch.max_size {
             return None;
         }

@@ -70,6 +70,17 @@ pub(crate) struct ListenerRules {
     pub queue_timeout: Option<Duration>,
 }
 
+impl ListenerRules {
+    fn of_permits() -> Self {
+        ListenerRules {
+            api_name: crate::snapshot::PERMIT.into(),
+            batch: None,
+            time_limit: None,
+            queue_timeout: None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchRules {
     pub max_size: usize,
@@ -135,6 +146,8 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct Scheduler<T> {
     rules: Rules,
+    /// Those of permits, which are no listener's and have a lane of their own behind the listeners'.
+    permit_rules: ListenerRules,
     listeners: Vec<ListenerState>,
     phase: Phase,
     line: Line<Waiting<T>>,
@@ -171,8 +184,9 @@ impl<T> Scheduler<T> {
     }
 
     fn bare(rules: Rules, now: Instant) -> Self {
-        let lanes = rules.listeners.len();
+        let lanes = rules.listeners.len() + 1;
         Scheduler {
+            permit_rules: ListenerRules::of_permits(),
             listeners: (0..lanes).map(|_| ListenerState::new()).collect(),
             phase: Phase::Open,
             line: Line::new(lanes),
@@ -319,12 +333,21 @@ impl<T> Scheduler<T> {
         self.listeners[listener].refused.queue_full += events;
     }
 
+    /// The lane of those who wait for a slot without an event of a listener.
+    pub fn permits(&self) -> usize {
+        self.rules.listeners.len()
+    }
+
+    fn lane_rules(&self, lane: usize) -> &ListenerRules {
+        self.rules.listeners.get(lane).unwrap_or(&self.permit_rules)
+    }
+
     fn limit(&self) -> usize {
         self.rules.limit.slots()
     }
 
     fn next_expiry(&self, lane: usize) -> Option<Instant> {
-        let patience = self.rules.listeners[lane].queue_timeout?;
+        let patience = self.lane_rules(lane).queue_timeout?;
         let first = self.line.get(self.line.lane_front(lane)?)?;
         Some(first.since + patience)
     }
@@ -371,12 +394,19 @@ impl<T> Scheduler<T> {
                 }
             }
             Some(Place::Line(key)) => self.end_waiting(key, Cause::Cancelled),
+            // A permit is its holder's to give back.
+            Some(Place::Slot(slot)) if self.is_held(slot) => {}
             Some(Place::Slot(slot)) => {
                 let cause = Cause::Cancelled;
                 self.effects.push_back(Effect::Interrupt { slot, event: Some(id), cause });
             }
             None => {}
         }
+    }
+
+    /// Whether a slot is held by a permit.
+    fn is_held(&self, slot: usize) -> bool {
+        matches!(self.slots.get(slot), Some(Slot::Busy(run)) if run.listener == self.permits())
     }
 
     // Off a slot.

@@ -32,7 +32,7 @@ impl<T> Scheduler<T> {
                         Slot::Free { .. } => SlotState::Free,
                         Slot::Busy(run) => SlotState::Busy {
                             events: run.riders.as_slice().to_vec(),
-                            listener: self.rules.listeners[run.listener].api_name.clone(),
+                            listener: self.lane_rules(run.listener).api_name.clone(),
                             seconds: since(run.started),
                             interrupted: run.interrupted,
                             // Known to the worker alone.
@@ -42,30 +42,30 @@ impl<T> Scheduler<T> {
                     Some(SlotSnapshot { slot, state })
                 })
                 .collect(),
-            recent: self.recent.snapshot(now, |lane| &self.rules.listeners[lane].api_name),
-            listeners: self
-                .rules
-                .listeners
-                .iter()
-                .zip(&self.listeners)
-                .enumerate()
-                .map(|(lane, (rules, state))| ListenerSnapshot {
-                    api_name: rules.api_name.clone(),
-                    waiting: self.line.lane_len(lane),
-                    average_run: state.times.run(),
-                    admitted: state.admitted,
-                    refused: state.refused.all(),
-                    refusals: state.refused,
-                    wait_seconds: state.waits.snapshot(),
-                    run_seconds: state.runs.snapshot(),
-                    batch_events: state.batches.snapshot(),
-                    completed: state.ended.completed,
-                    failed: state.ended.failed,
-                    cancelled: state.ended.cancelled,
-                    timed_out: state.ended.timed_out,
-                    stopped: state.ended.stopped,
-                })
-                .collect(),
+            recent: self.recent.snapshot(now, |lane| &self.lane_rules(lane).api_name),
+            listeners: (0..self.permits()).map(|lane| self.lane_snapshot(lane)).collect(),
+            permits: Some(self.lane_snapshot(self.permits()))
+                .filter(|permits| permits.admitted + permits.refused > 0),
+        }
+    }
+
+    fn lane_snapshot(&self, lane: usize) -> ListenerSnapshot {
+        let state = &self.listeners[lane];
+        ListenerSnapshot {
+            api_name: self.lane_rules(lane).api_name.clone(),
+            waiting: self.line.lane_len(lane),
+            average_run: state.times.run(),
+            admitted: state.admitted,
+            refused: state.refused.all(),
+            refusals: state.refused,
+            wait_seconds: state.waits.snapshot(),
+            run_seconds: state.runs.snapshot(),
+            batch_events: state.batches.snapshot(),
+            completed: state.ended.completed,
+            failed: state.ended.failed,
+            cancelled: state.ended.cancelled,
+            timed_out: state.ended.timed_out,
+            stopped: state.ended.stopped,
         }
     }
 }

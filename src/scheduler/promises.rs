@@ -20,6 +20,9 @@ const BATCH: usize = 3;
 /// Listener 0 is plain, 1 times out in the line, 2 times out on its slot, 3 takes batches.
 const LISTENERS: usize = 4;
 
+/// The lane of permits.
+const PERMITS: usize = LISTENERS;
+
 fn rules(prepared: bool, limit: Limit, capacity: Option<Arc<Capacity>>) -> Rules {
     let listener = |n: usize| ListenerRules {
         api_name: format!("l{n}").into(),
@@ -75,7 +78,7 @@ enum How {
 fn step(prepared: bool) -> impl Strategy<Value = Step> {
     let how = prop_oneof![3 => Just(How::Completes), 1 => Just(How::Fails), 1 => Just(How::Panics)];
     prop_oneof![
-        8 => (0..LISTENERS, any::<bool>(), prop::bool::weighted(0.3))
+        8 => (0..=PERMITS, any::<bool>(), prop::bool::weighted(0.3))
             .prop_map(|(listener, watched, patient)| Step::Submit { listener, watched, patient }),
         6 => (0..8usize, how).prop_map(|(nth, how)| Step::Finish { nth, how }),
         2 => (0..8usize).prop_map(Step::Notice),
@@ -413,6 +416,8 @@ impl World {
 
     fn interrupt(&mut self, slot: usize, event: Option<EventId>, cause: Cause) {
         let run = self.running.get_mut(&slot).expect("only runs are interrupted");
+        let held = self.events[run.events[0]].listener == PERMITS;
+        assert!(!held || event.is_none(), "nobody cancels a permit");
         for &n in &run.events {
             if event.is_none_or(|id| id == self.events[n].id) && run.ended.insert(n) {
                 self.events[n].ends += 1;
@@ -455,7 +460,7 @@ impl World {
         assert_eq!(self.scheduler.next_timeout(), None, "an idle queue sets no timers");
         let snapshot = self.scheduler.snapshot(self.now);
         let mut books = HashMap::from([("admitted", 0), ("ended", 0), ("failed", 0)]);
-        for listener in &snapshot.listeners {
+        for listener in snapshot.listeners.iter().chain(&snapshot.permits) {
             *books.entry("admitted").or_default() += listener.admitted;
             *books.entry("failed").or_default() += listener.failed;
             *books.entry("ended").or_default() += listener.completed

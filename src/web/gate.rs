@@ -1,119 +1,49 @@
 //! The gate: an existing actix-web route joins a queue without being rewritten.
 
-use std::any::TypeId;
+use std::cell::RefCell;
 use std::future::{Ready, ready};
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use actix::Addr;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
+use actix_web::dev::{Payload, Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
+use actix_web::error::ErrorInternalServerError;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, rt};
 use bytes::Bytes;
-use futures::future::{Either, FutureExt, LocalBoxFuture, select};
-use schemars::schema_for;
-use tokio::sync::oneshot;
+use futures::future::{FutureExt, LocalBoxFuture};
 
 use super::refusal::Rejection;
-use crate::actors::{ListenerActor, ServedListener};
-use crate::entry::Entry;
-use crate::error::{Failure, Refusal};
-use crate::facts::{ApiVisibility, Facts};
-use crate::handler::{Input, Made, Vec1, Work};
-use crate::listener::{InputError, InputType, OutputType};
+use crate::permit::Permit;
 use crate::queue::Queue;
-use crate::scheduler::{ListenerRules, Patience};
-
-/// The name of the listener that stands for the gated requests of a concurrency id.
-pub(crate) const NAME: &str = "(gate)";
-
-/// Takes the slot for as long as the receiver's other end lives.
-struct Pass {
-    granted: oneshot::Sender<Permit>,
-}
-
-/// A gated request's hold on its slot.
-#[derive(Debug)]
-struct Permit {
-    _held: oneshot::Sender<()>,
-}
-
-/// Where the gate's events stand beside those of listeners.
-pub(crate) fn rules() -> ListenerRules {
-    ListenerRules { api_name: NAME.into(), batch: None, time_limit: None, queue_timeout: None }
-}
-
-/// The handler of the gate's events: gives the permit, and ends when it comes back.
-pub(crate) fn served() -> ServedListener {
-    ServedListener {
-        api_name: NAME.into(),
-        number: u16::MAX,
-        start: Arc::new(|inputs, _| {
-            let pass = match inputs {
-                Vec1::One(input) => input.downcast::<Pass>(),
-                Vec1::Many(_) => None,
-            };
-            let pass = pass.ok_or_else(|| Failure::unexpected("a gate takes requests only"))?;
-            let (held, released) = oneshot::channel();
-            // The request may have gone away; then the permit comes back at once.
-            let _ = pass.granted.send(Permit { _held: held });
-            let future = async move {
-                let _ = released.await;
-                Ok(Made::One(None))
-            };
-            Ok(Work::droppable(future))
-        }),
-    }
-}
-
-pub(crate) fn entry(address: Addr<ListenerActor>) -> Entry {
-    Entry {
-        api_name: NAME.into(),
-        input: InputType {
-            id: TypeId::of::<Pass>(),
-            name: "a gated request",
-            schema: || schema_for!(()),
-            from_json: |_| {
-                let message = "a gate is no endpoint".into();
-                Err(InputError { path: String::new(), message })
-            },
-        },
-        facts: Facts {
-            description: None,
-            visibility: ApiVisibility::Private,
-            queued: true,
-            generator: false,
-            batch: None,
-            takes_state: false,
-            cache: None,
-            keeps_running: false,
-        },
-        output: OutputType { id: TypeId::of::<()>(), name: "nothing", schema: || schema_for!(()) },
-        address,
-    }
-}
-
-async fn pass(entry: &Arc<Entry>) -> Result<Permit, Refusal> {
-    let (granted, grant) = oneshot::channel();
-    let (reply, guard) = entry.ask(Input::new(Pass { granted }), None, Patience::Refuse).await;
-    let permit = match select(grant, reply).await {
-        Either::Left((Ok(permit), _)) => Ok(permit),
-        Either::Left((Err(_), reply)) => Err(reply.await),
-        Either::Right((reply, _)) => Err(reply),
-    };
-    // Dropped before this, the request has gone and the guard takes it out of the line.
-    guard.disarm();
-    permit.map_err(|reply| match reply {
-        Ok(Err(refusal)) => refusal,
-        Ok(Ok(_)) | Err(_) => Refusal::Stopped,
-    })
-}
 
 impl Queue {
     /// Middleware that makes a route of one's own share a concurrency id: a request waits for a
-    /// slot, and holds it until its response is made, or, where the body is a stream, until the
-    /// body has been sent.
+    /// slot as with [`Queue::acquire`], and holds the [`Permit`] until its response is made, or, where
+    /// the body is a stream, until the body has been sent.
+    ///
+    /// **A route that works on another thread must take the permit there.** When a client goes away,
+    /// its handler is dropped, and with it the permit; but a closure in `web::block` goes on, beyond
+    /// the limit. A handler that takes the [`Permit`] as an argument has it to itself, and moves it to
+    /// where the work is:
+    ///
+    /// ```
+    /// use actix_web::{Error, web};
+    /// use now_serving::Permit;
+    ///
+    /// async fn render(permit: Permit) -> Result<String, Error> {
+    ///     let rendered = web::block(move || {
+    ///         // The slot is busy until this closure returns.
+    ///         let _permit = permit;
+    ///         "a picture".to_string()
+    ///     });
+    ///     Ok(rendered.await?)
+    /// }
+    /// ```
+    ///
+    /// Or let the route run to its end, whether its client has gone or not:
+    /// [`Gate::run_to_end`].
     ///
     /// While the line is full a request is answered 503 with `Retry-After`. A client that goes away
     /// leaves the line; for that the server must notice it, which it does with
@@ -148,8 +78,8 @@ impl Queue {
     /// # }
     /// ```
     pub fn gate(&self, concurrency_id: &str) -> Gate {
-        match self.inner().ids.iter().find(|id| &*id.name == concurrency_id) {
-            Some(id) => Gate { entry: id.gate.clone(), queue: self.clone() },
+        match self.inner().ids.iter().position(|id| &*id.name == concurrency_id) {
+            Some(id) => Gate { id, run_to_end: false, queue: self.clone() },
             None => panic!(
                 "no concurrency id is named {concurrency_id:?}; declare it with \
                  QueueBuilder::concurrency_id"
@@ -161,9 +91,34 @@ impl Queue {
 /// Middleware from [`Queue::gate`].
 #[derive(Clone, Debug)]
 pub struct Gate {
-    entry: Arc<Entry>,
+    /// Where its concurrency id stands in the queue.
+    id: usize,
+    run_to_end: bool,
     /// The queue lives as long as its gates.
     queue: Queue,
+}
+
+impl Gate {
+    /// Lets a route that has its slot run to its end, although its client goes away meanwhile; the
+    /// slot is busy until then. Without, its handler is dropped at its next await, and what it has
+    /// given to other threads goes on without a slot, unless it took the [`Permit`] there.
+    ///
+    /// A body that is a stream ends with its client all the same.
+    ///
+    /// ```
+    /// use actix_web::web;
+    /// # fn resource(queue: now_serving::Queue) -> impl Sized {
+    /// async fn render() -> Result<&'static str, actix_web::Error> {
+    ///     Ok(web::block(|| "a picture").await?)
+    /// }
+    ///
+    /// web::resource("/render").wrap(queue.gate("gpu_queue").run_to_end()).get(render)
+    /// # }
+    /// ```
+    #[must_use = "it gives the gate back"]
+    pub fn run_to_end(self) -> Self {
+        Gate { run_to_end: true, ..self }
+    }
 }
 
 impl<S, B> Transform<S, ServiceRequest> for Gate
@@ -203,21 +158,69 @@ where
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let (service, gate) = (self.service.clone(), self.gate.clone());
         async move {
-            let permit = match pass(&gate.entry).await {
+            let inner = gate.queue.inner();
+            let permit = match inner.ids[gate.id].acquire(&inner.outside).await {
                 Ok(permit) => permit,
                 Err(refusal) => return Ok(request.error_response(Rejection::of(refusal, &[]))),
             };
-            let _queue = gate.queue;
-            let response = service.call(request).await?;
-            Ok(response.map_body(|_, body| match body.size() {
-                BodySize::Stream => {
-                    BoxBody::new(Held { body: body.boxed(), _permit: Some(permit) })
-                }
-                // The work is done; a client that reads slowly must not keep the slot.
-                BodySize::None | BodySize::Sized(_) => body.boxed(),
-            }))
+            if !gate.run_to_end {
+                return run(service, request, permit).await;
+            }
+            match rt::spawn(run(service, request, permit)).await {
+                Ok(response) => response,
+                Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+                // The server's thread ends.
+                Err(error) => Err(ErrorInternalServerError(error)),
+            }
         }
         .boxed_local()
+    }
+}
+
+async fn run<S, B>(
+    service: Rc<S>,
+    request: ServiceRequest,
+    permit: Permit,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    B: MessageBody + 'static,
+{
+    let offered = Offered(Rc::new(RefCell::new(Some(permit))));
+    request.extensions_mut().insert(offered.clone());
+    let response = service.call(request).await;
+    // Gone where the handler took it. The request may live on with its response.
+    let permit = offered.take();
+    Ok(response?.map_body(|_, body| match body.size() {
+        BodySize::Stream => BoxBody::new(Held { body: body.boxed(), _permit: permit }),
+        // The work is done; a client that reads slowly must not keep the slot.
+        BodySize::None | BodySize::Sized(_) => body.boxed(),
+    }))
+}
+
+/// The permit of a request, in its extensions, for the handler that wants it.
+#[derive(Clone)]
+struct Offered(Rc<RefCell<Option<Permit>>>);
+
+impl Offered {
+    fn take(&self) -> Option<Permit> {
+        self.0.borrow_mut().take()
+    }
+}
+
+/// Takes the permit that the route's gate holds, the innermost of several; from then on it is the
+/// handler's alone. Fails with status 500 on a route without a [gate](Queue::gate), and when it was
+/// taken before; as `Option<Permit>` it doesn't.
+impl FromRequest for Permit {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let permit = request.extensions().get::<Offered>().and_then(Offered::take);
+        ready(permit.ok_or_else(|| {
+            log::error!("{}: there is no permit to take; wrap the route in a gate", request.path());
+            ErrorInternalServerError("This route has no permit.")
+        }))
     }
 }
 

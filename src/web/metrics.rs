@@ -24,7 +24,8 @@ impl Queue {
     /// Of each concurrency id: `now_serving_slots` (the limit), `_running`, `_waiting`, `_blocked`,
     /// `_paused`, `_oldest_wait_seconds`. Of each listener: `now_serving_admitted_events_total`,
     /// `_ended_events_total` by `outcome`, `_refused_events_total` by `reason`, and histograms
-    /// `_wait_seconds`, `_run_seconds`, `_batch_events`. Of all clients: `now_serving_sessions`,
+    /// `_wait_seconds`, `_run_seconds`, `_batch_events`; the same of permits, and so of gates, as
+    /// `listener="(permit)"` where an id has given any. Of all clients: `now_serving_sessions`,
     /// `_streams`, `_kept_results`, `_kept_result_bytes`, `_kept_value_bytes`.
     ///
     /// ```
@@ -159,7 +160,7 @@ impl Picture {
     fn listeners(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let all = || {
             self.0.concurrency_ids.iter().flat_map(|id| {
-                id.listeners.iter().map(|listener| {
+                id.listeners.iter().chain(&id.permits).map(|listener| {
                     let labels: [Label<'_>; 2] =
                         [("concurrency_id", &id.concurrency_id), ("listener", &listener.api_name)];
                     (labels, listener)

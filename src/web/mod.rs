@@ -14,7 +14,7 @@ mod data;
 mod diff;
 mod endpoint;
 mod file;
-pub(crate) mod gate;
+mod gate;
 mod heartbeat;
 mod info;
 mod join;

@@ -1,0 +1,31 @@
+//! A slot in the hands of somebody who isn't its worker.
+
+use std::sync::Arc;
+
+use super::messages::{News, Report};
+use super::slot_hold::SlotHold;
+use crate::scheduler::Tally;
+
+/// Given to whoever waited for a slot without an event of a listener. The slot is free again when it
+/// is dropped, on whatever thread.
+pub(crate) struct Grant(Arc<SlotHold>);
+
+impl Grant {
+    pub(super) fn new(hold: Arc<SlotHold>) -> Self {
+        Grant(hold)
+    }
+
+    pub fn slot(&self) -> usize {
+        self.0.slot
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        let SlotHold { supervisor, slot, seat } = &*self.0;
+        let tally = Tally { completed: 1, ..Tally::default() };
+        // Past the mailbox' bound: there is one for each slot at most.
+        let news = News::Done { tally, ready: true };
+        supervisor.do_send(Report { slot: *slot, seat: *seat, news });
+    }
+}
