@@ -237,8 +237,10 @@ async fn a_permit_that_a_handler_takes_to_a_thread_holds_the_slot_there() {
         let mut answer = awc::Client::default().get(url).send().await.unwrap();
         answer.body().await.unwrap()
     });
-    waiting(&queue, 1).await;
-    assert_eq!(queue.snapshot().await.concurrency_ids[0].running, 1);
+    while queue.snapshot().await.concurrency_ids[0].waiting != 1 {
+        assert_eq!(turnstile.most_inside(), 1);
+        tokio::task::yield_now().await;
+    }
     turnstile.let_through(1);
     turnstile.arrived(2).await;
     turnstile.open();
@@ -270,8 +272,10 @@ async fn a_route_that_runs_to_its_end_keeps_its_slot_without_its_client() {
         let mut answer = awc::Client::default().get(url).send().await.unwrap();
         answer.body().await.unwrap()
     });
-    waiting(&queue, 1).await;
-    assert_eq!(queue.snapshot().await.concurrency_ids[0].running, 1);
+    while queue.snapshot().await.concurrency_ids[0].waiting != 1 {
+        assert_eq!(turnstile.most_inside(), 1);
+        tokio::task::yield_now().await;
+    }
     turnstile.let_through(1);
     turnstile.arrived(2).await;
     turnstile.open();
