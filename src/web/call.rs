@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::body;
 use super::endpoint::{Endpoint, Prepared};
 use super::login::Caller;
+use super::received::Body;
 use super::refusal::Rejection;
 use super::sessions::Sessions;
 use super::sse;
@@ -32,7 +33,7 @@ pub(crate) async fn start(
     caller: Caller,
     api_name: web::Path<String>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
     let endpoint = queue.inner().endpoint(&api_name);
     let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name))?;
@@ -47,7 +48,7 @@ pub(crate) async fn start_named(
     caller: Caller,
     api_name: web::Path<String>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
     let endpoint = queue.inner().endpoint(&api_name);
     let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name))?;

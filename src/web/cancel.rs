@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::body;
 use super::login::Caller;
+use super::received::Body;
 use super::refusal::Rejection;
 use crate::event::EventId;
 use crate::queue::Queue;
@@ -23,7 +24,7 @@ struct Cancel {
 pub(crate) async fn cancel(
     queue: web::Data<Queue>,
     caller: Caller,
-    bytes: web::Bytes,
+    bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
     let Cancel { session_hash, event_id } = body::parse(&bytes)?;
     let sessions = &queue.inner().web.sessions;

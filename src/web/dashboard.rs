@@ -21,6 +21,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::auth::{AnyAuth, Auth};
+use super::body;
+use super::received::Body;
 use super::refusal::Rejection;
 use super::sse;
 use crate::error::ControlError;
@@ -199,7 +201,7 @@ async fn act(
     queue: web::Data<Queue>,
     operator: web::ReqData<Operator>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
     let site = request.headers().get("sec-fetch-site").map(|site| site.as_bytes());
     if request.content_type() != "application/json"
@@ -208,7 +210,7 @@ async fn act(
         let told = "Send JSON, declared as such, from the dashboard's own page.";
         return Err(Rejection::new(StatusCode::FORBIDDEN, told.into()));
     }
-    let action: Action = super::body::parse(&bytes)?;
+    let action: Action = body::parse(&bytes)?;
     info!("dashboard: {:?} asks for {action:?}", operator.0);
     let done = match action {
         Action::Cancel { listener, event_id } => {

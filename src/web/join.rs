@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::body;
 use super::login::Caller;
+use super::received::Body;
 use super::refusal::{Detail, Rejection};
 use crate::event::EventId;
 use crate::queue::Queue;
@@ -22,7 +23,7 @@ pub(crate) async fn join(
     queue: web::Data<Queue>,
     caller: Caller,
     request: HttpRequest,
-    bytes: web::Bytes,
+    bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
     let Join { data, fn_index, session_hash } = body::parse(&bytes)?;
     let Some(hash) = session_hash.filter(|hash| !hash.is_empty()) else {

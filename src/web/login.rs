@@ -1,6 +1,7 @@
 //! `POST /login` and `/logout`, and the guard before every other route. As Gradio's, with `auth`.
 
 use std::future::{Ready, ready};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,17 +10,20 @@ use actix_web::body::{EitherBody, MessageBody};
 use actix_web::cookie::time::Duration as CookieDuration;
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
 use log::{debug, error, info};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::auth::AnyAuth;
 use super::origin::is_foreign;
+use super::pace::Paced;
 use super::refusal::Rejection;
 use super::root::root_url;
 use super::tokens::Tokens;
@@ -152,6 +156,8 @@ pub(crate) async fn login(
     }
 }
 
+type BoxedPayload = Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>>;
+
 async fn credentials(
     request: &HttpRequest,
     payload: web::Payload,
@@ -160,7 +166,8 @@ async fn credentials(
         let told = format!("Send a form with the fields username and password: {error}");
         Rejection::new(StatusCode::UNPROCESSABLE_ENTITY, told.into())
     };
-    let mut payload = payload.into_inner();
+    let payload: BoxedPayload = Box::pin(Paced::new(payload));
+    let mut payload = Payload::from(payload);
     if request.content_type() != "multipart/form-data" {
         let form = web::Form::<Credentials>::from_request(request, &mut payload).await;
         return form.map(web::Form::into_inner).map_err(|error| unreadable(&error));

@@ -4,6 +4,7 @@
 //! into bytes.
 
 mod auth;
+mod bodies;
 mod body;
 mod cache;
 mod call;
@@ -25,8 +26,11 @@ mod metrics;
 mod openapi;
 mod options;
 mod origin;
+mod pace;
 mod parameters;
+mod peer;
 mod python_type;
+mod received;
 mod refusal;
 mod results;
 mod root;
@@ -45,9 +49,10 @@ mod upload_progress;
 mod wire;
 
 use actix_web::middleware::from_fn;
-use actix_web::web::{self, PayloadConfig, ServiceConfig};
+use actix_web::web::{self, ServiceConfig};
 
 pub use auth::{Auth, Users};
+use bodies::Bodies;
 pub(crate) use endpoint::Endpoint;
 pub use gate::{Gate, GateService};
 use login::Door;
@@ -71,6 +76,7 @@ pub(crate) struct Web {
     pub options: Options,
     pub files: Files,
     pub uploads: Arc<Uploads>,
+    pub bodies: Arc<Bodies>,
     pub door: Option<Arc<Door>>,
     /// The server ends: streams that have no end of their own close.
     pub closing: CancellationToken,
@@ -102,6 +108,7 @@ impl Web {
             sessions,
             door: options.door().map(Arc::new),
             closing: CancellationToken::new(),
+            bodies: Arc::new(Bodies::new(options.max_body_size())),
             options,
             files,
             uploads: Arc::default(),
@@ -149,7 +156,6 @@ impl Queue {
         move |service| {
             let scope = web::scope("/gradio_api")
                 .app_data(queue.clone())
-                .app_data(PayloadConfig::new(queue.inner().web.options.max_body_size()))
                 .service(web::resource("/queue/join").post(join::join))
                 .service(web::resource("/queue/data").get(data::data))
                 .service(web::resource("/queue/status").get(status::status))

@@ -94,6 +94,12 @@ impl Rejection {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail.into())
     }
 
+    /// The client sends too slowly.
+    pub fn too_slow() -> Self {
+        let told = "The body came too slowly.";
+        Self::new(StatusCode::REQUEST_TIMEOUT, told.into())
+    }
+
     pub fn too_many_events(terms: &Terms) -> Self {
         let most = terms.most_events;
         Self::too_many(format!("This session has {most} events under way; let some end first."))

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::body;
 use super::cache::Kept;
 use super::login::Caller;
+use super::received::Body;
 use super::refusal::Rejection;
 use super::sessions::Begun;
 use super::wire::Speaker;
@@ -35,7 +36,7 @@ pub(crate) async fn run(
     caller: Caller,
     api_name: web::Path<String>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
     let inner = queue.inner();
     let endpoint = inner.endpoint(&api_name);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use futures::StreamExt;
 use log::{error, warn};
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
 use super::login::Caller;
+use super::pace::{Paced, is_too_slow};
 use super::refusal::Rejection;
 use super::upload_progress::{Tracker, Uploads};
 use crate::files::{FILE_COST, FileData, Files, part};
@@ -41,9 +42,11 @@ pub(crate) async fn upload(
     queue: web::Data<Queue>,
     _: Caller,
     query: web::Query<Query>,
-    mut form: Multipart,
+    request: HttpRequest,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Rejection> {
     let web = &queue.inner().web;
+    let mut form = Multipart::new(request.headers(), Paced::new(payload));
     let uploads: &Arc<Uploads> = &web.uploads;
     let upload = Upload {
         files: &web.files,
@@ -206,6 +209,9 @@ impl From<Rejection> for Refused {
 
 impl From<MultipartError> for Refused {
     fn from(error: MultipartError) -> Self {
+        if matches!(&error, MultipartError::Payload(error) if is_too_slow(error)) {
+            return Refused { rejection: Rejection::too_slow(), readable: false, field: None };
+        }
         let told = match error {
             MultipartError::ContentTypeMissing
             | MultipartError::ContentTypeParse
