@@ -15,32 +15,31 @@ use crate::update::{Outcome, Reply, Update};
 /// Somebody who follows events.
 #[derive(Debug)]
 pub(crate) enum Follower {
-    /// A reader in this process, or a session's stream.
+    /// A reader in this process.
     Outbox(Arc<Outbox>),
-    /// The same, with somebody who listens in.
+    /// A function.
     #[cfg_attr(not(feature = "web"), allow(dead_code))]
-    Observed(Arc<Outbox>, Observer),
+    Function(Function),
     /// An actor.
     Recipient(Recipient<Update>),
 }
 
-/// Listens in on the updates of an event.
-pub(crate) struct Observer(pub Box<dyn Fn(&Update) + Send + Sync>);
+/// Takes the updates of an event.
+pub(crate) struct Function(pub Box<dyn Fn(Update) + Send + Sync>);
 
-impl fmt::Debug for Observer {
+impl fmt::Debug for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Observer")
+        f.write_str("Function")
     }
 }
 
 impl Follower {
     fn send(&self, update: Update) {
         match self {
-            Follower::Outbox(outbox) => outbox.push(update),
-            Follower::Observed(outbox, Observer(observe)) => {
-                observe(&update);
+            Follower::Outbox(outbox) => {
                 outbox.push(update);
             }
+            Follower::Function(Function(take)) => take(update),
             // Past the mailbox' capacity on purpose: a terminal update must not be lost, and what
             // one event can send is bounded by its handler, not by a flood of events.
             Follower::Recipient(recipient) => recipient.do_send(update),

@@ -93,7 +93,7 @@ impl Stream for Submission {
         if self.guard.is_none() {
             return Poll::Ready(None);
         }
-        let update = std::task::ready!(self.outbox.poll_next(cx));
+        let update = std::task::ready!(self.outbox.poll_next(cx)).update;
         if update.is_terminal()
             && let Some(guard) = self.guard.take()
         {

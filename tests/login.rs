@@ -228,6 +228,54 @@ async fn a_logout_ends_the_user_s_logins() {
 }
 
 #[actix::test]
+async fn a_logout_ends_what_is_still_being_answered() {
+    let turnstile = Turnstile::new();
+    let listener = Listener::new("wait", turnstile.handler()).concurrency_limit(None);
+    let queue = builder().listener(listener).start().unwrap();
+    let server = Server::start(&queue);
+    let cookie = cookie_of(&server, "alice", "open sesame").await;
+    let other = cookie_of(&server, "alice", "open sesame").await;
+    let bob = cookie_of(&server, "bob", "b").await;
+    let stream = async |cookie: &str, path: &str| {
+        server.stream_with(path, &[("cookie", cookie.to_string())]).await
+    };
+    let mut streams = Vec::new();
+    for cookie in [&cookie, &bob] {
+        let body = json!({"data": [1], "fn_index": 2, "session_hash": "s"});
+        post_as(&server, cookie, "/gradio_api/queue/join", body).await;
+        let mut stream = stream(cookie, "/gradio_api/queue/data?session_hash=s").await;
+        stream.until("process_starts").await;
+        streams.push(stream);
+    }
+    let call = post_as(&server, &cookie, "/gradio_api/call/wait", json!({"data": [2]})).await;
+    let path = format!("/gradio_api/call/wait/{}", call.body["event_id"].as_str().unwrap());
+    let mut call = stream(&cookie, &path).await;
+    let mut heartbeat = Client::default()
+        .get(server.url("/gradio_api/heartbeat/s"))
+        .insert_header(("cookie", cookie.as_str()))
+        .send()
+        .await
+        .unwrap();
+    let run = post_as(&server, &cookie, "/gradio_api/run/wait", json!({"data": [3]}));
+    let log_out_meanwhile = async {
+        turnstile.arrived(4).await;
+        let client = Client::builder().disable_redirects().finish();
+        let request = client.get(server.url("/logout")).insert_header(("cookie", other.as_str()));
+        assert_eq!(send(request, String::new()).await.status, StatusCode::FOUND);
+        turnstile.open();
+    };
+    let (run, ()) = futures::join!(run, log_out_meanwhile);
+    assert_eq!(run.status, StatusCode::UNAUTHORIZED, "{}", run.body);
+    let ended = |events: Vec<common::Event>| {
+        events.iter().any(|event| event.data["msg"] == "process_completed")
+    };
+    assert_eq!(call.rest().await, []);
+    assert!(!ended(streams[0].rest().await));
+    assert!(ended(streams[1].rest().await), "another user's goes on");
+    assert!(heartbeat.body().await.is_ok(), "it ends");
+}
+
+#[actix::test]
 async fn a_login_ends_when_it_is_not_used() {
     let queue = builder().login_ttl(Duration::ZERO).start().unwrap();
     let server = Server::start(&queue);

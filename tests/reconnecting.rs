@@ -370,9 +370,142 @@ async fn a_reader_that_never_reads_gets_the_newest_value_in_place_of_many() {
     all.open();
     let events = server.session("s").await.rest().await;
     let values = events.iter().filter(|event| event.data["msg"] == "process_generating").count();
-    assert!((2..=64).contains(&values), "{values}");
+    // 4 MiB of them.
+    assert!((2..=420).contains(&values), "{values}");
     let result = events[events.len() - 2].data["output"]["data"][0].as_str().unwrap();
     assert!(result.ends_with("4999"), "the result is whole");
+}
+
+#[actix::test]
+async fn one_client_s_large_results_do_not_take_the_place_of_another_s() {
+    let queue = Queue::builder()
+        .max_kept_results(100, 100_000)
+        .listener(Listener::new("large", async |n: u32| Ok::<_, String>("x".repeat(n as usize))))
+        .start()
+        .unwrap();
+    let server = Server::start(&queue);
+    server.join("small", 0, json!([10])).await;
+    server.event_source("small", None).await.rest().await;
+    for n in 0..10 {
+        if n % 2 == 0 {
+            server.join("large", 0, json!([30_000])).await;
+            server.session("large").await.rest().await;
+        } else {
+            let id = call(&server, "large", json!([30_000])).await;
+            follow(&server, "large", &id).await;
+        }
+    }
+    assert!(queue.snapshot().await.clients.kept_result_bytes <= 100_000);
+    let again = server.event_source("small", Some(0)).await.rest().await;
+    assert_eq!(again[0].data["output"]["data"], json!(["x".repeat(10)]));
+}
+
+#[actix::test]
+async fn results_that_nobody_reads_are_bounded_and_every_event_ends() {
+    let turnstile = Turnstile::new();
+    let wait = turnstile.clone();
+    let large = move |n: u32| {
+        let wait = wait.clone();
+        async move {
+            wait.pass().await;
+            Ok::<_, String>("x".repeat(n as usize))
+        }
+    };
+    let listener = Listener::new("large", large).concurrency_limit(None);
+    let queue = Queue::builder().listener(listener).start().unwrap();
+    let server = Server::start(&queue);
+    turnstile.open();
+    for _ in 0..12 {
+        server.join("s", 0, json!([4 << 20])).await;
+    }
+    let small = server.join("s", 0, json!([10])).await;
+    while queue.snapshot().await.listener("large").unwrap().completed < 13 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let events = server.session("s").await.rest().await;
+    let ends = events.iter().filter(|event| event.data["msg"] == "process_completed");
+    let (kept, gone): (Vec<_>, Vec<_>) = ends.partition(|event| event.data["success"] == true);
+    assert_eq!((kept.len(), gone.len()), (1 + 7, 5), "32 MiB of them, and every one has ended");
+    assert!(kept.iter().any(|event| event.data["event_id"] == small.as_str()));
+    assert_eq!(gone[0].data["output"]["error"], "The result is not kept any more.");
+}
+
+/// Yields values of a size, of which the first so many must be let through.
+async fn many(values: u32, size: usize, held: u32, turnstile: &Turnstile) -> (Queue, Server) {
+    let turnstile = turnstile.clone();
+    let many = move |_: u32| {
+        let turnstile = turnstile.clone();
+        stream::iter(0..values).then(move |n| {
+            let turnstile = turnstile.clone();
+            async move {
+                if n < held {
+                    turnstile.pass().await;
+                }
+                Ok::<_, String>(format!("{n} {}", "x".repeat(size)))
+            }
+        })
+    };
+    let queue = Queue::builder().listener(Listener::stream("many", many)).start().unwrap();
+    let server = Server::start(&queue);
+    (queue, server)
+}
+
+#[actix::test]
+async fn who_is_away_for_long_misses_no_small_value() {
+    for (values, size, all) in [(3_000, 20, true), (3_000, 3_000, false)] {
+        let turnstile = Turnstile::new();
+        let (queue, server) = many(values, size, 2, &turnstile).await;
+        let id = call(&server, "many", json!([0])).await;
+        let path = format!("/gradio_api/call/many/{id}");
+        let accept = ("accept", "text/event-stream".to_string());
+        let mut stream = server.stream_with(&path, std::slice::from_ref(&accept)).await;
+        turnstile.let_through(1);
+        let first = stream.next().await.unwrap();
+        drop(stream);
+        turnstile.open();
+        while queue.snapshot().await.listener("many").unwrap().completed < 1 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let headers = [accept, ("last-event-id", first.id.unwrap().to_string())];
+        let rest = server.stream_with(&path, &headers).await.rest().await;
+        let named = |name: &str| {
+            rest.iter().filter(|event| event.name.as_deref() == Some(name)).collect::<Vec<_>>()
+        };
+        let read = named("generating");
+        assert_eq!(read.len() + 1 == values as usize, all);
+        // Whoever misses some is told so, before the value that stands for them.
+        assert_eq!(named("skipped").is_empty(), all);
+        let last = read[read.len() - 1].data[0].as_str().unwrap();
+        assert!(last.starts_with(&format!("{} ", values - 1)), "the newest is there");
+        assert_eq!(named("complete").len(), 1);
+    }
+}
+
+#[actix::test]
+async fn who_comes_back_too_late_for_values_that_were_handed_out_is_told() {
+    let turnstile = Turnstile::new();
+    let (_queue, server) = many(150, 10_000, 150, &turnstile).await;
+    server.join("s", 0, json!([0])).await;
+    let mut stream = server.event_source("s", None).await;
+    let mut all = Vec::new();
+    while let Some(event) = {
+        turnstile.let_through(1);
+        stream.next().await
+    } {
+        all.push(event);
+    }
+    let skipped = |events: &[Event]| {
+        let logs = events.iter().filter(|event| event.data["msg"] == "log");
+        logs.inspect(|event| assert_eq!(event.data["visible"], false)).count()
+    };
+    assert_eq!(skipped(&all), 0);
+    // As if but the first had arrived.
+    let first = all.iter().find(|event| event.data["msg"] == "process_generating").unwrap().id;
+    let again = server.event_source("s", first).await.rest().await;
+    assert_eq!(skipped(&again), 1, "{again:?}");
+    // Who understands nothing but Gradio's messages gets no other.
+    let plain = server.session("s").await.rest().await;
+    assert_eq!(skipped(&plain), 0);
 }
 
 #[actix::test]

@@ -2,21 +2,34 @@
 //! stream broke off gets what it has missed, once.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
 
 use crate::event::EventId;
 
-/// The most values that are kept, and the most ends.
-const MOST: usize = 1024;
+/// The most ends that are kept.
+const MOST_ENDS: usize = 1024;
 
-/// The most bytes of values that are kept.
-const MOST_BYTES: usize = 256 * 1024;
+/// The most bytes of values that are kept, with [`OVERHEAD`] for each.
+const MOST_BYTES: usize = 1024 * 1024;
+
+/// The same for a session while all together keep more than [`ALL_BYTES`].
+const CROWDED_BYTES: usize = 16 * 1024;
+
+/// The bytes of values that all sessions may keep.
+pub(crate) const ALL_BYTES: usize = 64 * 1024 * 1024;
+
+/// What a value takes beside its text, in bytes.
+const OVERHEAD: usize = 128;
 
 /// Numbers every message; keeps yielded values as they were written, and the place of each end.
 /// Estimations and progress are not kept: what holds now counts.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
+    /// The bytes of all sessions. A sum, in which the order doesn't matter.
+    all: Arc<AtomicUsize>,
     last: u64,
     entries: VecDeque<Entry>,
     /// The values among them, and their bytes.
@@ -40,6 +53,13 @@ pub(crate) struct Entry {
 }
 
 impl Log {
+    /// One of several that count their bytes together.
+    pub fn new(all: Arc<AtomicUsize>) -> Self {
+        let mut log = Log::default();
+        log.all = all;
+        log
+    }
+
     /// The number of the next message.
     pub fn number(&mut self) -> u64 {
         self.last += 1;
@@ -48,7 +68,8 @@ impl Log {
 
     /// A value was written.
     pub fn value(&mut self, number: u64, event: EventId, text: Bytes) {
-        self.bytes += text.len();
+        self.bytes += text.len() + OVERHEAD;
+        self.all.fetch_add(text.len() + OVERHEAD, Relaxed);
         self.values += 1;
         self.push(Entry { number, event, value: Some(text) });
     }
@@ -65,18 +86,21 @@ impl Log {
 
     fn push(&mut self, entry: Entry) {
         self.entries.push_back(entry);
+        let crowded = self.all.load(Relaxed) > ALL_BYTES;
+        let most = if crowded { CROWDED_BYTES } else { MOST_BYTES };
         // Ends cost next to nothing, and are not to be lost for others' values.
-        while self.bytes > MOST_BYTES || self.values > MOST {
+        while self.bytes > most {
             let Some(oldest) = self.entries.iter().position(|entry| entry.value.is_some()) else {
                 break;
             };
             if let Some(Entry { number, value: Some(text), .. }) = self.entries.remove(oldest) {
-                self.bytes -= text.len();
+                self.bytes -= text.len() + OVERHEAD;
+                self.all.fetch_sub(text.len() + OVERHEAD, Relaxed);
                 self.values -= 1;
                 self.lost = number;
             }
         }
-        if self.entries.len() - self.values > MOST
+        if self.entries.len() - self.values > MOST_ENDS
             && let Some(oldest) = self.entries.iter().position(|entry| entry.value.is_none())
         {
             self.entries.remove(oldest);
@@ -124,8 +148,15 @@ impl Log {
     pub fn clear_values(&mut self) {
         self.entries.retain(|entry| entry.value.is_none());
         self.entries.shrink_to_fit();
+        self.all.fetch_sub(self.bytes, Relaxed);
         (self.values, self.bytes) = (0, 0);
         self.lost = self.last;
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Relaxed);
     }
 }
 
@@ -162,22 +193,45 @@ mod tests {
         assert!(!log.has_values_after(5) && log.has_values_after(6));
     }
 
+    fn add(log: &mut Log, bytes: usize) -> u64 {
+        let number = log.number();
+        log.value(number, event(), Bytes::from(vec![0; bytes]));
+        number
+    }
+
     #[test]
-    fn it_is_bounded_in_number_and_in_bytes() {
+    fn it_is_bounded_in_bytes() {
         let mut log = Log::default();
-        for _ in 0..2 * MOST {
-            let number = log.number();
-            log.value(number, event(), Bytes::from_static(b"x"));
+        let fit = MOST_BYTES / (OVERHEAD + 128);
+        for _ in 0..2 * fit {
+            add(&mut log, 128);
         }
-        assert_eq!(values(&log, 0).len(), MOST);
-        assert!(!log.has_values_after(MOST as u64 - 1) && log.has_values_after(MOST as u64));
-        let number = log.number();
-        log.value(number, event(), Bytes::from(vec![0; MOST_BYTES]));
+        assert_eq!(values(&log, 0).len(), fit);
+        assert!(!log.has_values_after(fit as u64 - 1) && log.has_values_after(fit as u64));
+        let number = add(&mut log, MOST_BYTES - OVERHEAD);
         assert_eq!(values(&log, 0), [number]);
-        let number = log.number();
-        log.value(number, event(), Bytes::from(vec![0; MOST_BYTES + 1]));
+        add(&mut log, MOST_BYTES);
         assert_eq!(values(&log, 0), [0; 0]);
         assert_eq!(log.bytes, 0);
+    }
+
+    #[test]
+    fn all_together_are_bounded() {
+        let all = Arc::new(AtomicUsize::new(0));
+        let mut logs = Vec::new();
+        for _ in 0..100 {
+            let mut log = Log::new(all.clone());
+            for _ in 0..20 {
+                add(&mut log, 100_000);
+            }
+            add(&mut log, 1_000);
+            logs.push(log);
+        }
+        let sum: usize = logs.iter().map(|log| log.bytes).sum();
+        assert_eq!(sum, all.load(Relaxed));
+        assert!(sum <= ALL_BYTES + MOST_BYTES + 100 * CROWDED_BYTES, "{sum}");
+        drop(logs);
+        assert_eq!(all.load(Relaxed), 0);
     }
 
     #[test]
@@ -185,9 +239,8 @@ mod tests {
         let mut log = Log::default();
         let end = log.number();
         log.end(end, event());
-        for _ in 0..2 * MOST {
-            let number = log.number();
-            log.value(number, event(), Bytes::from(vec![0; MOST_BYTES / 100]));
+        for _ in 0..2000 {
+            add(&mut log, MOST_BYTES / 100);
         }
         assert!(values(&log, 0).contains(&end));
         assert!(log.bytes <= MOST_BYTES);

@@ -1,12 +1,14 @@
 //! `POST /login` and `/logout`, and the guard before every other route. As Gradio's, with `auth`.
 
 use std::future::{Ready, ready};
+use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use actix_multipart::Multipart;
-use actix_web::body::{EitherBody, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::cookie::time::Duration as CookieDuration;
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -16,14 +18,17 @@ use actix_web::http::header::LOCATION;
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use bytes::Bytes;
+use futures::future::{Either, select};
 use futures::{Stream, StreamExt};
 use log::{debug, error, info};
 use serde::Deserialize;
 use serde_json::json;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::auth::AnyAuth;
 use super::origin::is_foreign;
 use super::pace::Paced;
+use super::peer::Peer;
 use super::refusal::Rejection;
 use super::root::root_url;
 use super::tokens::Tokens;
@@ -47,11 +52,14 @@ impl Door {
         Door { auth, tokens, message, cookie }
     }
 
-    fn user(&self, request: &HttpRequest) -> Option<Arc<str>> {
-        self.auth.user(request).or_else(|| {
-            let cookie = request.cookie(&self.cookie)?;
-            self.tokens.user(cookie.value(), Instant::now())
-        })
+    /// The user of a request, and where that comes from a login, what is cancelled when it ends.
+    fn user(&self, request: &HttpRequest) -> Option<(Arc<str>, Option<CancellationToken>)> {
+        if let Some(user) = self.auth.user(request) {
+            return Some((user, None));
+        }
+        let cookie = request.cookie(&self.cookie)?;
+        let (user, ended) = self.tokens.user(cookie.value(), Instant::now())?;
+        Some((user, Some(ended)))
     }
 
     pub fn cookie_name(&self) -> &str {
@@ -75,10 +83,29 @@ impl Door {
     }
 }
 
+/// Who has logged in, between the guard and the routes.
+struct User(Arc<str>);
+
 /// Who sent a request; nobody in particular, where there is no login. Nobody at all, where a page from
 /// elsewhere made its visitor's browser send it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Caller(pub Option<Arc<str>>);
+///
+/// Beside the user, which alone counts when callers are compared, the address that it comes from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Caller(pub Option<Arc<str>>, pub Peer);
+
+impl PartialEq for Caller {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Caller {}
+
+impl Hash for Caller {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 impl FromRequest for Caller {
     type Error = Rejection;
@@ -91,25 +118,66 @@ impl FromRequest for Caller {
             let detail = "Pages of other origins must send JSON, declared as such.";
             return ready(Err(Rejection::new(StatusCode::FORBIDDEN, detail.into())));
         }
-        ready(Ok(request.extensions().get::<Caller>().cloned().unwrap_or_default()))
+        let user = request.extensions().get::<User>().map(|User(user)| user.clone());
+        ready(Ok(Caller(user, Peer::of(request))))
     }
 }
 
-/// Lets nobody pass who hasn't logged in.
-pub(crate) async fn guard<B: MessageBody>(
+/// Lets nobody pass who hasn't logged in, and delivers nothing more to a login that has ended.
+pub(crate) async fn guard<B: MessageBody + 'static>(
     door: Arc<Door>,
     request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    match door.user(request.request()) {
-        Some(user) => {
-            request.extensions_mut().insert(Caller(Some(user)));
-            next.call(request).await.map(ServiceResponse::map_into_left_body)
+) -> Result<ServiceResponse, actix_web::Error> {
+    let Some((user, login)) = door.user(request.request()) else {
+        let response = door.closed().error_response();
+        return Ok(request.into_response(response));
+    };
+    request.extensions_mut().insert(User(user));
+    let Some(ended) = login else {
+        return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
+    };
+    let answered = select(next.call(request), Box::pin(ended.clone().cancelled_owned())).await;
+    let response = match answered {
+        Either::Left((response, _)) => response?,
+        Either::Right(_) => return Err(door.closed().into()),
+    };
+    Ok(response.map_body(|_, body| {
+        // What is whole is delivered at once.
+        body.try_into_bytes().map_or_else(|body| until(body, ended), BoxBody::new)
+    }))
+}
+
+/// A body that ends with its login.
+fn until(body: impl MessageBody + 'static, ended: CancellationToken) -> BoxBody {
+    let ended = Box::pin(ended.cancelled_owned());
+    BoxBody::new(UntilLogout { body: body.boxed(), ended })
+}
+
+struct UntilLogout {
+    body: BoxBody,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl MessageBody for UntilLogout {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        if self.ended.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(match self.body.size() {
+                BodySize::Stream => None,
+                // It has promised more: the connection breaks off.
+                _ => Some(Err("the login has ended".into())),
+            });
         }
-        None => {
-            let response = door.closed().error_response();
-            Ok(request.into_response(response).map_into_right_body())
-        }
+        Pin::new(&mut self.body).poll_next(cx)
     }
 }
 
@@ -203,7 +271,7 @@ impl Logout {
 }
 
 /// `/logout`: ends every login of the user, or with `all_session=false` this one, and leads back to
-/// the root, where the service may have a page.
+/// the root, where the service may have a page. What was still being answered to these logins ends.
 pub(crate) async fn logout(
     door: web::Data<Door>,
     queue: web::Data<Queue>,

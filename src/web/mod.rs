@@ -22,6 +22,7 @@ mod join;
 mod live;
 mod log;
 mod login;
+mod mailbox;
 mod metrics;
 mod openapi;
 mod options;
@@ -39,6 +40,7 @@ mod schema;
 mod serve;
 mod session;
 mod sessions;
+mod shares;
 mod snippets;
 mod sse;
 mod status;
@@ -129,7 +131,9 @@ impl Queue {
     /// A client whose stream breaks off has [`reconnect_grace`] to come back before its events are
     /// cancelled. It goes on after the last message that it was handed; one that says which that was
     /// (`Last-Event-ID`, as browsers do, or the parameter `last_event_id`) gets each result and each
-    /// yielded value exactly once. For that, messages have numbers where the request accepts
+    /// yielded value exactly once, as far as they are kept: 4 MiB of each event's values that no stream
+    /// has taken, and 1 MiB of a session's that one has. Where some are missing, the newest stands for
+    /// them, after a `log` message that isn't visible, or on a `call` an event named `skipped`. For that, messages have numbers where the request accepts
     /// `text/event-stream` by name. The server notices at once with [`HttpServer::h1_allow_half_closed(false)`],
     /// otherwise at the next heartbeat, after 15 seconds at most.
     ///

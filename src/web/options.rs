@@ -119,7 +119,10 @@ impl QueueBuilder {
     }
 
     /// How many results are kept for that, and how many bytes of their JSON (default: 10,000 and
-    /// 64 MiB). The oldest goes first. Results that no client has been handed yet don't count.
+    /// 64 MiB). Where there are too many, whoever holds most loses the oldest of its own: a user, or
+    /// without a login a session, or an address from which calls without a session come. Results that
+    /// no client has been handed yet have bounds of their own: 32 MiB for each session and 256 MiB
+    /// over all, beyond which the largest end with an error that says so.
     pub fn max_kept_results(mut self, results: usize, bytes: usize) -> Self {
         (self.web.sessions.results.number, self.web.sessions.results.bytes) = (results, bytes);
         self
@@ -140,7 +143,8 @@ impl QueueBuilder {
     }
 
     /// The largest body of a request, in bytes, uploads not counted (default: 16 MiB). A larger one is
-    /// answered 413.
+    /// answered 413. All that are received or parsed at once may hold 16 times as much, those of one
+    /// address 4 times; more is answered 503 or 429.
     pub fn max_body_size(mut self, bytes: usize) -> Self {
         self.web.max_body_size = Some(bytes);
         self

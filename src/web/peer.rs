@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 
 /// An address. Of IPv6 the first half: a client has the other to itself. None where there is no
 /// address, as on a Unix socket. Headers that a proxy sets don't count: a client may set them too.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Peer(Option<IpAddr>);
 
 impl Peer {

@@ -1,5 +1,6 @@
 //! One session: the events of one client, and the updates that it has not read yet.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,25 +9,32 @@ use super::endpoint::{Endpoint, Prepared};
 use super::live::Live;
 use super::log::Log;
 use super::login::Caller;
+use super::mailbox::{Ledger, Mailbox};
+use super::peer::Peer;
 use super::refusal::Rejection;
 use super::results::Results;
+use super::shares::Holder;
 use super::stream::{Manner, Stream};
-use super::wire::{Audience, Speaker};
+use super::wire::{Audience, Ended, Speaker};
 use crate::event::{EventId, EventMap};
-use crate::outbox::{Bounds, Outbox};
+use crate::outbox::Read;
 use crate::output::Output;
 use crate::scheduler::Patience;
-use crate::sink::{Follower, Observer};
+use crate::sink::{Follower, Function};
 use crate::state::SessionState;
 use crate::update::{Outcome, Update};
 
-/// What a reader that is slow may have unread of each event. The newest value takes the place of
-/// those that are too many.
-const UNREAD: Bounds = Bounds { number: 64, bytes: 256 * 1024 };
+/// How long a stream may have something to say that its client doesn't take. After that it counts as
+/// broken off.
+const STALLED: Duration = Duration::from_secs(60);
 
 /// What holds for every session of a queue.
 pub(crate) struct Terms {
     pub results: Results,
+    /// What all sessions have unread.
+    pub unread: Arc<Ledger>,
+    /// The bytes of values that all sessions keep for clients that come back.
+    pub replay: Arc<AtomicUsize>,
     /// How long a client whose stream broke off, or whose heartbeat ended, has to come back.
     pub grace: Duration,
     /// The most events that a session may have under way.
@@ -40,7 +48,8 @@ pub(crate) struct Session {
     pub named: bool,
     pub(super) kept: Arc<SessionState>,
     pub(super) terms: Arc<Terms>,
-    pub(super) outbox: Arc<Outbox>,
+    pub(super) mailbox: Arc<Mailbox>,
+    peer: Peer,
     state: Mutex<State>,
 }
 
@@ -52,6 +61,8 @@ pub(super) struct State {
     /// The number of the stream that reads; a newer one takes over.
     pub stream: u64,
     pub streaming: bool,
+    /// When the stream was last asked for more.
+    pub asked: Instant,
     /// Its heartbeats.
     present: usize,
     /// Its last heartbeat has ended.
@@ -80,19 +91,20 @@ impl State {
 }
 
 impl Session {
-    pub fn new(kept: Arc<SessionState>, named: bool, terms: Arc<Terms>) -> Self {
+    pub fn new(kept: Arc<SessionState>, named: bool, peer: Peer, terms: Arc<Terms>) -> Self {
         let state = State {
             live: EventMap::default(),
-            log: Log::default(),
+            log: Log::new(terms.replay.clone()),
             stream: 0,
             streaming: false,
+            asked: Instant::now(),
             present: 0,
             left: false,
             touched: Instant::now(),
         };
-        let outbox = Arc::new(Outbox::new(UNREAD));
+        let mailbox = Mailbox::new(terms.unread.clone());
         let hash = kept.id.clone();
-        Session { hash, named, kept, terms, outbox, state: Mutex::new(state) }
+        Session { hash, named, kept, terms, mailbox, peer, state: Mutex::new(state) }
     }
 
     /// What its listeners keep for it.
@@ -101,7 +113,16 @@ impl Session {
     }
 
     pub fn caller(&self) -> Caller {
-        Caller(self.kept.user.clone())
+        Caller(self.kept.user.clone(), self.peer)
+    }
+
+    /// Whose share what is kept for it counts against.
+    pub fn holder(&self) -> Holder {
+        match &self.kept.user {
+            Some(user) => Holder::User(user.clone()),
+            None if self.named => Holder::Session(self.hash.clone()),
+            None => Holder::Peer(self.peer),
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -208,14 +229,20 @@ impl Session {
             // Before it is admitted: its first updates may be read before we hear of it.
             let mut state = self.lock();
             state.begin(id, live);
+            self.mailbox.begin(id);
         }
         let unregister = Unregister { session: self, id, armed: true };
-        let follower = match keep {
-            None => Follower::Outbox(self.outbox.clone()),
+        let mailbox = self.mailbox.clone();
+        let follower = Follower::Function(Function(match keep {
+            None => Box::new(move |update| mailbox.push(update)),
             Some((cache, key)) => {
-                Follower::Observed(self.outbox.clone(), Observer(Box::new(cache.recorder(key))))
+                let record = cache.recorder(key);
+                Box::new(move |update| {
+                    record(&update);
+                    mailbox.push(update);
+                })
             }
-        };
+        }));
         let session = Some(self.kept.clone());
         let submitted = endpoint.entry.submit(id, input, session, follower, Patience::Refuse).await;
         let guard = submitted.map_err(|r| Rejection::of(r, &endpoint.parameters))?;
@@ -231,13 +258,14 @@ impl Session {
     /// Gives what an event of the same input gave.
     fn give(&self, event_id: EventId, kept: &Kept, live: Live) {
         self.lock().begin(event_id, live);
+        self.mailbox.begin(event_id);
         for item in &kept.items {
             let output = item.share();
-            self.outbox.push(Update::ProcessGenerating { event_id, output, duration: 0.0 });
+            self.mailbox.push(Update::ProcessGenerating { event_id, output, duration: 0.0 });
         }
         let outcome = Outcome::Completed(kept.output.as_ref().map(Output::share));
         let (duration, average_duration) = (0.0, None);
-        self.outbox.push(Update::ProcessCompleted {
+        self.mailbox.push(Update::ProcessCompleted {
             event_id,
             outcome,
             duration,
@@ -258,6 +286,23 @@ impl Session {
         Stream::open(self, manner, after)
     }
 
+    /// Keeps how an event ended, for a client that comes back.
+    pub(super) fn put_aside(&self, id: EventId, ended: Ended, bytes: usize) {
+        self.terms.results.keep(self.caller(), self.holder(), id, ended, bytes, Instant::now());
+    }
+
+    /// Gives a stream up whose client takes nothing, though there is something for it.
+    pub fn give_up_stalled(&self, now: Instant) {
+        let mut state = self.lock();
+        let stalled = now.saturating_duration_since(state.asked) >= STALLED;
+        if state.streaming && stalled && self.mailbox.bytes() > 0 {
+            state.stream += 1;
+            state.streaming = false;
+            state.touched = now;
+            self.mailbox.attend(false);
+        }
+    }
+
     /// Ends what its client left behind, and puts aside how the rest ended. Nothing, if somebody
     /// listens, or has been heard of within the grace.
     pub fn abandon(&self) {
@@ -268,7 +313,7 @@ impl Session {
             return;
         }
         state.live.values().for_each(Live::abandon);
-        while let Some(update) = self.outbox.try_next() {
+        while let Some(Read { update, weight, .. }) = self.mailbox.try_next() {
             let id = update.event_id();
             let Some(live) = state.live.get_mut(&id) else { continue };
             match live.speaker.keep(&update) {
@@ -282,8 +327,9 @@ impl Session {
                     state.live.remove(&id);
                     let number = state.log.number();
                     state.log.end(number, id);
-                    let bytes = serde_json::to_vec(&ended.message()).map_or(0, |text| text.len());
-                    self.terms.results.keep(self.caller(), id, ended, bytes, Instant::now());
+                    // Only one that a reader was waiting for hasn't been measured.
+                    let bytes = if weight == 0 { ended.bytes() } else { weight };
+                    self.put_aside(id, ended, bytes);
                 }
             }
         }
@@ -306,7 +352,9 @@ impl Unregister<'_> {
 impl Drop for Unregister<'_> {
     fn drop(&mut self) {
         if self.armed {
-            self.session.lock().live.remove(&self.id);
+            // Before its listener: what comes meanwhile finds none.
+            self.session.mailbox.forget(self.id);
+            let _live = self.session.lock().live.remove(&self.id);
         }
     }
 }

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use log::{error, warn};
 
+use super::log::ALL_BYTES;
 use super::login::Caller;
 use super::refusal::Rejection;
-use super::results::{Bounds, Results};
+use super::results::{self, Results};
 use super::session::{Session, Terms};
+use super::shares::Bounds;
 use crate::event::{EventId, EventMap};
 use crate::snapshot::ClientsSnapshot;
 use crate::state::{OnEnd, SessionState};
@@ -34,10 +36,6 @@ const UNREAD: Duration = Duration::from_secs(60);
 
 /// The most heartbeats of one session.
 const MOST_HEARTBEATS: usize = 16;
-
-/// The bytes of yielded values that all sessions together keep for clients that come back, as far as
-/// these have left; each has a bound of its own.
-const MOST_LOG_BYTES: usize = 64 * 1024 * 1024;
 
 /// How long nobody looks for sessions to forget when there were none, for each of a flood to look
 /// through all would be a gift to it.
@@ -66,7 +64,7 @@ pub(crate) struct Sessions {
 }
 
 /// What the builder says of sessions.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct SessionOptions {
     pub ttl: Option<Duration>,
     pub on_end: Option<OnEnd>,
@@ -74,6 +72,19 @@ pub(crate) struct SessionOptions {
     pub most_events: Option<usize>,
     pub grace: Option<Duration>,
     pub results: Bounds,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        SessionOptions {
+            ttl: None,
+            on_end: None,
+            most: None,
+            most_events: None,
+            grace: None,
+            results: results::BOUNDS,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -97,6 +108,8 @@ impl Sessions {
             on_end: options.on_end.clone(),
             terms: Arc::new(Terms {
                 results: Results::new(options.results),
+                unread: Arc::default(),
+                replay: Arc::default(),
                 grace: options.grace.unwrap_or(GRACE),
                 most_events: options.most_events.unwrap_or(MOST_EVENTS),
             }),
@@ -126,7 +139,7 @@ impl Sessions {
         }
         _forgotten = self.make_room(&mut inner)?;
         let state = SessionState::new(key.1.clone(), caller.0.clone(), self.on_end.clone());
-        let session = Arc::new(Session::new(Arc::new(state), true, self.terms.clone()));
+        let session = Arc::new(Session::new(Arc::new(state), true, caller.1, self.terms.clone()));
         inner.sessions.insert(key, session.clone());
         Ok(Begun { sessions: self, session, is_new: true })
     }
@@ -225,8 +238,9 @@ impl Sessions {
         let all: Vec<_> = inner.sessions.values().chain(inner.calls.values()).cloned().collect();
         drop(inner);
         let results = self.terms.results.ttl();
-        let crowded = all.iter().map(|session| session.log_bytes()).sum::<usize>() > MOST_LOG_BYTES;
+        let crowded = self.terms.replay.load(Relaxed) > ALL_BYTES;
         for session in all {
+            session.give_up_stalled(now);
             let unread = UNREAD.min(self.ttl);
             let patience = if session.was_followed() { self.terms.grace } else { unread };
             if session.is_deserted_for(patience, now) {
@@ -300,7 +314,7 @@ impl Sessions {
         hash: Option<&str>,
     ) -> Result<BegunCall<'_>, Rejection> {
         let (state, begun) = self.state(caller, hash)?;
-        let session = Arc::new(Session::new(state, hash.is_some(), self.terms.clone()));
+        let session = Arc::new(Session::new(state, hash.is_some(), caller.1, self.terms.clone()));
         let _forgotten;
         let mut inner = self.lock();
         _forgotten = self.make_room(&mut inner)?;

@@ -10,10 +10,12 @@ use actix_web::http::header::ACCEPT;
 use bytes::{Bytes, BytesMut};
 
 use super::log::Entry;
+use super::mailbox::Piece;
 use super::session::{Session, State};
 use super::sse;
-use super::wire::Ended;
+use super::wire::{Ended, Message};
 use crate::event::EventId;
+use crate::outbox;
 use crate::update::Update;
 
 /// How a stream speaks.
@@ -64,7 +66,12 @@ pub(crate) enum Read {
 /// and doesn't read costs no more than whoever reads.
 enum Missed {
     Text(Bytes),
-    End { number: u64, event: EventId },
+    /// Values of an event are missing.
+    Values(EventId),
+    End {
+        number: u64,
+        event: EventId,
+    },
 }
 
 /// A stream that breaks off leaves the events a while for the client to come back.
@@ -85,7 +92,9 @@ impl Stream {
         state.stream += 1;
         state.streaming = true;
         state.touched = Instant::now();
+        state.asked = Instant::now();
         state.live.values_mut().for_each(|live| live.followed = true);
+        session.mailbox.attend(true);
         let number = state.stream;
         let missed = resume(&mut state, manner, after);
         Stream { session: session.clone(), number, manner, missed, drained: false, finished: false }
@@ -102,9 +111,17 @@ impl Stream {
         if state.stream != self.number {
             return Poll::Ready(Read::TakenOver);
         }
+        state.asked = Instant::now();
+        match self.session.mailbox.continue_message(text) {
+            Piece::Some => return Poll::Ready(Read::Something),
+            Piece::Cut => return Poll::Ready(Read::TakenOver),
+            Piece::None => {}
+        }
+        let begin = text.len();
         if let Some(missed) = self.missed.pop_front() {
             match missed {
                 Missed::Text(missed) => text.extend_from_slice(&missed),
+                Missed::Values(event) => write_skipped(text, self.manner, event),
                 Missed::End { number, event } => {
                     let ended = self.session.terms.results.find(&self.session.caller(), event);
                     write_end(text, self.manner, number, event, ended.as_deref());
@@ -113,31 +130,43 @@ impl Stream {
             if self.missed.is_empty() {
                 state.log.hand_out();
             }
+            self.session.mailbox.hold_back(text, begin);
             return Poll::Ready(Read::Something);
         }
         if state.live.is_empty() {
             self.finished = true;
             return Poll::Ready(Read::Finished);
         }
-        let Poll::Ready(update) = self.session.outbox.poll_next(cx) else {
+        let Poll::Ready(unread) = self.session.mailbox.poll_next(cx) else {
             self.drained = true;
             return Poll::Pending;
         };
         if std::mem::take(&mut self.drained) {
             state.log.settle();
         }
-        say(&self.session, &mut state, self.manner, update, text);
+        say(&self.session, &mut state, self.manner, unread, text);
+        self.session.mailbox.hold_back(text, begin);
         Poll::Ready(Read::Something)
     }
 }
 
 /// Appends an update, and keeps what a client that comes back may ask for.
-fn say(session: &Session, state: &mut State, manner: Manner, update: Update, text: &mut BytesMut) {
+fn say(
+    session: &Session,
+    state: &mut State,
+    manner: Manner,
+    unread: outbox::Read,
+    text: &mut BytesMut,
+) {
+    let outbox::Read { update, skipped, .. } = unread;
     let id = update.event_id();
     // Updates of events that were given up have no listener any more.
     let Some(live) = state.live.get_mut(&id) else { return };
     let number = state.log.number();
     let numbered = manner.numbered.then_some(number);
+    if skipped {
+        write_skipped(text, manner, id);
+    }
     let begin = text.len();
     live.note(&update);
     let ended = live.speaker.keep(&update);
@@ -162,7 +191,7 @@ fn say(session: &Session, state: &mut State, manner: Manner, update: Update, tex
         state.live.remove(&id);
         state.log.end(number, id);
         let bytes = text.len() - begin;
-        session.terms.results.keep(session.caller(), id, ended, bytes, Instant::now());
+        session.put_aside(id, ended, bytes);
     }
     state.log.hand_out();
 }
@@ -195,13 +224,22 @@ fn resume(state: &mut State, manner: Manner, after: Option<u64>) -> VecDeque<Mis
         match &entry.value {
             Some(value) if complete => missed.push_back(Missed::Text(value.clone())),
             Some(_) => {}
-            None => missed.push_back(end(entry)),
+            None => {
+                if !complete {
+                    missed.push_back(Missed::Values(entry.event));
+                }
+                missed.push_back(end(entry));
+            }
         }
+    }
+    if !complete && manner.form == Form::Call {
+        missed.extend(state.live.keys().map(|id| Missed::Values(*id)));
     }
     if !complete && manner.form == Form::Session {
         for (id, live) in &mut state.live {
             let has_some = live.first_value.is_some_and(|first| first <= after);
             if let Some(message) = live.speaker.repeat(*id, !has_some) {
+                missed.push_back(Missed::Values(*id));
                 let number = state.log.number();
                 let mut text = BytesMut::new();
                 sse::write(&mut text, manner.numbered.then_some(number), None, &message);
@@ -212,6 +250,20 @@ fn resume(state: &mut State, manner: Manner, after: Option<u64>) -> VecDeque<Mis
         }
     }
     missed
+}
+
+/// Tells a client that says where it was that values of an event are missing. Others may understand
+/// nothing but what Gradio says.
+fn write_skipped(text: &mut BytesMut, manner: Manner, event: EventId) {
+    match manner {
+        Manner { numbered: false, .. } => {}
+        Manner { form: Form::Session, .. } => {
+            sse::write(text, None, None, &Message::skipped(event));
+        }
+        Manner { form: Form::Call, .. } => {
+            sse::write(text, None, Some("skipped"), &serde_json::Value::Null);
+        }
+    }
 }
 
 /// An end once more; one that isn't kept any more is told as such, so that nobody waits for it.
@@ -242,6 +294,7 @@ impl Drop for Stream {
         }
         state.streaming = false;
         state.touched = Instant::now();
+        self.session.mailbox.attend(false);
         drop(state);
         if !self.finished {
             let (session, number) = (self.session.clone(), self.number);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
+use tokio_util::sync::CancellationToken;
 
 /// How long a login holds without a request, when the builder doesn't say.
 const TTL: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -21,6 +22,14 @@ pub(crate) struct Tokens {
 struct Login {
     user: Arc<str>,
     used: Instant,
+    ended: CancellationToken,
+}
+
+/// However it ends, what was answered to it and still goes on ends with it.
+impl Drop for Login {
+    fn drop(&mut self) {
+        self.ended.cancel();
+    }
 }
 
 impl Tokens {
@@ -39,12 +48,15 @@ impl Tokens {
         while logins.peek_lru().is_some_and(|(_, login)| self.is_over(login, now)) {
             logins.pop_lru();
         }
-        logins.put(token.clone(), Login { user: user.into(), used: now });
+        logins.put(
+            token.clone(),
+            Login { user: user.into(), used: now, ended: CancellationToken::new() },
+        );
         token
     }
 
-    /// Whose token it is.
-    pub fn user(&self, token: &str, now: Instant) -> Option<Arc<str>> {
+    /// Whose token it is, and what is cancelled when the login ends.
+    pub fn user(&self, token: &str, now: Instant) -> Option<(Arc<str>, CancellationToken)> {
         let mut logins = self.lock();
         let login = logins.get_mut(token)?;
         if self.is_over(login, now) {
@@ -52,15 +64,15 @@ impl Tokens {
             return None;
         }
         login.used = now;
-        Some(login.user.clone())
+        Some((login.user.clone(), login.ended.clone()))
     }
 
     /// Ends one login, or every login of its user.
     pub fn revoke(&self, token: &str, all: bool) {
         let mut logins = self.lock();
-        let Some(Login { user, .. }) = logins.pop(token) else { return };
+        let Some(revoked) = logins.pop(token) else { return };
         if all {
-            let own = logins.iter().filter(|(_, login)| login.user == user);
+            let own = logins.iter().filter(|(_, login)| login.user == revoked.user);
             let own: Vec<String> = own.map(|(token, _)| token.clone()).collect();
             own.iter().for_each(|token| drop(logins.pop(token)));
         }
@@ -83,10 +95,13 @@ mod tests {
         let token = tokens.issue("alice", at(0));
         let other = tokens.issue("bob", at(0));
         assert_ne!(token, other);
-        assert_eq!(tokens.user(&token, at(59)).as_deref(), Some("alice"));
-        assert_eq!(tokens.user(&token, at(118)).as_deref(), Some("alice"));
-        assert_eq!(tokens.user(&other, at(60)), None);
-        assert_eq!(tokens.user("", at(60)), None);
+        let user = |token: &str, now| tokens.user(token, now).map(|(user, _)| user.to_string());
+        assert_eq!(user(&token, at(59)).as_deref(), Some("alice"));
+        assert_eq!(user(&token, at(118)).as_deref(), Some("alice"));
+        let (_, ended) = tokens.user(&other, at(59)).unwrap();
+        assert_eq!(user(&other, at(119)), None);
+        assert!(ended.is_cancelled());
+        assert_eq!(user("", at(60)), None);
         // What is over goes when somebody logs in.
         tokens.issue("carol", at(178));
         assert_eq!(tokens.lock().len(), 1);

@@ -11,8 +11,9 @@ use super::parameters::Layout;
 use crate::error::Failure;
 use crate::event::EventId;
 use crate::files::writing;
+use crate::outbox::not_kept;
 use crate::output::Output;
-use crate::update::{Log, Outcome, ProgressUnit, Update};
+use crate::update::{Log, LogLevel, Outcome, ProgressUnit, Update};
 
 /// A message of the update stream of a session, named as in Gradio.
 #[derive(Debug, Serialize)]
@@ -69,6 +70,14 @@ pub(crate) enum Message {
 impl Message {
     pub const HEARTBEAT: Message = Message::Heartbeat { event_id: None };
     pub const CLOSE_STREAM: Message = Message::CloseStream { event_id: None };
+
+    /// Values that an event has yielded are missing. Clients know such messages, and show none that
+    /// isn't visible.
+    pub fn skipped(event_id: EventId) -> Self {
+        let told = "Some values were skipped: there were too many to keep them all.";
+        let log = Log { visible: false, ..Log::new(LogLevel::Warning, told) };
+        Message::Log { event_id, log }
+    }
 
     pub fn session_not_found() -> Self {
         Message::UnexpectedError {
@@ -315,13 +324,22 @@ impl Ended {
         self.speaker.called_end(self.outcome.share())
     }
 
+    /// The length of its value as JSON, in bytes.
+    pub fn bytes(&self) -> usize {
+        match &self.outcome {
+            Outcome::Completed(Some(output)) => output.json_len(),
+            Outcome::Failed(failure) => failure.message.len(),
+            _ => 0,
+        }
+    }
+
     /// An end that isn't kept any more.
     pub fn gone(event_id: EventId) -> Self {
         let (output, audience) = (Layout::Nothing, Audience::default());
         let speaker =
             Speaker { output, audience, generated: None, uncertain: false, of_cache: false };
-        let failure = crate::UserError::new("The result is not kept any more.").into();
-        Ended { speaker, event_id, outcome: Outcome::Failed(failure), duration: 0.0, average: None }
+        let outcome = Outcome::Failed(not_kept());
+        Ended { speaker, event_id, outcome, duration: 0.0, average: None }
     }
 }
 

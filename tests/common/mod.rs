@@ -114,7 +114,7 @@ impl Server {
         assert_eq!(response.status(), StatusCode::OK);
         let content_type = response.headers().get("content-type").unwrap();
         assert_eq!(content_type, "text/event-stream; charset=utf-8");
-        Sse { body: Box::pin(response), text: BytesMut::new() }
+        Sse { body: Box::pin(response), text: BytesMut::new(), searched: 0 }
     }
 }
 
@@ -129,6 +129,8 @@ impl Drop for Server {
 pub struct Sse {
     body: std::pin::Pin<Box<dyn futures::Stream<Item = Chunk>>>,
     text: BytesMut,
+    /// So far, no event ends in the text.
+    searched: usize,
 }
 
 type Chunk = Result<bytes::Bytes, awc::error::PayloadError>;
@@ -144,11 +146,18 @@ pub struct Event {
 impl Sse {
     /// The next event, or `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<Event> {
+        self.next_bytes().await.map(|event| parse(std::str::from_utf8(&event).unwrap()))
+    }
+
+    async fn next_bytes(&mut self) -> Option<BytesMut> {
         loop {
-            if let Some(end) = self.text.windows(2).position(|two| two == b"\n\n") {
-                let event = self.text.split_to(end + 2);
-                return Some(parse(std::str::from_utf8(&event).unwrap()));
+            let rest = &self.text[self.searched..];
+            if let Some(end) = rest.windows(2).position(|two| two == b"\n\n") {
+                let end = self.searched + end + 2;
+                self.searched = 0;
+                return Some(self.text.split_to(end));
             }
+            self.searched = self.text.len().saturating_sub(1);
             let chunk = self.body.next().await?;
             self.text.extend_from_slice(&chunk.unwrap());
         }
@@ -156,14 +165,8 @@ impl Sse {
 
     /// The next event's text.
     pub async fn next_text(&mut self) -> String {
-        loop {
-            if let Some(end) = self.text.windows(2).position(|two| two == b"\n\n") {
-                let event = self.text.split_to(end + 2);
-                return std::str::from_utf8(&event).unwrap().trim_end().into();
-            }
-            let chunk = self.body.next().await.expect("the stream goes on");
-            self.text.extend_from_slice(&chunk.unwrap());
-        }
+        let event = self.next_bytes().await.expect("the stream goes on");
+        std::str::from_utf8(&event).unwrap().trim_end().into()
     }
 
     /// The next message of a session's stream.

@@ -1,0 +1,268 @@
+//! Values that are kept for many clients: bounded in number, in bytes and in time, so that one client
+//! can't take what is kept for others. When there is too much, whoever holds most loses the oldest of
+//! its own.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::peer::Peer;
+
+/// For whom something is kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Holder {
+    /// Somebody who has logged in.
+    User(Arc<str>),
+    /// A session whose client chose its hash.
+    Session(Arc<str>),
+    /// All at one address who named no session.
+    Peer(Peer),
+}
+
+/// How long, how many and how many bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub ttl: Duration,
+    pub number: usize,
+    pub bytes: usize,
+}
+
+/// Values by their keys.
+#[derive(Debug)]
+pub(crate) struct Shares<K, V> {
+    bounds: Bounds,
+    /// The place of each in `kept`.
+    places: HashMap<K, u64>,
+    /// In the order in which they came, or were last asked for.
+    kept: BTreeMap<u64, Kept<K, V>>,
+    holders: HashMap<Holder, Share>,
+    /// Who holds how much, and how many.
+    by_bytes: BTreeSet<(usize, Holder)>,
+    by_number: BTreeSet<(usize, Holder)>,
+    bytes: usize,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Kept<K, V> {
+    key: K,
+    holder: Holder,
+    value: V,
+    bytes: usize,
+    since: Instant,
+}
+
+/// What one holds.
+#[derive(Debug, Default)]
+struct Share {
+    places: BTreeSet<u64>,
+    bytes: usize,
+}
+
+impl<K: Clone + Eq + Hash, V> Shares<K, V> {
+    pub fn new(bounds: Bounds) -> Self {
+        Shares {
+            bounds,
+            places: HashMap::new(),
+            kept: BTreeMap::new(),
+            holders: HashMap::new(),
+            by_bytes: BTreeSet::new(),
+            by_number: BTreeSet::new(),
+            bytes: 0,
+            next: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Keeps a value of so many bytes; gives those that went for it, to be dropped without a lock.
+    pub fn keep(&mut self, key: K, holder: Holder, value: V, bytes: usize, now: Instant) -> Vec<V> {
+        let mut gone = Vec::new();
+        if let Some(&place) = self.places.get(&key) {
+            gone.extend(self.remove(place));
+        }
+        self.put(Kept { key, holder, value, bytes, since: now });
+        self.trim(now, &mut gone);
+        gone
+    }
+
+    /// A value that isn't too old.
+    pub fn find(&self, key: &K, now: Instant) -> Option<&V> {
+        let kept = self.kept.get(self.places.get(key)?)?;
+        (!self.is_over(kept, now)).then_some(&kept.value)
+    }
+
+    /// The same, which is now the last of its holder's that goes.
+    #[cfg_attr(not(test), allow(dead_code))]
+    pub fn touch(&mut self, key: &K, now: Instant) -> Option<&V> {
+        self.find(key, now)?;
+        let kept = self.take(*self.places.get(key)?)?;
+        let place = self.put(kept);
+        self.kept.get(&place).map(|kept| &kept.value)
+    }
+
+    /// Gives what is too old, to be dropped without a lock.
+    pub fn sweep(&mut self, now: Instant) -> Vec<V> {
+        let mut gone = Vec::new();
+        self.trim(now, &mut gone);
+        gone
+    }
+
+    fn is_over(&self, kept: &Kept<K, V>, now: Instant) -> bool {
+        now.saturating_duration_since(kept.since) >= self.bounds.ttl
+    }
+
+    fn trim(&mut self, now: Instant, gone: &mut Vec<V>) {
+        while let Some((&place, kept)) = self.kept.first_key_value()
+            && self.is_over(kept, now)
+        {
+            gone.extend(self.remove(place));
+        }
+        while let Some(place) = self.surplus() {
+            gone.extend(self.remove(place));
+        }
+        if self.kept.is_empty() && self.places.capacity() > 1024 {
+            // After a flood, its memory goes back.
+            (self.places, self.holders) = (HashMap::new(), HashMap::new());
+        }
+    }
+
+    /// The oldest of whoever holds most, if there is too much.
+    fn surplus(&self) -> Option<u64> {
+        let most = if self.bytes > self.bounds.bytes {
+            &self.by_bytes
+        } else if self.kept.len() > self.bounds.number {
+            &self.by_number
+        } else {
+            return None;
+        };
+        let (_, holder) = most.last()?;
+        self.holders.get(holder)?.places.first().copied()
+    }
+
+    fn put(&mut self, kept: Kept<K, V>) -> u64 {
+        let place = self.next;
+        self.next += 1;
+        self.places.insert(kept.key.clone(), place);
+        self.bytes += kept.bytes;
+        self.change(&kept.holder, |share| {
+            share.places.insert(place);
+            share.bytes += kept.bytes;
+        });
+        self.kept.insert(place, kept);
+        place
+    }
+
+    fn take(&mut self, place: u64) -> Option<Kept<K, V>> {
+        let kept = self.kept.remove(&place)?;
+        self.places.remove(&kept.key);
+        self.bytes -= kept.bytes;
+        self.change(&kept.holder, |share| {
+            share.places.remove(&place);
+            share.bytes -= kept.bytes;
+        });
+        Some(kept)
+    }
+
+    fn remove(&mut self, place: u64) -> Option<V> {
+        self.take(place).map(|kept| kept.value)
+    }
+
+    fn change(&mut self, holder: &Holder, change: impl FnOnce(&mut Share)) {
+        let share = self.holders.entry(holder.clone()).or_default();
+        self.by_bytes.remove(&(share.bytes, holder.clone()));
+        self.by_number.remove(&(share.places.len(), holder.clone()));
+        change(share);
+        if share.places.is_empty() {
+            self.holders.remove(holder);
+            return;
+        }
+        self.by_bytes.insert((share.bytes, holder.clone()));
+        self.by_number.insert((share.places.len(), holder.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BOUNDS: Bounds = Bounds { ttl: Duration::from_secs(60), number: 6, bytes: 1000 };
+
+    fn holder(n: u8) -> Holder {
+        Holder::Session(n.to_string().into())
+    }
+
+    fn kept(shares: &Shares<u32, u32>, keys: std::ops::Range<u32>) -> Vec<u32> {
+        keys.filter(|key| shares.places.contains_key(key)).collect()
+    }
+
+    #[test]
+    fn whoever_holds_most_loses_its_own_oldest() {
+        let mut shares = Shares::new(BOUNDS);
+        let now = Instant::now();
+        shares.keep(0, holder(1), 0, 100, now);
+        for key in 1..10 {
+            shares.keep(key, holder(2), key, 290, now);
+        }
+        assert_eq!(kept(&shares, 0..10), [0, 7, 8, 9]);
+        // Many small ones of another: whoever has the most of them.
+        for key in 10..20 {
+            shares.keep(key, holder(3), key, 1, now);
+        }
+        assert_eq!(kept(&shares, 0..20), [0, 7, 8, 9, 18, 19]);
+        // One that is larger than all there is room for doesn't stay, and takes nobody's place.
+        shares.keep(20, holder(4), 0, 1001, now);
+        assert_eq!(kept(&shares, 0..21), [0, 7, 8, 9, 18, 19]);
+    }
+
+    #[test]
+    fn who_is_asked_for_stays_and_who_is_too_old_goes() {
+        let mut shares = Shares::new(Bounds { number: 2, ..BOUNDS });
+        let begun = Instant::now();
+        shares.keep(0, holder(1), 0, 1, begun);
+        shares.keep(1, holder(1), 1, 1, begun);
+        assert_eq!(shares.touch(&0, begun), Some(&0));
+        shares.keep(2, holder(1), 2, 1, begun + Duration::from_secs(30));
+        assert_eq!(kept(&shares, 0..3), [0, 2]);
+        let later = begun + BOUNDS.ttl;
+        assert_eq!(shares.touch(&0, later), None, "asked for or not");
+        assert_eq!(shares.touch(&2, later), Some(&2));
+        assert_eq!(shares.sweep(later), [0]);
+        assert_eq!(shares.sweep(later + BOUNDS.ttl), [2]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_books_balance(
+            steps in prop::collection::vec((0..20u32, 0..4u8, 0..500usize, 0..20u64, 0..3u8), 0..200)
+        ) {
+            let mut shares = Shares::new(BOUNDS);
+            let mut now = Instant::now();
+            for (key, by, bytes, seconds, what) in steps {
+                match what {
+                    0 => drop(shares.touch(&key, now)),
+                    1 => drop(shares.sweep(now)),
+                    _ => drop(shares.keep(key, holder(by), key, bytes, now)),
+                }
+                now += Duration::from_secs(seconds);
+                prop_assert!(shares.len() <= BOUNDS.number && shares.bytes <= BOUNDS.bytes);
+                prop_assert_eq!(shares.places.len(), shares.kept.len());
+                let bytes: usize = shares.kept.values().map(|kept| kept.bytes).sum();
+                prop_assert_eq!(bytes, shares.bytes);
+                let held: usize = shares.holders.values().map(|share| share.bytes).sum();
+                let places: usize = shares.holders.values().map(|share| share.places.len()).sum();
+                prop_assert_eq!((held, places), (bytes, shares.len()));
+                prop_assert_eq!(shares.by_bytes.len(), shares.holders.len());
+                prop_assert_eq!(shares.by_number.len(), shares.holders.len());
+            }
+        }
+    }
+}
