@@ -1,7 +1,7 @@
 //! The builder: resolves every limit before the first event, refuses contradictions, and starts
 //! the actors.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::error::StartError;
 use crate::listener::Listener;
 use crate::outside::Outside;
 use crate::queue::{ConcurrencyId, Inner, Queue};
-use crate::resource::Factory;
-use crate::scheduler::{BatchRules, Capacity, Limit, ListenerRules, Rules, merge};
+use crate::scheduler::{BatchRules, Capacity, Limit, ListenerRules, ResourceRules, Rules, merge};
+use crate::slot_resource::{Factory, SlotResource};
 use crate::threads::Threads;
 use crate::validation::Validator;
 use crate::watchdog::{self, Pulse, Watchdog};
@@ -66,18 +66,40 @@ impl QueueBuilder {
     /// Builds a resource for each slot of a concurrency id: a model on GPU `slot`, a connection, a
     /// child process. Handlers take it as [`Slot<R>`](crate::Slot).
     ///
-    /// Each slot's worker builds its own, on the thread where it runs handlers, before it takes
-    /// events, and again after a panic in a handler that may have spoilt it. A build that fails is
-    /// logged and tried again, after 100 ms at first and then after twice as long each time, up to
-    /// 30 s.
-    pub fn slots<F, Fut, R, E>(mut self, concurrency_id: impl Into<String>, build: F) -> Self
+    /// Short for [`QueueBuilder::slot_resource`] with [`SlotResource::new`].
+    ///
+    /// ```
+    /// # use now_serving::{Listener, Queue, Slot};
+    /// # struct Gpu;
+    /// # impl Gpu { async fn open(_: usize) -> Result<Gpu, String> { Ok(Gpu) } }
+    /// # async fn paint(prompt: String, _: Slot<Gpu>) -> Result<String, String> { Ok(prompt) }
+    /// Queue::builder()
+    ///     .listener(Listener::new("paint", paint).concurrency_id("gpu_queue").concurrency_limit(2))
+    ///     .slots("gpu_queue", |slot| async move { Gpu::open(slot).await })
+    /// # ;
+    /// ```
+    pub fn slots<F, Fut, R, E>(self, concurrency_id: impl Into<String>, build: F) -> Self
     where
         F: Fn(usize) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, E>> + 'static,
         R: 'static,
         E: fmt::Display,
     {
-        self.factories.push((concurrency_id.into(), Factory::new(build)));
+        self.slot_resource(concurrency_id, SlotResource::new(build))
+    }
+
+    /// Gives each slot of a concurrency id a resource of its own, and says how it is built, checked,
+    /// made clean again and closed: see [`SlotResource`].
+    ///
+    /// Each slot's worker builds its own before it takes events. As many slots as the limit says are
+    /// opened at the start, at most 64, and stay open; further ones open as events need them and
+    /// close when idle for a minute. At most 16 slots of an id are opened at once.
+    pub fn slot_resource<R: 'static>(
+        mut self,
+        concurrency_id: impl Into<String>,
+        resource: SlotResource<R>,
+    ) -> Self {
+        self.factories.push((concurrency_id.into(), resource.into()));
         self
     }
 
@@ -154,7 +176,7 @@ impl QueueBuilder {
             info!("{}: limit {}", plan.rules.concurrency_id, plan.rules.limit);
             let Plan { rules, members } = plan;
             let name = rules.concurrency_id.clone();
-            let prepared = rules.prepared;
+            let prepared = rules.resource.is_some();
             let served = Served {
                 concurrency_id: name.clone(),
                 listeners: self.served(&members),
@@ -238,6 +260,10 @@ impl QueueBuilder {
         if let Some((id, _)) = self.factories.iter().find(|(id, _)| !found.contains_key(&**id)) {
             return Err(StartError::UnknownConcurrencyId { what: "slots()", id: id.clone() });
         }
+        let mut built = HashSet::new();
+        if let Some((id, _)) = self.factories.iter().find(|(id, _)| !built.insert(id)) {
+            return Err(StartError::DuplicateSlots(id.clone()));
+        }
         let capacity = self.max_size.map(|max| Arc::new(Capacity::new(max)));
         members
             .into_iter()
@@ -307,7 +333,8 @@ impl QueueBuilder {
                 limit: merged.limit,
                 max_size: listeners.iter().filter_map(|l| l.max_size).min(),
                 max_eta: self.max_eta,
-                prepared: factory.is_some(),
+                resource: factory
+                    .map(|factory| ResourceRules::new(merged.limit, factory.unavailable_after)),
                 listeners: rules,
                 capacity,
             },
@@ -326,6 +353,7 @@ impl QueueBuilder {
                 api_name: self.listeners[member].api_name.clone(),
                 number: u16::try_from(member).unwrap_or(u16::MAX),
                 start: self.listeners[member].start.clone(),
+                takes_slot: !self.listeners[member].needs.is_empty(),
             })
             .collect()
     }

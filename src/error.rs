@@ -82,6 +82,9 @@ pub enum StartError {
         /// The listeners concerned.
         listener: String,
     },
+    /// Two builders are declared for the slots of one concurrency id.
+    #[error("concurrency id {0:?} builds its slots' resource in two ways; leave one slots() out")]
+    DuplicateSlots(String),
     /// No listener uses the id.
     #[error("{what} names concurrency id {id:?}, which no listener uses; check its spelling")]
     UnknownConcurrencyId {
@@ -144,6 +147,15 @@ pub enum Refusal {
         eta: Duration,
         /// The bound.
         max_eta: Duration,
+    },
+    /// No slot can run anything, because the resources that they own can't be built. See
+    /// [`SlotResource::unavailable_after`](crate::SlotResource::unavailable_after).
+    #[error("Nothing can run this now: what its slots need has not been there for {} s; try again later.", .time.as_secs())]
+    Unavailable {
+        /// For how long no slot has had its resource.
+        time: Duration,
+        /// When a build is tried again.
+        retry_after: Duration,
     },
     /// The listener's validator refused the input.
     #[error("{0}")]

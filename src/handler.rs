@@ -243,6 +243,7 @@ pub(crate) type Start =
     Arc<dyn Fn(Vec1<Input>, &RunContext<'_>) -> Result<Work, Failure> + Send + Sync>;
 
 /// One thing, without an allocation, or several.
+#[derive(Debug)]
 pub(crate) enum Vec1<T> {
     One(T),
     Many(Vec<T>),

@@ -93,6 +93,7 @@ mod queue;
 mod resource;
 mod scheduler;
 mod sink;
+mod slot_resource;
 mod snapshot;
 mod state;
 mod submission;
@@ -122,6 +123,7 @@ pub use permit::Permit;
 pub use queue::{Queue, Shutdown};
 pub use resource::Slot;
 pub use scheduler::Limit;
+pub use slot_resource::SlotResource;
 #[cfg(feature = "web")]
 pub use snapshot::ClientsSnapshot;
 pub use snapshot::{

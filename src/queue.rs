@@ -10,7 +10,7 @@ use futures::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::actors::{Abort, Control, Quit, Stop, Supervisor, TakeSnapshot};
+use crate::actors::{Abort, AwaitClosed, Control, Quit, Stop, Supervisor, TakeSnapshot};
 use crate::builder::QueueBuilder;
 use crate::entry::Entry;
 use crate::error::{CallError, ControlError, SubmitError};
@@ -18,6 +18,7 @@ use crate::event::EventId;
 use crate::handle::{self, ListenerHandle};
 use crate::outside::Outside;
 use crate::scheduler::{Limit, Patience};
+use crate::slot_resource::CLOSE;
 use crate::snapshot::QueueSnapshot;
 use crate::submission::Submission;
 use crate::update::Update;
@@ -128,6 +129,8 @@ pub struct Shutdown {
     /// Every handler has stopped. Otherwise blocking ones still run, which can't be stopped from
     /// outside; their clients have been told.
     pub stopped: bool,
+    /// What the slots own is closed and dropped. Always so where they own nothing.
+    pub closed: bool,
 }
 
 impl Queue {
@@ -306,8 +309,10 @@ impl Queue {
     }
 
     /// Takes no more events, tells the waiting ones, and lets the running ones finish for up to
-    /// `grace`; those that still run then are interrupted, and a second later it returns whatever
-    /// they do. May be called again, with another grace.
+    /// `grace`; those that still run then are interrupted, and a second later it no longer waits for
+    /// them. What the slots own is closed and dropped as they come free (see
+    /// [`SlotResource::close`](crate::SlotResource::close)), which it waits for, up to 5 seconds
+    /// more. May be called again, with another grace.
     pub async fn shutdown(&self, grace: Duration) -> Shutdown {
         let idle = self.0.ids.iter().map(|id| {
             let (idle, is_idle) = oneshot::channel();
@@ -325,14 +330,23 @@ impl Queue {
             drained
         };
         let mut idle = std::pin::pin!(idle);
-        if let Ok(drained) = timeout(grace, &mut idle).await {
-            return Shutdown { drained, stopped: true };
-        }
-        for id in &self.0.ids {
-            id.supervisor.do_send(Abort);
-        }
-        let stopped = timeout(LAST_CALL, idle).await.is_ok();
-        Shutdown { drained: false, stopped }
+        let (drained, stopped) = match timeout(grace, &mut idle).await {
+            Ok(drained) => (drained, true),
+            Err(_) => {
+                for id in &self.0.ids {
+                    id.supervisor.do_send(Abort);
+                }
+                (false, timeout(LAST_CALL, idle).await.is_ok())
+            }
+        };
+        let closed = self.0.ids.iter().filter(|id| id.prepared).map(|id| {
+            let (closed, is_closed) = oneshot::channel();
+            id.supervisor.do_send(AwaitClosed { closed });
+            is_closed
+        });
+        // A reset or a check that is under way stops at once; what closes has a bound of its own.
+        let closed = timeout(CLOSE + LAST_CALL, join_all(closed)).await.is_ok();
+        Shutdown { drained, stopped, closed: closed && stopped }
     }
 }
 

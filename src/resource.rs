@@ -3,22 +3,44 @@
 use std::any::{Any, TypeId, type_name};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use futures::future::{FutureExt, LocalBoxFuture};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::guarded::Guarded;
 
 /// The place where a worker keeps its resource between runs. Shared with the guard that lends it,
-/// which may be on a blocking thread; never held while anything waits.
-type Home<R> = Arc<Mutex<Option<R>>>;
+/// which may be on a blocking thread; never locked while anything waits.
+type Home<R> = Arc<Mutex<Shelf<R>>>;
+
+struct Shelf<R> {
+    resource: Option<R>,
+    trace: Trace,
+}
+
+/// What the runs since the last look have done with the resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Trace {
+    /// Nobody took it.
+    Untouched,
+    /// It came back in an orderly way, or hasn't yet.
+    Lent,
+    /// It was dropped by a panic.
+    Unwound,
+    /// The handler says that it is bad.
+    Discarded,
+}
 
 /// A slot's resource, lent to a handler: `&mut` access, with the number of the slot.
 ///
 /// A handler takes it as an argument after its input; its concurrency id builds it, see
-/// [`QueueBuilder::slots`](crate::QueueBuilder::slots). It goes back to the slot when dropped. A
-/// guard that is dropped by a panic, or outlives its run, doesn't come back: the worker builds a
-/// new resource.
+/// [`QueueBuilder::slots`](crate::QueueBuilder::slots). It goes back to the slot when dropped, and
+/// the next run gets it as it is, if this one has returned by itself: with a result or an error, and
+/// in a blocking handler also after a cancel that it has heeded.
+///
+/// After a run that was cut short (a panic, a cancel, a `time_limit`, a stream that was dropped, the
+/// end of a shutdown's grace) nobody knows what is left in it, an unread answer say. It is then
+/// built anew, or made clean again by [`SlotResource::reset`](crate::SlotResource::reset), and so
+/// after [`Slot::discard`]. A guard that outlives its run is not waited for: the slot gets a new
+/// resource, and the old one is dropped with its guard.
 ///
 /// ```
 /// use now_serving::{Limit, Listener, Queue, Slot};
@@ -54,6 +76,35 @@ impl<R> Slot<R> {
     pub fn index(slot: &Self) -> usize {
         slot.index
     }
+
+    /// Gives it back as one that no other run must get: it is closed, and the slot builds another.
+    ///
+    /// ```
+    /// # use now_serving::Slot;
+    /// # struct Child;
+    /// # impl Child {
+    /// #     async fn ask(&mut self, _: String) -> std::io::Result<String> { Ok(String::new()) }
+    /// # }
+    /// async fn render(text: String, mut child: Slot<Child>) -> std::io::Result<String> {
+    ///     let answer = child.ask(text).await;
+    ///     if answer.is_err() {
+    ///         Slot::discard(child);
+    ///     }
+    ///     answer
+    /// }
+    /// # let _ = now_serving::Listener::new("render", render);
+    /// ```
+    pub fn discard(mut slot: Self) {
+        slot.give_back(Trace::Discarded);
+    }
+
+    fn give_back(&mut self, trace: Trace) {
+        if let Some(resource) = self.resource.take() {
+            let mut shelf = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+            shelf.resource = Some(resource);
+            shelf.trace = shelf.trace.max(trace);
+        }
+    }
 }
 
 impl<R> Deref for Slot<R> {
@@ -78,11 +129,8 @@ impl<R> DerefMut for Slot<R> {
 
 impl<R> Drop for Slot<R> {
     fn drop(&mut self) {
-        let resource = self.resource.take();
-        // A resource that saw a panic is in nobody knows what state.
-        if !std::thread::panicking() {
-            *self.home.lock().unwrap_or_else(PoisonError::into_inner) = resource;
-        }
+        let unwinds = std::thread::panicking();
+        self.give_back(if unwinds { Trace::Unwound } else { Trace::Lent });
     }
 }
 
@@ -98,32 +146,52 @@ impl<R: fmt::Debug> fmt::Debug for Slot<R> {
 /// A built resource of a type that only its handlers know.
 pub(crate) struct Resource {
     home: Guarded<Box<dyn Any>>,
-    is_home: fn(&dyn Any) -> bool,
+    look: fn(&dyn Any) -> (bool, Trace),
 }
 
 impl Resource {
     #[allow(clippy::arc_with_non_send_sync)] // Async handlers of one thread may share any `R`.
-    fn new<R: 'static>(resource: R) -> Self {
-        let home: Home<R> = Arc::new(Mutex::new(Some(resource)));
-        Resource {
-            home: Guarded::new(Box::new(home)),
-            is_home: |home| {
-                let home = home.downcast_ref::<Home<R>>();
-                home.is_some_and(|h| h.lock().is_ok_and(|resource| resource.is_some()))
-            },
-        }
+    pub fn new<R: 'static>(resource: R) -> Self {
+        let shelf = Shelf { resource: Some(resource), trace: Trace::Untouched };
+        let home: Home<R> = Arc::new(Mutex::new(shelf));
+        let look = |home: &dyn Any| match home.downcast_ref::<Home<R>>() {
+            Some(home) => {
+                let mut shelf = home.lock().unwrap_or_else(PoisonError::into_inner);
+                let trace = std::mem::replace(&mut shelf.trace, Trace::Untouched);
+                (shelf.resource.is_some(), trace)
+            }
+            None => (false, Trace::Untouched),
+        };
+        Resource { home: Guarded::new(Box::new(home)), look }
     }
 
-    /// Whether it has come back from its last run.
-    pub fn is_home(&self) -> bool {
-        (self.is_home)(&**self.home)
+    /// Whether it is at home, and what has been done with it since the last look.
+    pub fn look(&self) -> (bool, Trace) {
+        (self.look)(&**self.home)
+    }
+
+    fn shelf<R: 'static>(&self) -> Option<MutexGuard<'_, Shelf<R>>> {
+        let home = self.home.downcast_ref::<Home<R>>()?;
+        Some(home.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Lends it out; `None` when it is lent already or is no `R`.
     pub fn lend<R: 'static>(&self, index: usize) -> Option<Slot<R>> {
         let home = self.home.downcast_ref::<Home<R>>()?;
-        let resource = home.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let mut shelf = self.shelf::<R>()?;
+        let resource = shelf.resource.take()?;
+        shelf.trace = shelf.trace.max(Trace::Lent);
         Some(Slot { resource: Some(resource), index, home: home.clone() })
+    }
+
+    pub fn take<R: 'static>(&self) -> Option<R> {
+        self.shelf::<R>()?.resource.take()
+    }
+
+    pub fn put<R: 'static>(&self, resource: R) {
+        if let Some(mut shelf) = self.shelf::<R>() {
+            shelf.resource = Some(resource);
+        }
     }
 }
 
@@ -138,37 +206,5 @@ pub struct ResourceType {
 impl ResourceType {
     pub(crate) fn of<R: 'static>() -> Self {
         ResourceType { id: TypeId::of::<R>(), name: type_name::<R>() }
-    }
-}
-
-type Build = dyn Fn(usize) -> LocalBoxFuture<'static, Result<Resource, String>> + Send + Sync;
-
-/// How the resource of one concurrency id is built.
-#[derive(Clone)]
-pub(crate) struct Factory {
-    pub built: ResourceType,
-    build: Arc<Build>,
-}
-
-impl Factory {
-    pub fn new<F, Fut, R, E>(build: F) -> Self
-    where
-        F: Fn(usize) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<R, E>> + 'static,
-        R: 'static,
-        E: fmt::Display,
-    {
-        Factory {
-            built: ResourceType::of::<R>(),
-            build: Arc::new(move |slot| {
-                let resource = build(slot);
-                async move { resource.await.map(Resource::new).map_err(|e| e.to_string()) }
-                    .boxed_local()
-            }),
-        }
-    }
-
-    pub fn build(&self, slot: usize) -> LocalBoxFuture<'static, Result<Resource, String>> {
-        (self.build)(slot)
     }
 }

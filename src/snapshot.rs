@@ -74,6 +74,10 @@ pub struct ConcurrencyIdSnapshot {
     pub blocked: usize,
     /// Seconds that the oldest event in the line has waited; null when the line is empty.
     pub oldest_wait: Option<f64>,
+    /// Slots whose resource could not be built at the last attempt. Each is tried again.
+    pub failing_slots: usize,
+    /// Seconds for which no slot at all could run anything because of that; null while one can.
+    pub unavailable: Option<f64>,
     /// The slots that have a worker, or wait for one to be ready.
     pub slots: Vec<SlotSnapshot>,
     /// The last events that ended, at most 50, the oldest first.
@@ -103,11 +107,13 @@ pub struct SlotSnapshot {
 pub enum SlotState {
     /// It waits for an event.
     Free,
-    /// It builds its resource and takes no events meanwhile.
+    /// It builds its resource, or makes it clean again, and takes no events meanwhile.
     Preparing {
         /// Why the last attempt failed, if one has.
         trouble: Option<String>,
     },
+    /// It closes its resource and goes.
+    Closing,
     /// It runs one event, or one batch.
     #[non_exhaustive]
     Busy {
@@ -166,13 +172,15 @@ pub struct Refusals {
     pub queue_full: u64,
     /// The estimated wait was longer than `max_eta`.
     pub wait_too_long: u64,
+    /// No slot had been there for too long, because their resources could not be built.
+    pub unavailable: u64,
     /// The queue was stopped.
     pub stopped: u64,
 }
 
 impl Refusals {
     pub(crate) fn all(&self) -> u64 {
-        self.queue_full + self.wait_too_long + self.stopped
+        self.queue_full + self.wait_too_long + self.unavailable + self.stopped
     }
 }
 

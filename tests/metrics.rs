@@ -3,9 +3,11 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::Server;
 use now_serving::testing::Turnstile;
-use now_serving::{Listener, Queue};
+use now_serving::{Listener, Queue, Slot, SlotResource};
 use serde_json::json;
 
 async fn metrics(server: &Server) -> String {
@@ -102,7 +104,36 @@ async fn names_follow_the_conventions() {
             assert!(fits.contains(&suffix), "{line}");
         }
     }
-    assert_eq!(families.len(), 17);
+    assert_eq!(families.len(), 19);
+}
+
+#[actix::test]
+async fn slots_that_cannot_be_built_are_counted_and_clients_are_told() {
+    let broken = SlotResource::new(|_| async { Err::<u32, _>("no driver") })
+        .unavailable_after(Duration::ZERO);
+    let paint = async |_: u32, _: Slot<u32>| Ok::<u32, String>(1);
+    let queue = Queue::builder()
+        .listener(Listener::new("paint", paint).concurrency_id("gpu"))
+        .slot_resource("gpu", broken)
+        .start()
+        .unwrap();
+    while queue.snapshot().await.concurrency_ids[0].failing_slots == 0 {
+        tokio::task::yield_now().await;
+    }
+    let served = queue.clone();
+    let server = Server::with(move |app| {
+        app.configure(served.routes()).configure(served.metrics("/metrics"))
+    });
+    let body = json!({"data": [1]}).to_string();
+    let (status, retry_after, text) = server.post_text("/gradio_api/call/paint", body).await;
+    assert_eq!(status, awc::http::StatusCode::SERVICE_UNAVAILABLE);
+    assert!(retry_after.unwrap().parse::<u64>().unwrap() >= 1);
+    assert!(text.contains("try again later") && !text.contains("driver"), "{text}");
+    let text = metrics(&server).await;
+    assert_eq!(value(&text, "now_serving_failing_slots{concurrency_id=\"gpu\"}"), 1.0);
+    assert!(value(&text, "now_serving_unavailable_seconds{concurrency_id=\"gpu\"}") > 0.0);
+    let refused = "concurrency_id=\"gpu\",listener=\"paint\",reason=\"unavailable\"";
+    assert_eq!(value(&text, &format!("now_serving_refused_events_total{{{refused}}}")), 1.0);
 }
 
 #[actix::test]

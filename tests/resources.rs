@@ -1,7 +1,9 @@
-//! What a slot owns: built by its worker, lent to one run at a time, rebuilt after a panic.
+//! What a slot owns: built by its worker, lent to one run at a time, and to nobody else in the state in
+//! which a run that was cut short has left it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use futures::future::join_all;
 use now_serving::testing::Turnstile;
@@ -102,7 +104,7 @@ async fn it_is_rebuilt_after_a_panic_but_not_after_an_error() {
 }
 
 #[actix::test]
-async fn a_cancelled_run_gives_it_back() {
+async fn a_run_that_is_cut_short_leaves_nothing_to_the_next() {
     let builds = Arc::new(AtomicUsize::new(0));
     let turnstile = Turnstile::new();
     let gate = turnstile.clone();
@@ -114,14 +116,171 @@ async fn a_cancelled_run_gives_it_back() {
             Ok::<Used, String>((gpu.index, gpu.build, gpu.runs))
         }
     };
-    let listener = Listener::new("held", held).concurrency_id("gpu_queue");
-    let queue = gpus(Queue::builder().listener(listener), &builds, 0).start().unwrap();
+    let gate = turnstile.clone();
+    let stream = move |_: u32, mut gpu: Slot<Gpu>| {
+        let gate = gate.clone();
+        futures::stream::once(async move {
+            gpu.runs += 1;
+            gate.pass().await;
+            Ok::<Used, String>((gpu.index, gpu.build, gpu.runs))
+        })
+    };
+    let short = Duration::from_millis(20);
+    let builder = Queue::builder()
+        .listener(Listener::new("held", held.clone()).concurrency_id("gpu_queue"))
+        .listener(Listener::new("brief", held).concurrency_id("gpu_queue").time_limit(short))
+        .listener(Listener::stream("stream", stream).concurrency_id("gpu_queue"))
+        .listener(Listener::new("run", run).concurrency_id("gpu_queue"));
+    let queue = gpus(builder, &builds, 0).start().unwrap();
+    for (build, name) in ["held", "stream"].into_iter().enumerate() {
+        let submission = queue.submit(name, 0u32).await.unwrap();
+        turnstile.arrived(build + 1).await;
+        drop(submission);
+        turnstile.empty().await;
+        assert_eq!(use_it(&queue, "run", "after").await, Ok((0, build + 1, 1)), "{name}");
+    }
+    let late = queue.call::<_, Used>("brief", 0u32).await;
+    assert_eq!(late, Err(CallError::TimedOut));
+    assert_eq!(use_it(&queue, "run", "after").await, Ok((0, 3, 1)), "past its time limit");
+    // Whoever returns by itself gives it back as it is.
+    turnstile.open();
+    assert_eq!(queue.call::<_, Used>("held", 1u32).await, Ok((0, 3, 2)));
+}
+
+#[actix::test]
+async fn a_blocking_handler_that_heeds_its_token_gives_it_back() {
+    let builds = Arc::new(AtomicUsize::new(0));
+    let (here, arrived) = std::sync::mpsc::channel();
+    let heeds = move |_: u32, mut gpu: Slot<Gpu>, context: EventContext| {
+        gpu.runs += 1;
+        let _ = here.send(());
+        while !context.is_cancelled() {
+            std::thread::yield_now();
+        }
+        Ok::<Used, String>((gpu.index, gpu.build, gpu.runs))
+    };
+    let builder = Queue::builder()
+        .listener(Listener::blocking("heeds", heeds).concurrency_id("gpu_queue"))
+        .listener(Listener::new("run", run).concurrency_id("gpu_queue"));
+    let queue = gpus(builder, &builds, 0).start().unwrap();
+    let submission = queue.submit("heeds", 0u32).await.unwrap();
+    tokio::task::spawn_blocking(move || arrived.recv()).await.unwrap().unwrap();
+    drop(submission);
+    assert_eq!(use_it(&queue, "run", "after").await, Ok((0, 0, 2)));
+}
+
+#[actix::test]
+async fn a_run_without_the_resource_may_be_cut_short() {
+    let builds = Arc::new(AtomicUsize::new(0));
+    let turnstile = Turnstile::new();
+    let builder = Queue::builder()
+        .listener(Listener::new("held", turnstile.handler()).concurrency_id("gpu_queue"))
+        .listener(Listener::new("run", run).concurrency_id("gpu_queue"));
+    let queue = gpus(builder, &builds, 0).start().unwrap();
     let submission = queue.submit("held", 0u32).await.unwrap();
     turnstile.arrived(1).await;
     drop(submission);
-    turnstile.empty().await;
-    turnstile.open();
-    assert_eq!(queue.call::<_, Used>("held", 1u32).await, Ok((0, 0, 2)));
+    assert_eq!(use_it(&queue, "run", "after").await, Ok((0, 0, 1)));
+}
+
+#[actix::test]
+async fn panics_do_not_slow_the_next_build_down() {
+    let builds = Arc::new(AtomicUsize::new(0));
+    let builder = Queue::builder().listener(Listener::new("run", run).concurrency_id("gpu_queue"));
+    let queue = gpus(builder, &builds, 0).start().unwrap();
+    // With a pause that doubles each time this would take an hour.
+    let panics = async {
+        for _ in 0..16 {
+            assert!(use_it(&queue, "run", "panic").await.is_err());
+        }
+        use_it(&queue, "run", "good").await
+    };
+    let good = tokio::time::timeout(Duration::from_secs(60), panics).await;
+    assert_eq!(good, Ok(Ok((0, 16, 1))));
+}
+
+#[actix::test]
+async fn a_large_limit_opens_no_more_slots_than_events_need() {
+    let builds = Arc::new(AtomicUsize::new(0));
+    let turnstile = Turnstile::new();
+    let gate = turnstile.clone();
+    let held = move |_: u32, gpu: Slot<Gpu>| {
+        let gate = gate.clone();
+        async move {
+            gate.pass().await;
+            Ok::<usize, String>(gpu.index)
+        }
+    };
+    let listener = Listener::new("held", held).concurrency_id("gpu_queue");
+    let queue = gpus(Queue::builder().listener(listener), &builds, 0).start().unwrap();
+    queue.set_concurrency_limit("gpu_queue", 1_000_000).await.unwrap();
+    let calls = join_all((0..40u32).map(|n| queue.call::<_, usize>("held", n)));
+    let (calls, ()) = futures::join!(calls, async {
+        turnstile.arrived(40).await;
+        assert_eq!(queue.snapshot().await.concurrency_ids[0].running, 40);
+        turnstile.open();
+    });
+    assert!(calls.into_iter().all(|call| call.is_ok()));
+    assert_eq!(builds.load(SeqCst), 40);
+    assert_eq!(queue.snapshot().await.concurrency_ids[0].slots.len(), 40);
+}
+
+#[actix::test]
+async fn two_builders_for_one_id_are_refused() {
+    let builds = Arc::new(AtomicUsize::new(0));
+    let builder = Queue::builder().listener(Listener::new("run", run).concurrency_id("gpu_queue"));
+    let builder = gpus(gpus(builder, &builds, 0), &builds, 0);
+    let error = builder.start().expect_err("it is said twice").to_string();
+    assert!(error.contains("\"gpu_queue\""), "{error}");
+}
+
+/// Counts those that are alive.
+#[derive(Debug)]
+struct Alive(Arc<AtomicUsize>);
+
+impl Alive {
+    fn new(alive: &Arc<AtomicUsize>) -> Self {
+        alive.fetch_add(1, SeqCst);
+        Alive(alive.clone())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+#[actix::test]
+async fn a_shutdown_leaves_no_resource_behind() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let turnstile = Turnstile::new();
+    let gate = turnstile.clone();
+    let held = move |_: u32, _alive: Slot<Alive>| {
+        let gate = gate.clone();
+        async move {
+            gate.pass().await;
+            Ok::<(), String>(())
+        }
+    };
+    let build = alive.clone();
+    let queue = Queue::builder()
+        .listener(Listener::new("held", held).concurrency_id("gpu_queue").concurrency_limit(3))
+        .slots("gpu_queue", move |_| {
+            let alive = Alive::new(&build);
+            async move { Ok::<_, String>(alive) }
+        })
+        .start()
+        .unwrap();
+    let running = queue.submit("held", 0u32).await.unwrap();
+    turnstile.arrived(1).await;
+    while alive.load(SeqCst) < 3 {
+        tokio::task::yield_now().await;
+    }
+    let down = queue.shutdown(Duration::ZERO).await;
+    assert!(down.stopped && down.closed);
+    assert_eq!(alive.load(SeqCst), 0);
+    assert_eq!(running.result::<()>().await, Err(CallError::Stopped));
 }
 
 #[actix::test]

@@ -1,6 +1,7 @@
 //! The messages between the actors, in the order in which an event meets them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Message, Recipient};
 use tokio::sync::oneshot;
@@ -80,7 +81,12 @@ pub(crate) struct Interrupt {
     pub cause: Cause,
 }
 
-/// Supervisor → worker: go, whatever you run.
+/// Supervisor → worker: see to your resource, which is not fit for another run.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Prepare;
+
+/// Supervisor → worker: close your resource and go, whatever you run.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Leave;
@@ -98,12 +104,14 @@ pub(crate) struct Report {
 pub(crate) enum News {
     /// The resource is built.
     Ready,
-    /// It could not be built; the worker will try again.
-    Trouble(String),
-    /// The worker is gone, with what it ran. A blocking handler of it has returned.
+    /// It could not be built; the worker will try again after this pause.
+    Trouble { trouble: String, pause: Duration },
+    /// The worker is gone, with what it ran and what it owned. A blocking handler of it has returned.
     Gone,
-    /// The run has really stopped. `ready` is false when the resource must be rebuilt first.
+    /// The run has really stopped. `ready` is false when the resource isn't fit for another.
     Done { tally: Tally, ready: bool },
+    /// The run has not begun, since the resource isn't fit for it. These of its events haven't ended.
+    Returned { jobs: Vec1<Box<Job>>, tally: Tally },
 }
 
 /// Caller → listener → supervisor: end this event wherever it is.
@@ -158,6 +166,13 @@ pub(crate) struct TakeSnapshot;
 #[rtype(result = "()")]
 pub(crate) struct Stop {
     pub idle: oneshot::Sender<()>,
+}
+
+/// Queue → supervisor: say when no resource is being closed any more.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct AwaitClosed {
+    pub closed: oneshot::Sender<()>,
 }
 
 /// Test → actor: have a bug.

@@ -21,6 +21,6 @@ mod faults;
 pub(crate) use grant::Grant;
 pub(crate) use listener::ListenerActor;
 pub(crate) use messages::{
-    Abort, Acquire, Cancel, Control, Job, Peers, Quit, Stop, Submit, TakeSnapshot,
+    Abort, Acquire, AwaitClosed, Cancel, Control, Job, Peers, Quit, Stop, Submit, TakeSnapshot,
 };
 pub(crate) use supervisor::{Served, ServedListener, Supervisor};

@@ -41,8 +41,9 @@ pub(super) struct Run {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stopped {
     pub tally: Tally,
-    /// The handler unwound; whatever it held is suspect.
-    pub panicked: bool,
+    /// The handler has returned by itself. Otherwise it unwound or was dropped, and whatever it held
+    /// is suspect.
+    pub returned: bool,
 }
 
 /// Where and with what a run starts.
@@ -64,7 +65,13 @@ pub(super) struct Place<'a> {
 
 impl Run {
     /// Starts the handler. One that fails or panics before its first await has stopped already.
-    pub fn start(jobs: Vec1<Box<Job>>, terms: Terms, place: Place<'_>) -> (Run, Option<Stopped>) {
+    /// `tally` counts those of its events that have ended already.
+    pub fn start(
+        jobs: Vec1<Box<Job>>,
+        terms: Terms,
+        tally: Tally,
+        place: Place<'_>,
+    ) -> (Run, Option<Stopped>) {
         let board = |job: Box<Job>| {
             let Job { id, session, input, sink } = *job;
             sink.say(|event_id| Update::ProcessStarts { event_id, eta: terms.average });
@@ -99,7 +106,6 @@ impl Run {
             let _turn = place.pulse.turn(place.number);
             catch_unwind(AssertUnwindSafe(|| (place.start)(inputs, &context)))
         };
-        let tally = Tally::default();
         let api_name = place.api_name.clone();
         let (pulse, number) = (place.pulse.clone(), place.number);
         let mut run = Run { api_name, riders, work: None, pulse, number, token, terms, tally };
@@ -148,7 +154,7 @@ impl Run {
                 token.cancel();
             }
             if self.work.as_ref().is_some_and(|work| work.droppable) {
-                return Some(self.stop());
+                return Some(Stopped { returned: false, ..self.stop() });
             }
         }
         self.tell();
@@ -215,13 +221,13 @@ impl Run {
             .unwrap_or_else(|| "no message".into());
         discard_payload(panic);
         let stopped = self.failed(Failure::unexpected(format!("the handler panicked: {text}")));
-        Stopped { panicked: true, ..stopped }
+        Stopped { returned: false, ..stopped }
     }
 
     /// Drops the handler, after which it has really stopped.
     fn stop(&mut self) -> Stopped {
         let dropped = self.work.take().is_none_or(|work| discard(work.future.into_inner()));
-        Stopped { tally: self.tally, panicked: !dropped }
+        Stopped { tally: self.tally, returned: dropped }
     }
 }
 

@@ -8,14 +8,15 @@ use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, MessageResult, Recipient,
     SpawnHandle,
 };
-use log::{debug, error, info, warn};
+use log::{debug, error, info};
 use tokio::sync::oneshot;
 
 use super::breather::Breather;
 use super::grant::Grant;
 use super::messages::{
-    Abort, Acquire, Admit, Cancel, Control, Interrupt, Leave, News, Peers, PressureChanged, Queued,
-    Quit, RefusedAtEdge, Report, RoomFreed, Run, Stop, Subscribe, TakeSnapshot,
+    Abort, Acquire, Admit, AwaitClosed, Cancel, Control, Interrupt, Leave, News, Peers, Prepare,
+    PressureChanged, Queued, Quit, RefusedAtEdge, Report, RoomFreed, Run, Stop, Subscribe,
+    TakeSnapshot,
 };
 use super::slot_hold::SlotHold;
 use super::worker::Worker;
@@ -23,8 +24,8 @@ use crate::error::Refusal;
 use crate::guarded::{discard, discard_payload};
 use crate::handler::{Start, Vec1};
 use crate::meter::Meter;
-use crate::resource::Factory;
 use crate::scheduler::{Arrival, Cause, Command, Effect, Patience, Pressure, Rules, Scheduler};
+use crate::slot_resource::Factory;
 use crate::snapshot::SlotState;
 use crate::threads::Threads;
 use crate::update::{Outcome, Update};
@@ -50,6 +51,8 @@ pub(crate) struct ServedListener {
     /// Its number in the whole queue, for the watchdog.
     pub number: u16,
     pub start: Start,
+    /// Its handler takes what the slot owns.
+    pub takes_slot: bool,
 }
 
 /// A worker on a slot. The number tells its messages from those of an earlier worker there.
@@ -72,6 +75,8 @@ pub(crate) struct Supervisor {
     timer: Option<(Instant, SpawnHandle)>,
     /// Those who wait until nothing runs any more.
     stopping: Vec<oneshot::Sender<()>>,
+    /// Those who wait until no resource is being closed.
+    closing: Vec<oneshot::Sender<()>>,
     breather: Breather,
 }
 
@@ -86,6 +91,7 @@ impl Supervisor {
             peers: Vec::new(),
             timer: None,
             stopping: Vec::new(),
+            closing: Vec::new(),
             breather: Breather::default(),
         }
     }
@@ -124,14 +130,30 @@ impl Supervisor {
                 let _ = idle.send(());
             }
         }
+        if self.scheduler.closing() == 0 {
+            for closed in self.closing.drain(..) {
+                let _ = closed.send(());
+            }
+        }
     }
 
     fn perform(&mut self, effect: Effect<Queued>, context: &mut Context<Self>) {
         match effect {
             Effect::Open { slot } => self.open(slot, context),
             Effect::Close { slot } => {
-                if let Some(seat) = self.seats.get_mut(slot).and_then(Option::take) {
+                if let Some(Some(seat)) = self.seats.get(slot) {
                     seat.worker.do_send(Leave);
+                }
+                // One that owns a resource keeps its slot until it has closed that and is gone.
+                if self.served.factory.is_none()
+                    && let Some(seat) = self.seats.get_mut(slot)
+                {
+                    *seat = None;
+                }
+            }
+            Effect::Prepare { slot } => {
+                if let Some(Some(seat)) = self.seats.get(slot) {
+                    seat.worker.do_send(Prepare);
                 }
             }
             Effect::Start { slot, event: Queued::Event(job), terms } => {
@@ -347,10 +369,14 @@ impl Handler<Report> for Supervisor {
         }
         let command = match news {
             News::Ready => Command::SlotReady { slot },
-            News::Trouble(trouble) => Command::SlotFailed { slot, trouble },
+            News::Trouble { trouble, pause } => Command::SlotFailed { slot, trouble, pause },
+            News::Returned { jobs, tally } => {
+                let events = jobs.into_iter().map(|job| (job.id, Queued::Event(job))).collect();
+                Command::Returned { slot, tally, events }
+            }
             News::Gone => {
                 self.seats[slot] = None;
-                warn!("{}: the worker on slot {slot} is gone", self.name());
+                debug!("{}: the worker on slot {slot} is gone", self.name());
                 Command::SlotLost { slot }
             }
             News::Done { tally, ready } => Command::Done { slot, tally, ready },
@@ -427,6 +453,15 @@ impl Handler<Stop> for Supervisor {
     fn handle(&mut self, Stop { idle }: Stop, context: &mut Self::Context) {
         self.stopping.push(idle);
         self.command(Command::Stop, context);
+    }
+}
+
+impl Handler<AwaitClosed> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, AwaitClosed { closed }: AwaitClosed, context: &mut Self::Context) {
+        self.closing.push(closed);
+        self.guarded(context, Self::settle);
     }
 }
 

@@ -1,23 +1,30 @@
 //! The worker actor: stands on one slot, owns its resource, runs one event or batch at a time.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use futures::FutureExt;
-use log::{error, warn};
+use log::{debug, error, warn};
+use tokio_util::sync::CancellationToken;
 
-use super::messages::{Interrupt, Leave, News, Report, Run as RunMessage};
+use super::messages::{Interrupt, Job, Leave, News, Prepare, Report, Run as RunMessage};
 use super::run::{Place, Run, Stopped};
 use super::slot_hold::SlotHold;
 use super::supervisor::Served;
+use crate::event::EventId;
+use crate::guarded::discard_payload;
+use crate::handler::Vec1;
 use crate::meter::Meter;
-use crate::resource::{Factory, Resource};
+use crate::resource::{Resource, Trace};
+use crate::scheduler::{Cause, Tally, Terms};
+use crate::slot_resource::{Factory, Spoilt};
+use crate::update::Outcome;
 
 /// The pause before a resource is built again after a failure, doubled each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -31,15 +38,57 @@ pub(super) struct Worker {
     kept_by_threads: Arc<dyn Any + Send + Sync>,
     meter: Meter,
     resource: Option<Resource>,
+    condition: Condition,
     run: Option<Run>,
-    /// Builds that have failed in a row, and panics that made one necessary.
+    /// A run that waits for the check of its resource.
+    held: Option<Held>,
+    /// Stops what is being done to the resource, which is not here meanwhile.
+    errand: Option<CancellationToken>,
+    /// The slot is closed.
+    leaving: bool,
+    /// The resource has been built and not been lent yet.
+    fresh: bool,
+    /// Builds in a row that brought nothing that could be lent.
     failures: u32,
+    /// Wakes [`Drive`] for a run that didn't come by the mailbox.
+    driver: Option<Waker>,
+}
+
+/// What the last run, or the last check, says of the resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    Good,
+    /// A run was cut short; nobody knows what it has left.
+    Suspect,
+    Bad,
+}
+
+/// A run that has not begun.
+struct Held {
+    jobs: Vec1<Box<Job>>,
+    terms: Terms,
+    /// Those of its events that have ended meanwhile.
+    tally: Tally,
 }
 
 impl Worker {
     pub fn new(hold: Arc<SlotHold>, served: Arc<Served>, meter: Meter) -> Self {
         let kept_by_threads = hold.clone();
-        Worker { served, hold, kept_by_threads, meter, resource: None, run: None, failures: 0 }
+        Worker {
+            served,
+            hold,
+            kept_by_threads,
+            meter,
+            resource: None,
+            condition: Condition::Good,
+            run: None,
+            held: None,
+            errand: None,
+            leaving: false,
+            fresh: false,
+            failures: 0,
+            driver: None,
+        }
     }
 
     /// Past the mailbox' bound: a slot has at most one run to report on.
@@ -48,29 +97,78 @@ impl Worker {
         supervisor.do_send(Report { slot: *slot, seat: *seat, news });
     }
 
-    fn build(&mut self, factory: Factory, context: &mut Context<Self>) {
-        let slot = self.hold.slot;
-        let build = async move { factory.build(slot).await };
-        let build = AssertUnwindSafe(build).catch_unwind().into_actor(self);
-        let built = build.map(|built, worker, context| match built {
-            Ok(Ok(resource)) => {
-                worker.resource = Some(resource);
-                worker.report(News::Ready);
-            }
-            Ok(Err(trouble)) => worker.build_failed(trouble, context),
-            Err(_) => worker.build_failed("the builder panicked".into(), context),
+    /// Who it is, for the log.
+    fn name(&self) -> String {
+        format!("{}: slot {}", self.served.concurrency_id, self.hold.slot)
+    }
+
+    /// Does something to the resource that takes a while, and goes on with `then`: with nothing when
+    /// it panicked. Only one thing at a time, and never while a handler runs.
+    fn run_errand<W, T>(
+        &mut self,
+        context: &mut Context<Self>,
+        work: impl FnOnce(CancellationToken) -> W,
+        then: fn(&mut Self, Option<T>, &mut Context<Self>),
+    ) where
+        W: Future<Output = T> + 'static,
+        T: 'static,
+    {
+        let halt = CancellationToken::new();
+        let work = AssertUnwindSafe(work(halt.clone())).catch_unwind();
+        self.errand = Some(halt);
+        let done = work.into_actor(self).map(move |done, worker, context| {
+            worker.errand = None;
+            let done = done.map_err(discard_payload).ok();
+            then(worker, done, context);
         });
-        context.spawn(built);
+        context.spawn(done);
+    }
+
+    /// Builds a resource, or makes the spoilt one clean, after a pause.
+    fn prepare(&mut self, pause: Duration, context: &mut Context<Self>) {
+        let Some(factory) = self.served.factory.clone() else { return };
+        let resettable = self.condition == Condition::Suspect;
+        let spoilt = self.resource.take().map(|resource| Spoilt { resource, resettable });
+        self.condition = Condition::Good;
+        let (slot, name) = (self.hold.slot, self.name());
+        let work = move |halt: CancellationToken| async move {
+            if !pause.is_zero() {
+                // Cut short, the building below sees to the rest.
+                halt.run_until_cancelled(tokio::time::sleep(pause)).await;
+            }
+            factory.prepare(slot, spoilt, halt, &name).await
+        };
+        self.run_errand(context, work, Self::prepared);
+    }
+
+    fn prepared(
+        &mut self,
+        prepared: Option<Result<Resource, String>>,
+        context: &mut Context<Self>,
+    ) {
+        match prepared.unwrap_or_else(|| Err("it panicked when dropped".into())) {
+            Ok(resource) => {
+                self.resource = Some(resource);
+                self.fresh = true;
+            }
+            Err(_) if self.leaving => {}
+            Err(trouble) => return self.build_failed(trouble, context),
+        }
+        if self.leaving {
+            self.go(context);
+        } else {
+            self.report(News::Ready);
+        }
     }
 
     fn build_failed(&mut self, trouble: String, context: &mut Context<Self>) {
         let pause = self.next_pause();
         error!(
-            "{}: slot {} could not build its resource: {trouble}; trying again in {pause:?}",
-            self.served.concurrency_id, self.hold.slot
+            "{}: its resource could not be built: {trouble}; trying again in {pause:?}",
+            self.name()
         );
-        self.report(News::Trouble(trouble));
-        self.build_after(pause, context);
+        self.report(News::Trouble { trouble, pause });
+        self.prepare(pause, context);
     }
 
     fn next_pause(&mut self) -> Duration {
@@ -79,39 +177,121 @@ impl Worker {
         pause.min(LONGEST_PAUSE)
     }
 
-    fn build_after(&mut self, pause: Duration, context: &mut Context<Self>) {
-        if let Some(factory) = self.served.factory.clone() {
-            context.run_later(pause, move |worker, context| worker.build(factory, context));
+    /// Asks whether the resource is good before the run gets it.
+    fn check(
+        &mut self,
+        factory: Factory,
+        resource: Resource,
+        run: RunMessage,
+        context: &mut Context<Self>,
+    ) {
+        let RunMessage { jobs, terms } = run;
+        self.held = Some(Held { jobs, terms, tally: Tally::default() });
+        let work = move |halt| async move { factory.check(resource, halt).await };
+        self.run_errand(context, work, Self::checked);
+    }
+
+    fn checked(
+        &mut self,
+        checked: Option<(Resource, Result<(), String>)>,
+        context: &mut Context<Self>,
+    ) {
+        let lost = || Err("it panicked when dropped".into());
+        let (resource, verdict) = match checked {
+            Some((resource, verdict)) => (Some(resource), verdict),
+            None => (None, lost()),
+        };
+        self.resource = resource;
+        if self.leaving {
+            return self.go(context);
+        }
+        let Some(Held { jobs, terms, tally }) = self.held.take() else { return };
+        if let Err(trouble) = verdict {
+            warn!("{}: its resource is not lent: {trouble}; building another", self.name());
+            self.condition = Condition::Bad;
+            if jobs.as_slice().is_empty() {
+                self.report(News::Done { tally, ready: false });
+            } else {
+                self.report(News::Returned { jobs, tally });
+            }
+        } else if jobs.as_slice().is_empty() {
+            self.report(News::Done { tally, ready: true });
+        } else {
+            self.begin(jobs, terms, tally);
+            if let Some(driver) = self.driver.take() {
+                driver.wake();
+            }
         }
     }
 
-    fn stopped(&mut self, stopped: Stopped, context: &mut Context<Self>) {
-        let came_back = self.resource.as_ref().is_none_or(Resource::is_home);
-        let ready = came_back && !(stopped.panicked && self.resource.is_some());
+    /// Starts a run.
+    fn begin(&mut self, jobs: Vec1<Box<Job>>, terms: Terms, tally: Tally) {
+        let served = self.served.clone();
+        let listener = &served.listeners[terms.listener];
+        if listener.takes_slot {
+            self.fresh = false;
+            self.failures = 0;
+        }
+        let place = Place {
+            api_name: &listener.api_name,
+            meter: &self.meter,
+            start: &listener.start,
+            slot: self.hold.slot,
+            resource: self.resource.as_ref(),
+            threads: &served.threads,
+            hold: &self.kept_by_threads,
+            pulse: &served.pulse,
+            number: listener.number,
+            #[cfg(feature = "web")]
+            files: &served.files,
+        };
+        let (run, stopped) = Run::start(jobs, terms, tally, place);
+        // `Drive` polls it right after the mailbox, or is woken.
+        self.run = Some(run);
+        if let Some(stopped) = stopped {
+            self.stopped(stopped);
+        }
+    }
+
+    fn stopped(&mut self, stopped: Stopped) {
+        let ready = self.is_fit_after(stopped.returned);
         self.report(News::Done { tally: stopped.tally, ready });
         if let Some(mut run) = self.run.take() {
             run.tell();
         }
-        if ready {
-            // A run went well: the next failure is a first one again.
-            if stopped.tally.completed > 0 {
-                self.failures = 0;
+    }
+
+    /// Looks at what a run has left. What is not fit for the next waits for `Prepare`.
+    fn is_fit_after(&mut self, returned: bool) -> bool {
+        let Some(resource) = &self.resource else { return self.served.factory.is_none() };
+        let (is_home, trace) = resource.look();
+        self.condition = match trace {
+            _ if !is_home => Condition::Bad,
+            Trace::Discarded => Condition::Bad,
+            Trace::Unwound => Condition::Suspect,
+            Trace::Lent if !returned => Condition::Suspect,
+            Trace::Lent | Trace::Untouched => Condition::Good,
+        };
+        if self.condition != Condition::Good {
+            debug!("{}: its resource isn't fit for another run: {trace:?}", self.name());
+        }
+        if !is_home {
+            // It is dropped where its guard is.
+            self.resource = None;
+        }
+        self.condition == Condition::Good
+    }
+
+    /// Closes the resource and goes.
+    fn go(&mut self, context: &mut Context<Self>) {
+        match (self.served.factory.clone(), self.resource.take()) {
+            (Some(factory), Some(resource)) => {
+                let name = self.name();
+                let work = move |_| async move { factory.close(resource, &name).await };
+                self.run_errand(context, work, |_, _, context| context.stop());
             }
-            return;
+            _ => context.stop(),
         }
-        let spoilt = self.resource.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(spoilt))).is_err() {
-            error!(
-                "{}: the resource of slot {} panicked when dropped",
-                self.served.concurrency_id, self.hold.slot
-            );
-        }
-        let pause = self.next_pause();
-        warn!(
-            "{}: slot {} lost its resource in a run; building another in {pause:?}",
-            self.served.concurrency_id, self.hold.slot
-        );
-        self.build_after(pause, context);
     }
 }
 
@@ -120,9 +300,7 @@ impl Actor for Worker {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.spawn(Drive);
-        if let Some(factory) = self.served.factory.clone() {
-            self.build(factory, context);
-        }
+        self.prepare(Duration::ZERO, context);
     }
 }
 
@@ -138,13 +316,16 @@ impl ActorFuture<Worker> for Drive {
     fn poll(
         self: Pin<&mut Self>,
         worker: &mut Worker,
-        context: &mut Context<Worker>,
+        _: &mut Context<Worker>,
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
         if let Some(run) = &mut worker.run
             && let Poll::Ready(stopped) = run.poll(task)
         {
-            worker.stopped(stopped, context);
+            worker.stopped(stopped);
+        }
+        if worker.held.is_some() {
+            worker.driver = Some(task.waker().clone());
         }
         Poll::Pending
     }
@@ -153,40 +334,72 @@ impl ActorFuture<Worker> for Drive {
 impl Handler<RunMessage> for Worker {
     type Result = ();
 
-    fn handle(&mut self, RunMessage { jobs, terms }: RunMessage, context: &mut Self::Context) {
-        let served = self.served.clone();
-        let listener = &served.listeners[terms.listener];
-        let place = Place {
-            api_name: &listener.api_name,
-            meter: &self.meter,
-            start: &listener.start,
-            slot: self.hold.slot,
-            resource: self.resource.as_ref(),
-            threads: &served.threads,
-            hold: &self.kept_by_threads,
-            pulse: &served.pulse,
-            number: listener.number,
-            #[cfg(feature = "web")]
-            files: &served.files,
-        };
-        let (run, stopped) = Run::start(jobs, terms, place);
-        // `Drive` polls it right after the mailbox.
-        self.run = Some(run);
-        if let Some(stopped) = stopped {
-            self.stopped(stopped, context);
+    fn handle(&mut self, run: RunMessage, context: &mut Self::Context) {
+        let takes_slot = self.served.listeners[run.terms.listener].takes_slot;
+        let check = self.served.factory.as_ref().filter(|factory| takes_slot && factory.checks());
+        if let Some(factory) = check.cloned()
+            && let Some(resource) = self.resource.take()
+        {
+            return self.check(factory, resource, run, context);
         }
+        self.begin(run.jobs, run.terms, Tally::default());
     }
 }
 
 impl Handler<Interrupt> for Worker {
     type Result = ();
 
-    fn handle(&mut self, Interrupt { event, cause }: Interrupt, context: &mut Self::Context) {
+    fn handle(&mut self, Interrupt { event, cause }: Interrupt, _: &mut Self::Context) {
         if let Some(run) = &mut self.run
             && let Some(stopped) = run.interrupt(event, cause)
         {
-            self.stopped(stopped, context);
+            self.stopped(stopped);
         }
+        if let Some(held) = &mut self.held {
+            held.interrupt(event, cause);
+        }
+    }
+}
+
+impl Held {
+    /// Ends all of its events, or one. The check goes on: what one that was cut short leaves in the
+    /// resource nobody knows.
+    fn interrupt(&mut self, event: Option<EventId>, cause: Cause) {
+        let ends = |job: &Job| event.is_none_or(|event| event == job.id);
+        let ended = match std::mem::replace(&mut self.jobs, Vec1::Many(Vec::new())) {
+            Vec1::One(job) if ends(&job) => vec![job],
+            Vec1::One(job) => {
+                self.jobs = Vec1::One(job);
+                return;
+            }
+            Vec1::Many(mut jobs) => {
+                let ended = jobs.extract_if(.., |job| ends(job)).collect();
+                self.jobs = Vec1::Many(jobs);
+                ended
+            }
+        };
+        for job in ended {
+            let outcome = match cause {
+                Cause::Cancelled => Outcome::Cancelled,
+                Cause::TimedOut => Outcome::TimedOut,
+                Cause::Stopped => Outcome::Stopped,
+            };
+            self.tally.count(cause);
+            job.sink.end_unstarted(outcome);
+        }
+    }
+}
+
+impl Handler<Prepare> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, _: Prepare, context: &mut Self::Context) {
+        if self.errand.is_some() || self.leaving {
+            return;
+        }
+        // One that was built and never lent: the next may be as bad.
+        let pause = if self.fresh { self.next_pause() } else { Duration::ZERO };
+        self.prepare(pause, context);
     }
 }
 
@@ -196,7 +409,12 @@ impl Handler<Leave> for Worker {
     fn handle(&mut self, _: Leave, context: &mut Self::Context) {
         // What runs on a thread goes on, and keeps the slot. Callers learn that it was lost.
         self.run = None;
-        context.stop();
+        self.held = None;
+        self.leaving = true;
+        match &self.errand {
+            Some(errand) => errand.cancel(),
+            None => self.go(context),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ impl<T> Scheduler<T> {
             let refused = &mut self.listeners[arrival.listener].refused;
             match refusal {
                 Refusal::WaitTooLong { .. } => refused.wait_too_long += 1,
+                Refusal::Unavailable { .. } => refused.unavailable += 1,
                 Refusal::Stopped => refused.stopped += 1,
                 _ => refused.queue_full += 1,
             }
@@ -18,7 +19,8 @@ impl<T> Scheduler<T> {
             return;
         }
         let Arrival { id, listener, watched, payload, .. } = arrival;
-        let waiting = Waiting { id, watched, since: self.now, told: None, payload };
+        let waiting =
+            Waiting { id, watched, since: self.now, told: None, returned: false, payload };
         if self.door.is_empty() && self.take_room() {
             self.enter(listener, waiting);
         } else {
@@ -31,6 +33,13 @@ impl<T> Scheduler<T> {
     pub(super) fn may_enter(&self, arrival: &Arrival<T>) -> Result<(), Refusal> {
         if self.phase == Phase::Stopped {
             return Err(Refusal::Stopped);
+        }
+        if let (Some(rules), Some(unavailable)) = (self.rules.resource, self.slots.unavailable()) {
+            let time = self.now.saturating_duration_since(unavailable.since);
+            if time >= rules.unavailable_after {
+                let retry_after = unavailable.next_attempt.saturating_duration_since(self.now);
+                return Err(Refusal::Unavailable { time, retry_after });
+            }
         }
         if let (Some(max_eta), Some(wait)) = (self.rules.max_eta, self.wait_at_the_end())
             && wait > max_eta.as_secs_f64()

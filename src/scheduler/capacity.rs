@@ -33,6 +33,11 @@ impl Capacity {
             .is_ok()
     }
 
+    /// Takes a place even where there is none: for an event that had one and comes back.
+    pub fn take_anyway(&self) {
+        self.taken.fetch_add(1, SeqCst);
+    }
+
     /// Gives a place back. True when somebody is blocked and should be told.
     pub fn release(&self) -> bool {
         self.taken.fetch_sub(1, SeqCst);

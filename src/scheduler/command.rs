@@ -44,6 +44,15 @@ impl Tally {
         self.completed + self.failed + self.cancelled + self.timed_out + self.stopped
     }
 
+    /// One more event that ended early.
+    pub fn count(&mut self, cause: Cause) {
+        match cause {
+            Cause::Cancelled => self.cancelled += 1,
+            Cause::TimedOut => self.timed_out += 1,
+            Cause::Stopped => self.stopped += 1,
+        }
+    }
+
     pub fn add(&mut self, other: Tally) {
         self.completed += other.completed;
         self.failed += other.failed;
@@ -68,23 +77,31 @@ pub(crate) enum Command<T> {
     Admit(Arrival<T>),
     /// Ends an event wherever it is. Unknown ids are ignored: the event may just have ended.
     Cancel(EventId),
-    /// The run on `slot` has really stopped. `ready` is false when the worker must rebuild its
+    /// The run on `slot` has really stopped. `ready` is false when the worker must see to its
     /// resource before it can take another.
     Done {
         slot: usize,
         tally: Tally,
         ready: bool,
     },
-    /// The worker on `slot` has its resource and can take events.
+    /// The run on `slot` has not begun: the resource was found bad before it was lent. These of its
+    /// events have not ended, and run on the next slot that can take them.
+    Returned {
+        slot: usize,
+        tally: Tally,
+        events: Vec<(EventId, T)>,
+    },
+    /// The worker on `slot` has a resource to lend.
     SlotReady {
         slot: usize,
     },
-    /// The worker on `slot` could not build its resource and will try again.
+    /// The worker on `slot` could not build its resource and will try again after this pause.
     SlotFailed {
         slot: usize,
         trouble: String,
+        pause: Duration,
     },
-    /// The worker on `slot` is gone, with whatever it ran.
+    /// The worker on `slot` is gone, with whatever it ran and owned.
     SlotLost {
         slot: usize,
     },
@@ -117,8 +134,13 @@ pub(crate) enum Effect<T> {
     Open {
         slot: usize,
     },
-    /// Let the worker on this slot go; it runs nothing.
+    /// Let the worker on this slot go; it runs nothing. Where it owns a resource, it says when it
+    /// has closed that.
     Close {
+        slot: usize,
+    },
+    /// Let the worker on this slot build its resource anew, or make it clean again.
+    Prepare {
         slot: usize,
     },
     /// Start one event on this slot.

@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use super::line::Key;
-use super::slots::{Riders, Run};
-use super::{Cause, Effect, Phase, Place, Scheduler, Terms};
+use super::ranks::Told;
+use super::slots::{Rider, Riders, Run};
+use super::{Cause, Effect, Phase, Place, Scheduler, Tally, Terms, Waiting, history};
+use crate::event::{EventId, EventMap};
 
 impl<T> Scheduler<T> {
     /// Starts the next run, if there is an event that may run and a slot for it.
@@ -25,30 +27,32 @@ impl<T> Scheduler<T> {
         let riders = match self.lane_rules(listener).batch {
             None => {
                 let Some((_, waiting)) = self.leave(key) else { return };
-                submitted = waiting.since;
-                self.note_wait(listener, waiting.since);
-                self.effects.push_back(Effect::Start { slot, event: waiting.payload, terms });
-                Riders::One(waiting.id)
+                self.note_wait(listener, &waiting);
+                let Waiting { id, watched, since, payload, .. } = waiting;
+                submitted = since;
+                self.effects.push_back(Effect::Start { slot, event: payload, terms });
+                Riders::One(Rider { id, watched, since, key, cancelled: false })
             }
             Some(batch) => {
-                let mut ids = Vec::new();
+                let mut riders = Vec::new();
                 let mut events = Vec::new();
-                while ids.len() < batch.max_size
+                while riders.len() < batch.max_size
                     && let Some(key) = self.line.lane_front(listener)
                     && let Some((_, waiting)) = self.leave(key)
                 {
-                    submitted = submitted.min(waiting.since);
-                    self.note_wait(listener, waiting.since);
-                    ids.push(waiting.id);
-                    events.push(waiting.payload);
+                    self.note_wait(listener, &waiting);
+                    let Waiting { id, watched, since, payload, .. } = waiting;
+                    submitted = submitted.min(since);
+                    riders.push(Rider { id, watched, since, key, cancelled: false });
+                    events.push(payload);
                 }
-                self.listeners[listener].batches.observe(ids.len() as f64);
+                self.listeners[listener].batches.observe(riders.len() as f64);
                 self.effects.push_back(Effect::StartBatch { slot, events, terms });
-                Riders::Batch(ids)
+                Riders::Batch(riders)
             }
         };
-        for id in riders.as_slice() {
-            self.places.insert(*id, Place::Slot(slot));
+        for rider in riders.as_slice() {
+            self.places.insert(rider.id, Place::Slot(slot));
         }
         self.slots.fill(
             slot,
@@ -60,9 +64,72 @@ impl<T> Scheduler<T> {
         state.started_sum += since_birth;
     }
 
-    fn note_wait(&mut self, listener: usize, since: Instant) {
-        let waited = self.now.saturating_duration_since(since).as_secs_f64();
-        self.listeners[listener].waits.observe(waited);
+    fn note_wait(&mut self, listener: usize, waiting: &Waiting<T>) {
+        if !waiting.returned {
+            let waited = self.now.saturating_duration_since(waiting.since).as_secs_f64();
+            self.listeners[listener].waits.observe(waited);
+        }
+    }
+
+    /// Opens slots that own a resource, ahead of use or because events wait for them.
+    pub(super) fn open_slots(&mut self) {
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        let limit = self.limit();
+        while self.slots.may_open(limit) {
+            let wanted = self.wanted();
+            let Some(slot) = self.slots.open_next(limit, wanted) else { return };
+            self.effects.push_back(Effect::Open { slot });
+        }
+    }
+
+    /// The runs that what waits would fill.
+    fn wanted(&self) -> usize {
+        if self.phase != Phase::Open {
+            return 0;
+        }
+        let runs = |lane| {
+            let per_run = self.lane_rules(lane).batch.map_or(1, |batch| batch.max_size);
+            self.line.lane_len(lane).div_ceil(per_run)
+        };
+        (0..self.listeners.len()).map(runs).sum()
+    }
+
+    /// Takes back the events of a run that has not begun, to where they stood in the line.
+    pub(super) fn returned(&mut self, slot: usize, tally: Tally, events: Vec<(EventId, T)>) {
+        let Some(run) = self.slots.vacate(slot) else { return };
+        let state = &mut self.listeners[run.listener];
+        state.running -= 1;
+        state.started_sum -= run.started.saturating_duration_since(self.born).as_secs_f64();
+        state.ended.add(tally);
+        let outcome = history::ended_as(&tally);
+        let mut events: EventMap<T> = events.into_iter().collect();
+        for rider in run.riders.as_slice() {
+            let Rider { id, watched, since, key, cancelled } = *rider;
+            let Some(payload) = events.remove(&id) else {
+                self.places.remove(&id);
+                self.recent.push(id, run.listener, outcome, since, None, self.now);
+                continue;
+            };
+            // It was next, and is again: nothing of that is news to its client.
+            let told = Some(Told { rank: 0, eta: None, at: self.now });
+            let waiting = Waiting { id, watched, since, told, returned: true, payload };
+            let key = self.line.restore(run.listener, key, waiting);
+            self.places.insert(id, Place::Line(key));
+            self.watchers += usize::from(watched);
+            if let Some(capacity) = &self.rules.capacity {
+                capacity.take_anyway();
+            }
+            // The word to stop may have come to the worker too late.
+            if cancelled {
+                self.end_waiting(key, Cause::Cancelled);
+            } else if self.phase == Phase::Stopped {
+                self.end_waiting(key, Cause::Stopped);
+            }
+        }
+        self.line_moved = true;
+        self.prepare(slot);
     }
 
     /// The oldest event that may run now. A batch that waits to be filled lets others pass: it

@@ -91,6 +91,43 @@ impl<T> Line<T> {
         Key { index, seq }
     }
 
+    /// Puts a value back where it stood before it was taken out. Costs a step for each value that
+    /// stands before it.
+    pub fn restore(&mut self, lane: usize, key: Key, value: T) -> Key {
+        let Key { seq, .. } = key;
+        let after_all = |from: usize, next: fn(&Node<T>) -> usize| {
+            let (mut before, mut after) = (NONE, from);
+            while let Some(node) = self.nodes.get(after).filter(|node| node.seq < seq) {
+                (before, after) = (after, next(node));
+            }
+            (before, after)
+        };
+        let (before, after) = after_all(self.whole.front, |node| node.after);
+        let (lane_before, lane_after) = after_all(self.lanes[lane].front, |node| node.lane_after);
+        let node = Node { value, seq, lane, before, after, lane_before, lane_after };
+        let index = self.nodes.insert(node);
+        match before {
+            NONE => self.whole.front = index,
+            before => self.nodes[before].after = index,
+        }
+        match after {
+            NONE => self.whole.back = index,
+            after => self.nodes[after].before = index,
+        }
+        self.whole.len += 1;
+        let ends = &mut self.lanes[lane];
+        match lane_before {
+            NONE => ends.front = index,
+            before => self.nodes[before].lane_after = index,
+        }
+        match lane_after {
+            NONE => ends.back = index,
+            after => self.nodes[after].lane_before = index,
+        }
+        ends.len += 1;
+        Key { index, seq }
+    }
+
     /// Takes the value at `key` out of the line, wherever it stands.
     pub fn remove(&mut self, key: Key) -> Option<(usize, T)> {
         self.get(key)?;
@@ -189,6 +226,8 @@ mod tests {
         Push(usize),
         Remove(usize),
         PopLane(usize),
+        /// Takes some out, and puts them back in another order.
+        TakeAndRestore(Vec<usize>),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -196,6 +235,7 @@ mod tests {
             3 => (0..3usize).prop_map(Step::Push),
             1 => (0..64usize).prop_map(Step::Remove),
             1 => (0..3usize).prop_map(Step::PopLane),
+            1 => proptest::collection::vec(0..64usize, 1..4).prop_map(Step::TakeAndRestore),
         ]
     }
 
@@ -217,6 +257,18 @@ mod tests {
                         prop_assert_eq!(line.remove(key), Some((lane, value)));
                     }
                     Step::Remove(_) => prop_assert!(line.is_empty()),
+                    Step::TakeAndRestore(ats) => {
+                        let mut taken = Vec::new();
+                        for at in ats {
+                            let Some(&(lane, value, key)) = model.get(at) else { continue };
+                            if line.remove(key).is_some() {
+                                taken.push((at, lane, value, key));
+                            }
+                        }
+                        for (at, lane, value, key) in taken {
+                            model[at].2 = line.restore(lane, key, value);
+                        }
+                    }
                     Step::PopLane(lane) => {
                         let expected = model.iter().position(|(l, ..)| *l == lane);
                         let key = line.lane_front(lane);

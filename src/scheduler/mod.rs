@@ -41,7 +41,7 @@ use eta::RunTimes;
 use history::{Distribution, Recent};
 use line::Line;
 use ranks::Told;
-use slots::{Run, Slot, Slots};
+use slots::{Rider, Run, Slot, Slots};
 
 /// What a scheduler is told of its concurrency id before the first event.
 #[derive(Clone, Debug)]
@@ -52,11 +52,26 @@ pub(crate) struct Rules {
     pub max_size: Option<usize>,
     /// Refuse when the estimated wait is longer.
     pub max_eta: Option<Duration>,
-    /// Workers build a resource before they take events.
-    pub prepared: bool,
+    /// Workers build a resource before they take events; `None` where slots own nothing.
+    pub resource: Option<ResourceRules>,
     pub listeners: Vec<ListenerRules>,
     /// The places in line shared with other ids; `None` for no bound.
     pub capacity: Option<Arc<Capacity>>,
+}
+
+/// What a scheduler is told of the resources that slots own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResourceRules {
+    /// So many slots are opened before anybody needs them, and stay open when idle.
+    pub warm: usize,
+    /// Once no slot has had its resource for this long, because builds fail, new events are refused.
+    pub unavailable_after: Duration,
+}
+
+impl ResourceRules {
+    pub fn new(limit: Limit, unavailable_after: Duration) -> Self {
+        ResourceRules { warm: limit.slots().min(slots::WARM), unavailable_after }
+    }
 }
 
 /// What a scheduler is told of one listener.
@@ -95,6 +110,8 @@ struct Waiting<T> {
     watched: bool,
     since: Instant,
     told: Option<Told>,
+    /// It was on a slot already that then could not run it.
+    returned: bool,
     payload: T,
 }
 
@@ -178,12 +195,6 @@ pub(crate) struct Scheduler<T> {
 impl<T> Scheduler<T> {
     /// A scheduler with an empty line. Poll its effects once: it opens slots that need preparation.
     pub fn new(rules: Rules, now: Instant) -> Self {
-        let mut scheduler = Scheduler::bare(rules, now);
-        scheduler.open_prepared();
-        scheduler
-    }
-
-    fn bare(rules: Rules, now: Instant) -> Self {
         let lanes = rules.listeners.len() + 1;
         Scheduler {
             permit_rules: ListenerRules::of_permits(),
@@ -192,7 +203,7 @@ impl<T> Scheduler<T> {
             line: Line::new(lanes),
             door: Line::new(lanes),
             blocked: false,
-            slots: Slots::new(rules.prepared),
+            slots: Slots::new(rules.resource.map(|resource| resource.warm)),
             places: EventMap::default(),
             effects: VecDeque::new(),
             recent: Recent::default(),
@@ -212,11 +223,10 @@ impl<T> Scheduler<T> {
     /// books, but none of its events. Those count as failed. The slots that are `taken` still have a
     /// worker, which may run something, until [`Command::SlotLost`] says that it has gone.
     pub fn restarted(&mut self, now: Instant, taken: Vec<usize>) -> Self {
-        let mut fresh = Scheduler::bare(self.rules.clone(), now);
+        let mut fresh = Scheduler::new(self.rules.clone(), now);
         for slot in taken {
             fresh.slots.set_vacating(slot);
         }
-        fresh.open_prepared();
         fresh.phase = self.phase;
         fresh.recent = std::mem::take(&mut self.recent);
         for (fresh, old) in fresh.listeners.iter_mut().zip(&mut self.listeners) {
@@ -236,10 +246,11 @@ impl<T> Scheduler<T> {
             Command::Admit(arrival) => self.admit(arrival),
             Command::Cancel(id) => self.cancel(id),
             Command::Done { slot, tally, ready } => self.done(slot, tally, ready),
+            Command::Returned { slot, tally, events } => self.returned(slot, tally, events),
             Command::SlotReady { slot } => self.slot_ready(slot),
-            Command::SlotFailed { slot, trouble } => {
+            Command::SlotFailed { slot, trouble, pause } => {
                 if matches!(self.slots.get(slot), Some(Slot::Preparing { .. })) {
-                    self.slots.set_preparing(slot, Some(trouble));
+                    self.slots.set_failing(slot, trouble, self.now, pause);
                 }
             }
             Command::SlotLost { slot } => self.slot_lost(slot),
@@ -262,6 +273,9 @@ impl<T> Scheduler<T> {
             self.let_in();
             if self.effects.is_empty() {
                 self.dispatch();
+            }
+            if self.effects.is_empty() {
+                self.open_slots();
             }
             if self.effects.is_empty() {
                 self.press();
@@ -326,6 +340,11 @@ impl<T> Scheduler<T> {
     /// Runs under way.
     pub fn running(&self) -> usize {
         self.slots.busy()
+    }
+
+    /// Slots whose resource is being closed.
+    pub fn closing(&self) -> usize {
+        self.slots.closing()
     }
 
     /// The events of `listener` that were refused before they reached the scheduler.
@@ -398,6 +417,7 @@ impl<T> Scheduler<T> {
             Some(Place::Slot(slot)) if self.is_held(slot) => {}
             Some(Place::Slot(slot)) => {
                 let cause = Cause::Cancelled;
+                self.slots.cancel(slot, id);
                 self.effects.push_back(Effect::Interrupt { slot, event: Some(id), cause });
             }
             None => {}
@@ -415,17 +435,51 @@ impl<T> Scheduler<T> {
         let Some(run) = self.slots.vacate(slot) else { return };
         self.close_books(&run, tally);
         if ready {
-            self.slots.set_free(slot, self.now);
+            self.free(slot);
         } else {
-            self.slots.set_preparing(slot, None);
+            self.prepare(slot);
         }
-        self.retire();
+    }
+
+    /// A slot can take an event, unless it retires.
+    fn free(&mut self, slot: usize) {
+        if self.is_surplus(slot) {
+            self.close(slot);
+        } else {
+            self.slots.set_free(slot, self.now);
+        }
+    }
+
+    /// The worker on a vacated slot sees to its resource, unless it retires.
+    fn prepare(&mut self, slot: usize) {
+        if self.is_surplus(slot) {
+            self.close(slot);
+        } else {
+            self.slots.set_preparing(slot);
+            self.effects.push_back(Effect::Prepare { slot });
+        }
+    }
+
+    fn close(&mut self, slot: usize) {
+        self.slots.close(slot);
+        self.effects.push_back(Effect::Close { slot });
+    }
+
+    /// Whether a slot closes as soon as it runs nothing: beyond the limit, and when the queue is
+    /// stopped where it owns a resource.
+    fn is_surplus(&self, slot: usize) -> bool {
+        slot >= self.slots_to_keep()
+    }
+
+    fn slots_to_keep(&self) -> usize {
+        let closes = self.phase == Phase::Stopped && self.rules.resource.is_some();
+        if closes { 0 } else { self.limit() }
     }
 
     fn close_books(&mut self, run: &Run, tally: Tally) {
         let outcome = history::ended_as(&tally);
         let (submitted, started) = (run.submitted, Some(run.started));
-        for id in run.riders.as_slice() {
+        for Rider { id, .. } in run.riders.as_slice() {
             self.places.remove(id);
             self.recent.push(*id, run.listener, outcome, submitted, started, self.now);
         }
@@ -445,11 +499,11 @@ impl<T> Scheduler<T> {
 
     fn slot_ready(&mut self, slot: usize) {
         if matches!(self.slots.get(slot), Some(Slot::Preparing { .. })) {
-            self.slots.set_free(slot, self.now);
-            self.retire();
+            self.free(slot);
         }
     }
 
+    /// Another worker is put there when the slot is needed.
     fn slot_lost(&mut self, slot: usize) {
         match self.slots.get(slot) {
             None | Some(Slot::Closed) => return,
@@ -459,39 +513,21 @@ impl<T> Scheduler<T> {
                     self.close_books(&run, Tally { failed, ..Tally::default() });
                 }
             }
-            Some(Slot::Vacating) => {
-                self.slots.vacated(slot);
-                self.open_prepared();
-                return;
-            }
-            Some(Slot::Free { .. } | Slot::Preparing { .. }) => {}
+            Some(_) => {}
         }
-        if self.rules.prepared {
-            self.slots.set_preparing(slot, None);
-        } else {
-            self.slots.set_free(slot, self.now);
-        }
-        self.effects.push_back(Effect::Open { slot });
-        self.retire();
+        self.slots.set_closed(slot);
     }
 
     fn set_limit(&mut self, limit: Limit) {
         self.rules.limit = limit;
         self.line_moved = true;
         self.retire();
-        self.open_prepared();
     }
 
-    /// Lets go of slots beyond the limit that run nothing.
+    /// Drops the workers of slots beyond the limit that run nothing.
     fn retire(&mut self) {
-        for slot in self.slots.retire(self.limit()) {
+        for slot in self.slots.retire(self.slots_to_keep()) {
             self.effects.push_back(Effect::Close { slot });
-        }
-    }
-
-    fn open_prepared(&mut self) {
-        for slot in self.slots.open_prepared(self.limit()) {
-            self.effects.push_back(Effect::Open { slot });
         }
     }
 
@@ -509,6 +545,7 @@ impl<T> Scheduler<T> {
         while let Some((_, key)) = self.line.front() {
             self.end_waiting(key, Cause::Stopped);
         }
+        self.retire();
     }
 
     fn abort(&mut self) {

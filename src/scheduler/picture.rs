@@ -17,12 +17,15 @@ impl<T> Scheduler<T> {
             waiting: self.line.len(),
             blocked: self.door.len(),
             oldest_wait: oldest.map(|waiting| since(waiting.since)),
+            failing_slots: self.slots.failing(),
+            unavailable: self.slots.unavailable().map(|unavailable| since(unavailable.since)),
             slots: self
                 .slots
                 .iter()
                 .filter_map(|(slot, state)| {
                     let state = match state {
                         Slot::Closed => return None,
+                        Slot::Closing => SlotState::Closing,
                         Slot::Preparing { trouble } => {
                             SlotState::Preparing { trouble: trouble.clone() }
                         }
@@ -31,7 +34,7 @@ impl<T> Scheduler<T> {
                         },
                         Slot::Free { .. } => SlotState::Free,
                         Slot::Busy(run) => SlotState::Busy {
-                            events: run.riders.as_slice().to_vec(),
+                            events: run.riders.as_slice().iter().map(|rider| rider.id).collect(),
                             listener: self.lane_rules(run.listener).api_name.clone(),
                             seconds: since(run.started),
                             interrupted: run.interrupted,

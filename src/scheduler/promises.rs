@@ -14,6 +14,9 @@ use super::*;
 
 const QUEUE_TIMEOUT: Duration = Duration::from_millis(50);
 const TIME_LIMIT: Duration = Duration::from_millis(80);
+const UNAVAILABLE_AFTER: Duration = Duration::from_millis(70);
+/// The pause after a build that failed.
+const PAUSE: Duration = Duration::from_millis(10);
 const MAX_SIZE: usize = 6;
 const BATCH: usize = 3;
 
@@ -23,7 +26,7 @@ const LISTENERS: usize = 4;
 /// The lane of permits.
 const PERMITS: usize = LISTENERS;
 
-fn rules(prepared: bool, limit: Limit, capacity: Option<Arc<Capacity>>) -> Rules {
+fn rules(warm: Option<usize>, limit: Limit, capacity: Option<Arc<Capacity>>) -> Rules {
     let listener = |n: usize| ListenerRules {
         api_name: format!("l{n}").into(),
         batch: (n == 3).then_some(BatchRules { max_size: BATCH, max_wait: Duration::ZERO }),
@@ -35,7 +38,7 @@ fn rules(prepared: bool, limit: Limit, capacity: Option<Arc<Capacity>>) -> Rules
         limit,
         max_size: Some(MAX_SIZE),
         max_eta: None,
-        prepared,
+        resource: warm.map(|warm| ResourceRules { warm, unavailable_after: UNAVAILABLE_AFTER }),
         listeners: (0..LISTENERS).map(listener).collect(),
         capacity,
     }
@@ -66,6 +69,11 @@ enum Step {
         works: bool,
     },
     Lose(usize),
+    /// The check on the n-th slot that runs something finds the resource bad: of the run nothing has
+    /// begun.
+    Veto(usize),
+    /// The n-th slot that closes its resource has done so.
+    Closed(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +98,8 @@ fn step(prepared: bool) -> impl Strategy<Value = Step> {
         if prepared { 4 } else { 1 } => (0..8usize, prop::bool::weighted(0.8))
             .prop_map(|(nth, works)| Step::Prepare { nth, works }),
         1 => (0..8usize).prop_map(Step::Lose),
+        2 => (0..8usize).prop_map(Step::Veto),
+        3 => (0..8usize).prop_map(Step::Closed),
     ]
 }
 
@@ -103,6 +113,8 @@ struct Event {
     ends: usize,
     since: Instant,
     told: Option<usize>,
+    /// Counts those that were admitted.
+    place: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -119,6 +131,7 @@ struct Running {
 struct World {
     scheduler: Scheduler<usize>,
     prepared: bool,
+    warm: usize,
     limit: usize,
     paused: bool,
     stopped: bool,
@@ -130,17 +143,27 @@ struct World {
     /// Slots with a worker that is ready and runs nothing.
     free: BTreeSet<usize>,
     preparing: BTreeSet<usize>,
+    /// Those of them that have failed.
+    failing: BTreeSet<usize>,
+    closing: BTreeSet<usize>,
+    /// Told to see to its resource.
+    told_to_prepare: BTreeSet<usize>,
+    /// Since when no slot is there, because builds fail.
+    unavailable: Option<Instant>,
     ended: Tally,
     /// What the listeners were last told.
     closed: bool,
+    next_place: usize,
 }
 
 impl World {
-    fn new(prepared: bool, limit: Limit) -> Self {
+    /// `warm` where slots own a resource.
+    fn new(warm: Option<usize>, limit: Limit) -> Self {
         let now = Instant::now();
         let mut world = World {
-            scheduler: Scheduler::new(rules(prepared, limit, None), now),
-            prepared,
+            scheduler: Scheduler::new(rules(warm, limit, None), now),
+            prepared: warm.is_some(),
+            warm: warm.unwrap_or(0),
             limit: limit.slots(),
             paused: false,
             stopped: false,
@@ -151,8 +174,13 @@ impl World {
             running: BTreeMap::new(),
             free: BTreeSet::new(),
             preparing: BTreeSet::new(),
+            failing: BTreeSet::new(),
+            closing: BTreeSet::new(),
+            told_to_prepare: BTreeSet::new(),
+            unavailable: None,
             ended: Tally::default(),
             closed: false,
+            next_place: 0,
         };
         world.settle();
         world
@@ -188,6 +216,9 @@ impl World {
             }
             Step::Prepare { nth, works } => self.prepare(nth, works),
             Step::Lose(nth) => self.lose(nth),
+            Step::Veto(nth) if self.prepared => self.veto(nth),
+            Step::Veto(_) => {}
+            Step::Closed(nth) => self.closed(nth),
         }
     }
 
@@ -203,9 +234,11 @@ impl World {
             ends: 0,
             since: self.now,
             told: None,
+            place: 0,
         });
         let full = self.line.len() >= MAX_SIZE || !self.door.is_empty();
-        let expect_refusal = self.stopped || (full && !patient);
+        let unavailable = self.unavailable.is_some_and(|at| self.now - at >= UNAVAILABLE_AFTER);
+        let expect_refusal = self.stopped || unavailable || (full && !patient);
         if !expect_refusal {
             self.door.push(n);
         }
@@ -233,13 +266,54 @@ impl World {
             }
         }
         self.ended.add(run.tally);
-        let ready = !(self.prepared && matches!(how, How::Panics));
+        let cut_short = run.interrupted || matches!(how, How::Panics);
+        let ready = !(self.prepared && cut_short);
         if ready {
             self.free.insert(slot);
         } else {
             self.preparing.insert(slot);
+            self.told_to_prepare.remove(&slot);
         }
         self.command(Command::Done { slot, tally: run.tally, ready });
+        self.was_told(slot);
+    }
+
+    /// A worker whose resource isn't fit is told what to do.
+    fn was_told(&self, slot: usize) {
+        let told = !self.preparing.contains(&slot) || self.told_to_prepare.contains(&slot);
+        assert!(told, "P4: slot {slot} waits for a word that doesn't come");
+    }
+
+    /// Its events that haven't ended are next again, in the order in which they came.
+    fn veto(&mut self, nth: usize) {
+        let Some(&slot) = self.running.keys().nth(nth % self.running.len().max(1)) else { return };
+        // A permit takes nothing that could be checked.
+        let takes_slot = |run: &Running| self.events[run.events[0]].listener != PERMITS;
+        let Some(run) = self.running.get(&slot).filter(|run| takes_slot(run)).cloned() else {
+            return;
+        };
+        self.running.remove(&slot);
+        let mut events = Vec::new();
+        for n in run.events {
+            if !run.ended.contains(&n) {
+                events.push((self.events[n].id, n));
+                self.line.push(n);
+            }
+        }
+        // Events are numbered as they come, but at the door they may wait.
+        self.line.sort_by_key(|n| self.events[*n].place);
+        self.ended.add(run.tally);
+        self.preparing.insert(slot);
+        self.told_to_prepare.remove(&slot);
+        self.command(Command::Returned { slot, tally: run.tally, events });
+        self.was_told(slot);
+    }
+
+    fn closed(&mut self, nth: usize) {
+        let nth = nth % self.closing.len().max(1);
+        let Some(slot) = self.closing.iter().nth(nth).copied() else { return };
+        self.closing.remove(&slot);
+        self.command(Command::SlotLost { slot });
     }
 
     fn cancel(&mut self, n: usize) {
@@ -298,10 +372,17 @@ impl World {
         };
         if works {
             self.preparing.remove(&slot);
+            self.failing.remove(&slot);
             self.free.insert(slot);
+            self.unavailable = None;
             self.command(Command::SlotReady { slot });
         } else {
-            self.command(Command::SlotFailed { slot, trouble: "no".into() });
+            self.failing.insert(slot);
+            if self.free.is_empty() && self.running.is_empty() {
+                self.unavailable.get_or_insert(self.now);
+            }
+            let trouble = "no".into();
+            self.command(Command::SlotFailed { slot, trouble, pause: PAUSE });
         }
     }
 
@@ -328,6 +409,8 @@ impl World {
             let n = self.door.remove(0);
             self.events[n].since = self.now;
             self.events[n].admitted = true;
+            self.events[n].place = self.next_place;
+            self.next_place += 1;
             self.line.push(n);
         }
     }
@@ -348,15 +431,41 @@ impl World {
         assert!(!startable, "nobody waits while a slot is free");
         let full = self.line.len() >= MAX_SIZE && !self.stopped;
         assert_eq!(self.closed, full, "the listeners know whether the line is full");
-        assert!(self.free.iter().all(|slot| *slot < self.limit), "surplus slots retire");
+        let keep = if self.stopped && self.prepared { 0 } else { self.limit };
+        let mut idle = self.free.iter().chain(&self.preparing);
+        assert!(idle.all(|slot| *slot < keep), "surplus slots retire");
+        if self.prepared && !self.stopped && self.opened() < self.limit {
+            let closed = |slots: usize| (0..slots).any(|slot| self.is_closed(slot));
+            assert!(!closed(self.warm.min(self.limit)), "slots are kept warm");
+            let waits = !self.paused && !self.line.is_empty() && closed(self.limit);
+            assert!(!waits || self.building() > 0, "nobody waits for a slot that isn't opened");
+        }
+        let snapshot = self.scheduler.snapshot(self.now);
+        assert_eq!(snapshot.failing_slots, self.failing.len());
+        assert_eq!(snapshot.unavailable.is_some(), self.unavailable.is_some());
+    }
+
+    fn opened(&self) -> usize {
+        self.running.len() + self.free.len() + self.preparing.len()
+    }
+
+    fn building(&self) -> usize {
+        self.preparing.difference(&self.failing).count()
+    }
+
+    fn is_closed(&self, slot: usize) -> bool {
+        let open = self.running.contains_key(&slot) || self.free.contains(&slot);
+        !open && !self.preparing.contains(&slot) && !self.closing.contains(&slot)
     }
 
     fn perform(&mut self, effect: Effect<usize>) {
         match effect {
             Effect::Open { slot } => {
-                assert!(!self.running.contains_key(&slot));
+                assert!(self.is_closed(slot));
                 if self.prepared {
-                    self.free.remove(&slot);
+                    assert!(self.opened() < self.limit);
+                    let is_needed = self.building() < self.line.len();
+                    assert!(slot < self.warm || is_needed, "no slot is opened for nothing");
                     self.preparing.insert(slot);
                 } else {
                     self.free.insert(slot);
@@ -365,6 +474,17 @@ impl World {
             Effect::Close { slot } => {
                 let open = self.free.remove(&slot) || self.preparing.remove(&slot);
                 assert!(open, "only idle slots are closed");
+                self.failing.remove(&slot);
+                if self.prepared {
+                    self.closing.insert(slot);
+                    if self.preparing.is_empty() {
+                        self.unavailable = None;
+                    }
+                }
+            }
+            Effect::Prepare { slot } => {
+                assert!(self.preparing.contains(&slot));
+                self.told_to_prepare.insert(slot);
             }
             Effect::Start { slot, event, terms } => self.start(slot, vec![event], terms),
             Effect::StartBatch { slot, events, terms } => self.start(slot, events, terms),
@@ -445,6 +565,13 @@ impl World {
             self.finish(slot, How::Completes);
         }
         assert_eq!(self.scheduler.running(), 0, "P4: no slot is left");
+        if self.prepared {
+            assert!(self.free.is_empty() && self.preparing.is_empty(), "P7: resources are closed");
+            while !self.closing.is_empty() {
+                self.closed(0);
+            }
+        }
+        assert_eq!(self.scheduler.closing(), 0);
         for (n, event) in self.events.iter().enumerate() {
             let expected = usize::from(event.admitted);
             let at_door = event.patient && !event.admitted;
@@ -454,7 +581,7 @@ impl World {
                 event.ends
             );
         }
-        self.now += slots::IDLE;
+        self.now += slots::IDLE.max(slots::IDLE_RESOURCE);
         self.scheduler.handle_timeout(self.now);
         self.settle();
         assert_eq!(self.scheduler.next_timeout(), None, "an idle queue sets no timers");
@@ -484,7 +611,7 @@ proptest! {
         steps in prop::collection::vec(step(false), 1..160),
         limit in prop_oneof![(1..5usize).prop_map(Limit::Slots), Just(Limit::Unlimited)],
     ) {
-        let mut world = World::new(false, limit);
+        let mut world = World::new(None, limit);
         steps.into_iter().for_each(|step| world.step(step));
         world.shut_down();
     }
@@ -493,8 +620,9 @@ proptest! {
     fn hold_where_slots_own_a_resource(
         steps in prop::collection::vec(step(true), 1..160),
         limit in 1..5usize,
+        warm in 0..5usize,
     ) {
-        let mut world = World::new(true, Limit::Slots(limit));
+        let mut world = World::new(Some(warm), Limit::Slots(limit));
         steps.into_iter().for_each(|step| world.step(step));
         world.shut_down();
     }
@@ -507,7 +635,7 @@ proptest! {
     ) {
         let now = Instant::now();
         let capacity = Arc::new(Capacity::new(max));
-        let shared = Rules { max_size: None, ..rules(false, Limit::Slots(1), Some(capacity.clone())) };
+        let shared = Rules { max_size: None, ..rules(None, Limit::Slots(1), Some(capacity.clone())) };
         let mut schedulers = [0, 1].map(|_| Scheduler::<()>::new(shared.clone(), now));
         let mut running = [Vec::new(), Vec::new()];
         for (n, (step, which)) in steps.into_iter().enumerate() {
@@ -550,7 +678,7 @@ proptest! {
 #[test]
 fn a_lingering_batch_lets_others_pass() {
     let mut now = Instant::now();
-    let mut rules = rules(false, Limit::Slots(1), None);
+    let mut rules = rules(None, Limit::Slots(1), None);
     let linger = Duration::from_millis(20);
     rules.listeners[3].batch = Some(BatchRules { max_size: BATCH, max_wait: linger });
     let mut scheduler = Scheduler::<usize>::new(rules, now);
@@ -609,4 +737,100 @@ fn a_lingering_batch_lets_others_pass() {
     }
     drive(&mut scheduler);
     assert_eq!(started, [vec![1], vec![2], vec![0], vec![3, 4, 5]]);
+}
+
+/// However high the limit: slots that own a resource open a few at a time, as many as events need,
+/// and those that aren't kept warm close again when idle.
+#[test]
+fn slots_open_as_they_are_needed_and_close_when_idle() {
+    let mut now = Instant::now();
+    let mut scheduler = Scheduler::<usize>::new(rules(Some(2), Limit::Slots(1_000_000), None), now);
+    let mut opened = Vec::new();
+    let mut started = Vec::new();
+    let mut closed = Vec::new();
+    let mut drive = |scheduler: &mut Scheduler<usize>| {
+        let mut few = 0;
+        while let Some(effect) = scheduler.poll_effect() {
+            match effect {
+                Effect::Open { slot } => {
+                    opened.push(slot);
+                    few += 1;
+                }
+                Effect::Start { slot, .. } => started.push(slot),
+                Effect::Close { slot } => closed.push(slot),
+                _ => {}
+            }
+        }
+        (few, opened.clone(), started.clone(), closed.clone())
+    };
+    assert_eq!(drive(&mut scheduler).0, 2, "ahead of use");
+    scheduler.rules.max_size = None;
+    for n in 0..100 {
+        let (id, patience) = (EventId::for_test(n), Patience::Wait);
+        let arrival = Arrival { id, listener: 0, watched: false, patience, payload: 0 };
+        scheduler.handle(now, Command::Admit(arrival));
+        drive(&mut scheduler);
+    }
+    assert_eq!(drive(&mut scheduler).1.len(), slots::OPENING);
+    for slot in 0..100 {
+        scheduler.handle(now, Command::SlotReady { slot });
+        assert!(drive(&mut scheduler).0 <= 1);
+    }
+    let (_, opened, started, _) = drive(&mut scheduler);
+    assert_eq!((opened.len(), started.len()), (100, 100));
+    for slot in started {
+        let tally = Tally { completed: 1, ..Tally::default() };
+        scheduler.handle(now, Command::Done { slot, tally, ready: true });
+    }
+    drive(&mut scheduler);
+    assert_eq!(scheduler.next_timeout(), Some(now + slots::IDLE_RESOURCE));
+    now += slots::IDLE_RESOURCE;
+    scheduler.handle_timeout(now);
+    let (_, opened, _, closed) = drive(&mut scheduler);
+    assert_eq!((opened.len(), closed.len()), (100, 98), "the warm ones stay");
+    for slot in closed {
+        scheduler.handle(now, Command::SlotLost { slot });
+        assert_eq!(drive(&mut scheduler).0, 0, "nobody needs it");
+    }
+    assert_eq!(scheduler.snapshot(now).slots.len(), 2);
+}
+
+/// Resources that can't be built keep new events out after a while, and nobody who waits already.
+#[test]
+fn a_concurrency_id_that_cannot_be_served_refuses_until_it_can() {
+    let mut now = Instant::now();
+    let mut scheduler = Scheduler::<usize>::new(rules(Some(2), Limit::Slots(2), None), now);
+    while scheduler.poll_effect().is_some() {}
+    let mut next = 0;
+    let mut admitted = |scheduler: &mut Scheduler<usize>, now: Instant| {
+        let (id, patience) = (EventId::for_test(next), Patience::Wait);
+        next += 1;
+        let arrival = Arrival { id, listener: 0, watched: false, patience, payload: 0 };
+        scheduler.handle(now, Command::Admit(arrival));
+        let mut refusal = None;
+        while let Some(effect) = scheduler.poll_effect() {
+            if let Effect::Refuse { refusal: why, .. } = effect {
+                refusal = Some(why);
+            }
+        }
+        refusal.map_or(Ok(()), Err)
+    };
+    let fail = |slot| Command::SlotFailed { slot, trouble: "no".into(), pause: PAUSE };
+    scheduler.handle(now, fail(0));
+    now += UNAVAILABLE_AFTER - PAUSE;
+    assert_eq!(admitted(&mut scheduler, now), Ok(()));
+    scheduler.handle(now, fail(1));
+    now += PAUSE;
+    let time = UNAVAILABLE_AFTER;
+    let refusal = Refusal::Unavailable { time, retry_after: Duration::ZERO };
+    assert_eq!(admitted(&mut scheduler, now), Err(refusal), "since the first failure");
+    assert_eq!(scheduler.snapshot(now).waiting, 1);
+    scheduler.handle(now, Command::SlotReady { slot: 1 });
+    assert_eq!(admitted(&mut scheduler, now), Ok(()));
+    let snapshot = scheduler.snapshot(now);
+    assert_eq!((snapshot.running, snapshot.waiting, snapshot.failing_slots), (1, 1, 1));
+    // A slot that runs something is one that can.
+    scheduler.handle(now, fail(0));
+    now += UNAVAILABLE_AFTER;
+    assert_eq!(admitted(&mut scheduler, now), Ok(()));
 }

@@ -39,13 +39,17 @@ pub(crate) struct Told {
 impl Told {
     /// Whether a client that knows this should hear that it now has `rank` and `eta`.
     pub fn is_outdated(&self, now: Instant, rank: usize, eta: Option<f64>) -> bool {
+        // Others came back from a slot that could not run them. A rank that was told never rises.
+        if rank > self.rank {
+            return false;
+        }
         if rank >= FRONT {
             let pause = PAUSE * u32::try_from(rank).unwrap_or(u32::MAX);
             if now.saturating_duration_since(self.at) < pause {
                 return false;
             }
         }
-        let steps = self.rank.abs_diff(rank);
+        let steps = self.rank - rank;
         if steps > 0 && (rank < FRONT || steps as f64 >= STEP * self.rank as f64) {
             return true;
         }

@@ -79,7 +79,7 @@ impl Simulation {
             limit: Limit::Slots(2),
             max_size: None,
             max_eta: None,
-            prepared: false,
+            resource: None,
             listeners: (0..LISTENERS).map(listener).collect(),
             capacity: None,
         };
@@ -245,7 +245,7 @@ fn estimations(clients: usize, run: Duration) -> (f64, f64) {
         limit: Limit::Slots(1),
         max_size: None,
         max_eta: None,
-        prepared: false,
+        resource: None,
         listeners: vec![listener],
         capacity: None,
     };

@@ -6,23 +6,54 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use super::line::Key;
 use crate::event::EventId;
 
-/// How long a slot without a resource may idle before its worker is let go.
+/// How long a slot without a resource may idle before its worker is dropped.
 pub(crate) const IDLE: Duration = Duration::from_secs(10);
+
+/// The same for a slot that owns a resource and was opened because events needed it.
+pub(crate) const IDLE_RESOURCE: Duration = Duration::from_secs(60);
+
+/// How many slots of an id are opened before anybody needs them, at most.
+pub(crate) const WARM: usize = 64;
+
+/// How many slots of an id may be at work on a resource before another one is opened.
+pub(crate) const OPENING: usize = 16;
+
+/// How many slots may fail to build theirs before no more are tried for the events that wait.
+pub(crate) const FAILING: usize = 16;
+
+/// One event of a run, with what it takes to put it back where it stood in the line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rider {
+    pub id: EventId,
+    pub watched: bool,
+    pub since: Instant,
+    pub key: Key,
+    /// It is to end, whatever becomes of the run.
+    pub cancelled: bool,
+}
 
 /// The events of one run.
 #[derive(Clone, Debug)]
 pub(crate) enum Riders {
-    One(EventId),
-    Batch(Vec<EventId>),
+    One(Rider),
+    Batch(Vec<Rider>),
 }
 
 impl Riders {
-    pub fn as_slice(&self) -> &[EventId] {
+    pub fn as_slice(&self) -> &[Rider] {
         match self {
-            Riders::One(id) => std::slice::from_ref(id),
-            Riders::Batch(ids) => ids,
+            Riders::One(rider) => std::slice::from_ref(rider),
+            Riders::Batch(riders) => riders,
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [Rider] {
+        match self {
+            Riders::One(rider) => std::slice::from_mut(rider),
+            Riders::Batch(riders) => riders,
         }
     }
 }
@@ -44,7 +75,10 @@ pub(crate) struct Run {
 pub(crate) enum Slot {
     /// No worker stands here.
     Closed,
-    /// The worker builds its resource; `trouble` says why the last attempt failed.
+    /// The worker closes its resource and goes.
+    Closing,
+    /// The worker builds its resource, or makes it clean again; `trouble` says why the last attempt
+    /// failed.
     Preparing {
         trouble: Option<String>,
     },
@@ -62,10 +96,23 @@ pub(crate) struct Slots {
     free: BTreeSet<usize>,
     closed: BTreeSet<usize>,
     busy: usize,
+    /// Those in preparation that haven't failed yet, and those that have.
+    building: usize,
+    failing: usize,
+    closing: usize,
     deadlines: BTreeSet<(Instant, usize)>,
     sweep: Option<Instant>,
-    /// Workers build something, so that slots open ahead of use and stay open when idle.
-    prepared: bool,
+    /// Slots own a resource; this many are opened ahead of use, and stay open when idle.
+    warm: Option<usize>,
+    unavailable: Option<Unavailable>,
+}
+
+/// No slot can run anything, because their resources can't be built.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unavailable {
+    pub since: Instant,
+    /// When the slot that failed last tries again.
+    pub next_attempt: Instant,
 }
 
 /// A slot to run on, and whether a worker must be put on it first.
@@ -75,20 +122,44 @@ pub(crate) struct Claim {
 }
 
 impl Slots {
-    pub fn new(prepared: bool) -> Self {
+    /// `warm` is given where slots own a resource: as many are opened ahead of use.
+    pub fn new(warm: Option<usize>) -> Self {
         Slots {
             slots: Vec::new(),
             free: BTreeSet::new(),
             closed: BTreeSet::new(),
             busy: 0,
+            building: 0,
+            failing: 0,
+            closing: 0,
             deadlines: BTreeSet::new(),
             sweep: None,
-            prepared,
+            warm,
+            unavailable: None,
         }
     }
 
     pub fn busy(&self) -> usize {
         self.busy
+    }
+
+    /// Slots whose resource could not be built at the last attempt.
+    pub fn failing(&self) -> usize {
+        self.failing
+    }
+
+    /// Slots that close their resource.
+    pub fn closing(&self) -> usize {
+        self.closing
+    }
+
+    /// Set while no slot can run anything because none could be built.
+    pub fn unavailable(&self) -> Option<Unavailable> {
+        self.unavailable
+    }
+
+    fn own_a_resource(&self) -> bool {
+        self.warm.is_some()
     }
 
     pub fn get(&self, slot: usize) -> Option<&Slot> {
@@ -110,7 +181,8 @@ impl Slots {
     /// slots are filled, since after a change of the limit their numbers say nothing.
     pub fn has_room(&self, limit: usize) -> bool {
         self.busy < limit
-            && (!self.free.is_empty() || (!self.prepared && self.next_closed(limit).is_some()))
+            && (!self.free.is_empty()
+                || (!self.own_a_resource() && self.next_closed(limit).is_some()))
     }
 
     /// The slot for the next run, where there is room: a free one, else one to open where slots
@@ -119,7 +191,7 @@ impl Slots {
         if let Some(slot) = self.free.pop_first() {
             return Some(Claim { slot, open: false });
         }
-        if self.prepared {
+        if self.own_a_resource() {
             return None;
         }
         let slot = self.next_closed(limit)?;
@@ -170,50 +242,99 @@ impl Slots {
     /// A slot of a scheduler before this one, whose worker hasn't gone yet.
     pub fn set_vacating(&mut self, slot: usize) {
         self.extend_to(slot);
-        self.closed.remove(&slot);
+        self.take_out(slot);
         self.slots[slot] = Slot::Vacating;
         self.busy += 1;
     }
 
-    /// The worker of a vacating slot has gone.
-    pub fn vacated(&mut self, slot: usize) {
-        self.busy -= 1;
-        self.close(slot);
-        self.trim();
+    /// Takes a slot out of whatever it was, a run excepted. It must be given a state next.
+    fn take_out(&mut self, slot: usize) {
+        match &self.slots[slot] {
+            Slot::Closed => drop(self.closed.remove(&slot)),
+            Slot::Closing => self.closing -= 1,
+            Slot::Preparing { trouble: None } => self.building -= 1,
+            Slot::Preparing { trouble: Some(_) } => self.failing -= 1,
+            Slot::Free { .. } => drop(self.free.remove(&slot)),
+            Slot::Vacating => self.busy -= 1,
+            Slot::Busy(_) => {}
+        }
     }
 
-    /// A busy or preparing slot waits for an event.
+    /// A vacated or preparing slot waits for an event.
     pub fn set_free(&mut self, slot: usize, now: Instant) {
+        self.take_out(slot);
         self.free.insert(slot);
         self.slots[slot] = Slot::Free { since: now };
-        if !self.prepared && self.sweep.is_none() {
-            self.sweep = Some(now + IDLE);
+        self.unavailable = None;
+        if self.sweep.is_none() && slot >= self.warm.unwrap_or(0) {
+            self.sweep = Some(now + self.idle());
         }
     }
 
-    pub fn set_preparing(&mut self, slot: usize, trouble: Option<String>) {
-        self.closed.remove(&slot);
-        self.free.remove(&slot);
-        self.slots[slot] = Slot::Preparing { trouble };
+    /// The worker on `slot` builds its resource, or makes it clean again.
+    pub fn set_preparing(&mut self, slot: usize) {
+        self.take_out(slot);
+        self.slots[slot] = Slot::Preparing { trouble: None };
+        self.building += 1;
     }
 
-    /// Opens every slot below `limit` that has no worker yet, for slots that need preparation.
-    pub fn open_prepared(&mut self, limit: usize) -> Vec<usize> {
-        if !self.prepared || limit == 0 || limit == usize::MAX {
-            return Vec::new();
+    /// The worker on a preparing slot has failed to build its resource.
+    pub fn set_failing(&mut self, slot: usize, trouble: String, now: Instant, pause: Duration) {
+        self.take_out(slot);
+        self.slots[slot] = Slot::Preparing { trouble: Some(trouble) };
+        self.failing += 1;
+        if self.busy == 0 && self.free.is_empty() {
+            let since = self.unavailable.map_or(now, |unavailable| unavailable.since);
+            self.unavailable = Some(Unavailable { since, next_attempt: now + pause });
         }
-        self.extend_to(limit - 1);
-        let opened: Vec<usize> = self.closed.range(..limit).copied().collect();
-        for &slot in &opened {
-            self.set_preparing(slot, None);
-        }
-        opened
     }
 
-    fn close(&mut self, slot: usize) {
-        self.free.remove(&slot);
+    /// Whether one more slot that owns a resource may be opened.
+    pub fn may_open(&self, limit: usize) -> bool {
+        let open = self.busy + self.free.len() + self.building + self.failing;
+        self.own_a_resource() && open < limit && self.building < OPENING
+    }
+
+    /// Opens one more slot, where that may be: one of those that are kept warm, or one that the
+    /// `wanted` runs in the line need.
+    pub fn open_next(&mut self, limit: usize, wanted: usize) -> Option<usize> {
+        let slot = self.next_closed(limit)?;
+        let is_warm = slot < self.warm.unwrap_or(0);
+        let is_needed = self.free.is_empty() && self.failing < FAILING && wanted > self.building;
+        if !(is_warm || is_needed) {
+            return None;
+        }
+        self.extend_to(slot);
+        self.set_preparing(slot);
+        Some(slot)
+    }
+
+    /// Nobody stands on this slot any more; it may be opened again.
+    pub fn set_closed(&mut self, slot: usize) {
+        self.take_out(slot);
         self.closed.insert(slot);
         self.slots[slot] = Slot::Closed;
+        self.trim();
+        self.forget_trouble();
+    }
+
+    /// Closes a slot that runs nothing. What owns a resource is closed when its worker says so.
+    pub fn close(&mut self, slot: usize) {
+        if self.own_a_resource() {
+            self.take_out(slot);
+            self.slots[slot] = Slot::Closing;
+            self.closing += 1;
+        } else {
+            self.set_closed(slot);
+        }
+        self.forget_trouble();
+    }
+
+    /// Where nothing is tried any more, nothing fails.
+    fn forget_trouble(&mut self) {
+        if self.building + self.failing == 0 {
+            self.unavailable = None;
+        }
     }
 
     /// Closes every slot from `limit` on that runs nothing; running ones retire as they come free.
@@ -221,11 +342,15 @@ impl Slots {
         let surplus: Vec<usize> = (limit.min(self.slots.len())..self.slots.len())
             .filter(|&slot| matches!(self.slots[slot], Slot::Free { .. } | Slot::Preparing { .. }))
             .collect();
-        for &slot in &surplus {
+        // From the back, since closing trims.
+        for &slot in surplus.iter().rev() {
             self.close(slot);
         }
-        self.trim();
         surplus
+    }
+
+    fn idle(&self) -> Duration {
+        if self.own_a_resource() { IDLE_RESOURCE } else { IDLE }
     }
 
     fn trim(&mut self) {
@@ -240,16 +365,16 @@ impl Slots {
         self.sweep
     }
 
-    /// Closes the slots that have idled for [`IDLE`].
+    /// Closes the slots that have idled for long enough.
     pub fn sweep(&mut self, now: Instant) -> Vec<usize> {
         if self.sweep.is_none_or(|due| due > now) {
             return Vec::new();
         }
         let mut idle = Vec::new();
         let mut next: Option<Instant> = None;
-        for &slot in &self.free {
+        for &slot in self.free.range(self.warm.unwrap_or(0)..) {
             if let Slot::Free { since } = self.slots[slot] {
-                let due = since + IDLE;
+                let due = since + self.idle();
                 if due <= now {
                     idle.push(slot);
                 } else {
@@ -257,10 +382,9 @@ impl Slots {
                 }
             }
         }
-        for &slot in &idle {
+        for &slot in idle.iter().rev() {
             self.close(slot);
         }
-        self.trim();
         self.sweep = next;
         idle
     }
@@ -277,6 +401,14 @@ impl Slots {
         }
         self.deadlines.pop_first();
         Some(slot)
+    }
+
+    /// Marks one event of a run as told to stop.
+    pub fn cancel(&mut self, slot: usize, id: EventId) {
+        let Some(Slot::Busy(run)) = self.slots.get_mut(slot) else { return };
+        for rider in run.riders.as_mut_slice().iter_mut().filter(|rider| rider.id == id) {
+            rider.cancelled = true;
+        }
     }
 
     /// Marks a whole run as told to stop. False when it was already, or nothing runs there.

@@ -22,7 +22,7 @@ impl Queue {
     /// out by the service.
     ///
     /// Of each concurrency id: `now_serving_slots` (the limit), `_running`, `_waiting`, `_blocked`,
-    /// `_paused`, `_oldest_wait_seconds`. Of each listener: `now_serving_admitted_events_total`,
+    /// `_paused`, `_failing_slots`, `_unavailable_seconds`, `_oldest_wait_seconds`. Of each listener: `now_serving_admitted_events_total`,
     /// `_ended_events_total` by `outcome`, `_refused_events_total` by `reason`, and histograms
     /// `_wait_seconds`, `_run_seconds`, `_batch_events`; the same of permits, and so of gates, as
     /// `listener="(permit)"` where an id has given any. Of all clients: `now_serving_sessions`,
@@ -133,7 +133,7 @@ impl Collector for Picture {
 impl Picture {
     fn ids(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Read = fn(&ConcurrencyIdSnapshot) -> f64;
-        let gauges: [(&str, &str, Read); 6] = [
+        let gauges: [(&str, &str, Read); 8] = [
             ("slots", "How many events may run at once", |id| match id.limit {
                 crate::Limit::Slots(slots) => slots as f64,
                 crate::Limit::Unlimited => f64::INFINITY,
@@ -142,6 +142,14 @@ impl Picture {
             ("waiting", "Events in the line", |id| id.waiting as f64),
             ("blocked", "Callers that wait for room in the line", |id| id.blocked as f64),
             ("paused", "1 while nothing starts until it is resumed", |id| id.paused.into()),
+            ("failing_slots", "Slots whose resource could not be built", |id| {
+                id.failing_slots as f64
+            }),
+            (
+                "unavailable_seconds",
+                "For how long no slot at all has had its resource, because builds fail",
+                |id| id.unavailable.unwrap_or_default(),
+            ),
             ("oldest_wait_seconds", "For how long the oldest event in the line has waited", |id| {
                 id.oldest_wait.unwrap_or_default()
             }),
@@ -184,6 +192,7 @@ impl Picture {
             let reasons = [
                 ("queue_full", l.refusals.queue_full),
                 ("wait_too_long", l.refusals.wait_too_long),
+                ("unavailable", l.refusals.unavailable),
                 ("stopped", l.refusals.stopped),
             ];
             reasons.map(|(why, count)| ([id, listener, ("reason", why)], Value::Counter(count)))

@@ -168,6 +168,7 @@ impl Rejection {
         let retry_after = match &refusal {
             Refusal::QueueFull { retry_after, .. } => Some(retry_after.unwrap_or_default()),
             Refusal::WaitTooLong { eta, max_eta } => Some(eta.saturating_sub(*max_eta)),
+            Refusal::Unavailable { retry_after, .. } => Some(*retry_after),
             Refusal::Stopped | Refusal::Invalid(_) => None,
         };
         let detail = refusal.to_string().into();
