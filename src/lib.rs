@@ -40,7 +40,8 @@
 //! # Where to go
 //!
 //! - What can be a handler: [`Listener::new`], [`Listener::blocking`], [`Listener::stream`],
-//!   [`Listener::batch`]; what it can ask and say: [`EventContext`]; what its slot owns: [`Slot`].
+//!   [`Listener::batch`]; what it can ask and say: [`EventContext`]; what its slot owns: [`Slot`],
+//!   [`SlotResource`].
 //! - How events queue: the methods of [`Listener`] and [`QueueBuilder`].
 //! - Calling: [`Queue::call`], [`Queue::submit`], [`Queue::submit_to`], [`ListenerHandle`].
 //! - Work that is no listener's, in the same line: [`Queue::acquire`].
