@@ -294,8 +294,10 @@ impl Listener {
     }
 
     /// Keeps the results of so many inputs; a call over HTTP with one of these is answered at once
-    /// and passes the queue by. The one that was asked for longest ago goes first. As Gradio's
-    /// `gr.cache`; for handlers whose result depends on nothing but their input and, with
+    /// and passes the queue by. They are kept for an hour, with 64 MiB of results as JSON at most, of
+    /// which none may be larger than 16 MiB. Where there are too many, whoever made most of them (a
+    /// user, else a session, else an address) loses the one that was asked for longest ago. As
+    /// Gradio's `gr.cache`; for handlers whose result depends on nothing but their input and, with
     /// [`auth`](crate::QueueBuilder::auth), their user. Calls in process always run, and one with
     /// newly uploaded files has a new input.
     pub fn cache(mut self, entries: usize) -> Self {

@@ -66,9 +66,10 @@ async fn a_call_made_before_is_answered_without_a_run() {
     let path = format!("/gradio_api/call/add/{}", answer["event_id"].as_str().unwrap());
     assert_eq!(server.stream(&path).await.rest().await[0].data, json!([3]));
     assert_eq!(ran(), 1);
-    // What run has made is kept as well; of three, the oldest is gone.
+    // What run has made is kept as well; of three of one session, the oldest is gone.
     for data in [json!([5, 5]), json!([6, 6]), json!([6, 6])] {
-        server.post("/gradio_api/run/add", json!({ "data": data })).await;
+        let body = json!({"data": data, "session_hash": "s"});
+        server.post("/gradio_api/run/add", body).await;
     }
     assert_eq!(ran(), 3);
     joined(&server, 0, json!([1, 2])).await;

@@ -56,6 +56,28 @@ async fn results_that_nobody_reads_are_not_all_held() {
 }
 
 #[actix::test]
+async fn a_cache_does_not_hold_its_inputs() {
+    let _alone = ALONE.lock().await;
+    let length = async |text: String| Ok::<_, String>(text.len());
+    let queue =
+        Queue::builder().listener(Listener::new("length", length).cache(100)).start().unwrap();
+    let server = Server::start(&queue);
+    let call = async |n: usize| {
+        let body = json!({"data": [format!("{n}{}", "x".repeat(MIB))]});
+        assert_eq!(server.post("/gradio_api/run/length", body).await.0, 200);
+    };
+    call(0).await;
+    let before = MEMORY.allocated();
+    for n in 1..20 {
+        call(n).await;
+    }
+    // The call after the last has been answered when the last has gone.
+    server.get("/config").await;
+    let held = held_since(before);
+    assert!(held < 4 * MIB, "{held} bytes for 19 inputs of 1 MiB");
+}
+
+#[actix::test]
 async fn joins_that_break_off_leave_nothing() {
     let _alone = ALONE.lock().await;
     let wait = Turnstile::new();

@@ -1,19 +1,42 @@
 //! Results that are kept by their input: a call that was made before passes the queue by.
 
 use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-use lru::LruCache;
-
+use super::shares::{Bounds, Holder, Shares};
 use crate::output::Output;
 use crate::update::{Outcome, Update};
 
-/// The results of one listener; the one that was asked for longest ago goes first.
+/// How long a result is kept after it was made.
+const TTL: Duration = Duration::from_secs(3600);
+
+/// The most bytes of results of one listener, as JSON.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+
+/// The largest result that is kept, with its values on the way.
+const LARGEST: usize = MOST_BYTES / 4;
+
+/// What a result takes beside its text, in bytes.
+const OVERHEAD: usize = 512;
+
+/// How often is looked for results that are too old.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// The results of one listener. Where there are too many, whoever holds most of them loses the one that
+/// was asked for longest ago.
 pub(crate) struct Cache {
-    kept: Mutex<LruCache<String, Arc<Kept>>>,
-    entries: NonZeroUsize,
+    kept: Mutex<Shares<Key, Arc<Kept>>>,
+    hashing: [RandomState; 2],
 }
+
+/// Stands for an input: a hash of 128 bits under secrets that no client knows, so that none can make
+/// two inputs that have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key([u64; 2]);
 
 /// The most values on the way of one event; a result with more isn't kept.
 const MOST_ITEMS: usize = 256;
@@ -28,41 +51,84 @@ pub(crate) struct Kept {
 
 impl Cache {
     pub fn new(entries: NonZeroUsize) -> Self {
-        // Not made for so many at once: they may never come.
-        Cache { kept: Mutex::new(LruCache::unbounded()), entries }
+        let hashing = std::array::from_fn(|_| RandomState::new());
+        let bounds = Bounds { ttl: TTL, number: entries.get(), bytes: MOST_BYTES };
+        Cache { kept: Mutex::new(Shares::new(bounds)), hashing }
     }
 
-    pub fn find(&self, input: &str) -> Option<Arc<Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(input).cloned()
+    fn lock(&self) -> MutexGuard<'_, Shares<Key, Arc<Kept>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn keep(&self, input: String, kept: Kept) {
-        let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        all.put(input, Arc::new(kept));
-        if all.len() > self.entries.get() {
-            all.pop_lru();
+    /// What stands for an input.
+    pub fn key(&self, input: &str) -> Key {
+        let hash = |hashing: &RandomState| {
+            let mut hasher = hashing.build_hasher();
+            hasher.write(input.as_bytes());
+            hasher.finish()
+        };
+        Key(self.hashing.each_ref().map(hash))
+    }
+
+    pub fn find(&self, input: &Key) -> Option<Arc<Kept>> {
+        self.lock().touch(input, Instant::now()).cloned()
+    }
+
+    /// Keeps what a call of somebody's gave, unless it is too large.
+    pub fn keep(&self, holder: Holder, input: Key, kept: Kept) {
+        let outputs = kept.items.iter().chain(&kept.output);
+        let bytes = outputs.map(Output::json_len).sum::<usize>();
+        if bytes <= LARGEST {
+            // Named, so that no value of the user's is dropped under our lock.
+            let _gone =
+                self.lock().keep(input, holder, Arc::new(kept), bytes + OVERHEAD, Instant::now());
         }
     }
 
-    /// Listens to an event, and keeps what it gives when it completes.
-    pub fn recorder(self: &Arc<Self>, input: String) -> impl Fn(&Update) + Send + Sync + use<> {
+    /// Listens to an event of somebody's, and keeps what it gives when it completes.
+    pub fn recorder(
+        self: &Arc<Self>,
+        holder: Holder,
+        input: Key,
+    ) -> impl Fn(&Update) + Send + Sync + use<> {
         let cache = self.clone();
-        // None when there have been too many.
-        let items = Mutex::new(Some(Vec::new()));
+        // None when there have been too many, or too large ones.
+        let items = Mutex::new(Some((Vec::new(), 0)));
         move |update| {
             let mut items = items.lock().unwrap_or_else(PoisonError::into_inner);
             match update {
-                Update::ProcessGenerating { output, .. } => match &mut *items {
-                    Some(kept) if kept.len() < MOST_ITEMS => kept.push(output.share()),
-                    _ => *items = None,
-                },
+                Update::ProcessGenerating { output, .. } => {
+                    if let Some((kept, bytes)) = &mut *items {
+                        *bytes += output.json_len();
+                        if *bytes <= LARGEST && kept.len() < MOST_ITEMS {
+                            kept.push(output.share());
+                            return;
+                        }
+                    }
+                    *items = None;
+                }
                 Update::ProcessCompleted { outcome: Outcome::Completed(output), .. } => {
-                    if let Some(items) = items.take() {
+                    if let Some((items, _)) = items.take() {
                         let output = output.as_ref().map(Output::share);
-                        cache.keep(input.clone(), Kept { items, output });
+                        cache.keep(holder.clone(), input, Kept { items, output });
                     }
                 }
                 _ => {}
+            }
+        }
+    }
+}
+
+/// Drops results that are too old, now and then, for as long as there are any caches.
+pub(crate) async fn sweep_now_and_then(caches: Vec<Weak<Cache>>) {
+    while caches.iter().any(|cache| cache.strong_count() > 0) {
+        tokio::time::sleep(SWEEP).await;
+        for cache in caches.iter().filter_map(Weak::upgrade) {
+            let old = cache.lock().sweep(Instant::now());
+            // A value of the service's own may panic when it is dropped.
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(old)));
+            if dropped.is_err() {
+                log::error!("a value panicked when it was dropped from a cache");
             }
         }
     }
@@ -79,12 +145,33 @@ mod tests {
     use super::*;
     use crate::event::EventId;
 
+    fn holder() -> Holder {
+        Holder::Session("s".into())
+    }
+
+    #[test]
+    fn results_are_bounded_in_bytes_and_one_client_s_take_no_other_s_place() {
+        let cache = Cache::new(NonZeroUsize::new(100).unwrap());
+        let keep = |n: u64, by: &str, bytes: usize| {
+            let output = Some(Output::new("x".repeat(bytes)));
+            let kept = Kept { items: Vec::new(), output };
+            cache.keep(Holder::User(by.into()), Key([n; 2]), kept);
+        };
+        keep(0, "alice", 10);
+        (1..=6).for_each(|n| keep(n, "bob", MOST_BYTES / 5));
+        keep(7, "bob", LARGEST);
+        let found: Vec<_> = (0..8).filter(|n| cache.find(&Key([*n; 2])).is_some()).collect();
+        assert_eq!(found, [0, 3, 4, 5, 6], "the last is too large to be kept");
+        assert!(cache.lock().bytes() <= MOST_BYTES);
+    }
+
     #[test]
     fn a_stream_of_too_many_values_is_not_kept() {
         let cache = Arc::new(Cache::new(NonZeroUsize::new(2).unwrap()));
         let event_id = EventId::for_test(1);
-        for (input, count) in [("some", MOST_ITEMS), ("many", MOST_ITEMS + 1)] {
-            let record = cache.recorder(input.into());
+        let (some, many) = (Key([0; 2]), Key([1; 2]));
+        for (input, count) in [(some, MOST_ITEMS), (many, MOST_ITEMS + 1)] {
+            let record = cache.recorder(holder(), input);
             for n in 0..count {
                 let output = Output::new(n);
                 record(&Update::ProcessGenerating { event_id, output, duration: 0.0 });
@@ -93,21 +180,21 @@ mod tests {
             let (duration, average_duration) = (0.0, None);
             record(&Update::ProcessCompleted { event_id, outcome, duration, average_duration });
         }
-        assert_eq!(cache.find("some").unwrap().items.len(), MOST_ITEMS);
-        assert!(cache.find("many").is_none());
+        assert_eq!(cache.find(&some).unwrap().items.len(), MOST_ITEMS);
+        assert!(cache.find(&many).is_none());
     }
 
     #[test]
     fn the_one_asked_for_longest_ago_goes() {
         let cache = Cache::new(NonZeroUsize::new(2).unwrap());
-        let keep = |input: &str| {
-            cache.keep(input.into(), Kept { items: Vec::new(), output: None });
+        let keep = |input: u64| {
+            cache.keep(holder(), Key([input; 2]), Kept { items: Vec::new(), output: None });
         };
-        keep("a");
-        keep("b");
-        assert!(cache.find("a").is_some());
-        keep("c");
-        let found = ["a", "b", "c"].map(|input| cache.find(input).is_some());
+        keep(0);
+        keep(1);
+        assert!(cache.find(&Key([0; 2])).is_some());
+        keep(2);
+        let found = [0, 1, 2].map(|input| cache.find(&Key([input; 2])).is_some());
         assert_eq!(found, [true, false, true]);
     }
 }

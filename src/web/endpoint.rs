@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 use serde_json::{Map, Value, json};
 
 use super::Web;
-use super::cache::{Cache, Kept};
+use super::cache::{Cache, Kept, Key};
 use super::login::Caller;
 use super::parameters::Layout;
 use super::refusal::{Detail, Rejection};
@@ -40,7 +40,7 @@ pub(crate) struct Endpoint {
 pub(crate) struct Prepared {
     input: Input,
     /// By which its result is kept, where results are.
-    key: Option<String>,
+    key: Option<Key>,
 }
 
 impl Prepared {
@@ -50,7 +50,7 @@ impl Prepared {
     }
 
     /// The input, and where its result is to be kept.
-    pub fn split(self, endpoint: &Endpoint) -> (Input, Option<(Arc<Cache>, String)>) {
+    pub fn split(self, endpoint: &Endpoint) -> (Input, Option<(Arc<Cache>, Key)>) {
         (self.input, endpoint.cache.clone().zip(self.key))
     }
 }
@@ -147,7 +147,7 @@ impl Endpoint {
                 !parameter.is_some_and(|parameter| parameter.is_left_out(value))
             });
         }
-        let key = self.cache.as_ref().map(|_| {
+        let key = self.cache.as_ref().map(|cache| {
             // By the parameters' order, whatever the order of the arguments.
             let field = |parameter: &Parameter| value.get(&parameter.name);
             let input = match self.input {
@@ -155,7 +155,7 @@ impl Endpoint {
                 _ => value.clone(),
             };
             // What a handler gives may depend on its user.
-            json!([caller.0.as_deref(), input]).to_string()
+            cache.key(&json!([caller.0.as_deref(), input]).to_string())
         });
         let input = reading(&web.files, || (self.entry.input.from_json)(value));
         let input = input.map_err(|error| self.wrong_input(error))?;

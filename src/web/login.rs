@@ -31,6 +31,7 @@ use super::pace::Paced;
 use super::peer::Peer;
 use super::refusal::Rejection;
 use super::root::root_url;
+use super::shares::Holder;
 use super::tokens::Tokens;
 use crate::queue::Queue;
 
@@ -92,6 +93,18 @@ struct User(Arc<str>);
 /// Beside the user, which alone counts when callers are compared, the address that it comes from.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Caller(pub Option<Arc<str>>, pub Peer);
+
+impl Caller {
+    /// Whose share what is kept for it counts against: its user's, else its session's, else its
+    /// address'.
+    pub fn holder(&self, session: Option<&str>) -> Holder {
+        match (&self.0, session) {
+            (Some(user), _) => Holder::User(user.clone()),
+            (None, Some(hash)) => Holder::Session(hash.into()),
+            (None, None) => Holder::Peer(self.1),
+        }
+    }
+}
 
 impl PartialEq for Caller {
     fn eq(&self, other: &Self) -> bool {

@@ -104,6 +104,8 @@ impl Web {
         let sessions = Arc::new(Sessions::new(&options.sessions, keeps_state));
         arbiter.spawn(sessions::look_now_and_then(&sessions));
         arbiter.spawn(sweep_now_and_then(&files));
+        let caches = endpoints.iter().filter_map(|endpoint| endpoint.cache.as_ref());
+        arbiter.spawn(cache::sweep_now_and_then(caches.map(Arc::downgrade).collect()));
         Web {
             endpoints,
             keeps_state,

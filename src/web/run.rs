@@ -76,7 +76,8 @@ pub(crate) async fn run(
         (keep, &outcome, endpoint.entry.facts.generator)
     {
         let output = output.as_ref().map(Output::share);
-        cache.keep(key, Kept { items: Vec::new(), output });
+        let holder = caller.holder(session_hash.as_deref());
+        cache.keep(holder, key, Kept { items: Vec::new(), output });
     }
     let answer = speaker.answered(outcome, began.elapsed().as_secs_f64());
     let answer = answer.unwrap_or_else(|| json!({ "error": "The event was cancelled." }));

@@ -118,11 +118,7 @@ impl Session {
 
     /// Whose share what is kept for it counts against.
     pub fn holder(&self) -> Holder {
-        match &self.kept.user {
-            Some(user) => Holder::User(user.clone()),
-            None if self.named => Holder::Session(self.hash.clone()),
-            None => Holder::Peer(self.peer),
-        }
+        self.caller().holder(self.named.then_some(&self.hash))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -236,7 +232,7 @@ impl Session {
         let follower = Follower::Function(Function(match keep {
             None => Box::new(move |update| mailbox.push(update)),
             Some((cache, key)) => {
-                let record = cache.recorder(key);
+                let record = cache.recorder(self.holder(), key);
                 Box::new(move |update| {
                     record(&update);
                     mailbox.push(update);

@@ -88,6 +88,11 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
         if let Some(&place) = self.places.get(&key) {
             gone.extend(self.remove(place));
         }
+        if bytes > self.bounds.bytes {
+            // It would take the place of all else of its holder's, and not stay.
+            gone.push(value);
+            return gone;
+        }
         self.put(Kept { key, holder, value, bytes, since: now });
         self.trim(now, &mut gone);
         gone
@@ -100,7 +105,6 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
     }
 
     /// The same, which is now the last of its holder's that goes.
-    #[cfg_attr(not(test), allow(dead_code))]
     pub fn touch(&mut self, key: &K, now: Instant) -> Option<&V> {
         self.find(key, now)?;
         let kept = self.take(*self.places.get(key)?)?;
