@@ -10,14 +10,14 @@ use std::time::Duration;
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
 use log::{info, warn};
 
-use crate::actors::{ListenerActor, Peers, Served, ServedListener, Supervisor};
+use crate::actors::{Capacity, Gauges, ListenerActor, Served, ServedListener, Supervisor};
 use crate::check;
 use crate::entry::Entry;
 use crate::error::StartError;
 use crate::listener::Listener;
 use crate::outside::Outside;
 use crate::queue::{ConcurrencyId, Inner, Queue};
-use crate::scheduler::{BatchRules, Capacity, Limit, ListenerRules, ResourceRules, Rules, merge};
+use crate::scheduler::{BatchRules, Limit, ListenerRules, ResourceRules, Rules, merge};
 use crate::slot_resource::{Factory, SlotResource};
 use crate::threads::Threads;
 use crate::validation::Validator;
@@ -104,7 +104,8 @@ impl QueueBuilder {
     }
 
     /// The most events that may wait in all lines together, as Gradio's `max_size`. Without, there
-    /// is no bound. See also [`Listener::max_size`].
+    /// is no bound. Callers that wait for room get it first come, first served, whatever their
+    /// concurrency id. See also [`Listener::max_size`].
     pub fn max_size(mut self, events: usize) -> Self {
         self.max_size = Some(events);
         self
@@ -161,6 +162,7 @@ impl QueueBuilder {
         let files = self.web.files()?;
         let outside = Outside::default();
         let threads = Arc::new(Threads::new(outside.clone()));
+        let capacity = self.max_size.map(|max| Arc::new(Capacity::new(max)));
         let mut ids = Vec::new();
         let mut entries: Vec<Option<Arc<Entry>>> = self.listeners.iter().map(|_| None).collect();
         let mut next = 0..;
@@ -186,12 +188,16 @@ impl QueueBuilder {
                 #[cfg(feature = "web")]
                 files: files.clone(),
             };
-            let supervisor =
-                Supervisor::start_in_arbiter(arbiter, move |_| Supervisor::new(rules, served));
+            let gauges = Arc::new(Gauges::new(rules.listeners.len()));
+            let shared = (gauges.clone(), capacity.clone());
+            let supervisor = Supervisor::start_in_arbiter(arbiter, move |_| {
+                Supervisor::new(rules, served, shared.0, shared.1)
+            });
             let edge = |listener: usize, validator: Option<Validator>| -> Addr<ListenerActor> {
                 let supervisor = supervisor.clone();
+                let (capacity, gauges) = (capacity.clone(), gauges.clone());
                 ListenerActor::start_in_arbiter(arbiter, move |_| {
-                    ListenerActor::new(listener, supervisor, validator)
+                    ListenerActor::new(listener, supervisor, validator, capacity, gauges)
                 })
             };
             for (number, &member) in members.iter().enumerate() {
@@ -204,14 +210,7 @@ impl QueueBuilder {
                     address: edge(number, listener.validator.clone()),
                 }));
             }
-            ids.push(ConcurrencyId { name, prepared, supervisor });
-        }
-        if self.max_size.is_some() {
-            for id in &ids {
-                let others = ids.iter().filter(|other| other.name != id.name);
-                id.supervisor
-                    .do_send(Peers(others.map(|o| o.supervisor.clone().recipient()).collect()));
-            }
+            ids.push(ConcurrencyId { name, prepared, supervisor, gauges });
         }
         #[cfg(feature = "web")]
         let web =
@@ -264,11 +263,7 @@ impl QueueBuilder {
         if let Some((id, _)) = self.factories.iter().find(|(id, _)| !built.insert(id)) {
             return Err(StartError::DuplicateSlots(id.clone()));
         }
-        let capacity = self.max_size.map(|max| Arc::new(Capacity::new(max)));
-        members
-            .into_iter()
-            .map(|(id, members)| self.plan_one(id, members, default, capacity.clone()))
-            .collect()
+        members.into_iter().map(|(id, members)| self.plan_one(id, members, default)).collect()
     }
 
     fn plan_one(
@@ -276,7 +271,6 @@ impl QueueBuilder {
         id: Arc<str>,
         members: Vec<usize>,
         default: Limit,
-        capacity: Option<Arc<Capacity>>,
     ) -> Result<Plan, StartError> {
         let listeners: Vec<&Listener> = members.iter().map(|&m| &self.listeners[m]).collect();
         let unqueued = listeners.iter().find(|listener| !listener.queued);
@@ -336,7 +330,7 @@ impl QueueBuilder {
                 resource: factory
                     .map(|factory| ResourceRules::new(merged.limit, factory.unavailable_after)),
                 listeners: rules,
-                capacity,
+                queue_max_size: self.max_size,
             },
             members,
         })

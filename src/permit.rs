@@ -6,7 +6,7 @@ use actix::Addr;
 use actix::dev::SendError;
 use tokio::sync::oneshot;
 
-use crate::actors::{Acquire, Cancel, Grant, Supervisor};
+use crate::actors::{Acquire, CancelOf, Grant, Supervisor};
 use crate::error::{AcquireError, Refusal};
 use crate::event::EventId;
 use crate::outside::{Outside, Stay};
@@ -108,7 +108,7 @@ impl Drop for Waits<'_> {
     fn drop(&mut self) {
         if let Some(supervisor) = self.supervisor {
             // Past the mailbox' bound: a cancel that is lost can't be repeated.
-            supervisor.do_send(Cancel(self.id));
+            supervisor.do_send(CancelOf { listener: None, id: self.id });
         }
     }
 }

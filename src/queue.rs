@@ -10,7 +10,7 @@ use futures::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::actors::{Abort, AwaitClosed, Control, Quit, Stop, Supervisor, TakeSnapshot};
+use crate::actors::{Abort, AwaitClosed, Control, Gauges, Quit, Stop, Supervisor, TakeSnapshot};
 use crate::builder::QueueBuilder;
 use crate::entry::Entry;
 use crate::error::{CallError, ControlError, SubmitError};
@@ -19,7 +19,7 @@ use crate::handle::{self, ListenerHandle};
 use crate::outside::Outside;
 use crate::scheduler::{Limit, Patience};
 use crate::slot_resource::CLOSE;
-use crate::snapshot::QueueSnapshot;
+use crate::snapshot::{ConcurrencyIdSnapshot, QueueSnapshot};
 use crate::submission::Submission;
 use crate::update::Update;
 use crate::watchdog::Watchdog;
@@ -83,6 +83,17 @@ pub(crate) struct ConcurrencyId {
     /// Its slots own a resource, so that its limit must stay a number.
     pub prepared: bool,
     pub supervisor: Addr<Supervisor>,
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub gauges: Arc<Gauges>,
+}
+
+impl ConcurrencyId {
+    async fn snapshot(&self) -> Option<ConcurrencyIdSnapshot> {
+        let (reply, snapshot) = oneshot::channel();
+        self.supervisor.send(TakeSnapshot { reply }).await.ok()?;
+        // Copied here and not by the supervisor, whose time is everybody's.
+        snapshot.await.ok().map(Arc::unwrap_or_clone)
+    }
 }
 
 impl Inner {
@@ -296,10 +307,20 @@ impl Queue {
         &self.0.web.files
     }
 
+    /// Events that wait in all lines together. Costs nothing to know, unlike
+    /// [`Queue::snapshot`].
+    #[cfg(feature = "web")]
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.ids.iter().map(|id| id.gauges.waiting()).sum()
+    }
+
     /// What the queue looks like now. Ids whose actors have ended, or don't answer within a second
     /// because a handler keeps their thread to itself, are left out.
+    ///
+    /// Each id spends at most a fifth of its thread's time on this: where many ask at once, they
+    /// wait a moment and get the same answer.
     pub async fn snapshot(&self) -> QueueSnapshot {
-        let ask = |id: &ConcurrencyId| timeout(PATIENCE, id.supervisor.send(TakeSnapshot));
+        let ask = |id| timeout(PATIENCE, ConcurrencyId::snapshot(id));
         let ids = join_all(self.0.ids.iter().map(ask)).await.into_iter().flatten().flatten();
         QueueSnapshot {
             concurrency_ids: ids.collect(),

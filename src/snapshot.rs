@@ -78,8 +78,11 @@ pub struct ConcurrencyIdSnapshot {
     pub failing_slots: usize,
     /// Seconds for which no slot at all could run anything because of that; null while one can.
     pub unavailable: Option<f64>,
-    /// The slots that have a worker, or wait for one to be ready.
+    /// The slots that have a worker, or wait for one to be ready: at most 1,024, the busy ones
+    /// first where there are more.
     pub slots: Vec<SlotSnapshot>,
+    /// How many more there are than `slots` lists.
+    pub unlisted_slots: usize,
     /// The last events that ended, at most 50, the oldest first.
     pub recent: Vec<EndedEvent>,
     /// The listeners that share this id, in order of declaration.

@@ -1,10 +1,14 @@
 //! A full line: `try_submit` is refused, `submit` waits, and nothing already accepted is lost.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use futures::future::join_all;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use now_serving::testing::{Recorder, Turnstile};
-use now_serving::{CallError, Listener, Queue, Refusal, SubmitError};
+use now_serving::{CallError, Listener, Queue, Refusal, SubmitError, Validation};
 
 fn refusal(error: SubmitError) -> Refusal {
     match error {
@@ -104,6 +108,101 @@ async fn the_queues_own_bound_holds_for_all_lines_together() {
     turnstile.open();
     assert_eq!(at_door.await, Ok(3));
     recorder.ended(5).await;
+}
+
+#[actix::test]
+async fn while_the_whole_queue_is_full_the_edge_refuses_and_no_validator_is_asked() {
+    let turnstile = Turnstile::new();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let validator = move |_: &u32| {
+        count.fetch_add(1, SeqCst);
+        Validation::new()
+    };
+    let queue = Queue::builder()
+        .max_size(2)
+        .listener(Listener::new("a", turnstile.handler()))
+        .listener(Listener::new("b", turnstile.handler()).validator(validator))
+        .start()
+        .unwrap();
+    let recorder = Recorder::start();
+    queue.submit_to("a", 0u32, recorder.recipient()).await.unwrap();
+    turnstile.arrived(1).await;
+    for n in 1..3u32 {
+        queue.submit_to("a", n, recorder.recipient()).await.unwrap();
+    }
+    for n in 0..100u32 {
+        let refused = refusal(queue.try_submit("b", n).await.unwrap_err());
+        assert!(matches!(refused, Refusal::QueueFull { max_size: 2, size: 2, .. }), "{refused:?}");
+    }
+    assert_eq!(asked.load(SeqCst), 0);
+    assert_eq!(queue.snapshot().await.listener("b").unwrap().refusals.queue_full, 100);
+    turnstile.open();
+    recorder.ended(3).await;
+    assert_eq!(queue.call::<_, u32>("b", 7u32).await, Ok(7));
+    assert_eq!(asked.load(SeqCst), 1);
+    queue.try_submit("b", 8u32).await.unwrap().result::<u32>().await.unwrap();
+}
+
+/// A caller of one id isn't passed by those of another who came after it, whoever submits how much.
+#[actix::test]
+async fn callers_of_all_ids_are_let_in_first_come_first_served() {
+    let turnstile = Turnstile::new();
+    let queue = Queue::builder()
+        .max_size(2)
+        .listener(Listener::new("flood", turnstile.handler()))
+        .listener(Listener::new("victim", async |n: u32| Ok::<_, String>(n)))
+        .start()
+        .unwrap();
+    let mut flood: FuturesUnordered<_> =
+        (0..20u32).map(|n| queue.call::<_, u32>("flood", n)).collect();
+    assert!(futures::poll!(flood.next()).is_pending());
+    let blocked = async |name: &str, callers: usize| {
+        while queue.snapshot().await.concurrency_id(name).unwrap().blocked != callers {}
+    };
+    blocked("flood", 17).await;
+    let mut victim = Box::pin(queue.call::<_, u32>("victim", 7u32));
+    assert!(futures::poll!(&mut victim).is_pending());
+    blocked("victim", 1).await;
+    // Before each event of the flood another caller comes: always enough for every place.
+    let mut passed = 0;
+    let answer = loop {
+        flood.push(queue.call::<_, u32>("flood", 20 + passed));
+        turnstile.let_through(1);
+        futures::select_biased! {
+            answer = (&mut victim).fuse() => break answer,
+            ended = flood.select_next_some() => drop(ended.unwrap()),
+        }
+        passed += 1;
+        assert!(passed < 1000, "the caller of the other id starves");
+    };
+    assert_eq!(answer, Ok(7));
+    turnstile.open();
+    while flood.next().await.is_some() {}
+}
+
+/// A caller that its own id keeps waiting takes no place, and holds nobody up.
+#[actix::test]
+async fn who_is_blocked_by_an_ids_own_bound_holds_up_no_other_id() {
+    let turnstile = Turnstile::new();
+    let queue = Queue::builder()
+        .max_size(2)
+        .listener(Listener::new("a", turnstile.handler()).max_size(1))
+        .listener(Listener::new("b", async |n: u32| Ok::<_, String>(n)))
+        .start()
+        .unwrap();
+    queue.pause("a").await.unwrap();
+    let mut calls: FuturesUnordered<_> = (0..5u32).map(|n| queue.call::<_, u32>("a", n)).collect();
+    assert!(futures::poll!(calls.next()).is_pending());
+    while queue.snapshot().await.concurrency_id("a").unwrap().blocked != 4 {}
+    for n in 0..100u32 {
+        assert_eq!(queue.call::<_, u32>("b", n).await, Ok(n));
+    }
+    queue.resume("a").await.unwrap();
+    turnstile.open();
+    while let Some(ended) = calls.next().await {
+        ended.unwrap();
+    }
 }
 
 #[actix::test]

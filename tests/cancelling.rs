@@ -177,3 +177,27 @@ async fn a_caller_that_leaves_the_door_is_never_admitted() {
     let error = queue.call::<_, u32>("b", 0u32).await.unwrap_err();
     assert!(matches!(error, CallError::Submit(_)));
 }
+
+#[actix::test]
+async fn an_event_is_cancelled_by_its_own_listeners_name_only() {
+    let turnstile = Turnstile::new();
+    let queue = Queue::builder()
+        .listener(Listener::new("a", turnstile.handler()).concurrency_id("x"))
+        .listener(Listener::new("b", turnstile.handler()).concurrency_id("x").max_size(1))
+        .start()
+        .unwrap();
+    let running = queue.submit("a", 0u32).await.unwrap();
+    turnstile.arrived(1).await;
+    let waiting = queue.submit("a", 1u32).await.unwrap();
+    for event in [&running, &waiting] {
+        queue.cancel("b", event.id()).unwrap();
+    }
+    // What the supervisor was told before this, it has done.
+    queue.resume("x").await.unwrap();
+    let snapshot = queue.snapshot().await;
+    let id = snapshot.concurrency_id("x").unwrap();
+    assert_eq!((id.running, id.waiting), (1, 1));
+    turnstile.open();
+    assert_eq!(running.result::<u32>().await, Ok(0));
+    assert_eq!(waiting.result::<u32>().await, Ok(1));
+}

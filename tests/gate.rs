@@ -147,6 +147,39 @@ async fn a_streamed_body_holds_the_slot_until_it_has_been_made() {
 }
 
 #[actix::test]
+async fn nobody_frees_its_slot_by_a_listeners_name() {
+    let turnstile = Turnstile::new();
+    let queue = Queue::builder()
+        .listener(
+            Listener::new("a", async |n: u32| Ok::<_, String>(n))
+                .concurrency_id("gpu_queue")
+                .concurrency_limit(1),
+        )
+        .start()
+        .unwrap();
+    let server = serve(&queue, &turnstile);
+    let (held, waited, ()) =
+        futures::join!(get(&server, "/render"), get(&server, "/render"), async {
+            turnstile.arrived(1).await;
+            waiting(&queue, 1).await;
+            let snapshot = queue.snapshot().await;
+            let now_serving::SlotState::Busy { events, .. } =
+                &snapshot.concurrency_ids[0].slots[0].state
+            else {
+                panic!("a gated request runs: {snapshot:?}");
+            };
+            assert!(queue.cancel("(gate)", events[0]).is_err());
+            queue.cancel("a", events[0]).unwrap();
+            // What the supervisor was told before this, it has done.
+            queue.resume("gpu_queue").await.unwrap();
+            assert_eq!(queue.snapshot().await.concurrency_ids[0].waiting, 1);
+            turnstile.open();
+        });
+    assert_eq!((held.1, waited.1), ("rendered".into(), "rendered".into()));
+    assert_eq!(turnstile.most_inside(), 1);
+}
+
+#[actix::test]
 async fn a_stopped_queue_refuses() {
     let queue = Queue::builder().concurrency_id("gpu_queue", 1).start().unwrap();
     let server = serve(&queue, &Turnstile::new());

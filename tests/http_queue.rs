@@ -271,3 +271,38 @@ async fn awkward_text_survives_both_ways() {
     let messages = server.session("s").await.until("process_completed").await;
     assert_eq!(messages.last().unwrap()["output"]["data"], json!([text]));
 }
+
+/// `queue/status` is asked by whoever likes, and asks no actor: it answers while the thread of a
+/// concurrency id is kept busy.
+#[actix::test]
+async fn the_status_costs_the_queue_nothing() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let channels = std::sync::Arc::new(std::sync::Mutex::new(Some((begin, released))));
+    let hog = move |_: u32| {
+        let channels = channels.lock().unwrap().take();
+        async move {
+            if let Some((begin, released)) = channels {
+                begin.send(()).unwrap();
+                released.recv().unwrap();
+            }
+            Ok::<_, String>(0u32)
+        }
+    };
+    let queue = Queue::builder().arbiters(1).listener(Listener::new("hog", hog)).start().unwrap();
+    let server = Server::start(&queue);
+    queue.pause("hog").await.unwrap();
+    for n in 0..3 {
+        server.join("s", 0, json!([n])).await;
+    }
+    assert_eq!(server.get("/gradio_api/queue/status").await["queue_size"], 3);
+    let (resumed, ()) = futures::join!(queue.resume("hog"), async {
+        begun.await.unwrap();
+        assert_eq!(server.get("/gradio_api/queue/status").await["queue_size"], 2);
+        release.send(()).unwrap();
+    });
+    resumed.unwrap();
+    let messages = server.session("s").await.until("close_stream").await;
+    let ended = messages.iter().filter(|message| message["msg"] == "process_completed").count();
+    assert_eq!(ended, 3);
+}

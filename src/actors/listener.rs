@@ -1,6 +1,7 @@
 //! The listener actor: the edge of the queue for one listener's events.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use actix::dev::SendError;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, WrapFuture};
@@ -9,8 +10,9 @@ use futures::FutureExt;
 use log::error;
 
 use super::breather::Breather;
-use super::messages::{Admit, Cancel, PressureChanged, Quit, RefusedAtEdge, Submit, Subscribe};
+use super::messages::{Admit, Cancel, CancelOf, PressureChanged, Quit, Submit, Subscribe};
 use super::supervisor::Supervisor;
+use super::{Capacity, Gauges};
 use crate::error::Refusal;
 use crate::guarded::discard_payload;
 use crate::scheduler::{Patience, Pressure};
@@ -20,16 +22,18 @@ use crate::validation::Validator;
 const MAILBOX: usize = 1024;
 
 /// Forwards events to its supervisor. Refuses itself what the validator complains of, and everything
-/// while it knows that the line is full.
+/// while it knows that the line is full, or the whole queue.
 ///
 /// It knows nothing else than its supervisor's address and its own number there.
 pub(crate) struct ListenerActor {
     listener: usize,
     supervisor: Addr<Supervisor>,
     validator: Option<Validator>,
+    /// What the supervisor says of its own line.
     pressure: Pressure,
-    /// Refused here since the supervisor was last told.
-    refused: u64,
+    /// The places that it shares with other ids.
+    capacity: Option<Arc<Capacity>>,
+    gauges: Arc<Gauges>,
     breather: Breather,
 }
 
@@ -38,13 +42,16 @@ impl ListenerActor {
         listener: usize,
         supervisor: Addr<Supervisor>,
         validator: Option<Validator>,
+        capacity: Option<Arc<Capacity>>,
+        gauges: Arc<Gauges>,
     ) -> Self {
         ListenerActor {
             listener,
             supervisor,
             validator,
             pressure: Pressure::Open,
-            refused: 0,
+            capacity,
+            gauges,
             breather: Breather::default(),
         }
     }
@@ -83,12 +90,21 @@ impl ListenerActor {
         }
     }
 
+    fn full(&self) -> Option<Refusal> {
+        if let Pressure::Closed { max_size, size, retry_after } = self.pressure {
+            return Some(Refusal::QueueFull { max_size, size, retry_after });
+        }
+        let max_size = self.capacity.as_ref().filter(|capacity| capacity.is_full())?.max();
+        let retry_after = self.gauges.retry_after();
+        Some(Refusal::QueueFull { max_size, size: max_size, retry_after })
+    }
+
     fn forward(&mut self, submit: Submit, context: &mut Context<Self>) {
-        if let Pressure::Closed { max_size, size, retry_after } = self.pressure
-            && submit.patience == Patience::Refuse
+        if submit.patience == Patience::Refuse
+            && let Some(refusal) = self.full()
         {
-            self.refused += 1;
-            submit.job.sink.refuse(Refusal::QueueFull { max_size, size, retry_after });
+            self.gauges.note_refused(self.listener);
+            submit.job.sink.refuse(refusal);
             return;
         }
         let complaint = self.validator.as_ref().and_then(|v| v.complaint(&submit.job.input));
@@ -115,10 +131,10 @@ impl Handler<Cancel> for ListenerActor {
     type Result = ();
 
     /// Comes this way, and not straight to the supervisor, so that it can't overtake its event.
-    fn handle(&mut self, cancel: Cancel, context: &mut Self::Context) {
+    fn handle(&mut self, Cancel(id): Cancel, context: &mut Self::Context) {
         self.breather.breathe::<Self>(context);
         // Past the mailbox' bound: there is at most one for each event that was let in.
-        self.supervisor.do_send(cancel);
+        self.supervisor.do_send(CancelOf { listener: Some(self.listener), id });
     }
 }
 
@@ -128,10 +144,6 @@ impl Handler<PressureChanged> for ListenerActor {
     fn handle(&mut self, PressureChanged(pressure): PressureChanged, context: &mut Self::Context) {
         self.breather.breathe::<Self>(context);
         self.pressure = pressure;
-        if self.refused > 0 {
-            let events = std::mem::take(&mut self.refused);
-            self.supervisor.do_send(RefusedAtEdge { listener: self.listener, events });
-        }
     }
 }
 
@@ -139,6 +151,7 @@ impl Handler<Quit> for ListenerActor {
     type Result = ();
 
     fn handle(&mut self, _: Quit, context: &mut Self::Context) {
+        self.breather.breathe::<Self>(context);
         context.stop();
     }
 }
@@ -149,6 +162,7 @@ impl Handler<super::messages::Blow> for ListenerActor {
     type Result = ();
 
     fn handle(&mut self, _: super::messages::Blow, context: &mut Self::Context) {
+        self.breather.breathe::<Self>(context);
         self.guarded(context, |_, _| panic!("a bug in the listener"));
     }
 }

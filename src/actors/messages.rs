@@ -114,10 +114,19 @@ pub(crate) enum News {
     Returned { jobs: Vec1<Box<Job>>, tally: Tally },
 }
 
-/// Caller → listener → supervisor: end this event wherever it is.
+/// Caller → listener: end this event of yours wherever it is.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Cancel(pub EventId);
+
+/// Listener → supervisor: end this event of mine wherever it is. Who asked for a permit, and is no
+/// listener, takes it back like this.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct CancelOf {
+    pub listener: Option<usize>,
+    pub id: EventId,
+}
 
 /// Listener → supervisor, once: tell me when your line is full.
 #[derive(Debug, Message)]
@@ -129,23 +138,10 @@ pub(crate) struct Subscribe(pub Recipient<PressureChanged>);
 #[rtype(result = "()")]
 pub(crate) struct PressureChanged(pub Pressure);
 
-/// Listener → supervisor, when pressure ends: so many were refused at the edge meanwhile.
+/// Queue-wide capacity → supervisor: blocked callers of yours have been granted a place.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
-pub(crate) struct RefusedAtEdge {
-    pub listener: usize,
-    pub events: u64,
-}
-
-/// Supervisor → supervisors: a place that the whole queue shares has come free.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct RoomFreed;
-
-/// Queue → supervisors, once: these share a bound with you.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct Peers(pub Vec<Recipient<RoomFreed>>);
+pub(crate) struct PlacesGranted;
 
 /// Queue → supervisor: steer.
 #[derive(Clone, Copy, Debug, Message)]
@@ -156,10 +152,12 @@ pub(crate) enum Control {
     SetLimit(Limit),
 }
 
-/// Queue → supervisor: what do you look like?
+/// Queue → supervisor: what do you look like? Everybody who waits for an answer gets the same.
 #[derive(Debug, Message)]
-#[rtype(result = "ConcurrencyIdSnapshot")]
-pub(crate) struct TakeSnapshot;
+#[rtype(result = "()")]
+pub(crate) struct TakeSnapshot {
+    pub reply: oneshot::Sender<Arc<ConcurrencyIdSnapshot>>,
+}
 
 /// Queue → supervisor: take no more events; say when nothing runs any more.
 #[derive(Debug, Message)]

@@ -4,29 +4,30 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use actix::{
-    Actor, ActorContext, Addr, AsyncContext, Context, Handler, MessageResult, Recipient,
-    SpawnHandle,
-};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient, SpawnHandle};
 use log::{debug, error, info};
 use tokio::sync::oneshot;
 
 use super::breather::Breather;
+use super::capacity::Account;
 use super::grant::Grant;
 use super::messages::{
-    Abort, Acquire, Admit, AwaitClosed, Cancel, Control, Interrupt, Leave, News, Peers, Prepare,
-    PressureChanged, Queued, Quit, RefusedAtEdge, Report, RoomFreed, Run, Stop, Subscribe,
-    TakeSnapshot,
+    Abort, Acquire, Admit, AwaitClosed, CancelOf, Control, Interrupt, Leave, News, PlacesGranted,
+    Prepare, PressureChanged, Queued, Quit, Report, Run, Stop, Subscribe, TakeSnapshot,
 };
+use super::pace::Pace;
 use super::slot_hold::SlotHold;
 use super::worker::Worker;
+use super::{Capacity, Gauges};
 use crate::error::Refusal;
 use crate::guarded::{discard, discard_payload};
 use crate::handler::{Start, Vec1};
 use crate::meter::Meter;
-use crate::scheduler::{Arrival, Cause, Command, Effect, Patience, Pressure, Rules, Scheduler};
+use crate::scheduler::{
+    Arrival, Cause, Command, Effect, Key, Patience, Pressure, Rules, Scheduler,
+};
 use crate::slot_resource::Factory;
-use crate::snapshot::SlotState;
+use crate::snapshot::{ConcurrencyIdSnapshot, SlotState};
 use crate::threads::Threads;
 use crate::update::{Outcome, Update};
 use crate::watchdog::Pulse;
@@ -71,7 +72,15 @@ pub(crate) struct Supervisor {
     seats: Vec<Option<Seat>>,
     next_seat: u64,
     listeners: Vec<Recipient<PressureChanged>>,
-    peers: Vec<Recipient<RoomFreed>>,
+    gauges: Arc<Gauges>,
+    /// The places that the lines of all ids share, and what this one holds of them once it has
+    /// started.
+    capacity: Option<Arc<Capacity>>,
+    account: Option<Account<Key>>,
+    /// Those who wait for a snapshot.
+    askers: Vec<oneshot::Sender<Arc<ConcurrencyIdSnapshot>>>,
+    /// How often one is taken.
+    pace: Pace,
     timer: Option<(Instant, SpawnHandle)>,
     /// Those who wait until nothing runs any more.
     stopping: Vec<oneshot::Sender<()>>,
@@ -81,14 +90,23 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    pub fn new(rules: Rules, served: Served) -> Self {
+    pub fn new(
+        rules: Rules,
+        served: Served,
+        gauges: Arc<Gauges>,
+        capacity: Option<Arc<Capacity>>,
+    ) -> Self {
         Supervisor {
             scheduler: Scheduler::new(rules, Instant::now()),
             served: Arc::new(served),
             seats: Vec::new(),
             next_seat: 0,
             listeners: Vec::new(),
-            peers: Vec::new(),
+            gauges,
+            capacity,
+            account: None,
+            askers: Vec::new(),
+            pace: Pace::default(),
             timer: None,
             stopping: Vec::new(),
             closing: Vec::new(),
@@ -97,11 +115,20 @@ impl Supervisor {
     }
 
     fn command(&mut self, command: Command<Queued>, context: &mut Context<Self>) {
-        self.breather.breathe::<Self>(context);
-        self.guarded(context, |supervisor, context| {
+        self.turn(context, |supervisor, context| {
             supervisor.scheduler.handle(Instant::now(), command);
             supervisor.settle(context);
         });
+    }
+
+    /// Handles one message.
+    fn turn(
+        &mut self,
+        context: &mut Context<Self>,
+        act: impl FnOnce(&mut Self, &mut Context<Self>),
+    ) {
+        self.breather.breathe::<Self>(context);
+        self.guarded(context, act);
     }
 
     /// Does something that must not panic. Should it panic all the same, which is a bug of ours, the
@@ -121,6 +148,8 @@ impl Supervisor {
     /// Does what the scheduler wants done, then sees to its next timeout.
     fn settle(&mut self, context: &mut Context<Self>) {
         while let Some(effect) = self.scheduler.poll_effect() {
+            // First, so that who hears of an effect finds the number that goes with it.
+            self.gauges.set_waiting(self.scheduler.waiting());
             self.perform(effect, context);
         }
         self.arm(context);
@@ -213,12 +242,76 @@ impl Supervisor {
                     listener.do_send(PressureChanged(pressure));
                 }
             }
-            Effect::RoomFreed => {
-                for peer in &self.peers {
-                    peer.do_send(RoomFreed);
+            Effect::AskPlace { key, since } => {
+                if let Some(account) = &self.account {
+                    account.ask(since, key);
+                }
+            }
+            Effect::WithdrawPlace { key, since } => {
+                if let Some(account) = &self.account {
+                    account.withdraw(since, key);
+                }
+            }
+            Effect::RetakePlace => {
+                if let Some(account) = &mut self.account {
+                    account.retake();
+                }
+            }
+            Effect::FreePlaces(places) => {
+                if let Some(account) = &mut self.account {
+                    account.free(places);
                 }
             }
         }
+    }
+
+    /// Lets in who was blocked by the queue-wide bound and has been granted a place.
+    fn fetch_places(&mut self, context: &mut Context<Self>) {
+        let Some(account) = &mut self.account else { return };
+        for key in account.fetch() {
+            self.scheduler.handle(Instant::now(), Command::PlaceGranted(key));
+            self.settle(context);
+        }
+    }
+
+    fn admit(&mut self, mut arrival: Arrival<Queued>, context: &mut Context<Self>) {
+        // Who was blocked before it comes before it.
+        if self.scheduler.asking() > 0 {
+            self.fetch_places(context);
+        }
+        if let Some(account) = &mut self.account {
+            arrival.placed = self.scheduler.has_room() && account.try_take();
+        }
+        self.scheduler.handle(Instant::now(), Command::Admit(arrival));
+        self.settle(context);
+    }
+
+    /// Answers everybody who has asked for a snapshot by now.
+    fn answer(&mut self, context: &mut Context<Self>) {
+        let mut askers = std::mem::take(&mut self.askers);
+        askers.retain(|asker| !asker.is_closed());
+        if askers.is_empty() {
+            return;
+        }
+        let began = Instant::now();
+        for (listener, events) in self.gauges.take_refused() {
+            self.scheduler.note_refused(listener, events);
+        }
+        let mut snapshot = self.scheduler.snapshot(began);
+        for slot in &mut snapshot.slots {
+            if let SlotState::Busy { progress, .. } = &mut slot.state
+                && let Some(Some(seat)) = self.seats.get(slot.slot)
+            {
+                *progress = seat.meter.progress();
+            }
+        }
+        let snapshot = Arc::new(snapshot);
+        for asker in askers {
+            // Who asked may have stopped waiting.
+            let _ = asker.send(snapshot.clone());
+        }
+        self.pace.spent(began, Instant::now());
+        self.settle(context);
     }
 
     fn name(&self) -> &str {
@@ -287,6 +380,16 @@ impl Actor for Supervisor {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX);
+        if let Some(capacity) = self.capacity.take() {
+            // The capacity must not keep it alive.
+            let address = context.address().downgrade();
+            let notify = move || {
+                if let Some(address) = address.upgrade() {
+                    address.do_send(PlacesGranted);
+                }
+            };
+            self.account = Some(Account::open(capacity, Arc::new(notify)));
+        }
         self.settle(context);
     }
 }
@@ -312,10 +415,10 @@ impl Supervisor {
         for listener in &self.listeners {
             listener.do_send(PressureChanged(Pressure::Open));
         }
-        // The places in line that it held are free.
-        for peer in &self.peers {
-            peer.do_send(RoomFreed);
+        if let Some(account) = &mut self.account {
+            account.clear();
         }
+        self.gauges.set_waiting(0);
         context.notify(Settle);
     }
 }
@@ -329,9 +432,10 @@ impl Handler<Admit> for Supervisor {
             listener,
             watched: submit.job.sink.is_watched(),
             patience: submit.patience,
+            placed: false,
             payload: Queued::Event(submit.job),
         };
-        self.command(Command::Admit(arrival), context);
+        self.turn(context, |supervisor, context| supervisor.admit(arrival, context));
     }
 }
 
@@ -344,17 +448,19 @@ impl Handler<Acquire> for Supervisor {
             listener: self.scheduler.permits(),
             watched: false,
             patience: Patience::Refuse,
+            placed: false,
             payload: Queued::Permit(grant),
         };
-        self.command(Command::Admit(arrival), context);
+        self.turn(context, |supervisor, context| supervisor.admit(arrival, context));
     }
 }
 
-impl Handler<Cancel> for Supervisor {
+impl Handler<CancelOf> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, Cancel(id): Cancel, context: &mut Self::Context) {
-        self.command(Command::Cancel(id), context);
+    fn handle(&mut self, CancelOf { listener, id }: CancelOf, context: &mut Self::Context) {
+        let listener = listener.unwrap_or(self.scheduler.permits());
+        self.command(Command::Cancel { listener, id }, context);
     }
 }
 
@@ -365,7 +471,7 @@ impl Handler<Report> for Supervisor {
         let seated = self.seats.get(slot).and_then(Option::as_ref);
         // A worker that was let go may have spoken before it heard.
         if seated.is_none_or(|seated| seated.number != seat) {
-            return;
+            return self.breather.breathe::<Self>(context);
         }
         let command = match news {
             News::Ready => Command::SlotReady { slot },
@@ -382,38 +488,27 @@ impl Handler<Report> for Supervisor {
             News::Done { tally, ready } => Command::Done { slot, tally, ready },
         };
         self.command(command, context);
+        if self.account.is_some() {
+            // Listeners refuse by themselves while the whole queue is full.
+            self.gauges.set_retry_after(self.scheduler.retry_after());
+        }
     }
 }
 
 impl Handler<Subscribe> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, Subscribe(listener): Subscribe, _: &mut Self::Context) {
+    fn handle(&mut self, Subscribe(listener): Subscribe, context: &mut Self::Context) {
+        self.breather.breathe::<Self>(context);
         self.listeners.push(listener);
     }
 }
 
-impl Handler<RefusedAtEdge> for Supervisor {
+impl Handler<PlacesGranted> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, refused: RefusedAtEdge, _: &mut Self::Context) {
-        self.scheduler.note_refused(refused.listener, refused.events);
-    }
-}
-
-impl Handler<Peers> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, Peers(peers): Peers, _: &mut Self::Context) {
-        self.peers = peers;
-    }
-}
-
-impl Handler<RoomFreed> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, _: RoomFreed, context: &mut Self::Context) {
-        self.command(Command::RoomFreed, context);
+    fn handle(&mut self, _: PlacesGranted, context: &mut Self::Context) {
+        self.turn(context, Self::fetch_places);
     }
 }
 
@@ -432,18 +527,36 @@ impl Handler<Control> for Supervisor {
 }
 
 impl Handler<TakeSnapshot> for Supervisor {
-    type Result = MessageResult<TakeSnapshot>;
+    type Result = ();
 
-    fn handle(&mut self, _: TakeSnapshot, _: &mut Self::Context) -> Self::Result {
-        let mut snapshot = self.scheduler.snapshot(Instant::now());
-        for slot in &mut snapshot.slots {
-            if let SlotState::Busy { progress, .. } = &mut slot.state
-                && let Some(Some(seat)) = self.seats.get(slot.slot)
-            {
-                *progress = seat.meter.progress();
-            }
+    /// Answered a little later: after the other messages that are here, and not too often.
+    fn handle(&mut self, TakeSnapshot { reply }: TakeSnapshot, context: &mut Self::Context) {
+        self.breather.breathe::<Self>(context);
+        self.askers.push(reply);
+        if self.askers.len() > 1 {
+            return;
         }
-        MessageResult(snapshot)
+        let wait = self.pace.wait(Instant::now());
+        if wait.is_zero() {
+            context.notify(Answer);
+        } else {
+            context.notify_later(Answer, wait);
+        }
+    }
+}
+
+/// To itself: there are askers to answer.
+struct Answer;
+
+impl actix::Message for Answer {
+    type Result = ();
+}
+
+impl Handler<Answer> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: Answer, context: &mut Self::Context) {
+        self.turn(context, Self::answer);
     }
 }
 
@@ -461,7 +574,7 @@ impl Handler<AwaitClosed> for Supervisor {
 
     fn handle(&mut self, AwaitClosed { closed }: AwaitClosed, context: &mut Self::Context) {
         self.closing.push(closed);
-        self.guarded(context, Self::settle);
+        self.turn(context, Self::settle);
     }
 }
 
@@ -479,11 +592,11 @@ impl Handler<Quit> for Supervisor {
     /// Its workers hold its address and it holds theirs, so that nothing of it would ever end by
     /// itself. What still waits is dropped with it, and its callers learn that it was lost.
     fn handle(&mut self, _: Quit, context: &mut Self::Context) {
+        self.breather.breathe::<Self>(context);
         for seat in self.seats.drain(..).flatten() {
             seat.worker.do_send(Leave);
         }
         self.listeners.clear();
-        self.peers.clear();
         context.stop();
     }
 }
@@ -499,7 +612,7 @@ impl Handler<Settle> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, _: Settle, context: &mut Self::Context) {
-        self.guarded(context, Self::settle);
+        self.turn(context, Self::settle);
     }
 }
 
@@ -509,7 +622,7 @@ impl Handler<super::messages::Blow> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, _: super::messages::Blow, context: &mut Self::Context) {
-        self.guarded(context, |_, _| panic!("a bug in the supervisor"));
+        self.turn(context, |_, _| panic!("a bug in the supervisor"));
     }
 }
 
@@ -517,7 +630,8 @@ impl Handler<super::messages::Blow> for Supervisor {
 impl Handler<super::messages::BlowWorker> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, blow: super::messages::BlowWorker, _: &mut Self::Context) {
+    fn handle(&mut self, blow: super::messages::BlowWorker, context: &mut Self::Context) {
+        self.breather.breathe::<Self>(context);
         if let Some(Some(seat)) = self.seats.get(blow.0) {
             seat.worker.do_send(super::messages::Blow);
         }

@@ -13,6 +13,7 @@ use futures::FutureExt;
 use log::{debug, error, warn};
 use tokio_util::sync::CancellationToken;
 
+use super::breather::Breather;
 use super::messages::{Interrupt, Job, Leave, News, Prepare, Report, Run as RunMessage};
 use super::run::{Place, Run, Stopped};
 use super::slot_hold::SlotHold;
@@ -52,6 +53,7 @@ pub(super) struct Worker {
     failures: u32,
     /// Wakes [`Drive`] for a run that didn't come by the mailbox.
     driver: Option<Waker>,
+    breather: Breather,
 }
 
 /// What the last run, or the last check, says of the resource.
@@ -88,6 +90,7 @@ impl Worker {
             fresh: false,
             failures: 0,
             driver: None,
+            breather: Breather::default(),
         }
     }
 
@@ -335,6 +338,7 @@ impl Handler<RunMessage> for Worker {
     type Result = ();
 
     fn handle(&mut self, run: RunMessage, context: &mut Self::Context) {
+        self.breather.breathe::<Self>(context);
         let takes_slot = self.served.listeners[run.terms.listener].takes_slot;
         let check = self.served.factory.as_ref().filter(|factory| takes_slot && factory.checks());
         if let Some(factory) = check.cloned()
@@ -349,7 +353,8 @@ impl Handler<RunMessage> for Worker {
 impl Handler<Interrupt> for Worker {
     type Result = ();
 
-    fn handle(&mut self, Interrupt { event, cause }: Interrupt, _: &mut Self::Context) {
+    fn handle(&mut self, Interrupt { event, cause }: Interrupt, context: &mut Self::Context) {
+        self.breather.breathe::<Self>(context);
         if let Some(run) = &mut self.run
             && let Some(stopped) = run.interrupt(event, cause)
         {
@@ -394,6 +399,7 @@ impl Handler<Prepare> for Worker {
     type Result = ();
 
     fn handle(&mut self, _: Prepare, context: &mut Self::Context) {
+        self.breather.breathe::<Self>(context);
         if self.errand.is_some() || self.leaving {
             return;
         }
@@ -407,6 +413,7 @@ impl Handler<Leave> for Worker {
     type Result = ();
 
     fn handle(&mut self, _: Leave, context: &mut Self::Context) {
+        self.breather.breathe::<Self>(context);
         // What runs on a thread goes on, and keeps the slot. Callers learn that it was lost.
         self.run = None;
         self.held = None;

@@ -1,11 +1,27 @@
-//! Into the line: who is admitted, who waits at the door, who is refused.
+//! Into the line: who is admitted, who is blocked, who is refused.
 
 use std::time::Duration;
 
-use super::{Arrival, Effect, Patience, Phase, Place, Pressure, Scheduler, Waiting};
+use super::{Arrival, Effect, Key, Patience, Phase, Place, Pressure, Scheduler, Waiting};
 use crate::error::Refusal;
 
 impl<T> Scheduler<T> {
+    /// Whether an arrival could enter right now, as far as this line's own bound goes. So the shell
+    /// knows for whom to take a place of the queue-wide capacity.
+    pub fn has_room(&self) -> bool {
+        self.phase != Phase::Stopped && self.blocked() == 0 && self.has_own_room()
+    }
+
+    /// Callers that wait for room. They are not admitted and have no rank.
+    pub fn blocked(&self) -> usize {
+        self.door.len() + self.asking.len()
+    }
+
+    /// Callers that wait for a place of the queue-wide capacity.
+    pub fn asking(&self) -> usize {
+        self.asking.len()
+    }
+
     pub(super) fn admit(&mut self, arrival: Arrival<T>) {
         if let Err(refusal) = self.may_enter(&arrival) {
             let refused = &mut self.listeners[arrival.listener].refused;
@@ -15,22 +31,29 @@ impl<T> Scheduler<T> {
                 Refusal::Stopped => refused.stopped += 1,
                 _ => refused.queue_full += 1,
             }
+            if arrival.placed {
+                self.free_place();
+            }
             self.effects.push_back(Effect::Refuse { event: arrival.payload, refusal });
             return;
         }
-        let Arrival { id, listener, watched, payload, .. } = arrival;
+        let Arrival { id, listener, watched, placed, payload, .. } = arrival;
         let waiting =
             Waiting { id, watched, since: self.now, told: None, returned: false, payload };
-        if self.door.is_empty() && self.take_room() {
-            self.enter(listener, waiting);
-        } else {
-            let key = self.door.push_back(listener, waiting);
-            self.places.insert(id, Place::Door(key));
+        let placed = placed || self.rules.queue_max_size.is_none();
+        if placed && self.has_room() {
+            return self.enter(listener, waiting);
         }
+        if placed {
+            // Who is blocked by this line's own bound keeps no place from others.
+            self.free_place();
+        }
+        let key = self.door.push_back(listener, waiting);
+        self.places.insert(id, Place::Door(key));
     }
 
-    /// Refuses an arrival that must not even wait at the door.
-    pub(super) fn may_enter(&self, arrival: &Arrival<T>) -> Result<(), Refusal> {
+    /// Refuses an arrival that must not even be blocked.
+    fn may_enter(&self, arrival: &Arrival<T>) -> Result<(), Refusal> {
         if self.phase == Phase::Stopped {
             return Err(Refusal::Stopped);
         }
@@ -47,7 +70,7 @@ impl<T> Scheduler<T> {
             return Err(Refusal::WaitTooLong { eta: Duration::from_secs_f64(wait), max_eta });
         }
         if arrival.patience == Patience::Refuse
-            && let Some((max_size, size)) = self.full()
+            && let Some((max_size, size)) = self.full(arrival.placed)
         {
             return Err(Refusal::QueueFull { max_size, size, retry_after: self.retry_after() });
         }
@@ -55,21 +78,19 @@ impl<T> Scheduler<T> {
     }
 
     /// The bound that keeps one more event out, with the number of events that count against it.
-    pub(super) fn full(&self) -> Option<(usize, usize)> {
-        let own =
-            self.rules.max_size.filter(|&max| self.line.len() >= max || !self.door.is_empty());
-        if let Some(max) = own {
-            return Some((max, self.line.len()));
+    fn full(&self, placed: bool) -> Option<(usize, usize)> {
+        let size = self.line.len();
+        let own = self.rules.max_size.filter(|&max| size >= max || self.blocked() > 0);
+        match self.rules.queue_max_size.filter(|_| !placed) {
+            // A place that is promised to somebody who is blocked counts as taken.
+            Some(max) if own.is_none_or(|own| size < own) => Some((max, max)),
+            _ => Some((own?, size)),
         }
-        let capacity = self.rules.capacity.as_ref()?;
-        let taken = capacity.taken();
-        (taken >= capacity.max() || !self.door.is_empty()).then_some((capacity.max(), taken))
     }
 
-    /// Takes a place in the line, if there is one, on this line's account and on the whole queue's.
-    pub(super) fn take_room(&self) -> bool {
-        self.rules.max_size.is_none_or(|max| self.line.len() < max)
-            && self.rules.capacity.as_ref().is_none_or(|capacity| capacity.try_take())
+    /// Whether this line's own bound lets one more in, beside those who ask for a place already.
+    fn has_own_room(&self) -> bool {
+        self.rules.max_size.is_none_or(|max| self.line.len() + self.asking.len() < max)
     }
 
     pub(super) fn enter(&mut self, listener: usize, waiting: Waiting<T>) {
@@ -85,29 +106,38 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Lets callers at the door in, first come first served.
+    /// Lets blocked callers go on, first come first served: into the line, or to ask for a place of
+    /// the queue-wide capacity. No more of them ask than the line's own bound has room for, so that
+    /// a place that is granted is used at once.
     pub(super) fn let_in(&mut self) {
-        while let Some((listener, key)) = self.door.front() {
-            if !self.take_room() {
-                if self.blocked || self.rules.capacity.is_none() {
-                    return;
-                }
-                // Announce it, then try once more: see `Capacity::block`.
-                self.set_blocked(true);
+        while self.has_own_room()
+            && let Some((listener, key)) = self.door.front()
+        {
+            let Some((_, waiting)) = self.door.remove(key) else { return };
+            if self.rules.queue_max_size.is_none() {
+                self.enter(listener, Waiting { since: self.now, ..waiting });
                 continue;
             }
-            let Some((_, waiting)) = self.door.remove(key) else { return };
-            self.enter(listener, Waiting { since: self.now, ..waiting });
+            let (id, since) = (waiting.id, waiting.since);
+            let key = self.asking.push_back(listener, waiting);
+            self.places.insert(id, Place::Asking(key));
+            self.effects.push_back(Effect::AskPlace { key, since });
         }
-        self.set_blocked(false);
     }
 
-    pub(super) fn set_blocked(&mut self, blocked: bool) {
-        if let Some(capacity) = &self.rules.capacity
-            && self.blocked != blocked
-        {
-            self.blocked = blocked;
-            if blocked { capacity.block() } else { capacity.unblock() }
+    pub(super) fn place_granted(&mut self, key: Key) {
+        match self.asking.remove(key) {
+            Some((listener, waiting)) => {
+                self.enter(listener, Waiting { since: self.now, ..waiting });
+            }
+            None => self.free_place(),
+        }
+    }
+
+    /// Gives a place of the queue-wide capacity back, where there is one.
+    pub(super) fn free_place(&mut self) {
+        if self.rules.queue_max_size.is_some() {
+            self.freed += 1;
         }
     }
 

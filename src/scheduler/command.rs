@@ -25,6 +25,8 @@ pub(crate) struct Arrival<T> {
     /// Somebody follows its updates: it is told its rank.
     pub watched: bool,
     pub patience: Patience,
+    /// It comes with a place of the queue-wide capacity. Means nothing where there is none.
+    pub placed: bool,
     pub payload: T,
 }
 
@@ -75,8 +77,12 @@ pub(crate) enum Cause {
 #[derive(Debug)]
 pub(crate) enum Command<T> {
     Admit(Arrival<T>),
-    /// Ends an event wherever it is. Unknown ids are ignored: the event may just have ended.
-    Cancel(EventId),
+    /// Ends an event of this listener wherever it is. Others' events and unknown ids are left
+    /// alone: the event may just have ended.
+    Cancel {
+        listener: usize,
+        id: EventId,
+    },
     /// The run on `slot` has really stopped. `ready` is false when the worker must see to its
     /// resource before it can take another.
     Done {
@@ -112,8 +118,8 @@ pub(crate) enum Command<T> {
     Stop,
     /// Interrupts whatever still runs.
     Abort,
-    /// A queue-wide place in line may have come free.
-    RoomFreed,
+    /// The blocked caller that asked with this key has got a place of the queue-wide capacity.
+    PlaceGranted(Key),
 }
 
 /// Whether the line takes more events, as told to the listeners.
@@ -177,8 +183,21 @@ pub(crate) enum Effect<T> {
         estimation: Estimation,
     },
     Pressure(Pressure),
-    /// A queue-wide place has come free and other schedulers wait for one.
-    RoomFreed,
+    /// A caller is blocked: ask the queue-wide capacity for a place. `since` is its rank among all
+    /// who are blocked there, whatever their concurrency id.
+    AskPlace {
+        key: Key,
+        since: Instant,
+    },
+    /// The caller that asked so has gone.
+    WithdrawPlace {
+        key: Key,
+        since: Instant,
+    },
+    /// An event that held a place comes back: it takes one again, even where there is none.
+    RetakePlace,
+    /// So many places of the queue-wide capacity that events here held are free.
+    FreePlaces(usize),
 }
 
 /// The terms of one run.

@@ -118,8 +118,8 @@ impl<T> Scheduler<T> {
             let key = self.line.restore(run.listener, key, waiting);
             self.places.insert(id, Place::Line(key));
             self.watchers += usize::from(watched);
-            if let Some(capacity) = &self.rules.capacity {
-                capacity.take_anyway();
+            if self.rules.queue_max_size.is_some() {
+                self.effects.push_back(Effect::RetakePlace);
             }
             // The word to stop may have come to the worker too late.
             if cancelled {

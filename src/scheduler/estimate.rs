@@ -65,7 +65,7 @@ impl<T> Scheduler<T> {
 
     /// When the next place in the line is likely to come free: a run's share of one slot, in whole
     /// seconds and at least one.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
+    pub fn retry_after(&self) -> Option<Duration> {
         let per_place = self.typical(|l| l.per_event())? / self.limit() as f64;
         Some(Duration::from_secs(per_place.ceil().clamp(1.0, 3600.0) as u64))
     }

@@ -10,10 +10,12 @@ const NONE: usize = usize::MAX;
 
 /// Where a value stands. A key outlives its value harmlessly: once the value has left the line,
 /// the key finds nothing, even when its place in memory has been taken again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// Of two keys of one line, that of the value that came first is the lower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
-    index: usize,
     seq: u64,
+    index: usize,
 }
 
 #[derive(Debug)]
@@ -166,6 +168,12 @@ impl<T> Line<T> {
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let node = self.nodes.get_mut(key.index)?;
         (node.seq == key.seq).then_some(&mut node.value)
+    }
+
+    /// In which lane the value at `key` stands.
+    pub fn lane_of(&self, key: Key) -> Option<usize> {
+        let node = self.nodes.get(key.index)?;
+        (node.seq == key.seq).then_some(node.lane)
     }
 
     /// The first of the whole line, with its lane.

@@ -7,7 +7,6 @@
 //! code is driven by the supervisor actor, by property tests and by a simulation in virtual time.
 
 mod admission;
-mod capacity;
 mod command;
 mod dispatch;
 mod estimate;
@@ -28,7 +27,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use capacity::Capacity;
 pub(crate) use command::{Arrival, Cause, Command, Effect, Patience, Pressure, Tally, Terms};
 pub use limit::Limit;
 pub(crate) use limit::merge;
@@ -55,8 +53,10 @@ pub(crate) struct Rules {
     /// Workers build a resource before they take events; `None` where slots own nothing.
     pub resource: Option<ResourceRules>,
     pub listeners: Vec<ListenerRules>,
-    /// The places in line shared with other ids; `None` for no bound.
-    pub capacity: Option<Arc<Capacity>>,
+    /// The most events that may wait in all lines together; `None` for no bound. Each that waits
+    /// holds one of so many places. Who has them is not decided here: the scheduler asks for places,
+    /// and gives them back.
+    pub queue_max_size: Option<usize>,
 }
 
 /// What a scheduler is told of the resources that slots own.
@@ -103,7 +103,7 @@ pub(crate) struct BatchRules {
     pub max_wait: Duration,
 }
 
-/// An event in the line, or in front of its door.
+/// An event in the line, or a blocked one.
 #[derive(Debug)]
 struct Waiting<T> {
     id: EventId,
@@ -148,6 +148,7 @@ impl ListenerState {
 #[derive(Clone, Copy, Debug)]
 enum Place {
     Door(Key),
+    Asking(Key),
     Line(Key),
     Slot(usize),
 }
@@ -168,10 +169,12 @@ pub(crate) struct Scheduler<T> {
     listeners: Vec<ListenerState>,
     phase: Phase,
     line: Line<Waiting<T>>,
-    /// Callers that wait for room in the line. They are not admitted and have no rank.
+    /// Callers that are blocked by the line's own bound. They are not admitted and have no rank.
     door: Line<Waiting<T>>,
-    /// This scheduler has told the shared capacity that it is blocked.
-    blocked: bool,
+    /// Callers that this line has room for, and that are blocked by the queue-wide bound.
+    asking: Line<Waiting<T>>,
+    /// Places of the queue-wide capacity to be given back.
+    freed: usize,
     slots: Slots,
     places: EventMap<Place>,
     effects: VecDeque<Effect<T>>,
@@ -202,7 +205,8 @@ impl<T> Scheduler<T> {
             phase: Phase::Open,
             line: Line::new(lanes),
             door: Line::new(lanes),
-            blocked: false,
+            asking: Line::new(lanes),
+            freed: 0,
             slots: Slots::new(rules.resource.map(|resource| resource.warm)),
             places: EventMap::default(),
             effects: VecDeque::new(),
@@ -240,11 +244,16 @@ impl<T> Scheduler<T> {
     }
 
     /// Takes one command at the moment `now`. Poll the effects afterwards.
+    ///
+    /// What was due by then is done first: however many commands there are, none makes a timeout
+    /// late, and an event whose time was up is not started any more.
     pub fn handle(&mut self, now: Instant, command: Command<T>) {
         self.now = self.now.max(now);
+        self.expire();
         match command {
             Command::Admit(arrival) => self.admit(arrival),
-            Command::Cancel(id) => self.cancel(id),
+            Command::Cancel { listener, id } => self.cancel(listener, id),
+            Command::PlaceGranted(key) => self.place_granted(key),
             Command::Done { slot, tally, ready } => self.done(slot, tally, ready),
             Command::Returned { slot, tally, events } => self.returned(slot, tally, events),
             Command::SlotReady { slot } => self.slot_ready(slot),
@@ -259,7 +268,7 @@ impl<T> Scheduler<T> {
                 self.phase = Phase::Open;
                 self.line_moved = true;
             }
-            Command::Pause | Command::Resume | Command::RoomFreed => {}
+            Command::Pause | Command::Resume => {}
             Command::SetLimit(limit) => self.set_limit(limit),
             Command::Stop => self.stop(),
             Command::Abort => self.abort(),
@@ -271,6 +280,11 @@ impl<T> Scheduler<T> {
         // What commands asked for comes first: an event is told its place before it starts.
         if self.effects.is_empty() {
             self.let_in();
+            // After those who ask: who has just become able to take it may be the next of all.
+            if self.effects.is_empty() && self.freed > 0 {
+                let places = std::mem::take(&mut self.freed);
+                self.effects.push_back(Effect::FreePlaces(places));
+            }
             if self.effects.is_empty() {
                 self.dispatch();
             }
@@ -303,15 +317,7 @@ impl<T> Scheduler<T> {
     /// Does what has become due by `now`. Poll the effects afterwards.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = self.now.max(now);
-        for lane in 0..self.listeners.len() {
-            while self.next_expiry(lane).is_some_and(|due| due <= self.now) {
-                let Some(key) = self.line.lane_front(lane) else { break };
-                self.end_waiting(key, Cause::TimedOut);
-            }
-        }
-        while let Some(slot) = self.slots.pop_overdue(self.now) {
-            self.interrupt(slot, Cause::TimedOut);
-        }
+        self.expire();
         for slot in self.slots.sweep(self.now) {
             self.effects.push_back(Effect::Close { slot });
         }
@@ -332,9 +338,27 @@ impl<T> Scheduler<T> {
         }
     }
 
+    /// Ends what has waited or run for too long.
+    fn expire(&mut self) {
+        for lane in 0..self.listeners.len() {
+            while self.next_expiry(lane).is_some_and(|due| due <= self.now) {
+                let Some(key) = self.line.lane_front(lane) else { break };
+                self.end_waiting(key, Cause::TimedOut);
+            }
+        }
+        while let Some(slot) = self.slots.pop_overdue(self.now) {
+            self.interrupt(slot, Cause::TimedOut);
+        }
+    }
+
     /// What the shell stored with a waiting event.
     pub fn waiting_mut(&mut self, key: Key) -> Option<&mut T> {
         self.line.get_mut(key).map(|waiting| &mut waiting.payload)
+    }
+
+    /// Events in the line.
+    pub fn waiting(&self) -> usize {
+        self.line.len()
     }
 
     /// Runs under way.
@@ -347,7 +371,7 @@ impl<T> Scheduler<T> {
         self.slots.closing()
     }
 
-    /// The events of `listener` that were refused before they reached the scheduler.
+    /// So many more events of `listener` were refused before they reached the scheduler.
     pub fn note_refused(&mut self, listener: usize, events: u64) {
         self.listeners[listener].refused.queue_full += events;
     }
@@ -379,11 +403,7 @@ impl<T> Scheduler<T> {
         self.watchers -= usize::from(waiting.watched);
         self.front_moved = true;
         self.line_moved = true;
-        if let Some(capacity) = &self.rules.capacity
-            && capacity.release()
-        {
-            self.effects.push_back(Effect::RoomFreed);
-        }
+        self.free_place();
         Some((listener, waiting))
     }
 
@@ -403,24 +423,39 @@ impl<T> Scheduler<T> {
         }
     }
 
-    fn cancel(&mut self, id: EventId) {
-        match self.places.get(&id).copied() {
-            Some(Place::Door(key)) => {
-                self.places.remove(&id);
-                if let Some((_, waiting)) = self.door.remove(key) {
-                    let cause = Cause::Cancelled;
-                    self.effects.push_back(Effect::End { event: waiting.payload, cause });
+    fn cancel(&mut self, listener: usize, id: EventId) {
+        let Some(place) = self.places.get(&id).copied() else { return };
+        let whose = match place {
+            Place::Door(key) => self.door.lane_of(key),
+            Place::Asking(key) => self.asking.lane_of(key),
+            Place::Line(key) => self.line.lane_of(key),
+            Place::Slot(slot) => self.slots.run(slot).map(|run| run.listener),
+        };
+        if whose != Some(listener) {
+            return;
+        }
+        let cause = Cause::Cancelled;
+        let left = match place {
+            Place::Door(key) => self.door.remove(key),
+            Place::Asking(key) => {
+                let left = self.asking.remove(key);
+                if let Some((_, Waiting { since, .. })) = left {
+                    self.effects.push_back(Effect::WithdrawPlace { key, since });
                 }
+                left
             }
-            Some(Place::Line(key)) => self.end_waiting(key, Cause::Cancelled),
+            Place::Line(key) => return self.end_waiting(key, cause),
             // A permit is its holder's to give back.
-            Some(Place::Slot(slot)) if self.is_held(slot) => {}
-            Some(Place::Slot(slot)) => {
-                let cause = Cause::Cancelled;
+            Place::Slot(slot) if self.is_held(slot) => return,
+            Place::Slot(slot) => {
                 self.slots.cancel(slot, id);
                 self.effects.push_back(Effect::Interrupt { slot, event: Some(id), cause });
+                return;
             }
-            None => {}
+        };
+        self.places.remove(&id);
+        if let Some((_, waiting)) = left {
+            self.effects.push_back(Effect::End { event: waiting.payload, cause });
         }
     }
 
@@ -535,12 +570,14 @@ impl<T> Scheduler<T> {
 
     fn stop(&mut self) {
         self.phase = Phase::Stopped;
+        while let Some((listener, key)) = self.asking.front() {
+            let Some((_, waiting)) = self.asking.remove(key) else { break };
+            self.effects.push_back(Effect::WithdrawPlace { key, since: waiting.since });
+            self.refuse_blocked(listener, waiting);
+        }
         while let Some((listener, key)) = self.door.front() {
             let Some((_, waiting)) = self.door.remove(key) else { break };
-            self.places.remove(&waiting.id);
-            self.listeners[listener].refused.stopped += 1;
-            let refusal = Refusal::Stopped;
-            self.effects.push_back(Effect::Refuse { event: waiting.payload, refusal });
+            self.refuse_blocked(listener, waiting);
         }
         while let Some((_, key)) = self.line.front() {
             self.end_waiting(key, Cause::Stopped);
@@ -548,23 +585,18 @@ impl<T> Scheduler<T> {
         self.retire();
     }
 
+    fn refuse_blocked(&mut self, listener: usize, waiting: Waiting<T>) {
+        self.places.remove(&waiting.id);
+        self.listeners[listener].refused.stopped += 1;
+        let refusal = Refusal::Stopped;
+        self.effects.push_back(Effect::Refuse { event: waiting.payload, refusal });
+    }
+
     fn abort(&mut self) {
         self.stop();
         let busy: Vec<usize> = self.slots.runs().map(|(slot, _)| slot).collect();
         for slot in busy {
             self.interrupt(slot, Cause::Stopped);
-        }
-    }
-}
-
-impl<T> Drop for Scheduler<T> {
-    /// Gives back what it holds of the shared capacity.
-    fn drop(&mut self) {
-        self.set_blocked(false);
-        if let Some(capacity) = &self.rules.capacity {
-            for _ in 0..self.line.len() {
-                capacity.release();
-            }
         }
     }
 }

@@ -5,7 +5,6 @@
 //! P4 no slot leaks, P5 ranks are true and never rise, P7 a stop ends everything.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -26,7 +25,7 @@ const LISTENERS: usize = 4;
 /// The lane of permits.
 const PERMITS: usize = LISTENERS;
 
-fn rules(warm: Option<usize>, limit: Limit, capacity: Option<Arc<Capacity>>) -> Rules {
+fn rules(warm: Option<usize>, limit: Limit) -> Rules {
     let listener = |n: usize| ListenerRules {
         api_name: format!("l{n}").into(),
         batch: (n == 3).then_some(BatchRules { max_size: BATCH, max_wait: Duration::ZERO }),
@@ -40,7 +39,7 @@ fn rules(warm: Option<usize>, limit: Limit, capacity: Option<Arc<Capacity>>) -> 
         max_eta: None,
         resource: warm.map(|warm| ResourceRules { warm, unavailable_after: UNAVAILABLE_AFTER }),
         listeners: (0..LISTENERS).map(listener).collect(),
-        capacity,
+        queue_max_size: None,
     }
 }
 
@@ -59,6 +58,8 @@ enum Step {
     /// The n-th interrupted handler notices.
     Notice(usize),
     Cancel(usize),
+    /// Somebody gives the event of another listener.
+    CancelOfAnother(usize),
     Advance(u64),
     Resize(usize),
     Pause,
@@ -91,6 +92,7 @@ fn step(prepared: bool) -> impl Strategy<Value = Step> {
         6 => (0..8usize, how).prop_map(|(nth, how)| Step::Finish { nth, how }),
         2 => (0..8usize).prop_map(Step::Notice),
         2 => (0..200usize).prop_map(Step::Cancel),
+        1 => (0..200usize).prop_map(Step::CancelOfAnother),
         3 => (1..60u64).prop_map(Step::Advance),
         1 => (0..5usize).prop_map(Step::Resize),
         1 => Just(Step::Pause),
@@ -161,7 +163,7 @@ impl World {
     fn new(warm: Option<usize>, limit: Limit) -> Self {
         let now = Instant::now();
         let mut world = World {
-            scheduler: Scheduler::new(rules(warm, limit, None), now),
+            scheduler: Scheduler::new(rules(warm, limit), now),
             prepared: warm.is_some(),
             warm: warm.unwrap_or(0),
             limit: limit.slots(),
@@ -203,6 +205,13 @@ impl World {
                 self.finish(slot, How::Completes);
             }
             Step::Cancel(n) => self.cancel(n),
+            Step::CancelOfAnother(n) => {
+                let Some(event) = self.events.get(n) else { return };
+                let (id, ends, listener) = (event.id, event.ends, event.listener);
+                let another = (listener + 1) % LISTENERS;
+                self.command(Command::Cancel { listener: another, id });
+                assert_eq!(self.events[n].ends, ends, "nobody else's cancel ends it");
+            }
             Step::Advance(ms) => self.advance(Duration::from_millis(ms)),
             Step::Resize(0) if !self.prepared => self.resize(Limit::Unlimited),
             Step::Resize(n) => self.resize(Limit::Slots(n.max(1))),
@@ -243,7 +252,15 @@ impl World {
             self.door.push(n);
         }
         let patience = if patient { Patience::Wait } else { Patience::Refuse };
-        self.command(Command::Admit(Arrival { id, listener, watched, patience, payload: n }));
+        let placed = false;
+        self.command(Command::Admit(Arrival {
+            id,
+            listener,
+            watched,
+            patience,
+            placed,
+            payload: n,
+        }));
         assert_eq!(self.events[n].refused, expect_refusal, "refused exactly when it is full");
     }
 
@@ -306,6 +323,8 @@ impl World {
         self.preparing.insert(slot);
         self.told_to_prepare.remove(&slot);
         self.command(Command::Returned { slot, tally: run.tally, events });
+        // Its time may have been up meanwhile; timers see to that.
+        self.advance(Duration::ZERO);
         self.was_told(slot);
     }
 
@@ -318,13 +337,13 @@ impl World {
 
     fn cancel(&mut self, n: usize) {
         let Some(event) = self.events.get(n) else { return };
-        let id = event.id;
+        let (id, listener) = (event.id, event.listener);
         let waited = self.line.contains(&n);
         if waited {
             self.leave(n);
         }
         self.door.retain(|other| *other != n);
-        self.command(Command::Cancel(id));
+        self.command(Command::Cancel { listener, id });
         if waited {
             self.ended.cancelled += 1;
             assert_eq!(self.events[n].ends, 1, "a cancelled event ends at once");
@@ -502,7 +521,12 @@ impl World {
                 assert!(told.is_none_or(|told| estimation.rank <= told), "P5: it never rises");
             }
             Effect::Pressure(pressure) => self.closed = pressure != Pressure::Open,
-            Effect::RoomFreed => panic!("there is no shared capacity"),
+            Effect::AskPlace { .. }
+            | Effect::WithdrawPlace { .. }
+            | Effect::RetakePlace
+            | Effect::FreePlaces(_) => {
+                panic!("there is no queue-wide capacity")
+            }
         }
     }
 
@@ -626,59 +650,13 @@ proptest! {
         steps.into_iter().for_each(|step| world.step(step));
         world.shut_down();
     }
-
-    /// Two schedulers share a bound: it holds, and nobody at a door is forgotten.
-    #[test]
-    fn a_shared_bound_holds_and_forgets_nobody(
-        steps in prop::collection::vec((0..4u8, 0..2usize), 1..200),
-        max in 1..4usize,
-    ) {
-        let now = Instant::now();
-        let capacity = Arc::new(Capacity::new(max));
-        let shared = Rules { max_size: None, ..rules(None, Limit::Slots(1), Some(capacity.clone())) };
-        let mut schedulers = [0, 1].map(|_| Scheduler::<()>::new(shared.clone(), now));
-        let mut running = [Vec::new(), Vec::new()];
-        for (n, (step, which)) in steps.into_iter().enumerate() {
-            let mut todo = vec![(which, match step {
-                0..=2 => Command::Admit(Arrival {
-                    id: EventId::for_test(n as u128),
-                    listener: 0,
-                    watched: false,
-                    patience: Patience::Wait,
-                    payload: (),
-                }),
-                _ => match running[which].pop() {
-                    Some(slot) => Command::Done { slot, tally: Tally { completed: 1, ..Tally::default() }, ready: true },
-                    None => Command::RoomFreed,
-                },
-            })];
-            while let Some((which, command)) = todo.pop() {
-                schedulers[which].handle(now, command);
-                while let Some(effect) = schedulers[which].poll_effect() {
-                    match effect {
-                        Effect::Start { slot, .. } => running[which].push(slot),
-                        Effect::RoomFreed => todo.push((1 - which, Command::RoomFreed)),
-                        _ => {}
-                    }
-                }
-            }
-            let pictures = [0, 1].map(|which| schedulers[which].snapshot(now));
-            let waiting: usize = pictures.iter().map(|picture| picture.waiting).sum();
-            prop_assert_eq!(waiting, capacity.taken());
-            prop_assert!(waiting <= max);
-            let blocked: usize = pictures.iter().map(|picture| picture.blocked).sum();
-            prop_assert!(blocked == 0 || waiting == max, "somebody was forgotten at the door");
-        }
-        drop(schedulers);
-        prop_assert_eq!(capacity.taken(), 0);
-    }
 }
 
 /// A batch that waits to be filled holds up nobody but itself, and no longer than it may.
 #[test]
 fn a_lingering_batch_lets_others_pass() {
     let mut now = Instant::now();
-    let mut rules = rules(None, Limit::Slots(1), None);
+    let mut rules = rules(None, Limit::Slots(1));
     let linger = Duration::from_millis(20);
     rules.listeners[3].batch = Some(BatchRules { max_size: BATCH, max_wait: linger });
     let mut scheduler = Scheduler::<usize>::new(rules, now);
@@ -706,6 +684,7 @@ fn a_lingering_batch_lets_others_pass() {
             listener,
             watched: false,
             patience: Patience::Refuse,
+            placed: false,
             payload: n,
         })
     };
@@ -744,7 +723,7 @@ fn a_lingering_batch_lets_others_pass() {
 #[test]
 fn slots_open_as_they_are_needed_and_close_when_idle() {
     let mut now = Instant::now();
-    let mut scheduler = Scheduler::<usize>::new(rules(Some(2), Limit::Slots(1_000_000), None), now);
+    let mut scheduler = Scheduler::<usize>::new(rules(Some(2), Limit::Slots(1_000_000)), now);
     let mut opened = Vec::new();
     let mut started = Vec::new();
     let mut closed = Vec::new();
@@ -767,7 +746,8 @@ fn slots_open_as_they_are_needed_and_close_when_idle() {
     scheduler.rules.max_size = None;
     for n in 0..100 {
         let (id, patience) = (EventId::for_test(n), Patience::Wait);
-        let arrival = Arrival { id, listener: 0, watched: false, patience, payload: 0 };
+        let arrival =
+            Arrival { id, listener: 0, watched: false, patience, placed: false, payload: 0 };
         scheduler.handle(now, Command::Admit(arrival));
         drive(&mut scheduler);
     }
@@ -799,13 +779,14 @@ fn slots_open_as_they_are_needed_and_close_when_idle() {
 #[test]
 fn a_concurrency_id_that_cannot_be_served_refuses_until_it_can() {
     let mut now = Instant::now();
-    let mut scheduler = Scheduler::<usize>::new(rules(Some(2), Limit::Slots(2), None), now);
+    let mut scheduler = Scheduler::<usize>::new(rules(Some(2), Limit::Slots(2)), now);
     while scheduler.poll_effect().is_some() {}
     let mut next = 0;
     let mut admitted = |scheduler: &mut Scheduler<usize>, now: Instant| {
         let (id, patience) = (EventId::for_test(next), Patience::Wait);
         next += 1;
-        let arrival = Arrival { id, listener: 0, watched: false, patience, payload: 0 };
+        let arrival =
+            Arrival { id, listener: 0, watched: false, patience, placed: false, payload: 0 };
         scheduler.handle(now, Command::Admit(arrival));
         let mut refusal = None;
         while let Some(effect) = scheduler.poll_effect() {
@@ -833,4 +814,75 @@ fn a_concurrency_id_that_cannot_be_served_refuses_until_it_can() {
     scheduler.handle(now, fail(0));
     now += UNAVAILABLE_AFTER;
     assert_eq!(admitted(&mut scheduler, now), Ok(()));
+}
+
+fn arrival(n: usize, listener: usize) -> Command<usize> {
+    Command::Admit(Arrival {
+        id: EventId::for_test(n as u128),
+        listener,
+        watched: false,
+        patience: Patience::Wait,
+        placed: false,
+        payload: n,
+    })
+}
+
+/// A driver that is busy with commands may be late with `handle_timeout`; no timeout is late by that.
+#[test]
+fn what_is_due_comes_before_a_command() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::<usize>::new(rules(None, Limit::Slots(1)), now);
+    scheduler.handle(now, arrival(0, 2));
+    while scheduler.poll_effect().is_some() {}
+    scheduler.handle(now, arrival(1, 1));
+    while scheduler.poll_effect().is_some() {}
+    assert_eq!((scheduler.running(), scheduler.waiting()), (1, 1));
+    // Not even the end of the run starts an event whose time is up.
+    let tally = Tally { completed: 1, ..Tally::default() };
+    let done = Command::Done { slot: 0, tally, ready: true };
+    scheduler.handle(now + TIME_LIMIT, done);
+    let effects: Vec<_> = std::iter::from_fn(|| scheduler.poll_effect()).collect();
+    let timed_out = Cause::TimedOut;
+    assert!(
+        matches!(effects[..], [
+            Effect::End { event: 1, cause },
+            Effect::Interrupt { slot: 0, event: None, cause: second },
+        ] if cause == timed_out && second == timed_out),
+        "{effects:?}"
+    );
+}
+
+/// A snapshot costs no more where thousands run, and says how many slots it leaves out.
+#[test]
+fn a_snapshot_lists_a_bounded_number_of_slots() {
+    let now = Instant::now();
+    let rules = Rules { max_size: None, ..rules(None, Limit::Unlimited) };
+    let mut scheduler = Scheduler::<usize>::new(rules, now);
+    let runs = 3 * picture::LISTED;
+    for n in 0..runs {
+        scheduler.handle(now, arrival(n, 0));
+        while scheduler.poll_effect().is_some() {}
+    }
+    let done = |slot| Command::Done { slot, tally: Tally::default(), ready: true };
+    // The first ones are idle: those that are busy are listed before them.
+    for slot in 0..picture::LISTED {
+        scheduler.handle(now, done(slot));
+    }
+    let picture = scheduler.snapshot(now);
+    assert_eq!(picture.running, runs - picture::LISTED);
+    assert_eq!(
+        (picture.slots.len(), picture.unlisted_slots),
+        (picture::LISTED, 2 * picture::LISTED)
+    );
+    let listed: Vec<usize> = picture.slots.iter().map(|slot| slot.slot).collect();
+    assert_eq!(listed, Vec::from_iter(picture::LISTED..2 * picture::LISTED));
+    for slot in picture::LISTED + 10..runs {
+        scheduler.handle(now, done(slot));
+    }
+    let picture = scheduler.snapshot(now);
+    let busy = |slot: &&crate::snapshot::SlotSnapshot| {
+        matches!(slot.state, crate::snapshot::SlotState::Busy { .. })
+    };
+    assert_eq!(picture.slots.iter().filter(busy).count(), 10);
+    assert!(picture.slots.is_sorted_by_key(|slot| slot.slot));
 }

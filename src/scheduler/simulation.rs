@@ -81,7 +81,7 @@ impl Simulation {
             max_eta: None,
             resource: None,
             listeners: (0..LISTENERS).map(listener).collect(),
-            capacity: None,
+            queue_max_size: None,
         };
         let now = Instant::now();
         Simulation {
@@ -144,7 +144,8 @@ impl Simulation {
                     self.line.retain(|other| *other != n);
                     self.ended += 1;
                     let id = EventId::for_test(n as u128);
-                    self.scheduler.handle(self.now, Command::Cancel(id));
+                    let listener = self.listener[n];
+                    self.scheduler.handle(self.now, Command::Cancel { listener, id });
                 }
             }
             Due::Resize => {
@@ -172,6 +173,7 @@ impl Simulation {
                 listener,
                 watched: true,
                 patience: Patience::Refuse,
+                placed: false,
                 payload: n,
             }),
         );
@@ -247,7 +249,7 @@ fn estimations(clients: usize, run: Duration) -> (f64, f64) {
         max_eta: None,
         resource: None,
         listeners: vec![listener],
-        capacity: None,
+        queue_max_size: None,
     };
     let mut scheduler = Scheduler::new(rules, now);
     let mut told = 0u32;
@@ -263,7 +265,9 @@ fn estimations(clients: usize, run: Duration) -> (f64, f64) {
         }
         if next < clients {
             let (id, patience) = (EventId::for_test(next as u128), Patience::Refuse);
-            let arrival = Arrival { id, listener: 0, watched: true, patience, payload: next };
+            let placed = false;
+            let arrival =
+                Arrival { id, listener: 0, watched: true, patience, placed, payload: next };
             scheduler.handle(now, Command::Admit(arrival));
             next += 1;
             continue;

@@ -166,6 +166,19 @@ impl Slots {
         self.slots.get(slot)
     }
 
+    /// What runs on `slot`.
+    pub fn run(&self, slot: usize) -> Option<&Run> {
+        match self.slots.get(slot)? {
+            Slot::Busy(run) => Some(run),
+            _ => None,
+        }
+    }
+
+    /// How many have a worker.
+    pub fn open(&self) -> usize {
+        self.slots.len() - self.closed.len()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (usize, &Slot)> {
         self.slots.iter().enumerate()
     }

@@ -6,12 +6,10 @@ use super::wire::Message;
 use crate::queue::Queue;
 
 pub(crate) async fn status(queue: web::Data<Queue>) -> HttpResponse {
-    let snapshot = queue.snapshot().await;
-    let queue_size = snapshot.concurrency_ids.iter().map(|id| id.waiting).sum();
     HttpResponse::Ok().json(Message::Estimation {
         event_id: None,
         rank: None,
-        queue_size,
+        queue_size: queue.waiting(),
         rank_eta: None,
     })
 }

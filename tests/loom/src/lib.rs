@@ -4,7 +4,7 @@
 
 /// Loom's own, in the place of the standard library's.
 mod sync {
-    pub use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst, fence};
+    pub use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     pub use loom::sync::{Mutex, MutexGuard};
     pub use std::sync::PoisonError;
 
@@ -28,8 +28,12 @@ mod sync {
 }
 
 #[allow(dead_code)]
-#[path = "../../../src/scheduler/capacity.rs"]
+#[path = "../../../src/actors/capacity.rs"]
 mod capacity;
+
+#[allow(dead_code)]
+#[path = "../../../src/actors/place_queue.rs"]
+mod place_queue;
 
 #[allow(dead_code)]
 #[path = "../../../src/handover.rs"]
@@ -37,36 +41,86 @@ mod handover;
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Instant;
 
-use capacity::Capacity;
+use capacity::{Account, Capacity};
 use handover::Handover;
 
-/// As a scheduler does whose caller waits at the door: takes a place, or is told when one comes free.
-fn enter_or_wait(capacity: &Capacity) -> bool {
-    if capacity.try_take() {
-        return true;
-    }
-    capacity.block();
-    let entered = capacity.try_take();
-    if entered {
-        capacity.unblock();
-    }
-    entered
+/// An account, and how often it was notified. The count is none of loom's business.
+fn account(capacity: &Arc<Capacity<u8>>) -> (Account<u8>, Arc<AtomicUsize>) {
+    let notified = Arc::new(AtomicUsize::new(0));
+    let count = notified.clone();
+    let notify = Arc::new(move || {
+        count.fetch_add(1, SeqCst);
+    });
+    (Account::open(capacity.clone(), notify), notified)
 }
 
 #[test]
-fn nobody_waits_at_the_door_while_a_place_comes_free_unannounced() {
+fn nobody_is_blocked_while_a_place_comes_free_unannounced() {
     loom::model(|| {
         let capacity = Arc::new(Capacity::new(1));
-        assert!(capacity.try_take());
-        let leaving = {
-            let capacity = capacity.clone();
-            loom::thread::spawn(move || capacity.release())
-        };
-        let entered = enter_or_wait(&capacity);
-        let announced = leaving.join().unwrap();
-        assert!(entered || announced, "the place is free, and the one who waits is not told");
-        assert_eq!(capacity.taken(), usize::from(entered));
+        let (mut leaving, _) = account(&capacity);
+        let (mut blocked, notified) = account(&capacity);
+        assert!(leaving.try_take());
+        let leaving = loom::thread::spawn(move || {
+            leaving.free(1);
+            leaving
+        });
+        if !blocked.try_take() {
+            blocked.ask(Instant::now(), 7);
+        }
+        let leaving = leaving.join().unwrap();
+        assert_eq!(capacity.taken(), 1);
+        if notified.load(SeqCst) > 0 {
+            assert_eq!(blocked.fetch(), [7]);
+        }
+        blocked.free(1);
+        assert_eq!(capacity.taken(), 0, "the place was taken, or granted and announced");
+        assert!(!capacity.is_full());
+        drop((leaving, blocked));
+    });
+}
+
+#[test]
+fn a_place_that_is_granted_to_who_gives_up_is_not_lost() {
+    loom::model(|| {
+        let capacity = Arc::new(Capacity::new(1));
+        let (mut leaving, _) = account(&capacity);
+        let (blocked, _) = account(&capacity);
+        assert!(leaving.try_take());
+        let since = Instant::now();
+        blocked.ask(since, 7);
+        let leaving = loom::thread::spawn(move || {
+            leaving.free(1);
+            leaving
+        });
+        blocked.withdraw(since, 7);
+        let leaving = leaving.join().unwrap();
+        assert_eq!(capacity.taken(), 0);
+        assert!(!capacity.is_full());
+        drop((leaving, blocked));
+    });
+}
+
+#[test]
+fn nobody_takes_a_place_past_those_who_are_blocked() {
+    loom::model(|| {
+        let capacity = Arc::new(Capacity::new(1));
+        let (mut leaving, _) = account(&capacity);
+        let (blocked, notified) = account(&capacity);
+        let (mut late, _) = account(&capacity);
+        assert!(leaving.try_take());
+        blocked.ask(Instant::now(), 7);
+        let leaving = loom::thread::spawn(move || {
+            leaving.free(1);
+            leaving
+        });
+        assert!(!late.try_take());
+        let leaving = leaving.join().unwrap();
+        assert_eq!(notified.load(SeqCst), 1);
+        drop((leaving, blocked, late));
     });
 }
 
@@ -74,13 +128,13 @@ fn nobody_waits_at_the_door_while_a_place_comes_free_unannounced() {
 fn never_more_places_are_taken_than_there_are() {
     loom::model(|| {
         let capacity = Arc::new(Capacity::new(1));
-        let other = {
-            let capacity = capacity.clone();
-            loom::thread::spawn(move || usize::from(capacity.try_take()))
-        };
-        let mine = usize::from(capacity.try_take());
-        assert_eq!(mine + other.join().unwrap(), 1);
+        let ((mut mine, _), (mut other, _)) = (account(&capacity), account(&capacity));
+        let other = loom::thread::spawn(move || (usize::from(other.try_take()), other));
+        let taken = usize::from(mine.try_take());
+        let (others, other) = other.join().unwrap();
+        assert_eq!(taken + others, 1);
         assert_eq!(capacity.taken(), 1);
+        drop((mine, other));
     });
 }
 

@@ -1,0 +1,61 @@
+//! Numbers of one concurrency id that others read, or add to, without a message to its supervisor.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Shared by a supervisor, its listeners and the queue's handles.
+///
+/// Each number stands for itself, so that no order among them is promised.
+#[derive(Debug)]
+pub(crate) struct Gauges {
+    waiting: AtomicUsize,
+    /// Of each listener, the events refused at the edge that its supervisor hasn't counted yet.
+    refused: Vec<AtomicU64>,
+    /// Seconds; 0 while unknown.
+    retry_after: AtomicU64,
+}
+
+impl Gauges {
+    pub fn new(listeners: usize) -> Self {
+        Gauges {
+            waiting: AtomicUsize::new(0),
+            refused: (0..listeners).map(|_| AtomicU64::new(0)).collect(),
+            retry_after: AtomicU64::new(0),
+        }
+    }
+
+    /// Events in the line.
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Relaxed)
+    }
+
+    pub fn set_waiting(&self, events: usize) {
+        self.waiting.store(events, Relaxed);
+    }
+
+    /// One more event of a listener was refused at the edge.
+    pub fn note_refused(&self, listener: usize) {
+        if let Some(refused) = self.refused.get(listener) {
+            refused.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The events that each listener has refused since the last call.
+    pub fn take_refused(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.refused.iter().map(|refused| refused.swap(0, Relaxed)).enumerate()
+    }
+
+    /// When a place in the line is likely to come free.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.retry_after.load(Relaxed) {
+            0 => None,
+            seconds => Some(Duration::from_secs(seconds)),
+        }
+    }
+
+    pub fn set_retry_after(&self, retry_after: Option<Duration>) {
+        let seconds = retry_after.map_or(0, |wait| wait.as_secs());
+        self.retry_after.store(seconds, Relaxed);
+    }
+}
