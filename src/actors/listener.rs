@@ -6,13 +6,13 @@ use actix::dev::SendError;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, WrapFuture};
 
 use futures::FutureExt;
-use log::error;
 
 use super::breather::Breather;
 use super::messages::{Admit, Cancel, PressureChanged, Quit, RefusedAtEdge, Submit, Subscribe};
 use super::supervisor::Supervisor;
 use crate::error::Refusal;
 use crate::guarded::discard_payload;
+use crate::logging::error;
 use crate::scheduler::{Patience, Pressure};
 use crate::validation::Validator;
 

@@ -8,7 +8,6 @@ use actix::{
     Actor, ActorContext, Addr, AsyncContext, Context, Handler, MessageResult, Recipient,
     SpawnHandle,
 };
-use log::{debug, error, info};
 use tokio::sync::oneshot;
 
 use super::breather::Breather;
@@ -23,6 +22,7 @@ use super::worker::Worker;
 use crate::error::Refusal;
 use crate::guarded::{discard, discard_payload};
 use crate::handler::{Start, Vec1};
+use crate::logging::{debug, error, info};
 use crate::meter::Meter;
 use crate::scheduler::{Arrival, Cause, Command, Effect, Patience, Pressure, Rules, Scheduler};
 use crate::slot_resource::Factory;
