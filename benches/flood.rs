@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use actix_web::{App, HttpServer, rt};
+use actix_web::{App, rt};
 use awc::Client;
 use futures::future::join_all;
 use now_serving::testing::Turnstile;
@@ -88,9 +88,8 @@ fn main() {
         }
         turnstile.arrived(1).await;
         let routes = queue.clone();
-        let server = HttpServer::new(move || App::new().configure(routes.routes()))
+        let server = now_serving::http_server(move || App::new().configure(routes.routes()))
             .workers(1)
-            .disable_signals()
             .bind(("127.0.0.1", 0))
             .expect("a port");
         let address = server.addrs()[0].to_string();

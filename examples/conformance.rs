@@ -12,12 +12,12 @@ mod address;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, web};
 use address::Address;
 use futures::{Stream, StreamExt, stream};
 use now_serving::{
     ApiVisibility, EventContext, FileData, Listener, Queue, QueueBuilder, State, UserError, Users,
-    Validation,
+    Validation, http_server,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -265,16 +265,14 @@ async fn main() -> std::io::Result<()> {
     let queue = builder.start().map_err(std::io::Error::other)?;
     let private = private().start().map_err(std::io::Error::other)?;
     let served = queue.clone();
-    let server = HttpServer::new(move || {
+    let server = http_server(move || {
         App::new()
             .service(web::scope("/app").configure(served.routes()))
             .service(web::scope("/private").configure(private.routes()))
             .configure(served.routes())
     })
-    .disable_signals()
     // The heartbeats of the private queue don't keep a stopped server.
     .shutdown_timeout(1)
-    .h1_allow_half_closed(false)
     .bind(address.pair())
     .unwrap_or_else(|error| address.refused("conformance", &error));
     println!("conformance listens on http://{}", server.addrs()[0]);

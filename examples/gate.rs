@@ -14,7 +14,7 @@ mod address;
 
 use std::time::Duration;
 
-use actix_web::{App, Error, HttpServer, middleware, web};
+use actix_web::{App, Error, middleware, web};
 use address::Address;
 use now_serving::{Permit, Queue};
 
@@ -44,21 +44,20 @@ async fn main() -> std::io::Result<()> {
         .max_size(3)
         .start()
         .map_err(std::io::Error::other)?;
-    let server = HttpServer::new(move || {
+    let gated = queue.clone();
+    let server = now_serving::http_server(move || {
         App::new()
             .wrap(middleware::Logger::default())
             .service(
                 web::resource("/render/{scene}")
                     // The one line that a route needs.
-                    .wrap(queue.gate("render"))
+                    .wrap(gated.gate("render"))
                     .get(render),
             )
             .service(web::resource("/health").get(health))
     })
-    // So that a client that hangs up is noticed, and leaves the line.
-    .h1_allow_half_closed(false)
     .bind(address.pair())
     .unwrap_or_else(|error| address.refused("gate", &error));
     println!("gate listens on http://{}", server.addrs()[0]);
-    server.run().await
+    queue.serve(server.run(), Duration::from_secs(10)).await
 }

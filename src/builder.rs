@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
-use log::{info, warn};
 
 use crate::actors::{Capacity, Gauges, ListenerActor, Served, ServedListener, Supervisor};
 use crate::check;
 use crate::entry::Entry;
 use crate::error::StartError;
 use crate::listener::Listener;
+use crate::logging::{info, warn};
 use crate::outside::Outside;
 use crate::queue::{ConcurrencyId, Inner, Queue};
 use crate::scheduler::{BatchRules, Limit, ListenerRules, ResourceRules, Rules, merge};

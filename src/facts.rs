@@ -16,7 +16,7 @@ pub enum ApiVisibility {
 }
 
 /// What becomes of a listener's events when their client's update stream breaks off and the client
-/// doesn't come back within [`reconnect_grace`](crate::QueueBuilder::reconnect_grace).
+/// doesn't come back within `QueueBuilder::reconnect_grace`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnDisconnect {
@@ -24,7 +24,7 @@ pub enum OnDisconnect {
     #[default]
     Cancel,
     /// They go on. Their results can be fetched for
-    /// [`result_ttl`](crate::QueueBuilder::result_ttl).
+    /// `QueueBuilder::result_ttl`.
     KeepRunning,
 }
 

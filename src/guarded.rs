@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use log::error;
+use crate::logging::error;
 
 /// A value whose `Drop` may panic. Dropped in here, it disturbs nobody.
 pub(crate) struct Guarded<T>(Option<T>);

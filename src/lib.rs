@@ -85,6 +85,7 @@ mod handle;
 mod handler;
 mod handover;
 mod listener;
+mod logging;
 mod meter;
 mod outbox;
 mod output;
@@ -136,7 +137,7 @@ pub use submission::Submission;
 pub use update::{Log, LogLevel, Outcome, ProgressUnit, Update};
 pub use validation::Validation;
 #[cfg(feature = "web")]
-pub use web::{Auth, Gate, GateService, Users};
+pub use web::{Auth, Gate, GateService, Users, http_server};
 
 /// The README's examples, compiled.
 #[cfg(all(doctest, feature = "web"))]

@@ -298,7 +298,7 @@ impl Listener {
     /// which none may be larger than 16 MiB. Where there are too many, whoever made most of them (a
     /// user, else a session, else an address) loses the one that was asked for longest ago. As
     /// Gradio's `gr.cache`; for handlers whose result depends on nothing but their input and, with
-    /// [`auth`](crate::QueueBuilder::auth), their user. Calls in process always run, and one with
+    /// `QueueBuilder::auth`, their user. Calls in process always run, and one with
     /// newly uploaded files has a new input.
     pub fn cache(mut self, entries: usize) -> Self {
         self.cache = Some(entries);

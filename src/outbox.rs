@@ -200,6 +200,12 @@ impl Outbox {
         self.0.lock().bytes
     }
 
+    /// Lets the reader look once more, though there is no other update.
+    #[cfg(feature = "web")]
+    pub fn wake(&self) {
+        self.0.write(|_| ());
+    }
+
     /// The next unread update, if there is one now.
     #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub fn try_next(&self) -> Option<Read> {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{FutureExt, LocalBoxFuture};
-use log::warn;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::guarded::discard;
+use crate::logging::warn;
 use crate::resource::{Resource, ResourceType};
 
 /// How long a check may take; longer is a veto.

@@ -12,14 +12,12 @@ use crate::guarded::{Guarded, discard_payload};
 /// A value that a listener keeps for each session, as Gradio's `gr.State`.
 ///
 /// A handler takes it as an argument after its input. It begins as `T::default()` and is dropped
-/// when the session ends; see [`QueueBuilder::session_ttl`] and [`QueueBuilder::on_session_end`].
+/// when the session ends; see `QueueBuilder::session_ttl` and `QueueBuilder::on_session_end`.
 /// Calls without a session (in process, or by curl without a `session_hash`) have a new one each
 /// time. Two events of one session may run at once, so the value is reached through short closures;
 /// nothing can be held over an await. Not for [`Listener::batch`], whose events come from several
 /// sessions.
 ///
-/// [`QueueBuilder::session_ttl`]: crate::QueueBuilder::session_ttl
-/// [`QueueBuilder::on_session_end`]: crate::QueueBuilder::on_session_end
 /// [`Listener::batch`]: crate::Listener::batch
 ///
 /// ```
@@ -132,7 +130,7 @@ impl Drop for SessionState {
             let values = self.values.get_mut().unwrap_or_else(PoisonError::into_inner);
             let ended = EndedSession { id: &self.id, user: self.user.as_deref(), values };
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| on_end(ended))) {
-                log::error!("the hook for the end of a session panicked");
+                crate::logging::error!("the hook for the end of a session panicked");
                 discard_payload(payload);
             }
         }
@@ -146,7 +144,7 @@ impl fmt::Debug for SessionState {
 }
 
 /// A session that has ended, with what its listeners kept: the argument of
-/// [`QueueBuilder::on_session_end`](crate::QueueBuilder::on_session_end).
+/// `QueueBuilder::on_session_end`.
 pub struct EndedSession<'a> {
     id: &'a str,
     user: Option<&'a str>,
@@ -159,7 +157,7 @@ impl EndedSession<'_> {
         self.id
     }
 
-    /// The user whose session it was; `None` without [`auth`](crate::QueueBuilder::auth).
+    /// The user whose session it was; `None` without `QueueBuilder::auth`.
     pub fn user(&self) -> Option<&str> {
         self.user
     }

@@ -7,10 +7,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use log::error;
 use tokio::runtime::Handle;
 
 use crate::guarded::discard_payload;
+use crate::logging::error;
 use crate::outside::Outside;
 
 /// How long a thread waits for another run before it ends.

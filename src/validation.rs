@@ -99,7 +99,7 @@ impl Validator {
         let found = catch_unwind(AssertUnwindSafe(|| (self.check)(input)));
         let found = found.unwrap_or_else(|payload| {
             discard_payload(payload);
-            log::error!("the validator of {} panicked", self.name);
+            crate::logging::error!("the validator of {} panicked", self.name);
             Some(Validation::new().check("input", false, "It could not be checked."))
         });
         found.filter(|found| !found.is_valid())

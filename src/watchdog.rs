@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{error, warn};
+use crate::logging::{error, warn};
 
 /// How long a handler may keep its thread, when the builder doesn't say.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);

@@ -113,6 +113,88 @@ async fn visibility_is_kept_by_the_server() {
 }
 
 #[actix::test]
+async fn nothing_is_told_of_a_private_listener() {
+    let queue = queue();
+    let server = Server::start(&queue);
+    let config = server.get("/config").await;
+    let ids: Vec<_> = config["dependencies"].as_array().unwrap().iter().map(|d| &d["id"]).collect();
+    assert_eq!(ids, [0, 1, 2, 3], "numbers are places");
+    for path in ["/config", "/gradio_api/info", "/gradio_api/openapi.json"] {
+        assert!(!server.get(path).await.to_string().contains("secret"), "{path}");
+    }
+}
+
+#[actix::test]
+async fn a_scope_may_have_parameters_of_its_own() {
+    let queue = queue();
+    let file = queue.files().save("fox.txt", "fox").unwrap();
+    let place = file.path().parent().unwrap().file_name().unwrap().to_str().unwrap();
+    let key = format!("{place}/fox.txt");
+    let server = Server::with(move |config| {
+        config.service(web::scope("/t/{tenant}/{place}").configure(queue.routes()))
+    });
+    let api = "/t/acme/x/gradio_api";
+    let body = json!({"data": ["a"]});
+    let run = server.post(&format!("{api}/run/repeat"), body.clone()).await;
+    assert_eq!((run.0, &run.1["data"]), (StatusCode::OK, &json!(["aa"])), "{}", run.1);
+    for version in ["call", "call/v2"] {
+        let body = if version == "call" { body.clone() } else { json!({"text": "a"}) };
+        let (status, answer) = server.post(&format!("{api}/{version}/repeat"), body).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        let id = answer["event_id"].as_str().unwrap();
+        let end = server.stream(&format!("{api}/{version}/repeat/{id}")).await.rest().await;
+        assert_eq!(end.last().unwrap().data, json!(["aa"]));
+    }
+    assert_eq!(server.stream(&format!("{api}/heartbeat/s")).await.next_text().await, "data: ALIVE");
+    let url = server.url(&format!("{api}/file={key}"));
+    let mut file = awc::Client::default().get(url).send().await.unwrap();
+    assert_eq!(&file.body().await.unwrap()[..], b"fox");
+}
+
+#[actix::test]
+async fn head_is_answered_where_get_is_and_begins_nothing() {
+    let queue = queue();
+    let served = queue.clone();
+    let operators = now_serving::Users::new().user("operator", "open");
+    let server = Server::with(move |config| {
+        config
+            .configure(served.routes())
+            .configure(served.metrics("/metrics"))
+            .configure(served.dashboard("/queues", operators.clone()))
+    });
+    let head = async |path: &str| {
+        let request = awc::Client::default().head(server.url(path)).basic_auth("operator", "open");
+        let mut answer = request.send().await.unwrap();
+        assert!(answer.body().await.unwrap().is_empty(), "{path}");
+        answer
+    };
+    let api = "/gradio_api";
+    for path in ["/config", "/metrics", "/queues", "/queues/snapshot"] {
+        assert_eq!(head(path).await.status(), StatusCode::OK, "{path}");
+    }
+    for path in ["app_id", "info", "openapi.json", "queue/status"] {
+        assert_eq!(head(&format!("{api}/{path}")).await.status(), StatusCode::OK, "{path}");
+    }
+    let body = json!({"data": ["a"]});
+    let (_, called) = server.post(&format!("{api}/call/repeat"), body).await;
+    let call = format!("call/repeat/{}", called["event_id"].as_str().unwrap());
+    server.join("s", 0, json!(["a"])).await;
+    for path in [&*call, "queue/data?session_hash=s", "heartbeat/t", "upload_progress?upload_id=u"]
+    {
+        let answer = head(&format!("{api}/{path}")).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        let kind = answer.headers().get("content-type").unwrap();
+        assert_eq!(kind, "text/event-stream; charset=utf-8", "{path}");
+    }
+    let clients = queue.snapshot().await.clients;
+    assert_eq!((clients.sessions, clients.streams), (2, 0), "those of the call and the join");
+    // All is still there for who reads it.
+    server.session("s").await.until("process_completed").await;
+    let end = server.stream(&format!("{api}/{call}")).await.rest().await;
+    assert_eq!(end.last().unwrap().data, json!(["aa"]));
+}
+
+#[actix::test]
 async fn an_input_is_validated_before_it_queues() {
     let check = |words: &Words| {
         Validation::new().check("text", !words.text.is_empty(), "Say something.").check(

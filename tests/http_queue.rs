@@ -76,6 +76,60 @@ fn shape(message: &Value) -> Vec<(String, &'static str)> {
 }
 
 #[actix::test]
+async fn an_event_that_comes_at_once_is_told_on_the_stream_of_the_one_before() {
+    let turnstile = Turnstile::new();
+    let queue = queue(&turnstile, false);
+    let server = Server::start(&queue);
+    // One of them is at once enough, however busy the machine is.
+    for round in 0..100 {
+        let session = format!("s{round}");
+        server.join(&session, ADD, json!([1, 1])).await;
+        let mut stream = server.event_source(&session, None).await;
+        stream.until("process_completed").await;
+        let second = server.join(&session, ADD, json!([1, 2])).await;
+        let message = stream.message().await;
+        if message["event_id"] == second {
+            let rest = stream.until("close_stream").await;
+            assert_eq!(kinds(&rest)[rest.len() - 2..], ["process_completed", "close_stream"]);
+            return;
+        }
+        // Too late: it is told on the next one.
+        assert_eq!(message["msg"], "close_stream");
+        server.session(&session).await.until("process_completed").await;
+    }
+    panic!("no event was at once enough");
+}
+
+/// A client that hears of its event before it hears that its stream has ended opens no other.
+#[actix::test]
+async fn a_join_is_answered_when_the_client_has_hung_up_its_stream() {
+    let turnstile = Turnstile::new();
+    let queue = queue(&turnstile, false);
+    let server = Server::start(&queue);
+    let mut held = 0;
+    for round in 0..20 {
+        let session = format!("s{round}");
+        server.join(&session, ADD, json!([1, 1])).await;
+        let mut stream = server.session(&session).await;
+        stream.until("close_stream").await;
+        let body = json!({"data": [round], "fn_index": WAIT, "session_hash": session});
+        let join = awc::Client::default().post(server.url("/gradio_api/queue/join"));
+        let join = actix_web::rt::spawn(join.send_json(&body));
+        // It has begun, and whoever asks anything else meanwhile is answered.
+        turnstile.arrived(round + 1).await;
+        for _ in 0..3 {
+            server.get("/gradio_api/queue/status").await;
+        }
+        held += usize::from(!join.is_finished());
+        drop(stream);
+        assert!(join.await.unwrap().unwrap().status().is_success());
+        turnstile.let_through(1);
+        server.session(&session).await.until("process_completed").await;
+    }
+    assert!(held > 0, "who doesn't hang up is not waited for for ever, but for a while");
+}
+
+#[actix::test]
 async fn an_events_messages_have_the_keys_and_types_of_gradios() {
     let turnstile = Turnstile::new();
     let queue = queue(&turnstile, false);
@@ -226,7 +280,8 @@ async fn a_cancel_ends_waiting_and_running_events_of_ones_own_session() {
         let messages = stream.until("process_completed").await;
         let last = messages.last().unwrap();
         assert_eq!(last["event_id"], json!(id));
-        assert_eq!((&last["output"], &last["success"]), (&json!({}), &json!(true)));
+        assert_eq!(last["success"], json!(false));
+        assert_eq!(last["output"]["error"], json!("The event was cancelled."));
     }
     assert_eq!(stream.message().await["msg"], "close_stream");
     assert_eq!(turnstile.inside(), 0);

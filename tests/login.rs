@@ -215,10 +215,12 @@ async fn a_logout_ends_the_user_s_logins() {
         cookies.push(cookie_of(&server, name, password).await);
     }
     let client = Client::builder().disable_redirects().finish();
+    let look = client.head(server.url("/logout"));
+    let out = send(look.insert_header(("cookie", cookies[0].as_str())), String::new()).await;
+    assert!(out.headers.get("set-cookie").is_none(), "who only looks logs nobody out");
     let request = client.get(server.url("/logout"));
     let out = send(request.insert_header(("cookie", cookies[0].as_str())), String::new()).await;
-    assert_eq!(out.status, StatusCode::FOUND);
-    assert_eq!(out.headers.get("location").unwrap(), &format!("{}/", server.base));
+    assert_eq!(out.status, StatusCode::OK, "there is no page to lead to");
     assert!(out.headers.get("set-cookie").unwrap().to_str().unwrap().contains("Max-Age=0"));
     let mut statuses = Vec::new();
     for cookie in &cookies {
@@ -261,7 +263,7 @@ async fn a_logout_ends_what_is_still_being_answered() {
         turnstile.arrived(4).await;
         let client = Client::builder().disable_redirects().finish();
         let request = client.get(server.url("/logout")).insert_header(("cookie", other.as_str()));
-        assert_eq!(send(request, String::new()).await.status, StatusCode::FOUND);
+        assert_eq!(send(request, String::new()).await.status, StatusCode::OK);
         turnstile.open();
     };
     let (run, ()) = futures::join!(run, log_out_meanwhile);
@@ -273,6 +275,22 @@ async fn a_logout_ends_what_is_still_being_answered() {
     assert!(!ended(streams[0].rest().await));
     assert!(ended(streams[1].rest().await), "another user's goes on");
     assert!(heartbeat.body().await.is_ok(), "it ends");
+}
+
+#[actix::test]
+async fn a_logout_leads_to_the_page_if_there_is_one() {
+    let queue = builder().start().unwrap();
+    let server = Server::with(move |config| {
+        let page = actix_web::web::get().to(async || "a page");
+        let app = actix_web::web::scope("/app").route("/", page).configure(queue.routes());
+        config.service(app).configure(queue.routes())
+    });
+    let client = Client::builder().disable_redirects().finish();
+    let out = send(client.get(server.url("/app/logout")), String::new()).await;
+    assert_eq!(out.status, StatusCode::FOUND);
+    assert_eq!(out.headers.get("location").unwrap(), &format!("{}/app/", server.base));
+    let out = send(client.get(server.url("/logout")), String::new()).await;
+    assert_eq!(out.status, StatusCode::OK);
 }
 
 #[actix::test]

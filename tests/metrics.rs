@@ -70,6 +70,16 @@ async fn what_happens_is_counted() {
     assert!(text.ends_with("# EOF\n"));
 }
 
+#[actix::test]
+async fn labels_are_escaped() {
+    let queue = Queue::builder().concurrency_id("a \"b\" \\ c\nd", 2).start().unwrap();
+    let served = queue.clone();
+    let server = Server::with(move |app| app.configure(served.metrics("/metrics")));
+    let text = metrics(&server).await;
+    let series = r#"now_serving_slots{concurrency_id="a \"b\" \\ c\nd"}"#;
+    assert_eq!(value(&text, series), 2.0);
+}
+
 /// As far as it goes without promtool: every name has one help and one type before its series, in one
 /// piece, with its unit and no other suffix than its type's.
 #[actix::test]

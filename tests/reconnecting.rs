@@ -230,7 +230,24 @@ async fn one_that_does_not_come_back_loses_its_events_but_not_those_that_stay() 
         }
     }
     assert_eq!(ends[&kept]["data"], json!([2]));
-    assert_eq!(ends[&lost], json!({}));
+    assert_eq!(ends[&lost]["error"], "The event was cancelled.");
+}
+
+#[actix::test]
+async fn a_stream_ends_at_once_when_another_takes_over() {
+    let turnstile = Turnstile::new();
+    let queue = builder(&turnstile).start().unwrap();
+    let server = Server::start(&queue);
+    server.join("s", WAIT, json!([1])).await;
+    turnstile.arrived(1).await;
+    let mut first = server.session("s").await;
+    first.until("process_starts").await;
+    let mut second = server.session("s").await;
+    // Long before a heartbeat would show it.
+    let rest = tokio::time::timeout(Duration::from_secs(10), first.rest()).await;
+    assert_eq!(rest.expect("the first stream ends"), []);
+    turnstile.open();
+    second.until("process_completed").await;
 }
 
 async fn call(server: &Server, name: &str, data: Value) -> String {

@@ -115,6 +115,8 @@ struct Seen {
 
 struct Client {
     connection: Connection,
+    /// On a connection of its own, as Gradio's clients have it: they hang up after the last end.
+    stream: Option<Connection>,
     options: Rc<Options>,
     hash: String,
     seen: Seen,
@@ -125,6 +127,7 @@ impl Client {
     async fn connect(options: &Rc<Options>, number: usize) -> io::Result<Client> {
         Ok(Client {
             connection: Connection::open(&options.host).await?,
+            stream: None,
             options: options.clone(),
             hash: format!("load{number:028x}"),
             seen: Seen::default(),
@@ -151,15 +154,18 @@ impl Client {
     async fn open(&mut self) -> io::Result<()> {
         let path = format!("{}/queue/data?session_hash={}", self.options.prefix, self.hash);
         self.text.clear();
-        self.connection.send("GET", &path, "").await?;
+        let mut stream = Connection::open(&self.options.host).await?;
+        stream.send("GET", &path, "").await?;
+        self.stream = Some(stream);
         Ok(())
     }
 
-    /// Reads the stream to its end; calls `item` at each value on the way.
+    /// Reads the stream until the event has ended, and hangs up; calls `item` at each value on the way.
     async fn read(&mut self, mut item: impl FnMut(&mut Seen)) -> io::Result<()> {
         let mut event = Vec::new();
         let mut ended = false;
-        while self.connection.event(&mut self.text, &mut event).await? {
+        let Some(mut stream) = self.stream.take() else { return Ok(()) };
+        while !ended && stream.event(&mut self.text, &mut event).await? {
             let said = |word: &[u8]| event.windows(word.len()).take(40).any(|part| part == word);
             if said(b"\"process_generating\"") {
                 item(&mut self.seen);
@@ -174,6 +180,7 @@ impl Client {
             }
         }
         self.seen.errors += usize::from(!ended);
+        self.seen.bytes += stream.bytes;
         Ok(())
     }
 }
@@ -220,7 +227,7 @@ async fn client(options: Rc<Options>, number: usize, begin: Meeting, all_wait: M
     if done.is_err() {
         client.seen.errors += 1;
     }
-    client.seen.bytes = client.connection.bytes;
+    client.seen.bytes += client.connection.bytes;
     client.seen
 }
 

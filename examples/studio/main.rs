@@ -15,7 +15,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use actix_web::http::header::ContentType;
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpResponse, web};
 use address::Address;
 use now_serving::{EventContext, FileData, Listener, Queue, SlotState, UserError, Users};
 use painters::Painter;
@@ -141,7 +141,7 @@ async fn main() -> std::io::Result<()> {
     let served = queue.clone();
     let password = password();
     let operators = Users::new().user("operator", password.clone());
-    let server = HttpServer::new(move || {
+    let server = now_serving::http_server(move || {
         App::new()
             .app_data(web::Data::new(served.clone()))
             .route("/", web::get().to(page))
@@ -151,9 +151,6 @@ async fn main() -> std::io::Result<()> {
             .configure(served.dashboard("/queues", operators.clone()))
     })
     .workers(2)
-    .disable_signals()
-    .shutdown_timeout(1)
-    .h1_allow_half_closed(false)
     .bind(address.pair())
     .unwrap_or_else(|error| address.refused("studio", &error));
     let at = server.addrs()[0];

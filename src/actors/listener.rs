@@ -7,7 +7,6 @@ use actix::dev::SendError;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, WrapFuture};
 
 use futures::FutureExt;
-use log::error;
 
 use super::breather::Breather;
 use super::messages::{Admit, Cancel, CancelOf, PressureChanged, Quit, Submit, Subscribe};
@@ -15,6 +14,7 @@ use super::supervisor::Supervisor;
 use super::{Capacity, Gauges};
 use crate::error::Refusal;
 use crate::guarded::discard_payload;
+use crate::logging::error;
 use crate::scheduler::{Patience, Pressure};
 use crate::validation::Validator;
 

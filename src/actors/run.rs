@@ -6,7 +6,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use log::{Level, debug, log};
 use tokio_util::sync::CancellationToken;
 
 use super::messages::Job;
@@ -14,6 +13,7 @@ use crate::error::Failure;
 use crate::event::EventId;
 use crate::guarded::{discard, discard_payload};
 use crate::handler::{Made, Rider, RunContext, Start, Vec1, Work};
+use crate::logging::{debug, log};
 use crate::meter::Meter;
 use crate::resource::Resource;
 use crate::scheduler::{Cause, Tally, Terms};
@@ -204,7 +204,7 @@ impl Run {
         for rider in self.riders.as_mut_slice() {
             if rider.is_open() {
                 // What a client isn't shown, the operator must find somewhere.
-                let level = if failure.for_user { Level::Debug } else { Level::Error };
+                let level = if failure.for_user { log::Level::Debug } else { log::Level::Error };
                 log!(level, "{}: event {} failed: {failure}", self.api_name, rider.id);
                 self.tally.failed += 1;
                 rider.outcome = Some(Outcome::Failed(failure.clone()));

@@ -5,7 +5,6 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient, SpawnHandle};
-use log::{debug, error, info};
 use tokio::sync::oneshot;
 
 use super::breather::Breather;
@@ -22,6 +21,7 @@ use super::{Capacity, Gauges};
 use crate::error::Refusal;
 use crate::guarded::{discard, discard_payload};
 use crate::handler::{Start, Vec1};
+use crate::logging::{debug, error, info};
 use crate::meter::Meter;
 use crate::scheduler::{
     Arrival, Cause, Command, Effect, Key, Patience, Pressure, Rules, Scheduler,

@@ -10,7 +10,6 @@ use std::time::Duration;
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use futures::FutureExt;
-use log::{debug, error, warn};
 use tokio_util::sync::CancellationToken;
 
 use super::breather::Breather;
@@ -21,6 +20,7 @@ use super::supervisor::Served;
 use crate::event::EventId;
 use crate::guarded::discard_payload;
 use crate::handler::Vec1;
+use crate::logging::{debug, error, warn};
 use crate::meter::Meter;
 use crate::resource::{Resource, Trace};
 use crate::scheduler::{Cause, Tally, Terms};

@@ -14,10 +14,11 @@ pub(super) fn tidy(name: &str) -> String {
     let plain = |c: &char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | ',' | ' ');
     let name: String = last.chars().filter(plain).collect();
     // A point at the beginning hides a file; ours are those.
-    let name = name.trim().trim_start_matches(['.', ' ']);
-    match name.is_empty() {
-        true => "file".into(),
-        false => shorten(name),
+    let name = shorten(name.trim().trim_start_matches(['.', ' ']));
+    // Once more: it may have been cut right after a blank.
+    match name.trim_end() {
+        "" => "file".into(),
+        name => name.into(),
     }
 }
 
@@ -55,13 +56,20 @@ mod tests {
         ] {
             assert_eq!(tidy(given), kept, "{given:?}");
         }
+        let cut_after_a_blank = "a".repeat(199) + " " + &"b".repeat(50);
+        assert_eq!(tidy(&cut_after_a_blank), "a".repeat(199));
         let long = tidy(&("ä".repeat(300) + ".tar.gz"));
         assert!(long.len() <= LONGEST && long.ends_with(".gz"));
     }
 
+    /// Texts of all kinds, and long ones of what matters when they are cut.
+    fn names() -> impl Strategy<Value = String> {
+        prop_oneof![any::<String>(), "[a ä.]{150,300}", "[a. ]{180,205}[ .a]{0,30}"]
+    }
+
     proptest! {
         #[test]
-        fn a_tidy_name_is_one_plain_part_of_a_path(name in any::<String>()) {
+        fn a_tidy_name_is_one_plain_part_of_a_path(name in names()) {
             let tidied = tidy(&name);
             prop_assert!(!tidied.is_empty() && tidied.len() <= LONGEST);
             prop_assert!(!tidied.starts_with('.') && !tidied.contains(['/', '\\', '\0', '\n', '"']));

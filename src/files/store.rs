@@ -6,14 +6,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::{Duration, SystemTime};
 
-use log::{info, warn};
 use tempfile::TempDir;
 
 use super::file_data::FileData;
 use super::name::tidy;
+
+use crate::logging::{info, warn};
 
 /// How long a file is kept when the builder doesn't say.
 const TTL: Duration = Duration::from_secs(3600);
@@ -58,6 +59,8 @@ pub(super) struct Store {
     used: AtomicU64,
     /// The directories that somebody holds, by name.
     leases: Mutex<HashMap<String, Weak<Lease>>>,
+    /// Files may be made. Held while a directory is.
+    open: RwLock<bool>,
 }
 
 enum Place {
@@ -117,7 +120,8 @@ impl Files {
         let place = directory.map_or_else(|| Place::Own(OnceLock::new()), Place::Given);
         let (ttl, most) = (ttl.unwrap_or(TTL), most.unwrap_or(MOST));
         let (used, leases) = (AtomicU64::new(0), Mutex::default());
-        let files = Files(Arc::new(Store { place, ttl, most, used, leases }));
+        let open = RwLock::new(true);
+        let files = Files(Arc::new(Store { place, ttl, most, used, leases, open }));
         files.sweep(SystemTime::now())?;
         Ok(files)
     }
@@ -135,6 +139,7 @@ impl Files {
     /// # Errors
     /// When the directory can't be made.
     pub fn create(&self, name: &str) -> io::Result<FileData> {
+        let _open = self.0.stay_open()?;
         let root = self.0.make_root()?;
         let key = Key::new(name);
         let directory = root.join(&key.id);
@@ -160,6 +165,21 @@ impl Files {
     pub(crate) fn give_room_back(&self, bytes: u64) {
         let less = |used: u64| Some(used.saturating_sub(bytes));
         let _ = self.0.used.fetch_update(Relaxed, Relaxed, less);
+    }
+
+    /// Takes no more files, and removes all of them unless they lie in a directory that was given.
+    pub(crate) fn close(&self) {
+        *self.0.open.write().unwrap_or_else(PoisonError::into_inner) = false;
+        let Place::Own(made) = &self.0.place else { return };
+        let Some(root) = made.get().map(TempDir::path) else { return };
+        // Out of the way first: who is about to write into it finds nothing, and makes nothing.
+        let gone = root.with_extension("gone");
+        let removed = fs::rename(root, &gone).and_then(|()| fs::remove_dir_all(gone));
+        if let Err(error) = removed
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            warn!("files could not be removed: {error}");
+        }
     }
 
     /// A file that is there.
@@ -250,6 +270,15 @@ fn is_kind(path: &Path, kind: fn(&fs::FileType) -> bool) -> bool {
 impl Store {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Weak<Lease>>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the directory where it is, for as long as files may be made.
+    fn stay_open(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        match *open {
+            true => Ok(open),
+            false => Err(io::Error::other("the queue has stopped, and takes no more files")),
+        }
     }
 
     /// Where the files are, if there have been any.
@@ -383,6 +412,30 @@ mod tests {
             std::os::unix::fs::symlink("/etc", directory.path().join(&other)).unwrap();
             assert!(files.find(Key::parse(&format!("{other}/passwd")).unwrap()).is_none());
         }
+    }
+
+    #[test]
+    fn what_is_closed_leaves_nothing_behind_whoever_holds_it() {
+        let files = Files::new(None, None, None).unwrap();
+        let held = files.save("held.txt", "held").unwrap();
+        let unfinished = files.create("unfinished.txt").unwrap();
+        let root = files.0.root().unwrap().to_path_buf();
+        files.close();
+        assert!(!root.exists() && !root.with_extension("gone").exists());
+        // Those who were about to write, or come later, don't make it anew.
+        assert!(fs::write(part(unfinished.path()), "late").is_err());
+        assert!(files.save("late.txt", "late").is_err());
+        assert!(!root.exists());
+        drop(held);
+        files.close();
+    }
+
+    #[test]
+    fn a_directory_that_was_given_stays_when_it_is_closed() {
+        let (directory, files) = files();
+        let kept = files.save("kept.txt", "kept").unwrap();
+        files.close();
+        assert!(kept.path().exists() && directory.path().exists());
     }
 
     #[test]

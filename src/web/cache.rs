@@ -128,7 +128,7 @@ pub(crate) async fn sweep_now_and_then(caches: Vec<Weak<Cache>>) {
             // A value of the service's own may panic when it is dropped.
             let dropped = catch_unwind(AssertUnwindSafe(|| drop(old)));
             if dropped.is_err() {
-                log::error!("a value panicked when it was dropped from a cache");
+                crate::logging::error!("a value panicked when it was dropped from a cache");
             }
         }
     }

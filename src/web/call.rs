@@ -27,16 +27,26 @@ struct Call {
     session_hash: Option<String>,
 }
 
+#[derive(Deserialize)]
+pub(crate) struct Listener {
+    api_name: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Event {
+    event_id: String,
+}
+
 /// `POST call/{api_name}`: submits an event with positional data.
 pub(crate) async fn start(
     queue: web::Data<Queue>,
     caller: Caller,
-    api_name: web::Path<String>,
+    path: web::Path<Listener>,
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
-    let endpoint = queue.inner().endpoint(&api_name);
-    let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name))?;
+    let endpoint = queue.inner().endpoint(&path.api_name);
+    let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&path.api_name))?;
     let Call { data, session_hash } = body::parse(&bytes)?;
     let input = endpoint.input_from_positional(data, &queue.inner().web, &caller)?;
     submit(&queue, caller, &request, endpoint, input, session_hash).await
@@ -46,12 +56,12 @@ pub(crate) async fn start(
 pub(crate) async fn start_named(
     queue: web::Data<Queue>,
     caller: Caller,
-    api_name: web::Path<String>,
+    path: web::Path<Listener>,
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
-    let endpoint = queue.inner().endpoint(&api_name);
-    let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name))?;
+    let endpoint = queue.inner().endpoint(&path.api_name);
+    let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&path.api_name))?;
     let input = endpoint.input_from_named(body::parse(&bytes)?, &queue.inner().web, &caller)?;
     submit(&queue, caller, &request, endpoint, input, None).await
 }
@@ -84,10 +94,10 @@ pub(crate) async fn follow(
     queue: web::Data<Queue>,
     caller: Caller,
     request: HttpRequest,
-    path: web::Path<(String, String)>,
+    path: web::Path<Event>,
     query: web::Query<Follow>,
 ) -> HttpResponse {
-    let (_, id) = path.into_inner();
+    let id = &path.event_id;
     let sessions = &queue.inner().web.sessions;
     let found =
         id.parse().ok().and_then(|id: EventId| Some((id, sessions.find_call(&caller, id)?)));

@@ -27,7 +27,11 @@ pub(crate) async fn config(
     let root = root_url(&request, "/config", web.options.root_path.as_deref());
     let mut components = Vec::new();
     let mut dependencies = Vec::new();
-    for (id, endpoint) in web.endpoints.iter().enumerate() {
+    // Those that no client may call keep their number, and nothing else of them is told.
+    let told = web.endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.is_callable());
+    let mut dependency_ids = Vec::new();
+    for (id, endpoint) in told {
+        dependency_ids.push(id);
         let mut add = |schemas: Vec<(&Value, Option<&Value>)>| -> Vec<usize> {
             let mut ids = Vec::new();
             for (position, (schema, default)) in schemas.into_iter().enumerate() {
@@ -45,7 +49,6 @@ pub(crate) async fn config(
     let component_ids: Vec<usize> = (1..=components.len()).collect();
     let children: Vec<Value> = component_ids.iter().map(|id| json!({ "id": id })).collect();
     let layout = json!({ "id": 0, "children": children });
-    let dependency_ids: Vec<usize> = (0..dependencies.len()).collect();
     HttpResponse::Ok().json(json!({
         "version": PROTOCOL_VERSION,
         "api_prefix": "/gradio_api",

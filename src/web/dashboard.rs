@@ -16,7 +16,6 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError};
 use actix_web_httpauth::headers::authorization::{Authorization, Basic};
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
-use log::{error, info, warn};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -27,6 +26,7 @@ use super::refusal::Rejection;
 use super::sse;
 use crate::error::ControlError;
 use crate::event::EventId;
+use crate::logging::{error, info, warn};
 use crate::queue::Queue;
 use crate::scheduler::Limit;
 use crate::snapshot::{QueueSnapshot, SlotState};
@@ -79,9 +79,9 @@ impl Queue {
             service.service(
                 web::scope(&path)
                     .app_data(queue)
-                    .service(web::resource(["", "/"]).get(page))
-                    .service(web::resource("/snapshot").get(snapshot))
-                    .service(web::resource("/events").get(events))
+                    .service(web::resource(["", "/"]).get(page).head(page))
+                    .service(web::resource("/snapshot").get(snapshot).head(snapshot))
+                    .service(web::resource("/events").get(events).head(super::sse::head))
                     .service(web::resource("/actions").post(act))
                     .wrap(guard),
             );

@@ -1,10 +1,13 @@
 //! `GET queue/data`: the updates of all events of a session, on one stream.
 
+use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::BytesMut;
 use serde::Deserialize;
+use tokio::time::{Sleep, sleep};
 
 use super::login::Caller;
 use super::sse;
@@ -29,23 +32,41 @@ pub(crate) async fn data(
         Some(session) => {
             let manner = Manner::of(&request, Form::Session);
             let after = last_event_id(&request, query.last_event_id);
-            sse::response(SessionStream(session.open_stream(manner, after)))
+            let stream = session.open_stream(manner, after);
+            sse::response(SessionStream { stream, closing: None })
         }
         None => sse::response(Unknown { said: false }),
     }
 }
 
-/// Ends with `close_stream` after the last event has ended.
-struct SessionStream(Stream);
+/// How long a client has to hang up that has been told of its stream's end. Both of Gradio's do so at
+/// once; who reads on to the end of the response finds it then.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Ends with `close_stream` after the last event has ended. Then it waits for the client to hang up,
+/// which shows that it has heard: until it has, what it asks for next is not answered, since it would
+/// wait for it on this stream.
+struct SessionStream {
+    stream: Stream,
+    /// The client has been told.
+    closing: Option<Pin<Box<Sleep>>>,
+}
 
 impl sse::Source for SessionStream {
     fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
-        Poll::Ready(match std::task::ready!(self.0.poll_next(cx, text)) {
+        if let Some(closing) = &mut self.closing {
+            let late = closing.as_mut().poll(cx).is_ready();
+            let over = late || self.stream.poll_superseded(cx).is_ready();
+            return if over { Poll::Ready(false) } else { Poll::Pending };
+        }
+        Poll::Ready(match std::task::ready!(self.stream.poll_next(cx, text)) {
             Read::Something => true,
             Read::Finished => {
                 sse::write(text, None, None, &Message::CLOSE_STREAM);
-                false
+                self.closing = Some(Box::pin(sleep(CLOSE_TIMEOUT)));
+                true
             }
+            // Without a word: a client that has both streams would take it for the end of the other.
             Read::TakenOver => false,
         })
     }

@@ -178,11 +178,6 @@ impl Endpoint {
             None => detail.of_parameter("data"),
         })
     }
-
-    /// An empty object, where a listener's output says nothing.
-    pub fn no_output() -> Value {
-        Value::Object(Map::new())
-    }
 }
 
 /// Whether a file is described anywhere in a schema.

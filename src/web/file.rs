@@ -7,19 +7,25 @@ use actix_web::http::header::{
 };
 use actix_web::{HttpRequest, HttpResponse, web};
 use mime_guess::{Mime, mime};
+use serde::Deserialize;
 
 use super::refusal::Rejection;
 use crate::files::Key;
 use crate::queue::Queue;
 
+#[derive(Deserialize)]
+pub(crate) struct Path {
+    path: String,
+}
+
 /// Answers the same for a file that isn't there and for one that is nobody's business here.
 pub(crate) async fn file(
     queue: web::Data<Queue>,
-    path: web::Path<String>,
+    path: web::Path<Path>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Rejection> {
     let missing = || Rejection::not_found("There is no such file here.".into());
-    let key = Key::parse(&path).ok_or_else(missing)?;
+    let key = Key::parse(&path.path).ok_or_else(missing)?;
     let (name, files) = (key.name.clone(), queue.inner().web.files.clone());
     let found = web::block(move || Some((NamedFile::open(files.find(key.clone())?.path()).ok()?,)));
     let (named,) = found.await.ok().flatten().ok_or_else(missing)?;

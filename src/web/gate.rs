@@ -218,7 +218,10 @@ impl FromRequest for Permit {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let permit = request.extensions().get::<Offered>().and_then(Offered::take);
         ready(permit.ok_or_else(|| {
-            log::error!("{}: there is no permit to take; wrap the route in a gate", request.path());
+            crate::logging::error!(
+                "{}: there is no permit to take; wrap the route in a gate",
+                request.path()
+            );
             ErrorInternalServerError("This route has no permit.")
         }))
     }

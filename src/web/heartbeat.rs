@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use actix_web::{HttpResponse, web};
 use bytes::BytesMut;
+use serde::Deserialize;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::login::Caller;
@@ -14,13 +15,19 @@ use super::sessions::{Presence, Sessions};
 use super::sse;
 use crate::queue::Queue;
 
+// By name, as all parameters of paths: a scope around the routes may have some of its own.
+#[derive(Deserialize)]
+pub(crate) struct Path {
+    session_hash: String,
+}
+
 pub(crate) async fn heartbeat(
     queue: web::Data<Queue>,
     caller: Caller,
-    hash: web::Path<String>,
+    path: web::Path<Path>,
 ) -> Result<HttpResponse, Rejection> {
     let sessions: &Arc<Sessions> = &queue.inner().web.sessions;
-    let presence = sessions.attend(&caller, &hash)?;
+    let presence = sessions.attend(&caller, &path.session_hash)?;
     let closing = Box::pin(queue.inner().web.closing.clone().cancelled_owned());
     Ok(sse::response(Heartbeat { begun: false, closing, _presence: presence }))
 }

@@ -42,6 +42,6 @@ pub(crate) async fn join(
     let begun = inner.web.sessions.begin(&caller, &hash)?;
     let audience = endpoint.audience(&inner.web, &request);
     begun.session.submit(id, endpoint, input, audience).await?;
-    begun.keep();
+    begun.keep().stream_settled().await;
     Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
 }

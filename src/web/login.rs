@@ -20,7 +20,6 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseErr
 use bytes::Bytes;
 use futures::future::{Either, select};
 use futures::{Stream, StreamExt};
-use log::{debug, error, info};
 use serde::Deserialize;
 use serde_json::json;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -33,6 +32,7 @@ use super::refusal::Rejection;
 use super::root::root_url;
 use super::shares::Holder;
 use super::tokens::Tokens;
+use crate::logging::{debug, error, info};
 use crate::queue::Queue;
 
 /// The longest name or password, in bytes.
@@ -284,7 +284,8 @@ impl Logout {
 }
 
 /// `/logout`: ends every login of the user, or with `all_session=false` this one, and leads back to
-/// the root, where the service may have a page. What was still being answered to these logins ends.
+/// the root, as Gradio's, if the service has a page there. What was still being answered to these logins
+/// ends.
 pub(crate) async fn logout(
     door: web::Data<Door>,
     queue: web::Data<Queue>,
@@ -292,16 +293,29 @@ pub(crate) async fn logout(
     query: web::Query<Logout>,
     request: HttpRequest,
 ) -> HttpResponse {
-    let root = root_url(&request, "/logout", queue.inner().web.options.root_path.as_deref());
     let site = request.headers().get("sec-fetch-site").map(|site| site.as_bytes());
     if matches!(site, Some(b"cross-site" | b"same-site")) {
         // Another page's link ends nobody's login.
-        return HttpResponse::Found().insert_header((LOCATION, format!("{root}/"))).finish();
+        return after_logout(queue, request).await;
     }
     if let Some(cookie) = request.cookie(&door.cookie) {
         door.tokens.revoke(cookie.value(), query.ends_all());
     }
     let mut gone = door.to_cookie(&request, "");
     gone.set_max_age(CookieDuration::ZERO);
-    HttpResponse::Found().insert_header((LOCATION, format!("{root}/"))).cookie(gone).finish()
+    let mut response = after_logout(queue, request).await;
+    if let Err(error) = response.add_cookie(&gone) {
+        error!("a cookie could not be taken back: {error}");
+    }
+    response
+}
+
+/// Where `/logout` leads, for `HEAD` without ending a login.
+pub(crate) async fn after_logout(queue: web::Data<Queue>, request: HttpRequest) -> HttpResponse {
+    let mount = request.path().trim_end_matches('/').trim_end_matches("/logout");
+    if !request.resource_map().has_resource(&format!("{mount}/")) {
+        return HttpResponse::Ok().json(json!({ "success": true }));
+    }
+    let root = root_url(&request, "/logout", queue.inner().web.options.root_path.as_deref());
+    HttpResponse::Found().insert_header((LOCATION, format!("{root}/"))).finish()
 }

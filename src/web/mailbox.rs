@@ -140,6 +140,11 @@ impl Mailbox {
         self.outbox.begin(event);
     }
 
+    /// Lets the reader look once more, though there is no other update.
+    pub fn wake(&self) {
+        self.outbox.wake();
+    }
+
     /// Takes an update.
     pub fn push(self: &Arc<Self>, update: Update) {
         self.count(self.outbox.push(update));

@@ -5,7 +5,10 @@ use std::fmt;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, http::StatusCode};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, MetricEncoder,
+    NoLabelSet,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -38,7 +41,7 @@ impl Queue {
     pub fn metrics(&self, path: &str) -> impl FnOnce(&mut ServiceConfig) + use<> {
         let (queue, path) = (web::Data::new(self.clone()), path.to_owned());
         move |service| {
-            service.service(web::resource(path).app_data(queue).get(metrics));
+            service.service(web::resource(path).app_data(queue).get(metrics).head(metrics));
         }
     }
 }
@@ -57,7 +60,22 @@ async fn metrics(queue: web::Data<Queue>) -> Result<HttpResponse, Rejection> {
 #[derive(Debug)]
 struct Picture(QueueSnapshot);
 
-type Label<'a> = (&'static str, &'a str);
+type Label<'a> = (&'static str, LabelValue<'a>);
+
+/// Escaped as the format wants it, which the encoder leaves to its callers.
+#[derive(Clone, Copy)]
+struct LabelValue<'a>(&'a str);
+
+impl EncodeLabelValue for LabelValue<'_> {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        use fmt::Write;
+        self.0.chars().try_for_each(|c| match c {
+            '\\' | '"' => write!(encoder, "\\{c}"),
+            '\n' => encoder.write_str("\\n"),
+            c => encoder.write_char(c),
+        })
+    }
+}
 
 /// What a series is worth.
 enum Value<'a> {
@@ -159,7 +177,8 @@ impl Picture {
                 .0
                 .concurrency_ids
                 .iter()
-                .map(|id| ([("concurrency_id", &*id.concurrency_id)], Value::Gauge(read(id))));
+                .map(|id| (id, LabelValue(&id.concurrency_id)))
+                .map(|(id, name)| ([("concurrency_id", name)], Value::Gauge(read(id))));
             family(encoder, name, help, series)?;
         }
         Ok(())
@@ -169,8 +188,10 @@ impl Picture {
         let all = || {
             self.0.concurrency_ids.iter().flat_map(|id| {
                 id.listeners.iter().chain(&id.permits).map(|listener| {
-                    let labels: [Label<'_>; 2] =
-                        [("concurrency_id", &id.concurrency_id), ("listener", &listener.api_name)];
+                    let labels: [Label<'_>; 2] = [
+                        ("concurrency_id", LabelValue(&id.concurrency_id)),
+                        ("listener", LabelValue(&listener.api_name)),
+                    ];
                     (labels, listener)
                 })
             })
@@ -185,7 +206,9 @@ impl Picture {
                 ("timed_out", l.timed_out),
                 ("stopped", l.stopped),
             ];
-            kinds.map(|(kind, count)| ([id, listener, ("outcome", kind)], Value::Counter(count)))
+            kinds.map(|(kind, count)| {
+                ([id, listener, ("outcome", LabelValue(kind))], Value::Counter(count))
+            })
         });
         family(encoder, "ended_events", "Admitted events that have ended", ended)?;
         let refused = all().flat_map(|([id, listener], l)| {
@@ -195,7 +218,9 @@ impl Picture {
                 ("unavailable", l.refusals.unavailable),
                 ("stopped", l.refusals.stopped),
             ];
-            reasons.map(|(why, count)| ([id, listener, ("reason", why)], Value::Counter(count)))
+            reasons.map(|(why, count)| {
+                ([id, listener, ("reason", LabelValue(why))], Value::Counter(count))
+            })
         });
         family(encoder, "refused_events", "Events not let into the line", refused)?;
         type Read = fn(&ListenerSnapshot) -> &Histogram;

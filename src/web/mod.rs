@@ -17,6 +17,7 @@ mod endpoint;
 mod file;
 mod gate;
 mod heartbeat;
+mod http_server;
 mod info;
 mod join;
 mod live;
@@ -57,6 +58,7 @@ pub use auth::{Auth, Users};
 use bodies::Bodies;
 pub(crate) use endpoint::Endpoint;
 pub use gate::{Gate, GateService};
+pub use http_server::http_server;
 use login::Door;
 pub(crate) use options::Options;
 use sessions::Sessions;
@@ -135,26 +137,35 @@ impl Queue {
     /// (`Last-Event-ID`, as browsers do, or the parameter `last_event_id`) gets each result and each
     /// yielded value exactly once, as far as they are kept: 4 MiB of each event's values that no stream
     /// has taken, and 1 MiB of a session's that one has. Where some are missing, the newest stands for
-    /// them, after a `log` message that isn't visible, or on a `call` an event named `skipped`. For that, messages have numbers where the request accepts
-    /// `text/event-stream` by name. The server notices at once with [`HttpServer::h1_allow_half_closed(false)`],
-    /// otherwise at the next heartbeat, after 15 seconds at most.
+    /// them, after a `log` message that isn't visible, or on a `call` an event named `skipped`. For
+    /// that, messages have numbers where the request accepts `text/event-stream` by name. The server
+    /// notices at once with [`HttpServer::h1_allow_half_closed(false)`], otherwise at the next
+    /// heartbeat, after 15 seconds at most. [`http_server`](crate::http_server) has this setting and
+    /// the others that streams need.
+    ///
+    /// A session's stream stays open for a quarter of a second after its last event has ended, so that
+    /// the next one finds it open, if the request accepts `text/event-stream` by name. Then it says
+    /// `close_stream` and waits up to half a second for the client to hang up, as Gradio's clients do
+    /// at once; until then `queue/join` of the same session isn't answered, since a client that hears
+    /// of its event before it hears of the stream's end waits on that stream for ever.
     ///
     /// [`HttpServer::h1_allow_half_closed(false)`]: actix_web::HttpServer::h1_allow_half_closed
     /// [`reconnect_grace`]: crate::QueueBuilder::reconnect_grace
     ///
     /// ```
-    /// use actix_web::{App, HttpServer};
-    /// use now_serving::{Listener, Queue};
+    /// use std::time::Duration;
+    ///
+    /// use actix_web::App;
+    /// use now_serving::{Listener, Queue, http_server};
     ///
     /// # async fn serve() -> std::io::Result<()> {
     /// let queue = Queue::builder()
     ///     .listener(Listener::new("echo", async |text: String| Ok::<_, String>(text)))
     ///     .start()
     ///     .map_err(std::io::Error::other)?;
-    /// HttpServer::new(move || App::new().configure(queue.routes()))
-    ///     .bind(("127.0.0.1", 7860))?
-    ///     .run()
-    ///     .await
+    /// let routes = queue.clone();
+    /// let server = http_server(move || App::new().configure(routes.routes()));
+    /// queue.serve(server.bind(("127.0.0.1", 7860))?.run(), Duration::from_secs(30)).await
     /// # }
     /// ```
     pub fn routes(&self) -> impl FnOnce(&mut ServiceConfig) + use<> {
@@ -163,27 +174,43 @@ impl Queue {
             let scope = web::scope("/gradio_api")
                 .app_data(queue.clone())
                 .service(web::resource("/queue/join").post(join::join))
-                .service(web::resource("/queue/data").get(data::data))
-                .service(web::resource("/queue/status").get(status::status))
+                .service(web::resource("/queue/data").get(data::data).head(sse::head))
+                .service(web::resource("/queue/status").get(status::status).head(status::status))
                 .service(web::resource("/cancel").post(cancel::cancel))
                 .service(web::resource(["/reset", "/reset/"]).post(cancel::reset))
-                .service(web::resource("/heartbeat/{session_hash}").get(heartbeat::heartbeat))
+                .service(
+                    web::resource("/heartbeat/{session_hash}")
+                        .get(heartbeat::heartbeat)
+                        .head(sse::head),
+                )
                 .service(web::resource(["/upload", "/upload/"]).post(upload::upload))
-                .service(web::resource("/upload_progress").get(upload_progress::upload_progress))
+                .service(
+                    web::resource("/upload_progress")
+                        .get(upload_progress::upload_progress)
+                        .head(sse::head),
+                )
                 .service(web::resource("/file={path:.*}").get(file::file).head(file::file))
-                .service(web::resource("/app_id").get(config::app_id))
-                .service(web::resource(["/info", "/info/"]).get(info::info))
-                .service(web::resource("/openapi.json").get(openapi::openapi))
+                .service(web::resource("/app_id").get(config::app_id).head(config::app_id))
+                .service(web::resource(["/info", "/info/"]).get(info::info).head(info::info))
+                .service(
+                    web::resource("/openapi.json").get(openapi::openapi).head(openapi::openapi),
+                )
                 .service(web::resource(["/run/{api_name}", "/run/{api_name}/"]).post(run::run))
                 .service(
                     web::resource(["/call/v2/{api_name}", "/call/v2/{api_name}/"])
                         .post(call::start_named),
                 )
-                .service(web::resource("/call/v2/{api_name}/{event_id}").get(call::follow))
+                .service(
+                    web::resource("/call/v2/{api_name}/{event_id}")
+                        .get(call::follow)
+                        .head(sse::head),
+                )
                 .service(web::resource(["/call/{api_name}", "/call/{api_name}/"]).post(call::start))
-                .service(web::resource("/call/{api_name}/{event_id}").get(call::follow));
+                .service(
+                    web::resource("/call/{api_name}/{event_id}").get(call::follow).head(sse::head),
+                );
             let about = web::resource(["/config", "/config/"]).app_data(queue.clone());
-            let about = about.get(config::config);
+            let about = about.get(config::config).head(config::config);
             let Some(door) = &queue.inner().web.door else {
                 service.service(scope).service(about);
                 return;
@@ -192,15 +219,19 @@ impl Queue {
                 let door = door.clone();
                 from_fn(move |request, next| login::guard(door.clone(), request, next))
             };
-            let scope = scope
-                .service(web::resource(["/login_check", "/login_check/"]).get(login::login_check));
+            let scope = scope.service(
+                web::resource(["/login_check", "/login_check/"])
+                    .get(login::login_check)
+                    .head(login::login_check),
+            );
             service.service(scope.wrap(guard())).service(about.wrap(guard()));
             let door = web::Data::from(door.clone());
             let login = web::resource(["/login", "/login/"]).app_data(door.clone());
             let login = login.app_data(queue.clone());
             service.service(login.post(login::login));
             let logout = web::resource("/logout").app_data(door).app_data(queue);
-            service.service(logout.get(login::logout).post(login::logout));
+            let logout = logout.get(login::logout).post(login::logout);
+            service.service(logout.head(login::after_logout));
         }
     }
 }

@@ -30,17 +30,23 @@ struct Run {
     session_hash: Option<String>,
 }
 
+#[derive(Deserialize)]
+pub(crate) struct Path {
+    api_name: String,
+}
+
 /// A client that goes away cancels its event.
 pub(crate) async fn run(
     queue: web::Data<Queue>,
     caller: Caller,
-    api_name: web::Path<String>,
+    path: web::Path<Path>,
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
     let inner = queue.inner();
-    let endpoint = inner.endpoint(&api_name);
-    let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name).with_error())?;
+    let endpoint = inner.endpoint(&path.api_name);
+    let endpoint =
+        endpoint.ok_or_else(|| Rejection::unknown_listener(&path.api_name).with_error())?;
     let Run { data, session_hash } = body::parse(&bytes).map_err(Rejection::with_error)?;
     let input =
         endpoint.input_from_positional(data, &inner.web, &caller).map_err(Rejection::with_error)?;

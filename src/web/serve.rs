@@ -1,34 +1,32 @@
 //! Running a server until it is told to stop, and stopping it so that nobody loses what runs.
 
 use std::io;
+use std::net::ToSocketAddrs;
 use std::pin::pin;
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::rt;
+use actix_web::{App, rt};
 use futures::future::{Either, select};
-use log::{info, warn};
 
+use super::http_server::http_server;
+use crate::logging::{info, warn};
 use crate::queue::Queue;
 
+/// How long running events have to finish when [`Queue::serve_on`] stops.
+const GRACE: Duration = Duration::from_secs(30);
+
 impl Queue {
-    /// Runs an actix-web server until SIGTERM, SIGINT or Ctrl-C, then stops in good order: new events
-    /// are answered 503, waiting ones are told, running ones have `grace` to finish, update streams
-    /// and heartbeats close, and the server ends. A second signal ends it at once.
-    ///
-    /// The server must leave signals alone: [`HttpServer::disable_signals`]. Once the queue has
-    /// stopped, requests under way have the server's own [`shutdown_timeout`].
+    /// Serves the queue's [`routes`](Queue::routes) over HTTP/1.1, with the settings of
+    /// [`http_server`], until SIGTERM, SIGINT or Ctrl-C; then stops in good order, as
+    /// [`Queue::serve`] with a grace of 30 seconds.
     ///
     /// # Errors
-    /// Those of the server; when signals can't be listened to.
+    /// When it can't listen on the address; also as [`Queue::serve`].
     ///
-    /// [`HttpServer::disable_signals`]: actix_web::HttpServer::disable_signals
-    /// [`shutdown_timeout`]: actix_web::HttpServer::shutdown_timeout
+    /// [`http_server`]: crate::http_server
     ///
     /// ```no_run
-    /// use std::time::Duration;
-    ///
-    /// use actix_web::{App, HttpServer};
     /// use now_serving::{Listener, Queue};
     ///
     /// #[actix_web::main]
@@ -37,9 +35,45 @@ impl Queue {
     ///         .listener(Listener::new("echo", async |text: String| Ok::<_, String>(text)))
     ///         .start()
     ///         .map_err(std::io::Error::other)?;
+    ///     queue.serve_on(("127.0.0.1", 7860)).await
+    /// }
+    /// ```
+    pub async fn serve_on(&self, address: impl ToSocketAddrs) -> io::Result<()> {
+        let queue = self.clone();
+        let server = http_server(move || App::new().configure(queue.routes())).bind(address)?;
+        self.serve(server.run(), GRACE).await
+    }
+
+    /// Runs an actix-web server until SIGTERM, SIGINT or Ctrl-C, then stops in good order: new events
+    /// are answered 503, waiting ones are told, running ones have `grace` to finish, update streams
+    /// and heartbeats close, the server ends, and the files go that are in no
+    /// [`cache_dir`](crate::QueueBuilder::cache_dir). A second signal ends it at once.
+    ///
+    /// Take a server from [`http_server`]. Another must leave signals alone
+    /// ([`HttpServer::disable_signals`]). Once the queue has stopped, requests under way have the
+    /// server's own [`shutdown_timeout`].
+    ///
+    /// # Errors
+    /// Those of the server; when signals can't be listened to.
+    ///
+    /// [`http_server`]: crate::http_server
+    /// [`HttpServer::disable_signals`]: actix_web::HttpServer::disable_signals
+    /// [`shutdown_timeout`]: actix_web::HttpServer::shutdown_timeout
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use actix_web::App;
+    /// use now_serving::{Listener, Queue, http_server};
+    ///
+    /// #[actix_web::main]
+    /// async fn main() -> std::io::Result<()> {
+    ///     let queue = Queue::builder()
+    ///         .listener(Listener::new("echo", async |text: String| Ok::<_, String>(text)))
+    ///         .start()
+    ///         .map_err(std::io::Error::other)?;
     ///     let routes = queue.clone();
-    ///     let server = HttpServer::new(move || App::new().configure(routes.routes()))
-    ///         .disable_signals()
+    ///     let server = http_server(move || App::new().configure(routes.routes()))
     ///         .bind(("127.0.0.1", 7860))?
     ///         .run();
     ///     queue.serve(server, Duration::from_secs(30)).await
@@ -50,6 +84,11 @@ impl Queue {
         let control = rt::spawn(stop_on_signal(self.clone(), server.handle(), signals, grace));
         let ended = server.await;
         control.abort();
+        // Some thread may hold the queue to the process' end: nobody drops it for us.
+        let files = self.inner().web.files.clone();
+        if let Err(error) = rt::task::spawn_blocking(move || files.close()).await {
+            warn!("stopping: the files could not be removed: {error}");
+        }
         ended
     }
 }

@@ -4,6 +4,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use super::cache::Kept;
 use super::endpoint::{Endpoint, Prepared};
 use super::live::Live;
@@ -63,11 +65,31 @@ pub(super) struct State {
     pub streaming: bool,
     /// When the stream was last asked for more.
     pub asked: Instant,
+    /// Cancelled when another stream takes over.
+    pub current: CancellationToken,
+    /// There while the client is told that its stream has ended, and may not have heard it yet.
+    pub closing: Option<Closing>,
     /// Its heartbeats.
     present: usize,
     /// Its last heartbeat has ended.
     left: bool,
     pub touched: Instant,
+}
+
+/// Its end lets those go on who wait for it.
+#[derive(Default)]
+pub(super) struct Closing(CancellationToken);
+
+impl Closing {
+    fn over(&self) -> CancellationToken {
+        self.0.clone()
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 impl State {
@@ -98,6 +120,8 @@ impl Session {
             stream: 0,
             streaming: false,
             asked: Instant::now(),
+            current: CancellationToken::new(),
+            closing: None,
             present: 0,
             left: false,
             touched: Instant::now(),
@@ -202,6 +226,16 @@ impl Session {
     /// Somebody has listened.
     pub fn was_followed(&self) -> bool {
         self.lock().stream > 0
+    }
+
+    /// Ready when its client knows whether it has a stream: at once, unless it is just being told
+    /// that the last one has ended. A client that hears of its next event before it hears of that
+    /// opens no other stream, and waits for ever.
+    pub async fn stream_settled(&self) {
+        let closing = self.lock().closing.as_ref().map(Closing::over);
+        if let Some(over) = closing {
+            over.cancelled().await;
+        }
     }
 
     /// Submits an event whose updates go to this session.
@@ -351,6 +385,8 @@ impl Drop for Unregister<'_> {
             // Before its listener: what comes meanwhile finds none.
             self.session.mailbox.forget(self.id);
             let _live = self.session.lock().live.remove(&self.id);
+            // A stream that has nothing left to wait for must notice.
+            self.session.mailbox.wake();
         }
     }
 }

@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use log::{error, warn};
-
 use super::log::ALL_BYTES;
 use super::login::Caller;
 use super::refusal::Rejection;
@@ -15,6 +13,7 @@ use super::results::{self, Results};
 use super::session::{Session, Terms};
 use super::shares::Bounds;
 use crate::event::{EventId, EventMap};
+use crate::logging::{error, warn};
 use crate::snapshot::ClientsSnapshot;
 use crate::state::{OnEnd, SessionState};
 

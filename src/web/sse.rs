@@ -85,6 +85,11 @@ where
         .body(BodyStream::new(events).boxed())
 }
 
+/// Answers `HEAD`, where `GET` opens a stream: opens none.
+pub(crate) async fn head() -> HttpResponse {
+    stream(futures::stream::empty::<Result<Bytes, std::convert::Infallible>>())
+}
+
 /// Appends one event: an optional number and name, and its data as JSON, which has no line breaks.
 pub(crate) fn write(
     text: &mut BytesMut,
@@ -103,7 +108,7 @@ pub(crate) fn write(
     text.extend_from_slice(b"data: ");
     match serde_json::to_vec(data) {
         Ok(json) => text.extend_from_slice(&json),
-        Err(error) => log::error!("a message could not be written as JSON: {error}"),
+        Err(error) => crate::logging::error!("a message could not be written as JSON: {error}"),
     }
     text.extend_from_slice(b"\n\n");
 }

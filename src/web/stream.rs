@@ -1,13 +1,16 @@
 //! A client's reading of its session: one stream carries the updates of all its events.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::HttpRequest;
 use actix_web::http::header::ACCEPT;
 use bytes::{Bytes, BytesMut};
+use tokio::time::{Sleep, sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::log::Entry;
 use super::mailbox::Piece;
@@ -17,6 +20,12 @@ use super::wire::{Ended, Message};
 use crate::event::EventId;
 use crate::outbox;
 use crate::update::Update;
+
+/// How long a session's stream stays open after its last event has ended, so that a client that asks
+/// for the next one at once is served on the same stream: a round trip over most networks. Only for
+/// those who ask for server-sent events by name. Gradio's Python client doesn't, and a program of its
+/// doesn't end before its stream.
+const LINGER: Duration = Duration::from_millis(250);
 
 /// How a stream speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +65,8 @@ pub(crate) fn last_event_id(request: &HttpRequest, query: Option<u64>) -> Option
 pub(crate) enum Read {
     /// Something was read; it may have been nothing to say.
     Something,
-    /// The client has been handed the end of its last event.
+    /// The client has been handed the end of its last event, and, on a session's stream, has not
+    /// asked for another since. Nothing more comes on this stream.
     Finished,
     /// Another stream reads now.
     TakenOver,
@@ -83,7 +93,10 @@ pub(crate) struct Stream {
     missed: VecDeque<Missed>,
     /// All that there was has been handed out: what comes next shows that it was taken.
     drained: bool,
-    finished: bool,
+    /// Runs while there is nothing to wait for.
+    linger: Option<Pin<Box<Sleep>>>,
+    /// Ready when another stream reads instead of this one.
+    superseded: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Stream {
@@ -91,13 +104,24 @@ impl Stream {
         let mut state = session.lock();
         state.stream += 1;
         state.streaming = true;
+        // Its client knows of the end of the one before.
+        state.closing.take();
+        let current = CancellationToken::new();
+        let superseded = Box::pin(current.clone().cancelled_owned());
+        std::mem::replace(&mut state.current, current).cancel();
         state.touched = Instant::now();
         state.asked = Instant::now();
         state.live.values_mut().for_each(|live| live.followed = true);
         session.mailbox.attend(true);
         let number = state.stream;
         let missed = resume(&mut state, manner, after);
-        Stream { session: session.clone(), number, manner, missed, drained: false, finished: false }
+        let session = session.clone();
+        Stream { session, number, manner, missed, drained: false, linger: None, superseded }
+    }
+
+    /// Ready when another stream reads instead of this one.
+    pub fn poll_superseded(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.superseded.as_mut().poll(cx)
     }
 
     pub fn is_numbered(&self) -> bool {
@@ -106,8 +130,12 @@ impl Stream {
 
     /// Appends the next update, if there is one.
     pub fn poll_next(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<Read> {
+        if self.poll_superseded(cx).is_ready() {
+            return Poll::Ready(Read::TakenOver);
+        }
         // Held to the end: what one stream takes, one that takes over must find in the log.
-        let mut state = self.session.lock();
+        let session = self.session.clone();
+        let mut state = session.lock();
         if state.stream != self.number {
             return Poll::Ready(Read::TakenOver);
         }
@@ -134,9 +162,9 @@ impl Stream {
             return Poll::Ready(Read::Something);
         }
         if state.live.is_empty() {
-            self.finished = true;
-            return Poll::Ready(Read::Finished);
+            return self.poll_finished(&mut state, cx).map(|()| Read::Finished);
         }
+        self.linger = None;
         let Poll::Ready(unread) = self.session.mailbox.poll_next(cx) else {
             self.drained = true;
             return Poll::Pending;
@@ -147,6 +175,25 @@ impl Stream {
         say(&self.session, &mut state, self.manner, unread, text);
         self.session.mailbox.hold_back(text, begin);
         Poll::Ready(Read::Something)
+    }
+
+    /// Whether a stream whose events have all ended is over. A client that asks for another event
+    /// while its stream is open, as far as it knows, opens no other (Gradio's don't). So under the
+    /// session's lock either the event is found here, or it finds that the stream closes.
+    fn poll_finished(&mut self, state: &mut State, cx: &mut Context<'_>) -> Poll<()> {
+        if self.manner.form == Form::Call {
+            return Poll::Ready(());
+        }
+        // What is unread belongs to events that were given up. To be woken by the next event's first.
+        while self.session.mailbox.poll_next(cx).is_ready() {}
+        if self.manner.numbered {
+            let linger = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+            std::task::ready!(linger.as_mut().poll(cx));
+        }
+        state.streaming = false;
+        state.touched = Instant::now();
+        state.closing.get_or_insert_default();
+        Poll::Ready(())
     }
 }
 
@@ -292,11 +339,15 @@ impl Drop for Stream {
         if state.stream != self.number {
             return;
         }
-        state.streaming = false;
-        state.touched = Instant::now();
+        if state.streaming {
+            state.streaming = false;
+            state.touched = Instant::now();
+        }
+        state.closing.take();
+        let idle = state.live.is_empty();
         self.session.mailbox.attend(false);
         drop(state);
-        if !self.finished {
+        if !idle {
             let (session, number) = (self.session.clone(), self.number);
             actix_web::rt::spawn(async move {
                 tokio::time::sleep(session.terms.grace).await;

@@ -7,7 +7,6 @@ use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures::StreamExt;
-use log::{error, warn};
 use serde::Deserialize;
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt, BufWriter};
@@ -17,6 +16,7 @@ use super::pace::{Paced, is_too_slow};
 use super::refusal::Rejection;
 use super::upload_progress::{Tracker, Uploads};
 use crate::files::{FILE_COST, FileData, Files, part};
+use crate::logging::{error, warn};
 use crate::queue::Queue;
 
 /// The most files of one request, as in Gradio.

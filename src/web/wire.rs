@@ -194,12 +194,9 @@ impl Speaker {
         duration: f64,
         average: Option<f64>,
     ) -> Message {
-        let ended = self.ended(outcome).map(|data| match data {
-            Some(data) => generated(data, duration, average, false),
-            None => Endpoint::no_output(),
-        });
+        let ended = self.ended(outcome).and_then(|data| data.ok_or_else(cancelled));
         let (output, success, title) = match ended {
-            Ok(output) => (output, true, None),
+            Ok(data) => (generated(data, duration, average, false), true, None),
             Err(failure) => {
                 let title = Some(failure.title.clone());
                 (self.error(failure), false, title)
@@ -296,6 +293,13 @@ impl Speaker {
             "title": failure.title,
         })
     }
+}
+
+/// What the client of a cancelled event is told. Gradio says that all went well, with an output that is
+/// an empty object: its JavaScript client stumbles over that and gives up its whole stream, whatever
+/// else it waits for on it.
+fn cancelled() -> Failure {
+    crate::UserError::new("The event was cancelled.").title("Cancelled").visible(false).into()
 }
 
 /// Edits that put values in the place of whatever the client has.

@@ -1,7 +1,7 @@
 //! A real server on a free port of the loopback, and a client that reads its streams.
 #![allow(dead_code)] // Each test file uses its part.
 
-use actix_web::{App, HttpServer};
+use actix_web::App;
 use awc::Client;
 use awc::http::StatusCode;
 use bytes::BytesMut;
@@ -28,16 +28,14 @@ impl Server {
             + Send
             + 'static,
     {
-        let server = HttpServer::new(move || {
+        let server = now_serving::http_server(move || {
             let routes = routes.clone();
             App::new().configure(move |config| {
                 routes(config);
             })
         })
         .workers(1)
-        .disable_signals()
         .shutdown_timeout(0)
-        .h1_allow_half_closed(false)
         .bind(("127.0.0.1", 0))
         .unwrap();
         let base = format!("http://{}", server.addrs()[0]);

@@ -8,6 +8,7 @@ import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
+import { connect as connect_to, createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { after, afterEach, before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -57,8 +58,12 @@ async function messages(job) {
 
 /** Reads a job's messages up to one that fits. */
 async function until(job, fits) {
-  for await (const message of job) if (fits(message)) return message;
-  assert.fail("the job ended without it");
+  const found = [];
+  for await (const message of job) {
+    if (fits(message)) return message;
+    found.push(message);
+  }
+  assert.fail(`the job ended without it: ${JSON.stringify(found)}`);
 }
 
 test("connect and view the API", async () => {
@@ -154,7 +159,6 @@ test("errors", async () => {
 });
 
 test("a full queue, and cancels while running and waiting", async () => {
-  // A session each: after a cancel the client closes the stream of its session.
   const [first, second, third] = await Promise.all([connect(), connect(), connect()]);
   const running = first.submit("/narrow", [60_000]);
   await until(running, ({ original_msg }) => original_msg === "process_starts");
@@ -164,6 +168,16 @@ test("a full queue, and cancels while running and waiting", async () => {
   await waiting.cancel();
   await running.cancel();
   assert.deepEqual(await data(third, "/narrow", [1]), [1]);
+});
+
+test("a cancel leaves the other events of a session alone", async () => {
+  const client = await connect();
+  const other = client.predict("/sleepy", [500]);
+  const job = client.submit("/count", [1000]);
+  await until(job, ({ type }) => type === "data");
+  await job.cancel();
+  await ends(other, "beside a cancel");
+  assert.match((await messages(job)).at(-1).message, /cancelled/);
 });
 
 test("cancel while iterating, and again from the start", async () => {
@@ -207,7 +221,7 @@ test("listeners that don't queue", async () => {
 test("visibility", async () => {
   const client = await connect();
   assert.deepEqual(await data(client, "/hidden", ["a"]), ["a"]);
-  await assert.rejects(client.predict("/secret", ["a"]), /No listener/);
+  await assert.rejects(client.predict("/secret", ["a"]), /No endpoint matching/);
 });
 
 test("state is kept in a session", async () => {
@@ -298,6 +312,87 @@ test("login", async () => {
   assert.equal((await fetch(file.url)).status, 401);
   assert.equal(await (await mine.fetch(file.url)).text(), "FOX");
 });
+
+/**
+ * A proxy that forwards each piece of data after `delay(piece)` milliseconds, in order on each connection. `piece`
+ * is one of an answer.
+ */
+async function delaying(delay) {
+  const relay = (from, to, delay) => {
+    let turn = Promise.resolve();
+    const later = (milliseconds, act) => {
+      const due = performance.now() + milliseconds;
+      turn = turn.then(async () => {
+        const wait = due - performance.now();
+        if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
+        act();
+      });
+    };
+    from.on("data", (piece) => later(delay(piece), () => to.write(piece)));
+    from.on("end", () => later(0, () => to.end()));
+    from.on("close", () => later(0, () => to.destroy()));
+    from.on("error", () => {});
+  };
+  const proxy = createServer({ noDelay: true }, (client) => {
+    const server = connect_to({ port: new URL(address).port, host: "127.0.0.1", noDelay: true });
+    const toClient = delay();
+    relay(client, server, () => toClient());
+    relay(server, client, toClient);
+  });
+  await once(proxy.listen(0, "127.0.0.1"), "listening");
+  return proxy;
+}
+
+/** Fails where a client waits for ever. */
+async function ends(promise, what) {
+  const hung = Symbol("hung");
+  const timer = new Promise((resolve) => setTimeout(resolve, 20_000, hung).unref());
+  assert.notEqual(await Promise.race([promise, timer]), hung, `the client waits in vain: ${what}`);
+}
+
+/** How the way from and to the server is: nothing between, jitter, or streams that are slower than answers. */
+const ways = {
+  "directly": null,
+  "with 60 ms of jitter": () => () => Math.random() * 60,
+  "with streams 150 ms behind answers": () => {
+    let late = 0;
+    return (piece) => {
+      if (piece?.includes("HTTP/1.1 ")) late = piece.includes("text/event-stream") ? 150 : 0;
+      return late;
+    };
+  },
+};
+for (const [way, delay] of Object.entries(ways)) {
+  test(`no job is lost as the one before ends, ${way}`, { timeout: 300_000 }, async (t) => {
+    let at = address;
+    if (delay) {
+      const proxy = await delaying(delay);
+      t.after(() => proxy.close());
+      at = `http://127.0.0.1:${proxy.address().port}`;
+    }
+    const connect = async () => {
+      const client = await Client.connect(at, { events: ["data", "status"] });
+      clients.push(client);
+      return client;
+    };
+    for (let n = 0; n < 20; n++) {
+      const client = await connect();
+      const job = client.submit("/count", [1000]);
+      await until(job, ({ type }) => type === "data");
+      await job.cancel();
+      await ends(client.predict("/swap", ["a", n]), `after cancel ${n}`);
+    }
+    // Around the end of a job of 10 ms, and around the end of its stream a quarter of a second later.
+    const delays = Array.from({ length: 40 }, (_, n) => (n < 20 ? 3 * n : 60 + 20 * (n - 20)));
+    await Promise.all(delays.map(async (delay) => {
+      const client = await connect();
+      await client.predict("/swap", ["a", 1]);
+      const first = client.predict("/sleepy", [10]);
+      await new Promise((resolve) => setTimeout(resolve, delay));
+      await ends(Promise.all([first, client.predict("/swap", ["b", 2])]), `${delay} ms after another`);
+    }));
+  });
+}
 
 for (const [name, text] of Object.entries({
   quotes: "quotes \" ' \\ and\nnewlines\r\n\ttabs",
