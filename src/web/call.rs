@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::body;
+use super::body::{self, Data};
 use super::endpoint::{Endpoint, Prepared};
 use super::login::Caller;
 use super::received::Body;
@@ -21,9 +21,9 @@ use crate::event::EventId;
 use crate::queue::Queue;
 
 #[derive(Deserialize)]
-struct Call {
-    #[serde(default)]
-    data: Vec<Value>,
+struct Call<'a> {
+    #[serde(borrow, default)]
+    data: Data<'a>,
     session_hash: Option<String>,
 }
 
@@ -35,10 +35,20 @@ pub(crate) async fn start(
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
-    let endpoint = queue.inner().endpoint(&api_name);
-    let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name))?;
-    let Call { data, session_hash } = body::parse(&bytes)?;
-    let input = endpoint.input_from_positional(data, &queue.inner().web, &caller)?;
+    let api_name = api_name.into_inner();
+    // Before its body is read.
+    super::known(&queue, &api_name)?;
+    let read = body::read(&queue, bytes, {
+        let (caller, api_name) = (caller.clone(), api_name.clone());
+        move |queue, text| {
+            let Call { data, session_hash } = body::from_text::<Call<'_>>(text)?;
+            let endpoint = super::known(queue, &api_name)?;
+            let input = endpoint.input_from_positional(&data, &queue.inner().web, &caller)??;
+            Ok((input, session_hash))
+        }
+    });
+    let (input, session_hash) = read.await?;
+    let endpoint = super::known(&queue, &api_name)?;
     submit(&queue, caller, &request, endpoint, input, session_hash).await
 }
 
@@ -50,9 +60,17 @@ pub(crate) async fn start_named(
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
-    let endpoint = queue.inner().endpoint(&api_name);
-    let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name))?;
-    let input = endpoint.input_from_named(body::parse(&bytes)?, &queue.inner().web, &caller)?;
+    let api_name = api_name.into_inner();
+    super::known(&queue, &api_name)?;
+    let read = body::read(&queue, bytes, {
+        let (caller, api_name) = (caller.clone(), api_name.clone());
+        move |queue, text| {
+            let endpoint = super::known(queue, &api_name)?;
+            endpoint.input_from_named(text, &queue.inner().web, &caller)
+        }
+    });
+    let input = read.await?;
+    let endpoint = super::known(&queue, &api_name)?;
     submit(&queue, caller, &request, endpoint, input, None).await
 }
 

@@ -59,17 +59,22 @@ pub(crate) use endpoint::Endpoint;
 pub use gate::{Gate, GateService};
 use login::Door;
 pub(crate) use options::Options;
+use refusal::Rejection;
 use sessions::Sessions;
 use upload_progress::Uploads;
 
 use std::sync::{Arc, OnceLock};
 
 use actix::ArbiterHandle;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::entry::Entry;
 use crate::files::{Files, sweep_now_and_then};
 use crate::queue::Queue;
+
+/// The longest body, in bytes, of a request that says no more than which event it means.
+const SHORT_BODY: usize = 64 * 1024;
 
 /// What a running queue keeps for HTTP.
 pub(crate) struct Web {
@@ -88,6 +93,8 @@ pub(crate) struct Web {
     pub dashboard: OnceLock<String>,
     /// Somebody wants to know when a session ends.
     pub keeps_state: bool,
+    /// For large bodies, of which only a few are read at once.
+    pub reading: Arc<Semaphore>,
 }
 
 impl Web {
@@ -106,6 +113,7 @@ impl Web {
         arbiter.spawn(sweep_now_and_then(&files));
         let caches = endpoints.iter().filter_map(|endpoint| endpoint.cache.as_ref());
         arbiter.spawn(cache::sweep_now_and_then(caches.map(Arc::downgrade).collect()));
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Web {
             endpoints,
             keeps_state,
@@ -118,8 +126,22 @@ impl Web {
             uploads: Arc::default(),
             dashboard: OnceLock::new(),
             app_id: rand::random::<u64>() >> 11,
+            reading: Arc::new(Semaphore::new((processors / 2).max(1))),
         }
     }
+
+    /// The listener of a number, if clients may call it.
+    fn endpoint(&self, fn_index: u64) -> Result<&Endpoint, Rejection> {
+        let endpoint = usize::try_from(fn_index).ok().and_then(|index| self.endpoints.get(index));
+        endpoint
+            .filter(|endpoint| endpoint.is_callable())
+            .ok_or_else(|| Rejection::not_found(format!("No listener has fn_index {fn_index}.")))
+    }
+}
+
+/// The listener of a name, if clients may call it.
+fn known<'a>(queue: &'a Queue, api_name: &str) -> Result<&'a Endpoint, Rejection> {
+    queue.inner().endpoint(api_name).ok_or_else(|| Rejection::unknown_listener(api_name))
 }
 
 impl Queue {
@@ -165,7 +187,11 @@ impl Queue {
                 .service(web::resource("/queue/join").post(join::join))
                 .service(web::resource("/queue/data").get(data::data))
                 .service(web::resource("/queue/status").get(status::status))
-                .service(web::resource("/cancel").post(cancel::cancel))
+                .service(
+                    web::resource("/cancel")
+                        .app_data(PayloadConfig::new(SHORT_BODY))
+                        .post(cancel::cancel),
+                )
                 .service(web::resource(["/reset", "/reset/"]).post(cancel::reset))
                 .service(web::resource("/heartbeat/{session_hash}").get(heartbeat::heartbeat))
                 .service(web::resource(["/upload", "/upload/"]).post(upload::upload))

@@ -90,6 +90,10 @@ impl Rejection {
         Self::new(StatusCode::BAD_REQUEST, detail.into())
     }
 
+    pub fn internal(detail: &str) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail.into())
+    }
+
     pub fn too_large(detail: String) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail.into())
     }

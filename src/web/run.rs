@@ -8,9 +8,9 @@ use std::time::Instant;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::body;
+use super::body::{self, Data};
 use super::cache::Kept;
 use super::login::Caller;
 use super::received::Body;
@@ -24,9 +24,9 @@ use crate::scheduler::Patience;
 use crate::update::Outcome;
 
 #[derive(Deserialize)]
-struct Run {
-    #[serde(default)]
-    data: Vec<Value>,
+struct Run<'a> {
+    #[serde(borrow, default)]
+    data: Data<'a>,
     session_hash: Option<String>,
 }
 
@@ -39,11 +39,19 @@ pub(crate) async fn run(
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
     let inner = queue.inner();
-    let endpoint = inner.endpoint(&api_name);
-    let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&api_name).with_error())?;
-    let Run { data, session_hash } = body::parse(&bytes).map_err(Rejection::with_error)?;
-    let input =
-        endpoint.input_from_positional(data, &inner.web, &caller).map_err(Rejection::with_error)?;
+    let api_name = api_name.into_inner();
+    super::known(&queue, &api_name).map_err(Rejection::with_error)?;
+    let read = body::read(&queue, bytes, {
+        let (caller, api_name) = (caller.clone(), api_name.clone());
+        move |queue, text| {
+            let Run { data, session_hash } = body::from_text::<Run<'_>>(text)?;
+            let endpoint = super::known(queue, &api_name)?;
+            let input = endpoint.input_from_positional(&data, &queue.inner().web, &caller)??;
+            Ok((input, session_hash))
+        }
+    });
+    let (input, session_hash) = read.await.map_err(Rejection::with_error)?;
+    let endpoint = super::known(&queue, &api_name).map_err(Rejection::with_error)?;
     let sessions = &inner.web.sessions;
     let (session, begun) = sessions.state(&caller, session_hash.as_deref())?;
     let under_way = session.begin_event(sessions.terms.most_events);
