@@ -25,7 +25,7 @@ impl Allowance {
     /// For JSON of so many bytes.
     pub fn of_json(bytes: usize) -> Self {
         // With the body and some bytes for what stands around, less than four times.
-        let left = Cell::new((bytes / 10).saturating_mul(29).max(FREE));
+        let left = Cell::new((bytes / 10).saturating_mul(28).max(FREE));
         Allowance { left, exceeded: Cell::new(false) }
     }
 
