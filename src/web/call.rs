@@ -105,16 +105,19 @@ pub(crate) async fn follow(
     path: web::Path<(String, String)>,
     query: web::Query<Follow>,
 ) -> HttpResponse {
-    let (_, id) = path.into_inner();
+    let (api_name, id) = path.into_inner();
     let sessions = &queue.inner().web.sessions;
     let found =
         id.parse().ok().and_then(|id: EventId| Some((id, sessions.find_call(&caller, id)?)));
-    if let Some((id, session)) = found {
+    if let Some((id, session)) = found
+        && session.may_be_of(id, &api_name)
+    {
         let manner = Manner::of(&request, Form::Call);
         let stream = session.open_stream(manner, last_event_id(&request, query.last_event_id));
         return sse::response(CallStream::Event { id, stream, sessions: sessions.clone() });
     }
     let ended = id.parse().ok().and_then(|id| sessions.terms.results.find(&caller, id));
+    let ended = ended.filter(|ended| ended.is_of(&api_name));
     sse::response(ended.map_or(CallStream::Unknown, CallStream::Ended))
 }
 

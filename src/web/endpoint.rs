@@ -27,6 +27,8 @@ use crate::input::{Allowance, InputError, beginning};
 /// A listener with its parameters and its results.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
+    /// Its `fn_index`.
+    pub number: u64,
     pub entry: Arc<Entry>,
     pub input: Layout,
     pub output: Layout,
@@ -97,7 +99,7 @@ impl From<WrongInput> for Rejection {
 }
 
 impl Endpoint {
-    pub fn new(entry: Arc<Entry>) -> Self {
+    pub fn new(number: u64, entry: Arc<Entry>) -> Self {
         let (input_schema, output_schema) = ((entry.input.schema)(), (entry.output.schema)());
         let input = Layout::of_input(&input_schema);
         let output = Layout::of_output(&output_schema);
@@ -107,6 +109,7 @@ impl Endpoint {
         let comment = comment.filter(|_| matches!(input, Layout::Fields(_))).map(String::from);
         let returns = schema::returns(output_schema, &output);
         Endpoint {
+            number,
             parameters: schema::parameters(input_schema, &input),
             gives_files: returns.iter().any(holds_file),
             returns,

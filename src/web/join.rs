@@ -1,10 +1,12 @@
-//! `POST queue/join`: submits an event of a session.
+//! `POST queue/join`: submits an event of a session. As in Gradio, an event whose input is wrong is
+//! taken all the same, and fails.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::body::{self, Data};
+use super::endpoint::WrongInput;
 use super::login::Caller;
 use super::received::Body;
 use super::refusal::{Detail, Rejection};
@@ -38,7 +40,10 @@ pub(crate) async fn join(
                 Rejection::invalid(detail)
             })?;
             let endpoint = web.endpoint(index)?;
-            let input = endpoint.input_from_positional(&data, web, &caller)??;
+            let input = match endpoint.input_from_positional(&data, web, &caller)? {
+                Err(WrongInput::Invalid(detail)) => Err(detail.failure()),
+                input => Ok(input?),
+            };
             Ok((hash, index, input))
         }
     });
@@ -48,7 +53,11 @@ pub(crate) async fn join(
     let id = EventId::random();
     let begun = web.sessions.begin(&caller, &hash)?;
     let audience = endpoint.audience(web, &request);
-    begun.session.submit(id, endpoint, input, audience).await?;
+    match input {
+        Ok(input) => begun.session.submit(id, endpoint, input, audience).await?,
+        // Gradio's clients wait for the event's end on the stream, and for nothing else.
+        Err(failure) => begun.session.fail(id, endpoint, failure, audience)?,
+    }
     begun.keep();
     Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
 }

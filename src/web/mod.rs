@@ -105,7 +105,9 @@ impl Web {
         files: Files,
         arbiter: &ArbiterHandle,
     ) -> Self {
-        let endpoints: Vec<Endpoint> = listeners.cloned().map(Endpoint::new).collect();
+        let numbered = (0..).zip(listeners.cloned());
+        let endpoints: Vec<Endpoint> =
+            numbered.map(|(number, entry)| Endpoint::new(number, entry)).collect();
         let state = endpoints.iter().any(|endpoint| endpoint.entry.facts.takes_state);
         let keeps_state = state || options.sessions.on_end.is_some();
         let sessions = Arc::new(Sessions::new(&options.sessions, keeps_state));
@@ -148,7 +150,7 @@ impl Queue {
     /// The routes of Gradio's protocol, for `App::configure`: `/config`, and under `/gradio_api`
     /// `info`, `openapi.json`, `app_id`, `heartbeat/{session_hash}`, `queue/join`, `queue/data`,
     /// `queue/status`, `cancel`, `reset`, `call/{api_name}`, `call/v2/{api_name}`,
-    /// `call/{api_name}/{event_id}`, `run/{api_name}`, `upload`, `upload_progress` and
+    /// `call/{api_name}/{event_id}`, `run/{api_name}`, `api/{api_name}`, `upload`, `upload_progress` and
     /// `file={path}`; with [`auth`](crate::QueueBuilder::auth) also `/login`, `/logout` and
     /// `login_check`. They may stand in a scope, and behind a proxy that forwards the host.
     ///
@@ -200,7 +202,15 @@ impl Queue {
                 .service(web::resource("/app_id").get(config::app_id))
                 .service(web::resource(["/info", "/info/"]).get(info::info))
                 .service(web::resource("/openapi.json").get(openapi::openapi))
-                .service(web::resource(["/run/{api_name}", "/run/{api_name}/"]).post(run::run))
+                .service(
+                    web::resource([
+                        "/run/{api_name}",
+                        "/run/{api_name}/",
+                        "/api/{api_name}",
+                        "/api/{api_name}/",
+                    ])
+                    .post(run::run),
+                )
                 .service(
                     web::resource(["/call/v2/{api_name}", "/call/v2/{api_name}/"])
                         .post(call::start_named),

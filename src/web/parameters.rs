@@ -40,6 +40,7 @@ impl Layout {
             Some(Value::Object(fields)) if !fields.is_empty() => {
                 Layout::Fields(fields.keys().cloned().collect())
             }
+            _ if is_empty_struct(schema) => Layout::Fields(Vec::new()),
             _ => Layout::One,
         }
     }
@@ -111,6 +112,15 @@ impl Layout {
     }
 }
 
+/// Whether a schema is that of a struct without fields. Maps say what their values are.
+fn is_empty_struct(schema: &Schema) -> bool {
+    let said = |key| schema.get(key).is_some_and(|said| *said != Value::Bool(false));
+    let others = ["additionalProperties", "patternProperties", "propertyNames", "$ref"];
+    let combined = ["allOf", "anyOf", "oneOf", "enum", "const"];
+    schema.get("type").is_some_and(|kind| kind == "object")
+        && !others.into_iter().chain(combined).any(said)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +165,31 @@ mod tests {
         assert_eq!(Layout::Tuple(2).fits(2), Ok(()));
         assert_eq!(Layout::One.fits(0), Err(WrongCount { expected: 1, given: 0 }));
         assert_eq!(Layout::Tuple(2).position("[1]"), Some(1));
+    }
+
+    #[test]
+    fn a_struct_without_fields_has_no_parameter() {
+        #[derive(Deserialize, JsonSchema)]
+        struct Empty {}
+        #[derive(Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        struct Strict {}
+        #[derive(Deserialize, JsonSchema)]
+        #[allow(dead_code)]
+        struct Anything {
+            #[serde(flatten)]
+            all: std::collections::HashMap<String, u8>,
+        }
+        let none = Layout::Fields(Vec::new());
+        assert_eq!(Layout::of_input(&schema_for!(Empty)), none);
+        assert_eq!(Layout::of_input(&schema_for!(Strict)), none);
+        assert_eq!((none.parameters(), none.fits(0)), (0, Ok(())));
+        assert_eq!(Layout::of_input(&schema_for!(Anything)), Layout::One);
+        let map = schema_for!(serde_json::Map<String, Value>);
+        assert_eq!(Layout::of_input(&map), Layout::One);
+        let map = schema_for!(std::collections::HashMap<u8, u8>);
+        assert_eq!(Layout::of_input(&map), Layout::One);
+        assert_eq!(Layout::of_input(&schema_for!(Value)), Layout::One);
     }
 
     #[test]
