@@ -7,7 +7,7 @@ use std::cell::Cell;
 const FREE: usize = 4 * 1024 * 1024;
 
 /// What the allocator takes for each allocation beside what was asked for, in bytes.
-const ALLOCATION: usize = 16;
+const ALLOCATION: usize = 8;
 
 /// The memory, in bytes, that the values of one body may still take. With the body itself it comes to
 /// less than four times the body's length.
@@ -29,6 +29,11 @@ impl Allowance {
         Allowance { left, exceeded: Cell::new(false) }
     }
 
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub fn unlimited() -> Self {
+        Allowance { left: Cell::new(usize::MAX), exceeded: Cell::new(false) }
+    }
+
     /// Whether something was refused for it.
     pub fn is_exceeded(&self) -> bool {
         self.exceeded.get()
@@ -47,8 +52,12 @@ impl Allowance {
     }
 }
 
-/// A list of so many bytes takes new memory from the system as it is written to, and no more.
+/// A list of so many bytes takes memory from the system as it is written to, and no more. For small
+/// items, such as numbers, it is counted so: clients send lists of millions.
 const WRITTEN: usize = 1024 * 1024;
+
+/// The largest of the small items, in bytes: a pair of numbers.
+const SMALL: usize = 16;
 
 /// A collection that grows as those of the standard library do: by doubling what it has room for.
 #[derive(Debug, Default)]
@@ -80,8 +89,8 @@ impl Growth {
             return true;
         }
         let more = match self.capacity.saturating_mul(size) {
-            0..WRITTEN => self.capacity.max(first),
-            _ => self.capacity / 8,
+            WRITTEN.. if size <= SMALL => self.capacity / 8,
+            _ => self.capacity.max(first),
         };
         self.capacity += more;
         allowance.take(more.saturating_mul(size))

@@ -41,7 +41,9 @@ pub(crate) async fn read<T: Send + 'static>(
     let queue = queue.clone();
     let done = web::block(move || {
         let _permit = permit;
-        // What is taken from it has been copied when this returns.
+        // It came piece by piece into a buffer that doubled, which may be twice as long.
+        let mut bytes = Vec::from(bytes);
+        bytes.shrink_to_fit();
         read(&queue, text(&bytes)?)
     });
     done.await.unwrap_or_else(|_| Err(Rejection::internal("The input could not be read.")))
@@ -63,14 +65,12 @@ pub(crate) fn with_seed<'a, S: DeserializeSeed<'a>>(
     text: &'a str,
 ) -> Result<S::Value, Rejection> {
     let mut json = serde_json::Deserializer::from_str(text);
-    let allowance = Allowance::of_json(text.len());
+    // What we take of it ourselves is bounded by its length.
+    let allowance = Allowance::unlimited();
     let mut track = Track::new();
     let tracking = Tracking::new(Metered::new(&mut json, &allowance), &mut track);
     let parsed = seed.deserialize(tracking).map_err(|error| {
         let message = Brief::of(&error);
-        if allowance.is_exceeded() {
-            return too_much(text.len());
-        }
         if !error.is_data() {
             return Rejection::invalid(Detail::new("json_invalid", &[], message));
         }
@@ -98,7 +98,7 @@ fn invalid(error: &dyn fmt::Display) -> Rejection {
 }
 
 /// The body's text, if nothing in it is nested too deep: also what is skipped.
-fn text(bytes: &Bytes) -> Result<&str, Rejection> {
+fn text(bytes: &[u8]) -> Result<&str, Rejection> {
     let text = std::str::from_utf8(bytes).map_err(|error| invalid(&error))?;
     match depth(text.as_bytes()) {
         0..=DEEPEST => Ok(text),
