@@ -13,7 +13,9 @@ use serde::de::{DeserializeOwned, Deserializer, Error, Visitor};
 use serde_json::value::RawValue;
 
 pub(crate) use allowance::Allowance;
-pub(crate) use brief::{Brief, beginning};
+pub(crate) use brief::Brief;
+#[cfg(feature = "web")]
+pub(crate) use brief::beginning;
 pub(crate) use metered::Metered;
 
 use crate::handler::Input;
