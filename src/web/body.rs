@@ -11,6 +11,7 @@ use serde_path_to_error::{Deserializer as Tracking, Segment, Track};
 use std::fmt;
 use std::marker::PhantomData;
 
+use super::received::Body;
 use super::refusal::{Detail, Rejection};
 use crate::input::{Allowance, Brief, Metered};
 use crate::queue::Queue;
@@ -30,21 +31,19 @@ pub(crate) fn is_large(bytes: usize) -> bool {
 /// once, so that they leave processors to everybody else.
 pub(crate) async fn read<T: Send + 'static>(
     queue: &Queue,
-    bytes: Bytes,
+    body: Body,
     read: impl FnOnce(&Queue, &str) -> Result<T, Rejection> + Send + 'static,
 ) -> Result<T, Rejection> {
-    if !is_large(bytes.len()) {
-        return read(queue, text(&bytes)?);
+    if !is_large(body.len()) {
+        return read(queue, text(&body)?);
     }
     // Never closed.
     let permit = queue.inner().web.reading.clone().acquire_owned().await;
     let queue = queue.clone();
     let done = web::block(move || {
         let _permit = permit;
-        // It came piece by piece into a buffer that doubled, which may be twice as long.
-        let mut bytes = Vec::from(bytes);
-        bytes.shrink_to_fit();
-        read(&queue, text(&bytes)?)
+        let body = body.shrunk();
+        read(&queue, text(&body)?)
     });
     done.await.unwrap_or_else(|_| Err(Rejection::internal("The input could not be read.")))
 }

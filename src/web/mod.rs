@@ -73,9 +73,6 @@ use crate::entry::Entry;
 use crate::files::{Files, sweep_now_and_then};
 use crate::queue::Queue;
 
-/// The longest body, in bytes, of a request that says no more than which event it means.
-const SHORT_BODY: usize = 64 * 1024;
-
 /// What a running queue keeps for HTTP.
 pub(crate) struct Web {
     pub endpoints: Vec<Endpoint>,
@@ -189,11 +186,7 @@ impl Queue {
                 .service(web::resource("/queue/join").post(join::join))
                 .service(web::resource("/queue/data").get(data::data))
                 .service(web::resource("/queue/status").get(status::status))
-                .service(
-                    web::resource("/cancel")
-                        .app_data(PayloadConfig::new(SHORT_BODY))
-                        .post(cancel::cancel),
-                )
+                .service(web::resource("/cancel").post(cancel::cancel))
                 .service(web::resource(["/reset", "/reset/"]).post(cancel::reset))
                 .service(web::resource("/heartbeat/{session_hash}").get(heartbeat::heartbeat))
                 .service(web::resource(["/upload", "/upload/"]).post(upload::upload))

@@ -47,7 +47,7 @@ async fn answer(
     caller: Caller,
     api_name: String,
     request: &HttpRequest,
-    bytes: web::Bytes,
+    bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
     let inner = queue.inner();
     let read = body::read(queue, bytes, {

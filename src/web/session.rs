@@ -282,9 +282,10 @@ impl Session {
         let under_way = under_way.ok_or_else(|| Rejection::too_many_events(&self.terms))?;
         let live = Live::new(Speaker::new(endpoint, audience), false, under_way);
         self.lock().begin(event_id, live);
+        self.mailbox.begin(event_id);
         let outcome = Outcome::Failed(failure);
         let (duration, average_duration) = (0.0, None);
-        self.outbox.push(Update::ProcessCompleted {
+        self.mailbox.push(Update::ProcessCompleted {
             event_id,
             outcome,
             duration,
