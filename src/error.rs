@@ -160,6 +160,9 @@ pub enum Refusal {
     /// The listener's validator refused the input.
     #[error("{0}")]
     Invalid(Validation),
+    /// The listener's validator panicked; the log has more.
+    #[error("The input could not be checked.")]
+    ValidatorPanicked,
     /// The queue takes no more events. The text is Gradio's.
     #[error("Queue is stopped.")]
     Stopped,

@@ -89,7 +89,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
         let (ended, guard) = self.entry.ask(Input::new(input), None, Patience::Wait).await;
         let reply = ended.await;
         guard.disarm();
-        result(reply.map_err(|_| CallError::Stopped)??)
+        result(reply.map_err(|_| CallError::Stopped)??.outcome)
     }
 
     /// Submits an event, and waits for room where the line is full. Gives the stream of its

@@ -133,8 +133,7 @@ impl<T: Default + Send + 'static> Extract for State<T> {
     }
 
     fn extract(run: &RunContext<'_>) -> Result<Self, Failure> {
-        let session = run.session();
-        Ok(session.map(|session| session.of(run.api_name)).unwrap_or_default())
+        Ok(run.session().map(|session| session.of()).unwrap_or_default())
     }
 }
 

@@ -84,6 +84,7 @@ mod guarded;
 mod handle;
 mod handler;
 mod handover;
+mod input;
 mod listener;
 mod logging;
 mod meter;

@@ -10,12 +10,12 @@ use futures::Stream;
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use crate::facts::{ApiVisibility, Facts, OnDisconnect};
 use crate::handler::{
-    Extract, Handler, Input, Start, start_async, start_batch, start_blocking, start_stream,
+    Extract, Handler, Start, start_async, start_batch, start_blocking, start_stream,
 };
+use crate::input::InputType;
 use crate::resource::ResourceType;
 use crate::scheduler::{BatchRules, Limit};
 use crate::validation::{Validation, Validator};
@@ -66,25 +66,6 @@ pub struct Listener {
     pub(crate) misplaced: Option<&'static str>,
 }
 
-/// The type of a listener's input, and how to make one from JSON.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct InputType {
-    pub id: TypeId,
-    pub name: &'static str,
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
-    pub schema: fn() -> Schema,
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
-    pub from_json: fn(Value) -> Result<Input, InputError>,
-}
-
-/// Why a value is no input, and where in it: a path such as `prompt.steps`.
-#[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "web"), allow(dead_code))]
-pub(crate) struct InputError {
-    pub path: String,
-    pub message: String,
-}
-
 /// The type of a listener's output.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OutputType {
@@ -92,21 +73,6 @@ pub(crate) struct OutputType {
     pub name: &'static str,
     #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub schema: fn() -> Schema,
-}
-
-fn input_type<I: DeserializeOwned + JsonSchema + Send + 'static>() -> InputType {
-    InputType {
-        id: TypeId::of::<I>(),
-        name: type_name::<I>(),
-        schema: || schema_for!(I),
-        from_json: |value| {
-            let input: Result<I, _> = serde_path_to_error::deserialize(value);
-            input.map(Input::new).map_err(|error| InputError {
-                path: error.path().to_string(),
-                message: error.into_inner().to_string(),
-            })
-        },
-    }
 }
 
 fn output_type<O: JsonSchema + 'static>() -> OutputType {
@@ -135,7 +101,7 @@ impl Listener {
         O: Serialize + JsonSchema + Send + Sync + 'static,
         E: fmt::Display + 'static,
     {
-        let types = (input_type::<I>(), output_type::<O>());
+        let types = (InputType::of::<I>(), output_type::<O>());
         Self::with(api_name.into(), start_async(handler), extras::<X>(), types)
     }
 
@@ -155,7 +121,7 @@ impl Listener {
         O: Serialize + JsonSchema + Send + Sync + 'static,
         E: fmt::Display + 'static,
     {
-        let types = (input_type::<I>(), output_type::<O>());
+        let types = (InputType::of::<I>(), output_type::<O>());
         Self::with(api_name.into(), start_blocking(handler), extras::<X>(), types)
     }
 
@@ -182,7 +148,7 @@ impl Listener {
         O: Serialize + JsonSchema + Clone + Send + Sync + 'static,
         E: fmt::Display + 'static,
     {
-        let types = (input_type::<I>(), output_type::<O>());
+        let types = (InputType::of::<I>(), output_type::<O>());
         let listener = Self::with(api_name.into(), start_stream(handler), extras::<X>(), types);
         Listener { generator: true, ..listener }
     }
@@ -200,7 +166,7 @@ impl Listener {
         O: Serialize + JsonSchema + Send + Sync + 'static,
         E: fmt::Display + 'static,
     {
-        let types = (input_type::<I>(), output_type::<O>());
+        let types = (InputType::of::<I>(), output_type::<O>());
         let listener = Self::with(api_name.into(), start_batch(handler), extras::<X>(), types);
         let batch = Some(BatchRules { max_size: BATCH, max_wait: Duration::ZERO });
         Listener { batch, ..listener }

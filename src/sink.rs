@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::error::{Failure, Refusal};
 use crate::event::EventId;
 use crate::outbox::Outbox;
-use crate::update::{Outcome, Reply, Update};
+use crate::update::{Finished, Outcome, Reply, Update};
 
 /// Somebody who follows events.
 #[derive(Debug)]
@@ -153,8 +153,11 @@ impl Sink {
         started: Option<Instant>,
         average_duration: Option<f64>,
     ) {
+        let duration = started.map_or(0.0, |started| started.elapsed().as_secs_f64());
         match std::mem::replace(&mut self.0, State::Ended) {
-            State::Reply(reply) => drop(reply.send(Ok(outcome))),
+            State::Reply(reply) => {
+                drop(reply.send(Ok(Finished { outcome, duration, average_duration })));
+            }
             State::Voice(voice, admitted) => {
                 // Ended at the door: the caller still waits to hear whether it was let in.
                 if let Some(admitted) = admitted {
@@ -162,7 +165,6 @@ impl Sink {
                 }
                 if let Some(follower) = voice.hang_up() {
                     let event_id = voice.event_id;
-                    let duration = started.map_or(0.0, |started| started.elapsed().as_secs_f64());
                     follower.send(Update::ProcessCompleted {
                         event_id,
                         outcome,

@@ -1,4 +1,4 @@
-//! What a client's session keeps on the server: a typed value for each listener, as `gr.State`.
+//! What a client's session keeps on the server: one value of each type, as `gr.State`.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -9,13 +9,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::guarded::{Guarded, discard_payload};
 
-/// A value that a listener keeps for each session, as Gradio's `gr.State`.
+/// A value that is kept for each session, as Gradio's `gr.State`.
+///
+/// A session has one value of each type `T`, which all listeners share that take a `State<T>`, as the
+/// events of a page share its `gr.State`. What is to be kept apart has a type of its own: wrap it in
+/// a struct.
 ///
 /// A handler takes it as an argument after its input. It begins as `T::default()` and is dropped
 /// when the session ends; see `QueueBuilder::session_ttl` and `QueueBuilder::on_session_end`.
 /// Calls without a session (in process, or by curl without a `session_hash`) have a new one each
-/// time. Two events of one session may run at once, so the value is reached through short closures;
-/// nothing can be held over an await. Not for [`Listener::batch`], whose events come from several
+/// time. Events of one session may run at once, of one listener or of several, so the value is reached
+/// through short closures, one after another; nothing can be held over an await. Not for [`Listener::batch`], whose events come from several
 /// sessions.
 ///
 /// [`Listener::batch`]: crate::Listener::batch
@@ -78,7 +82,7 @@ impl<T: Default> Default for State<T> {
 /// Called with each session that ends.
 pub(crate) type OnEnd = Arc<dyn Fn(EndedSession<'_>) + Send + Sync>;
 
-type Values = HashMap<(Arc<str>, TypeId), Guarded<Box<dyn Any + Send>>>;
+type Values = HashMap<TypeId, Guarded<Box<dyn Any + Send>>>;
 
 /// One session's identity and values. It ends when nobody holds it any more: the web has forgotten
 /// the session, and no event of it runs.
@@ -115,10 +119,10 @@ impl SessionState {
         (self.events.fetch_add(1, Ordering::Relaxed) < most).then_some(begun)
     }
 
-    /// The value of a listener, begun if it is new.
-    pub fn of<T: Default + Send + 'static>(&self, listener: &Arc<str>) -> State<T> {
+    /// The value of a type, begun if it is new.
+    pub fn of<T: Default + Send + 'static>(&self) -> State<T> {
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        let value = values.entry((listener.clone(), TypeId::of::<T>()));
+        let value = values.entry(TypeId::of::<T>());
         let value = value.or_insert_with(|| Guarded::new(Box::new(State::<T>::default())));
         value.downcast_ref::<State<T>>().cloned().unwrap_or_default()
     }
@@ -143,7 +147,7 @@ impl fmt::Debug for SessionState {
     }
 }
 
-/// A session that has ended, with what its listeners kept: the argument of
+/// A session that has ended, with what was kept for it: the argument of
 /// `QueueBuilder::on_session_end`.
 pub struct EndedSession<'a> {
     id: &'a str,
@@ -162,13 +166,9 @@ impl EndedSession<'_> {
         self.user
     }
 
-    /// What a listener kept for the session, where it kept a `T`.
-    pub fn state<T: 'static>(&self, api_name: &str) -> Option<State<T>> {
-        let mut values = self.values.iter();
-        let (_, value) = values.find(|((listener, _), value)| {
-            **listener == *api_name && value.downcast_ref::<State<T>>().is_some()
-        })?;
-        value.downcast_ref::<State<T>>().cloned()
+    /// The value of a type, where a listener of the session took a [`State`] of it.
+    pub fn state<T: 'static>(&self) -> Option<State<T>> {
+        self.values.get(&TypeId::of::<T>())?.downcast_ref::<State<T>>().cloned()
     }
 }
 

@@ -197,4 +197,14 @@ pub enum LogLevel {
 }
 
 /// The answer to a call that wants nothing but the result.
-pub(crate) type Reply = Result<Outcome, Refusal>;
+pub(crate) type Reply = Result<Finished, Refusal>;
+
+/// How an event ended; the times as in [`Update::ProcessCompleted`].
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub outcome: Outcome,
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub duration: f64,
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub average_duration: Option<f64>,
+}

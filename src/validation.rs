@@ -5,6 +5,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::error::Refusal;
 use crate::guarded::discard_payload;
 use crate::handler::Input;
 
@@ -94,14 +95,16 @@ impl Validator {
         }
     }
 
-    /// What is wrong with an input. A validator that panics has found something.
-    pub fn complaint(&self, input: &Input) -> Option<Validation> {
-        let found = catch_unwind(AssertUnwindSafe(|| (self.check)(input)));
-        let found = found.unwrap_or_else(|payload| {
-            discard_payload(payload);
-            crate::logging::error!("the validator of {} panicked", self.name);
-            Some(Validation::new().check("input", false, "It could not be checked."))
-        });
-        found.filter(|found| !found.is_valid())
+    /// Looks at an input. A validator that panics has found nothing wrong, and nothing right.
+    pub fn check(&self, input: &Input) -> Result<(), Refusal> {
+        match catch_unwind(AssertUnwindSafe(|| (self.check)(input))) {
+            Ok(Some(found)) if !found.is_valid() => Err(Refusal::Invalid(found)),
+            Ok(_) => Ok(()),
+            Err(payload) => {
+                discard_payload(payload);
+                crate::logging::error!("the validator of {} panicked", self.name);
+                Err(Refusal::ValidatorPanicked)
+            }
+        }
     }
 }

@@ -77,6 +77,11 @@ const STREAM: usize = 5;
 const FIFO: usize = 8;
 const LISTENERS: usize = 12;
 
+const NAMES: [&str; LISTENERS] = [
+    "quick", "slow", "fail", "panic", "hang", "stream", "block", "batch", "fifo", "stay",
+    "slotted", "remember",
+];
+
 struct House {
     queue: Queue,
     gauges: [Arc<Gauge>; 3],
@@ -236,6 +241,7 @@ async fn gated() -> &'static str {
 /// What a client knows of an event that it follows, and what must be true of it.
 #[derive(Default)]
 struct Followed {
+    listener: usize,
     rank: Option<u64>,
     estimations: usize,
     text: Option<String>,
@@ -381,7 +387,7 @@ impl Client {
         for _ in 0..self.rng.random_range(1..4) {
             let listener = self.rng.random_range(0..LISTENERS);
             if let Some(id) = self.join(listener).await {
-                events.insert(id, Followed::default());
+                events.insert(id, Followed { listener, ..Followed::default() });
             }
         }
         if events.is_empty() {
@@ -433,7 +439,7 @@ impl Client {
             // All is over. What a client has missed that doesn't say where it was can be fetched.
             for (id, event) in events.iter_mut().filter(|(_, event)| closed && event.ended == 0) {
                 assert!(!exact, "an end was lost: {id}");
-                let path = format!("/gradio_api/call/any/{id}");
+                let path = format!("/gradio_api/call/{}/{id}", NAMES[event.listener]);
                 let end = self.server.stream(&path).await.rest().await.remove(0);
                 let found = end.data != "404: Not Found";
                 assert!(found || began.elapsed() >= TTL, "an end was lost: {id}");
@@ -461,10 +467,6 @@ impl Client {
     }
 
     fn name(&self, listener: usize) -> String {
-        const NAMES: [&str; LISTENERS] = [
-            "quick", "slow", "fail", "panic", "hang", "stream", "block", "batch", "fifo", "stay",
-            "slotted", "remember",
-        ];
         NAMES[listener].to_string()
     }
 

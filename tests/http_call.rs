@@ -74,6 +74,14 @@ async fn an_end_can_be_read_again_and_others_are_not_found() {
         assert_eq!(read(path.clone()).await, event("complete", json!([5])));
     }
     assert_eq!(read("/gradio_api/call/wait/nonsense".into()).await, not_found);
+    // By another listener's name it is unknown: one that has ended, and one that hasn't.
+    let (_, answer) = server.post("/gradio_api/call/wait", json!({"data": [6]})).await;
+    let new = answer["event_id"].as_str().unwrap();
+    for path in [path.replace("wait", "count"), format!("/gradio_api/call/count/{new}")] {
+        assert_eq!(read(path).await, not_found);
+    }
+    let path = format!("/gradio_api/call/wait/{new}");
+    assert_eq!(read(path).await, event("complete", json!([6])));
 }
 
 #[actix::test]

@@ -6,7 +6,9 @@ mod common;
 use actix_web::web;
 use awc::http::StatusCode;
 use common::Server;
-use now_serving::{ApiVisibility, Listener, Queue, UserError, Validation};
+use now_serving::{
+    ApiVisibility, CallError, Listener, Queue, Refusal, SubmitError, UserError, Validation,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -230,7 +232,17 @@ async fn a_validator_that_panics_refuses_and_the_listener_goes_on() {
     let echo = async |text: String| Ok::<_, String>(text);
     let queue =
         Queue::builder().listener(Listener::new("echo", echo).validator(check)).start().unwrap();
-    assert!(queue.call::<_, String>("echo", "no number".to_string()).await.is_err());
+    let refused = queue.call::<_, String>("echo", "no number".to_string()).await;
+    let panicked = SubmitError::Refused(Refusal::ValidatorPanicked);
+    assert_eq!(refused, Err(CallError::Submit(panicked)));
+    // It is nobody's input that is to blame.
+    let server = Server::start(&queue);
+    for path in ["run/echo", "call/echo", "queue/join"] {
+        let body = json!({"data": ["no number"], "fn_index": 0, "session_hash": "s"});
+        let (status, answer) = server.post(&format!("/gradio_api/{path}"), body).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{answer}");
+        assert_eq!(answer["detail"], "The input could not be checked.");
+    }
     assert_eq!(queue.call("echo", "1".to_string()).await, Ok("1".to_string()));
 }
 

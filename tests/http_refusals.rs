@@ -150,6 +150,36 @@ async fn what_is_no_json_or_of_the_wrong_type_is_422_and_says_where() {
 }
 
 #[actix::test]
+async fn a_join_with_a_wrong_input_is_taken_and_fails() {
+    let queue = queue(&Turnstile::new());
+    let server = Server::start(&queue);
+    for (data, told) in [
+        (json!(["a", -2]), "steps: invalid value: integer `-2`"),
+        (json!(["a"]), "missing field `steps`"),
+        (json!(["a", 1, 2]), "/paint takes 2 inputs, and 3 were given"),
+        (json!([]), "missing field `text`"),
+    ] {
+        let id = server.join("s", 1, data.clone()).await;
+        let messages = server.session("s").await.rest().await;
+        let [ended, close] = &messages[..] else { panic!("{messages:?}") };
+        let ended = &ended.data;
+        assert_eq!((&ended["msg"], &ended["event_id"]), (&json!("process_completed"), &json!(id)));
+        assert_eq!((&ended["success"], &ended["title"]), (&json!(false), &json!("Error")));
+        let error = ended["output"]["error"].as_str().unwrap();
+        assert!(error.starts_with(told), "{error}");
+        assert_eq!(close.data["msg"], "close_stream");
+        // The other ways refuse it.
+        for path in ["/gradio_api/call/paint", "/gradio_api/run/paint"] {
+            let (status, answer) = server.post(path, json!({ "data": data })).await;
+            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+        }
+    }
+    let snapshot = queue.snapshot().await;
+    let listeners = || snapshot.concurrency_ids.iter().flat_map(|id| &id.listeners);
+    assert_eq!(listeners().map(|listener| listener.admitted).sum::<u64>(), 0);
+}
+
+#[actix::test]
 async fn a_body_that_is_too_large_is_413() {
     let queue = queue(&Turnstile::new());
     let server = Server::start(&queue);

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use awc::http::StatusCode;
@@ -23,10 +24,16 @@ async fn count(_: String, counted: State<usize>) -> Result<usize, String> {
     }))
 }
 
+/// How many words this session has said, to whichever listener.
+async fn said(_: (), said: State<Vec<String>>) -> Result<usize, String> {
+    Ok(said.update(|said| said.len()))
+}
+
 fn builder() -> QueueBuilder {
     Queue::builder()
         .listener(Listener::new("remember", remember))
         .listener(Listener::new("count", count))
+        .listener(Listener::new("said", said))
 }
 
 /// The values of an event of a session.
@@ -37,13 +44,17 @@ async fn joined(server: &Server, session: &str, fn_index: usize, word: &str) -> 
 }
 
 #[actix::test]
-async fn each_session_and_each_listener_has_its_own() {
+async fn each_session_has_one_of_each_type() {
     let queue = builder().start().unwrap();
     let server = Server::start(&queue);
     assert_eq!(joined(&server, "mine", 0, "a").await, json!([["a"]]));
     assert_eq!(joined(&server, "theirs", 0, "b").await, json!([["b"]]));
     assert_eq!(joined(&server, "mine", 0, "c").await, json!([["a", "c"]]));
     assert_eq!(joined(&server, "mine", 1, "d").await, json!([1]));
+    // Of the same type, it is the same.
+    server.join("mine", 2, json!([])).await;
+    let messages = server.session("mine").await.until("process_completed").await;
+    assert_eq!(messages[messages.len() - 1]["output"]["data"], json!([2]));
     // By the other ways too.
     let body = json!({"data": ["e"], "session_hash": "mine"});
     let (_, answer) = server.post("/gradio_api/run/remember", body.clone()).await;
@@ -53,6 +64,31 @@ async fn each_session_and_each_listener_has_its_own() {
     let events = server.stream(&path).await.rest().await;
     assert_eq!(events[0].data, json!([["a", "c", "e", "e"]]));
     assert_eq!(server.get("/config").await["connect_heartbeat"], true);
+}
+
+#[actix::test]
+async fn two_listeners_change_the_same_state_at_once() {
+    const ROUNDS: usize = 10_000;
+    let both = Arc::new(std::sync::Barrier::new(2));
+    let add = |name: &str| {
+        let both = both.clone();
+        let add = move |_: (), counted: State<usize>| {
+            // Neither begins before the other runs.
+            both.wait();
+            (0..ROUNDS).for_each(|_| counted.update(|counted| *counted += 1));
+            both.wait();
+            Ok::<_, String>(counted.get())
+        };
+        Listener::blocking(name, add)
+    };
+    let queue = Queue::builder().listener(add("one")).listener(add("other")).start().unwrap();
+    let server = Server::start(&queue);
+    server.join("s", 0, json!([])).await;
+    server.join("s", 1, json!([])).await;
+    let events = server.session("s").await.rest().await;
+    let ended = events.iter().filter(|event| event.data["msg"] == "process_completed");
+    let counted: Vec<_> = ended.map(|event| &event.data["output"]["data"][0]).collect();
+    assert_eq!(counted, [2 * ROUNDS, 2 * ROUNDS]);
 }
 
 #[actix::test]
@@ -72,8 +108,8 @@ async fn calls_without_a_session_begin_anew() {
 async fn a_session_ends_after_its_ttl_and_the_hook_is_told() {
     let (ended, mut heard) = mpsc::unbounded_channel();
     let hook = move |session: now_serving::EndedSession<'_>| {
-        let said = session.state::<Vec<String>>("remember").map(|said| said.get());
-        let wrong_type = session.state::<String>("remember").is_some();
+        let said = session.state::<Vec<String>>().map(|said| said.get());
+        let wrong_type = session.state::<String>().is_some();
         ended.send((session.id().to_string(), said, wrong_type)).unwrap();
     };
     let queue = builder().session_ttl(Duration::from_secs(2)).on_session_end(hook).start().unwrap();

@@ -107,9 +107,10 @@ impl ListenerActor {
             submit.job.sink.refuse(refusal);
             return;
         }
-        let complaint = self.validator.as_ref().and_then(|v| v.complaint(&submit.job.input));
-        if let Some(complaint) = complaint {
-            submit.job.sink.refuse(Refusal::Invalid(complaint));
+        if let Some(validator) = &self.validator
+            && let Err(refusal) = validator.check(&submit.job.input)
+        {
+            submit.job.sink.refuse(refusal);
             return;
         }
         let admit = Admit { listener: self.listener, submit };

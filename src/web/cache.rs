@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use serde_json::value::RawValue;
+
 use super::shares::{Bounds, Holder, Shares};
 use crate::output::Output;
 use crate::update::{Outcome, Update};
@@ -38,6 +40,10 @@ pub(crate) struct Cache {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key([u64; 2]);
 
+/// Ends a part of an input. No text has these bytes.
+const GIVEN: u8 = 0xff;
+const LEFT_OUT: u8 = 0xfe;
+
 /// The most values on the way of one event; a result with more isn't kept.
 const MOST_ITEMS: usize = 256;
 
@@ -60,14 +66,23 @@ impl Cache {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What stands for an input.
-    pub fn key(&self, input: &str) -> Key {
-        let hash = |hashing: &RandomState| {
-            let mut hasher = hashing.build_hasher();
-            hasher.write(input.as_bytes());
-            hasher.finish()
-        };
-        Key(self.hashing.each_ref().map(hash))
+    /// What stands for a user's call with these arguments: the same for the same JSON, whatever
+    /// blanks are in it.
+    pub fn key(&self, user: Option<&str>, arguments: &[Option<&RawValue>]) -> Key {
+        let mut hashers = self.hashing.each_ref().map(BuildHasher::build_hasher);
+        let mut write = |bytes: &[u8]| hashers.iter_mut().for_each(|hasher| hasher.write(bytes));
+        write(user.unwrap_or_default().as_bytes());
+        write(&[if user.is_some() { GIVEN } else { LEFT_OUT }]);
+        for argument in arguments {
+            match argument {
+                Some(json) => {
+                    without_blanks(json.get().as_bytes(), &mut write);
+                    write(&[GIVEN]);
+                }
+                None => write(&[LEFT_OUT]),
+            }
+        }
+        Key(hashers.map(|hasher| hasher.finish()))
     }
 
     pub fn find(&self, input: &Key) -> Option<Arc<Kept>> {
@@ -134,6 +149,28 @@ pub(crate) async fn sweep_now_and_then(caches: Vec<Weak<Cache>>) {
     }
 }
 
+/// Gives JSON in pieces, without the blanks between its tokens.
+fn without_blanks(json: &[u8], mut give: impl FnMut(&[u8])) {
+    let (mut start, mut at) = (0, 0);
+    while at < json.len() {
+        match json[at] {
+            b'"' => {
+                at += 1;
+                while at < json.len() && json[at] != b'"' {
+                    at += if json[at] == b'\\' { 2 } else { 1 };
+                }
+            }
+            b' ' | b'\n' | b'\r' | b'\t' => {
+                give(&json[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    give(&json[start.min(json.len())..]);
+}
+
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Cache")
@@ -196,5 +233,29 @@ mod tests {
         keep(2);
         let found = [0, 1, 2].map(|input| cache.find(&Key([input; 2])).is_some());
         assert_eq!(found, [true, false, true]);
+    }
+
+    #[test]
+    fn a_key_is_that_of_the_user_and_every_argument() {
+        let cache = Cache::new(NonZeroUsize::MIN);
+        let key = |user: Option<&str>, arguments: &[Option<&str>]| {
+            let raw = |text| serde_json::from_str::<&RawValue>(text).unwrap();
+            let arguments: Vec<_> = arguments.iter().map(|json| json.map(raw)).collect();
+            cache.key(user, &arguments)
+        };
+        let one = key(None, &[Some(r#"{"a b": [1, "\" x"]}"#), None]);
+        assert_eq!(key(None, &[Some("{\"a b\":\n[1 ,\"\\\" x\" ] }"), None]), one);
+        let others = [
+            key(Some(""), &[Some(r#"{"a b": [1, "\" x"]}"#), None]),
+            key(None, &[None, Some(r#"{"a b": [1, "\" x"]}"#)]),
+            key(None, &[Some(r#"{"a b": [1, "\"  x"]}"#), None]),
+            key(None, &[Some(r#"{"ab": [1, "\" x"]}"#), None]),
+            key(None, &[Some("1"), Some("2")]),
+            key(None, &[Some("12"), None]),
+            key(Some("1"), &[Some("2"), None]),
+        ];
+        for (at, other) in others.iter().enumerate() {
+            assert!(*other != one && !others[..at].contains(other), "{at}");
+        }
     }
 }

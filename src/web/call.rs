@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::body;
+use super::body::{self, Data};
 use super::endpoint::{Endpoint, Prepared};
 use super::login::Caller;
 use super::received::Body;
@@ -21,9 +21,9 @@ use crate::event::EventId;
 use crate::queue::Queue;
 
 #[derive(Deserialize)]
-struct Call {
-    #[serde(default)]
-    data: Vec<Value>,
+struct Call<'a> {
+    #[serde(borrow, default)]
+    data: Data<'a>,
     session_hash: Option<String>,
 }
 
@@ -34,6 +34,7 @@ pub(crate) struct Listener {
 
 #[derive(Deserialize)]
 pub(crate) struct Event {
+    api_name: String,
     event_id: String,
 }
 
@@ -45,10 +46,20 @@ pub(crate) async fn start(
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
-    let endpoint = queue.inner().endpoint(&path.api_name);
-    let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&path.api_name))?;
-    let Call { data, session_hash } = body::parse(&bytes)?;
-    let input = endpoint.input_from_positional(data, &queue.inner().web, &caller)?;
+    let api_name = path.into_inner().api_name;
+    // Before its body is read.
+    super::known(&queue, &api_name)?;
+    let read = body::read(&queue, bytes, {
+        let (caller, api_name) = (caller.clone(), api_name.clone());
+        move |queue, text| {
+            let Call { data, session_hash } = body::from_text::<Call<'_>>(text)?;
+            let endpoint = super::known(queue, &api_name)?;
+            let input = endpoint.input_from_positional(&data, &queue.inner().web, &caller)??;
+            Ok((input, session_hash))
+        }
+    });
+    let (input, session_hash) = read.await?;
+    let endpoint = super::known(&queue, &api_name)?;
     submit(&queue, caller, &request, endpoint, input, session_hash).await
 }
 
@@ -60,9 +71,17 @@ pub(crate) async fn start_named(
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
-    let endpoint = queue.inner().endpoint(&path.api_name);
-    let endpoint = endpoint.ok_or_else(|| Rejection::unknown_listener(&path.api_name))?;
-    let input = endpoint.input_from_named(body::parse(&bytes)?, &queue.inner().web, &caller)?;
+    let api_name = path.into_inner().api_name;
+    super::known(&queue, &api_name)?;
+    let read = body::read(&queue, bytes, {
+        let (caller, api_name) = (caller.clone(), api_name.clone());
+        move |queue, text| {
+            let endpoint = super::known(queue, &api_name)?;
+            endpoint.input_from_named(text, &queue.inner().web, &caller)
+        }
+    });
+    let input = read.await?;
+    let endpoint = super::known(&queue, &api_name)?;
     submit(&queue, caller, &request, endpoint, input, None).await
 }
 
@@ -97,16 +116,19 @@ pub(crate) async fn follow(
     path: web::Path<Event>,
     query: web::Query<Follow>,
 ) -> HttpResponse {
-    let id = &path.event_id;
+    let Event { api_name, event_id: id } = path.into_inner();
     let sessions = &queue.inner().web.sessions;
     let found =
         id.parse().ok().and_then(|id: EventId| Some((id, sessions.find_call(&caller, id)?)));
-    if let Some((id, session)) = found {
+    if let Some((id, session)) = found
+        && session.may_be_of(id, &api_name)
+    {
         let manner = Manner::of(&request, Form::Call);
         let stream = session.open_stream(manner, last_event_id(&request, query.last_event_id));
         return sse::response(CallStream::Event { id, stream, sessions: sessions.clone() });
     }
     let ended = id.parse().ok().and_then(|id| sessions.terms.results.find(&caller, id));
+    let ended = ended.filter(|ended| ended.is_of(&api_name));
     sse::response(ended.map_or(CallStream::Unknown, CallStream::Ended))
 }
 

@@ -26,7 +26,8 @@ pub(crate) async fn cancel(
     caller: Caller,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
-    let Cancel { session_hash, event_id } = body::parse(&bytes)?;
+    let Cancel { session_hash, event_id } =
+        body::read(&queue, bytes, |_, text| body::from_text(text)).await?;
     let sessions = &queue.inner().web.sessions;
     if let Some(Ok(id)) = event_id.map(|id| id.parse::<EventId>()) {
         let called = sessions.find_call(&caller, id).filter(|session| match &session_hash {

@@ -1,11 +1,16 @@
 //! A listener as clients over HTTP see it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
-use serde_json::{Map, Value, json};
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::Web;
+use super::body::{self, Data};
 use super::cache::{Cache, Kept, Key};
 use super::login::Caller;
 use super::parameters::Layout;
@@ -17,11 +22,13 @@ use crate::entry::Entry;
 use crate::facts::ApiVisibility;
 use crate::files::{is_file, reading};
 use crate::handler::Input;
-use crate::listener::InputError;
+use crate::input::{Allowance, InputError, beginning};
 
 /// A listener with its parameters and its results.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
+    /// Its `fn_index`.
+    pub number: u64,
     pub entry: Arc<Entry>,
     pub input: Layout,
     pub output: Layout,
@@ -41,6 +48,8 @@ pub(crate) struct Prepared {
     input: Input,
     /// By which its result is kept, where results are.
     key: Option<Key>,
+    /// To drop it may take long.
+    large: bool,
 }
 
 impl Prepared {
@@ -50,13 +59,47 @@ impl Prepared {
     }
 
     /// The input, and where its result is to be kept.
-    pub fn split(self, endpoint: &Endpoint) -> (Input, Option<(Arc<Cache>, Key)>) {
-        (self.input, endpoint.cache.clone().zip(self.key))
+    pub fn split(mut self, endpoint: &Endpoint) -> (Input, Option<(Arc<Cache>, Key)>) {
+        (self.take(), endpoint.cache.clone().zip(self.key))
+    }
+
+    fn take(&mut self) -> Input {
+        std::mem::replace(&mut self.input, Input::new(()))
+    }
+}
+
+impl Drop for Prepared {
+    /// A large input that isn't submitted goes on a thread that may block.
+    fn drop(&mut self) {
+        if self.large
+            && self.input.get::<()>().is_none()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let input = self.take();
+            runtime.spawn_blocking(move || drop(input));
+        }
+    }
+}
+
+/// Arguments that are no input of their listener.
+pub(crate) enum WrongInput {
+    /// What is wrong, for the client.
+    Invalid(Box<Detail>),
+    /// So many bytes of JSON would take too much memory.
+    TooMuch(usize),
+}
+
+impl From<WrongInput> for Rejection {
+    fn from(wrong: WrongInput) -> Self {
+        match wrong {
+            WrongInput::Invalid(detail) => Rejection::invalid(*detail),
+            WrongInput::TooMuch(bytes) => body::too_much(bytes),
+        }
     }
 }
 
 impl Endpoint {
-    pub fn new(entry: Arc<Entry>) -> Self {
+    pub fn new(number: u64, entry: Arc<Entry>) -> Self {
         let (input_schema, output_schema) = ((entry.input.schema)(), (entry.output.schema)());
         let input = Layout::of_input(&input_schema);
         let output = Layout::of_output(&output_schema);
@@ -66,6 +109,7 @@ impl Endpoint {
         let comment = comment.filter(|_| matches!(input, Layout::Fields(_))).map(String::from);
         let returns = schema::returns(output_schema, &output);
         Endpoint {
+            number,
             parameters: schema::parameters(input_schema, &input),
             gives_files: returns.iter().any(holds_file),
             returns,
@@ -95,76 +139,72 @@ impl Endpoint {
     /// The typed input of positional data.
     pub fn input_from_positional(
         &self,
-        data: Vec<Value>,
+        data: &Data<'_>,
         web: &Web,
         caller: &Caller,
-    ) -> Result<Prepared, Rejection> {
-        let value = self.input.join(data).map_err(|wrong| {
-            let (listener, expected, given) = (&self.entry.api_name, wrong.expected, wrong.given);
+    ) -> Result<Result<Prepared, WrongInput>, Rejection> {
+        let (values, given) = data.values(self.input.parameters())?;
+        if let Err(wrong) = self.input.fits(given) {
+            let (listener, expected) = (&self.entry.api_name, wrong.expected);
             let message = format!("/{listener} takes {expected} inputs, and {given} were given");
             let detail = Detail::new("value_error", &["data"], message);
-            Rejection::invalid(detail.of_parameter("data"))
-        })?;
-        self.input_from_value(value, web, caller)
+            return Ok(Err(WrongInput::Invalid(Box::new(detail.of_parameter("data")))));
+        }
+        let arguments = values.into_iter().map(Some).collect();
+        Ok(self.input_from(arguments, web, caller))
     }
 
-    /// The typed input of named arguments.
+    /// The typed input of named arguments, the text of a JSON object.
     pub fn input_from_named(
         &self,
-        mut arguments: Map<String, Value>,
+        text: &str,
         web: &Web,
         caller: &Caller,
     ) -> Result<Prepared, Rejection> {
-        let known = |name: &str| self.parameters.iter().any(|parameter| parameter.name == name);
-        if let Some(name) = arguments.keys().find(|name| !known(name)) {
-            let listener = &self.entry.api_name;
-            let detail =
-                Detail::new("extra_forbidden", &[name], format!("/{listener} takes no {name}"));
+        let arguments = body::with_seed(Named(&self.parameters), text)?.map_err(|name| {
+            let message = format!("/{} takes no {name}", self.entry.api_name);
+            let detail = Detail::new("extra_forbidden", &[&name], message);
+            Rejection::invalid(detail.of_parameter(&name))
+        })?;
+        let missing = arguments.iter().position(Option::is_none);
+        if let (Some(missing), false) = (missing, matches!(self.input, Layout::Fields(_))) {
+            let name = &self.parameters[missing].name;
+            let detail = Detail::new("missing", &[name], format!("{name} is missing"));
             return Err(Rejection::invalid(detail.of_parameter(name)));
         }
-        if matches!(self.input, Layout::Fields(_)) {
-            return self.input_from_value(Value::Object(arguments), web, caller);
-        }
-        let data = self.parameters.iter().map(|parameter| {
-            arguments.shift_remove(&parameter.name).ok_or_else(|| {
-                let name = &parameter.name;
-                let detail = Detail::new("missing", &[name], format!("{name} is missing"));
-                Rejection::invalid(detail.of_parameter(name))
-            })
-        });
-        self.input_from_positional(data.collect::<Result<_, _>>()?, web, caller)
+        Ok(self.input_from(arguments, web, caller)?)
     }
 
-    fn input_from_value(
+    /// The typed input of an argument for each parameter, or for the first ones.
+    fn input_from(
         &self,
-        mut value: Value,
+        mut arguments: Vec<Option<&RawValue>>,
         web: &Web,
         caller: &Caller,
-    ) -> Result<Prepared, Rejection> {
-        if let (Layout::Fields(_), Value::Object(fields)) = (&self.input, &mut value) {
-            fields.retain(|name, value| {
-                let parameter = self.parameters.iter().find(|parameter| parameter.name == *name);
-                !parameter.is_some_and(|parameter| parameter.is_left_out(value))
-            });
+    ) -> Result<Prepared, WrongInput> {
+        arguments.resize(self.parameters.len(), None);
+        if let Layout::Fields(_) = self.input {
+            for (argument, parameter) in arguments.iter_mut().zip(&self.parameters) {
+                argument.take_if(|value| parameter.is_left_out(value.get()));
+            }
         }
-        let key = self.cache.as_ref().map(|cache| {
-            // By the parameters' order, whatever the order of the arguments.
-            let field = |parameter: &Parameter| value.get(&parameter.name);
-            let input = match self.input {
-                Layout::Fields(_) => json!(self.parameters.iter().map(field).collect::<Vec<_>>()),
-                _ => value.clone(),
-            };
-            // What a handler gives may depend on its user.
-            cache.key(&json!([caller.0.as_deref(), input]).to_string())
-        });
-        let input = reading(&web.files, || (self.entry.input.from_json)(value));
-        let input = input.map_err(|error| self.wrong_input(error))?;
-        Ok(Prepared { input, key })
+        let given = arguments.iter().flatten();
+        let bytes = given.fold(0, |bytes, argument| bytes + argument.get().len());
+        // What a handler gives may depend on its user.
+        let key = self.cache.as_ref().map(|cache| cache.key(caller.0.as_deref(), &arguments));
+        let allowance = Allowance::of_json(bytes);
+        let json = self.input.json(&arguments);
+        let input = reading(&web.files, || (self.entry.input.from_json)(json, &allowance));
+        let input = input.map_err(|error| match error.too_large {
+            true => WrongInput::TooMuch(bytes),
+            false => WrongInput::Invalid(Box::new(self.wrong_input(error))),
+        })?;
+        Ok(Prepared { input, key, large: body::is_large(bytes) })
     }
 
-    fn wrong_input(&self, InputError { path, message }: InputError) -> Rejection {
+    fn wrong_input(&self, InputError { path, message, .. }: InputError) -> Detail {
         let detail = Detail::new("value_error", &["data"], message);
-        Rejection::invalid(match self.input.position(&path) {
+        match self.input.position(&path) {
             Some(position) => {
                 let detail = detail.at(position.into());
                 let name = &self.parameters[position].name;
@@ -176,7 +216,68 @@ impl Endpoint {
                 }
             }
             None => detail.of_parameter("data"),
-        })
+        }
+    }
+}
+
+/// Reads named arguments in the parameters' order, whatever their own order is. Of an argument that
+/// is there twice, the last one counts. Gives the name of one that belongs to no parameter.
+struct Named<'p>(&'p [Parameter]);
+
+type Arguments<'de> = Vec<Option<&'de RawValue>>;
+
+impl<'de> DeserializeSeed<'de> for Named<'_> {
+    type Value = Result<Arguments<'de>, String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Named<'_> {
+    type Value = Result<Arguments<'de>, String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of named inputs")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut arguments = vec![None; self.0.len()];
+        let mut unknown = None;
+        while let Some(name) = entries.next_key_seed(Name(self.0))? {
+            match name {
+                Ok(at) => arguments[at] = Some(entries.next_value()?),
+                Err(name) => {
+                    unknown.get_or_insert(name);
+                    entries.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(unknown.map_or(Ok(arguments), Err))
+    }
+}
+
+/// The number of the parameter of a name, or the beginning of the name.
+struct Name<'p>(&'p [Parameter]);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = Result<usize, String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = Result<usize, String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of an input")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
+        let position = self.0.iter().position(|parameter| parameter.name == name);
+        Ok(position.ok_or_else(|| beginning(name).to_string()))
     }
 }
 

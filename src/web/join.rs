@@ -1,10 +1,12 @@
-//! `POST queue/join`: submits an event of a session.
+//! `POST queue/join`: submits an event of a session. As in Gradio, an event whose input is wrong is
+//! taken all the same, and fails.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::body;
+use super::body::{self, Data};
+use super::endpoint::WrongInput;
 use super::login::Caller;
 use super::received::Body;
 use super::refusal::{Detail, Rejection};
@@ -12,9 +14,9 @@ use crate::event::EventId;
 use crate::queue::Queue;
 
 #[derive(Deserialize)]
-struct Join {
-    #[serde(default)]
-    data: Vec<Value>,
+struct Join<'a> {
+    #[serde(borrow, default)]
+    data: Data<'a>,
     fn_index: Option<u64>,
     session_hash: Option<String>,
 }
@@ -25,23 +27,37 @@ pub(crate) async fn join(
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
-    let Join { data, fn_index, session_hash } = body::parse(&bytes)?;
-    let Some(hash) = session_hash.filter(|hash| !hash.is_empty()) else {
-        return Err(Rejection::bad_request("Session hash not found."));
-    };
-    let inner = queue.inner();
-    let index = fn_index.ok_or_else(|| {
-        Rejection::invalid(Detail::new("missing", &["fn_index"], "say which listener is called"))
-    })?;
-    let endpoint = usize::try_from(index).ok().and_then(|index| inner.web.endpoints.get(index));
-    let endpoint = endpoint
-        .filter(|endpoint| endpoint.is_callable())
-        .ok_or_else(|| Rejection::not_found(format!("No listener has fn_index {index}.")))?;
-    let input = endpoint.input_from_positional(data, &inner.web, &caller)?;
+    let read = body::read(&queue, bytes, {
+        let caller = caller.clone();
+        move |queue, text| {
+            let Join { data, fn_index, session_hash } = body::from_text(text)?;
+            let Some(hash) = session_hash.filter(|hash| !hash.is_empty()) else {
+                return Err(Rejection::bad_request("Session hash not found."));
+            };
+            let web = &queue.inner().web;
+            let index = fn_index.ok_or_else(|| {
+                let detail = Detail::new("missing", &["fn_index"], "say which listener is called");
+                Rejection::invalid(detail)
+            })?;
+            let endpoint = web.endpoint(index)?;
+            let input = match endpoint.input_from_positional(&data, web, &caller)? {
+                Err(WrongInput::Invalid(detail)) => Err(detail.failure()),
+                input => Ok(input?),
+            };
+            Ok((hash, index, input))
+        }
+    });
+    let (hash, index, input) = read.await?;
+    let web = &queue.inner().web;
+    let endpoint = web.endpoint(index)?;
     let id = EventId::random();
-    let begun = inner.web.sessions.begin(&caller, &hash)?;
-    let audience = endpoint.audience(&inner.web, &request);
-    begun.session.submit(id, endpoint, input, audience).await?;
+    let begun = web.sessions.begin(&caller, &hash)?;
+    let audience = endpoint.audience(web, &request);
+    match input {
+        Ok(input) => begun.session.submit(id, endpoint, input, audience).await?,
+        // Gradio's clients wait for the event's end on the stream, and for nothing else.
+        Err(failure) => begun.session.fail(id, endpoint, failure, audience)?,
+    }
     begun.keep().stream_settled().await;
     Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
 }

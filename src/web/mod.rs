@@ -61,12 +61,14 @@ pub use gate::{Gate, GateService};
 pub use http_server::http_server;
 use login::Door;
 pub(crate) use options::Options;
+use refusal::Rejection;
 use sessions::Sessions;
 use upload_progress::Uploads;
 
 use std::sync::{Arc, OnceLock};
 
 use actix::ArbiterHandle;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::entry::Entry;
@@ -90,6 +92,8 @@ pub(crate) struct Web {
     pub dashboard: OnceLock<String>,
     /// Somebody wants to know when a session ends.
     pub keeps_state: bool,
+    /// For large bodies, of which only a few are read at once.
+    pub reading: Arc<Semaphore>,
 }
 
 impl Web {
@@ -100,7 +104,9 @@ impl Web {
         files: Files,
         arbiter: &ArbiterHandle,
     ) -> Self {
-        let endpoints: Vec<Endpoint> = listeners.cloned().map(Endpoint::new).collect();
+        let numbered = (0..).zip(listeners.cloned());
+        let endpoints: Vec<Endpoint> =
+            numbered.map(|(number, entry)| Endpoint::new(number, entry)).collect();
         let state = endpoints.iter().any(|endpoint| endpoint.entry.facts.takes_state);
         let keeps_state = state || options.sessions.on_end.is_some();
         let sessions = Arc::new(Sessions::new(&options.sessions, keeps_state));
@@ -108,6 +114,7 @@ impl Web {
         arbiter.spawn(sweep_now_and_then(&files));
         let caches = endpoints.iter().filter_map(|endpoint| endpoint.cache.as_ref());
         arbiter.spawn(cache::sweep_now_and_then(caches.map(Arc::downgrade).collect()));
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Web {
             endpoints,
             keeps_state,
@@ -120,15 +127,29 @@ impl Web {
             uploads: Arc::default(),
             dashboard: OnceLock::new(),
             app_id: rand::random::<u64>() >> 11,
+            reading: Arc::new(Semaphore::new((processors / 2).max(1))),
         }
     }
+
+    /// The listener of a number, if clients may call it.
+    fn endpoint(&self, fn_index: u64) -> Result<&Endpoint, Rejection> {
+        let endpoint = usize::try_from(fn_index).ok().and_then(|index| self.endpoints.get(index));
+        endpoint
+            .filter(|endpoint| endpoint.is_callable())
+            .ok_or_else(|| Rejection::not_found(format!("No listener has fn_index {fn_index}.")))
+    }
+}
+
+/// The listener of a name, if clients may call it.
+fn known<'a>(queue: &'a Queue, api_name: &str) -> Result<&'a Endpoint, Rejection> {
+    queue.inner().endpoint(api_name).ok_or_else(|| Rejection::unknown_listener(api_name))
 }
 
 impl Queue {
     /// The routes of Gradio's protocol, for `App::configure`: `/config`, and under `/gradio_api`
     /// `info`, `openapi.json`, `app_id`, `heartbeat/{session_hash}`, `queue/join`, `queue/data`,
     /// `queue/status`, `cancel`, `reset`, `call/{api_name}`, `call/v2/{api_name}`,
-    /// `call/{api_name}/{event_id}`, `run/{api_name}`, `upload`, `upload_progress` and
+    /// `call/{api_name}/{event_id}`, `run/{api_name}`, `api/{api_name}`, `upload`, `upload_progress` and
     /// `file={path}`; with [`auth`](crate::QueueBuilder::auth) also `/login`, `/logout` and
     /// `login_check`. They may stand in a scope, and behind a proxy that forwards the host.
     ///
@@ -195,7 +216,15 @@ impl Queue {
                 .service(
                     web::resource("/openapi.json").get(openapi::openapi).head(openapi::openapi),
                 )
-                .service(web::resource(["/run/{api_name}", "/run/{api_name}/"]).post(run::run))
+                .service(
+                    web::resource([
+                        "/run/{api_name}",
+                        "/run/{api_name}/",
+                        "/api/{api_name}",
+                        "/api/{api_name}/",
+                    ])
+                    .post(run::run),
+                )
                 .service(
                     web::resource(["/call/v2/{api_name}", "/call/v2/{api_name}/"])
                         .post(call::start_named),

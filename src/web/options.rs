@@ -143,8 +143,10 @@ impl QueueBuilder {
     }
 
     /// The largest body of a request, in bytes, uploads not counted (default: 16 MiB). A larger one is
-    /// answered 413. All that are received or parsed at once may hold 16 times as much, those of one
-    /// address 4 times; more is answered 503 or 429.
+    /// answered 413, and so is one whose JSON would take more than about three times its bytes in
+    /// memory, or 4 MiB where that is more: masses of small values where the input's type has much for
+    /// each, such as a `serde_json::Value`. All that are received or parsed at once may hold 16 times as
+    /// much, those of one address 4 times; more is answered 503 or 429.
     pub fn max_body_size(mut self, bytes: usize) -> Self {
         self.web.max_body_size = Some(bytes);
         self

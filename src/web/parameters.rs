@@ -4,9 +4,11 @@
 //! tuple. Everything else is one parameter, and `()` is none.
 
 use schemars::Schema;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::files::is_file;
+use crate::input::Json;
 
 /// The layout of an input or an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,7 @@ impl Layout {
             Some(Value::Object(fields)) if !fields.is_empty() => {
                 Layout::Fields(fields.keys().cloned().collect())
             }
+            _ if is_empty_struct(schema) => Layout::Fields(Vec::new()),
             _ => Layout::One,
         }
     }
@@ -62,24 +65,28 @@ impl Layout {
         }
     }
 
-    /// The input as one value. Fields left out at the end keep their defaults.
-    pub fn join(&self, mut data: Vec<Value>) -> Result<Value, WrongCount> {
-        let (expected, given) = (self.parameters(), data.len());
+    /// Whether so many values are an input. Fields left out at the end keep their defaults.
+    pub fn fits(&self, given: usize) -> Result<(), WrongCount> {
+        let expected = self.parameters();
         let fits = match self {
             Layout::Fields(_) => given <= expected,
             _ => given == expected,
         };
-        if !fits {
-            return Err(WrongCount { expected, given });
-        }
-        Ok(match self {
-            Layout::Nothing => Value::Null,
-            Layout::One => data.pop().unwrap_or_default(),
-            Layout::Tuple(_) => Value::Array(data),
+        if fits { Ok(()) } else { Err(WrongCount { expected, given }) }
+    }
+
+    /// The input, from an argument for each parameter or for the first ones.
+    pub fn json<'a>(&'a self, arguments: &[Option<&'a RawValue>]) -> Json<'a> {
+        let mut given = arguments.iter().copied();
+        match self {
+            Layout::Nothing => Json::Nothing,
+            Layout::One => given.flatten().next().map_or(Json::Nothing, Json::Whole),
+            Layout::Tuple(_) => Json::Items(given.flatten().collect()),
             Layout::Fields(names) => {
-                Value::Object(names.iter().cloned().zip(data).collect::<Map<_, _>>())
+                let fields = names.iter().zip(&mut given);
+                Json::Fields(fields.filter_map(|(name, raw)| Some((&**name, raw?))).collect())
             }
-        })
+        }
     }
 
     /// The output as positional data.
@@ -105,6 +112,15 @@ impl Layout {
     }
 }
 
+/// Whether a schema is that of a struct without fields. Maps say what their values are.
+fn is_empty_struct(schema: &Schema) -> bool {
+    let said = |key| schema.get(key).is_some_and(|said| *said != Value::Bool(false));
+    let others = ["additionalProperties", "patternProperties", "propertyNames", "$ref"];
+    let combined = ["allOf", "anyOf", "oneOf", "enum", "const"];
+    schema.get("type").is_some_and(|kind| kind == "object")
+        && !others.into_iter().chain(combined).any(said)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,9 +141,13 @@ mod tests {
     fn fields_stand_in_order_of_declaration() {
         let layout = Layout::of_input(&schema_for!(Prompt));
         assert_eq!(layout, Layout::Fields(vec!["text".into(), "steps".into(), "area".into()]));
-        assert_eq!(layout.join(vec![json!("a"), json!(3)]), Ok(json!({"text": "a", "steps": 3})));
-        let wrong = WrongCount { expected: 3, given: 4 };
-        assert_eq!(layout.join(vec![Value::Null; 4]), Err(wrong));
+        let raw = |text| serde_json::from_str::<&RawValue>(text).unwrap();
+        let json = layout.json(&[Some(raw("1")), None, Some(raw("[2, 3]"))]);
+        let Json::Fields(fields) = json else { panic!("{json:?}") };
+        let fields: Vec<_> = fields.into_iter().map(|(name, raw)| (name, raw.get())).collect();
+        assert_eq!(fields, [("text", "1"), ("area", "[2, 3]")]);
+        assert_eq!(layout.fits(2), Ok(()));
+        assert_eq!(layout.fits(4), Err(WrongCount { expected: 3, given: 4 }));
         assert_eq!(layout.position("steps"), Some(1));
         assert_eq!(layout.position("area[1]"), Some(2));
         assert_eq!(layout.position("."), None);
@@ -142,9 +162,34 @@ mod tests {
             Layout::One
         );
         assert_eq!(Layout::of_input(&schema_for!(())), Layout::Nothing);
-        assert_eq!(Layout::Tuple(2).join(vec![json!(1), json!("a")]), Ok(json!([1, "a"])));
-        assert_eq!(Layout::One.join(vec![]), Err(WrongCount { expected: 1, given: 0 }));
+        assert_eq!(Layout::Tuple(2).fits(2), Ok(()));
+        assert_eq!(Layout::One.fits(0), Err(WrongCount { expected: 1, given: 0 }));
         assert_eq!(Layout::Tuple(2).position("[1]"), Some(1));
+    }
+
+    #[test]
+    fn a_struct_without_fields_has_no_parameter() {
+        #[derive(Deserialize, JsonSchema)]
+        struct Empty {}
+        #[derive(Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        struct Strict {}
+        #[derive(Deserialize, JsonSchema)]
+        #[allow(dead_code)]
+        struct Anything {
+            #[serde(flatten)]
+            all: std::collections::HashMap<String, u8>,
+        }
+        let none = Layout::Fields(Vec::new());
+        assert_eq!(Layout::of_input(&schema_for!(Empty)), none);
+        assert_eq!(Layout::of_input(&schema_for!(Strict)), none);
+        assert_eq!((none.parameters(), none.fits(0)), (0, Ok(())));
+        assert_eq!(Layout::of_input(&schema_for!(Anything)), Layout::One);
+        let map = schema_for!(serde_json::Map<String, Value>);
+        assert_eq!(Layout::of_input(&map), Layout::One);
+        let map = schema_for!(std::collections::HashMap<u8, u8>);
+        assert_eq!(Layout::of_input(&map), Layout::One);
+        assert_eq!(Layout::of_input(&schema_for!(Value)), Layout::One);
     }
 
     #[test]

@@ -23,6 +23,16 @@ pub(crate) struct Body {
     _share: BodyShare,
 }
 
+impl Body {
+    /// Without what its buffer has beside it: that grew by doubling, where no length was announced.
+    pub fn shrunk(mut self) -> Self {
+        let mut bytes = Vec::from(std::mem::take(&mut self.bytes));
+        bytes.shrink_to_fit();
+        self.bytes = bytes.into();
+        self
+    }
+}
+
 impl Deref for Body {
     type Target = Bytes;
 

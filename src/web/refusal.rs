@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::schema::Parameter;
 use super::session::Terms;
-use crate::error::Refusal;
+use crate::error::{Failure, Refusal, UserError};
 
 /// One thing wrong with a request's body.
 #[derive(Clone, Debug, Serialize)]
@@ -47,6 +47,11 @@ impl Detail {
     pub fn prefix(mut self, prefix: &str) -> Self {
         self.msg.insert_str(0, prefix);
         self
+    }
+
+    /// What is wrong, as the end of an event.
+    pub fn failure(self) -> Failure {
+        UserError::new(self.msg).into()
     }
 
     /// Says which parameter is wrong.
@@ -88,6 +93,10 @@ impl Rejection {
 
     pub fn bad_request(detail: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail.into())
+    }
+
+    pub fn internal(detail: &str) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail.into())
     }
 
     pub fn too_large(detail: String) -> Self {
@@ -169,6 +178,7 @@ impl Rejection {
             Refusal::QueueFull { retry_after, .. } => Some(retry_after.unwrap_or_default()),
             Refusal::WaitTooLong { eta, max_eta } => Some(eta.saturating_sub(*max_eta)),
             Refusal::Unavailable { retry_after, .. } => Some(*retry_after),
+            Refusal::ValidatorPanicked => return Self::internal(&refusal.to_string()),
             Refusal::Stopped | Refusal::Invalid(_) => None,
         };
         let detail = refusal.to_string().into();

@@ -1,16 +1,15 @@
-//! `POST run/{api_name}`: an event and its result in one request.
+//! `POST run/{api_name}`: an event and its result in one request; also as `api/{api_name}`, and by any
+//! name with a `fn_index`.
 //!
 //! Gradio's clients call listeners so that don't queue. Others take their place in their line as
 //! every event does; in Gradio such a request passes the line by.
 
-use std::time::Instant;
-
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::body;
+use super::body::{self, Data};
 use super::cache::Kept;
 use super::login::Caller;
 use super::received::Body;
@@ -21,12 +20,13 @@ use crate::error::Refusal;
 use crate::output::Output;
 use crate::queue::Queue;
 use crate::scheduler::Patience;
-use crate::update::Outcome;
+use crate::update::{Finished, Outcome};
 
 #[derive(Deserialize)]
-struct Run {
-    #[serde(default)]
-    data: Vec<Value>,
+struct Run<'a> {
+    #[serde(borrow, default)]
+    data: Data<'a>,
+    fn_index: Option<u64>,
     session_hash: Option<String>,
 }
 
@@ -43,49 +43,75 @@ pub(crate) async fn run(
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
+    let api_name = path.into_inner().api_name;
+    answer(&queue, caller, api_name, &request, bytes).await.map_err(Rejection::with_error)
+}
+
+async fn answer(
+    queue: &Queue,
+    caller: Caller,
+    api_name: String,
+    request: &HttpRequest,
+    bytes: Body,
+) -> Result<HttpResponse, Rejection> {
     let inner = queue.inner();
-    let endpoint = inner.endpoint(&path.api_name);
-    let endpoint =
-        endpoint.ok_or_else(|| Rejection::unknown_listener(&path.api_name).with_error())?;
-    let Run { data, session_hash } = body::parse(&bytes).map_err(Rejection::with_error)?;
-    let input =
-        endpoint.input_from_positional(data, &inner.web, &caller).map_err(Rejection::with_error)?;
+    let read = body::read(queue, bytes, {
+        let caller = caller.clone();
+        move |queue, text| {
+            let Run { data, fn_index, session_hash } = body::from_text(text)?;
+            let web = &queue.inner().web;
+            // As in Gradio, whatever the path says.
+            let index = match fn_index {
+                Some(index) => index,
+                None => super::known(queue, &api_name)?.number,
+            };
+            let input = web.endpoint(index)?.input_from_positional(&data, web, &caller)??;
+            Ok((index, input, session_hash))
+        }
+    });
+    let (index, input, session_hash) = read.await?;
+    let endpoint = inner.web.endpoint(index)?;
     let sessions = &inner.web.sessions;
     let (session, begun) = sessions.state(&caller, session_hash.as_deref())?;
     let under_way = session.begin_event(sessions.terms.most_events);
-    let _under_way =
-        under_way.ok_or_else(|| Rejection::too_many_events(&sessions.terms).with_error())?;
-    let began = Instant::now();
-    let mut speaker = Speaker::new(endpoint, endpoint.audience(&inner.web, &request));
+    let _under_way = under_way.ok_or_else(|| Rejection::too_many_events(&sessions.terms))?;
+    let mut speaker = Speaker::new(endpoint, endpoint.audience(&inner.web, request));
     if let Some(kept) = input.kept(endpoint) {
         let outcome = Outcome::Completed(kept.output.as_ref().map(Output::share));
         speaker.tells_of_cache();
         begun.map(Begun::keep);
-        let answer = speaker.answered(outcome, began.elapsed().as_secs_f64());
-        return Ok(HttpResponse::Ok().json(answer));
+        let finished = Finished { outcome, duration: 0.0, average_duration: None };
+        return Ok(response(&speaker, finished));
     }
     let (input, keep) = input.split(endpoint);
     let (ended, guard) = endpoint.entry.ask(input, Some(session), Patience::Refuse).await;
     let reply = ended.await.unwrap_or(Err(Refusal::Stopped));
     guard.disarm();
-    let outcome =
-        reply.map_err(|refusal| Rejection::of(refusal, &endpoint.parameters).with_error())?;
+    let finished = reply.map_err(|refusal| Rejection::of(refusal, &endpoint.parameters))?;
     begun.map(Begun::keep);
-    let status = match &outcome {
-        Outcome::Completed(_) => StatusCode::OK,
-        Outcome::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-        Outcome::Cancelled | Outcome::Stopped => StatusCode::SERVICE_UNAVAILABLE,
-        Outcome::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
-    };
     // A stream's values on the way are not known here.
     if let (Some((cache, key)), Outcome::Completed(output), false) =
-        (keep, &outcome, endpoint.entry.facts.generator)
+        (keep, &finished.outcome, endpoint.entry.facts.generator)
     {
         let output = output.as_ref().map(Output::share);
         let holder = caller.holder(session_hash.as_deref());
         cache.keep(holder, key, Kept { items: Vec::new(), output });
     }
-    let answer = speaker.answered(outcome, began.elapsed().as_secs_f64());
-    let answer = answer.unwrap_or_else(|| json!({ "error": "The event was cancelled." }));
-    Ok(HttpResponse::build(status).json(answer))
+    Ok(response(&speaker, finished))
+}
+
+fn response(speaker: &Speaker, finished: Finished) -> HttpResponse {
+    let failed = match &finished.outcome {
+        Outcome::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        Outcome::Cancelled | Outcome::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+        // One that completed has an output that is no JSON.
+        Outcome::Failed(_) | Outcome::Completed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    match speaker.answered(finished) {
+        Ok(Some(answer)) => HttpResponse::Ok().json(answer),
+        Ok(None) => {
+            HttpResponse::build(failed).json(json!({ "error": "The event was cancelled." }))
+        }
+        Err(error) => HttpResponse::build(failed).json(error),
+    }
 }

@@ -18,6 +18,7 @@ use super::results::Results;
 use super::shares::Holder;
 use super::stream::{Manner, Stream};
 use super::wire::{Audience, Ended, Speaker};
+use crate::error::Failure;
 use crate::event::{EventId, EventMap};
 use crate::outbox::Read;
 use crate::output::Output;
@@ -301,6 +302,40 @@ impl Session {
             duration,
             average_duration,
         });
+    }
+
+    /// Takes an event whose input is wrong: all that its client is told is that it has failed.
+    pub fn fail(
+        &self,
+        event_id: EventId,
+        endpoint: &Endpoint,
+        failure: Failure,
+        audience: Audience,
+    ) -> Result<(), Rejection> {
+        let under_way = self.kept.begin_event(self.terms.most_events);
+        let under_way = under_way.ok_or_else(|| Rejection::too_many_events(&self.terms))?;
+        let live = Live::new(Speaker::new(endpoint, audience), false, under_way);
+        self.lock().begin(event_id, live);
+        self.mailbox.begin(event_id);
+        let outcome = Outcome::Failed(failure);
+        let (duration, average_duration) = (0.0, None);
+        self.mailbox.push(Update::ProcessCompleted {
+            event_id,
+            outcome,
+            duration,
+            average_duration,
+        });
+        Ok(())
+    }
+
+    /// Whether an event that hasn't been told its end, or whose end was kept, may be one of this
+    /// listener.
+    pub fn may_be_of(&self, id: EventId, api_name: &str) -> bool {
+        if let Some(live) = self.lock().live.get(&id) {
+            return live.speaker.is_of(api_name);
+        }
+        let ended = self.terms.results.find(&self.caller(), id);
+        ended.is_none_or(|ended| ended.is_of(api_name))
     }
 
     /// Cancels an event, if it is this session's.

@@ -11,9 +11,10 @@ use super::parameters::Layout;
 use crate::error::Failure;
 use crate::event::EventId;
 use crate::files::writing;
+use crate::logging::error;
 use crate::outbox::not_kept;
 use crate::output::Output;
-use crate::update::{Log, LogLevel, Outcome, ProgressUnit, Update};
+use crate::update::{Finished, Log, LogLevel, Outcome, ProgressUnit, Update};
 
 /// A message of the update stream of a session, named as in Gradio.
 #[derive(Debug, Serialize)]
@@ -92,6 +93,8 @@ impl Message {
 /// What one event's stream must remember to speak: the layout of its outputs, and what it has said.
 #[derive(Debug)]
 pub(crate) struct Speaker {
+    /// The listener's; none where only the event is known.
+    api_name: Option<Arc<str>>,
     output: Layout,
     audience: Audience,
     /// The values last sent; after the first, a stream carries edits against them.
@@ -115,8 +118,14 @@ pub(crate) type Called = (&'static str, Value);
 
 impl Speaker {
     pub fn new(endpoint: &Endpoint, audience: Audience) -> Self {
+        let api_name = Some(endpoint.entry.api_name.clone());
         let output = endpoint.output.clone();
-        Speaker { output, audience, generated: None, uncertain: false, of_cache: false }
+        Speaker { api_name, output, audience, generated: None, uncertain: false, of_cache: false }
+    }
+
+    /// Whether the event may be one of this listener.
+    pub fn is_of(&self, api_name: &str) -> bool {
+        self.api_name.as_deref().is_none_or(|own| own == api_name)
     }
 
     /// The client may have missed what was said last.
@@ -174,6 +183,7 @@ impl Speaker {
         };
         Some(Ended {
             speaker: Speaker {
+                api_name: self.api_name.clone(),
                 output: self.output.clone(),
                 audience: self.audience.clone(),
                 generated: None,
@@ -233,11 +243,14 @@ impl Speaker {
         }
     }
 
-    /// The answer to a `run`, `None` for a cancelled one.
-    pub fn answered(&mut self, outcome: Outcome, duration: f64) -> Option<Value> {
+    /// The answer to a `run`, `None` for a cancelled one, and the error's where it failed.
+    pub fn answered(&self, finished: Finished) -> Result<Option<Value>, Value> {
+        let Finished { outcome, duration, average_duration } = finished;
         match self.ended(outcome) {
-            Ok(data) => data.map(|data| generated(data, duration, None, false)),
-            Err(failure) => Some(self.error(failure)),
+            Ok(data) => Ok(data.map(|data| generated(data, duration, average_duration, false))),
+            Err(failure) if self.shows(&failure) => Err(self.error(failure)),
+            // All that Gradio says.
+            Err(_) => Err(json!({ "error": null })),
         }
     }
 
@@ -246,7 +259,8 @@ impl Speaker {
         let told = |text: &str| Err(crate::UserError::new(text).into());
         match outcome {
             Outcome::Completed(Some(output)) => self.data(&output).map(Some),
-            Outcome::Completed(None) => Ok(Some(Vec::new())),
+            // A stream without a value still has its outputs.
+            Outcome::Completed(None) => Ok(Some(vec![Value::Null; self.output.parameters()])),
             Outcome::Failed(failure) => Err(failure),
             Outcome::Cancelled => Ok(None),
             Outcome::TimedOut => told("The event timed out."),
@@ -259,8 +273,11 @@ impl Speaker {
             Some(base) => writing(base, || output.to_json()),
             None => output.to_json(),
         };
-        let value =
-            value.map_err(|e| Failure::unexpected(format!("the output is no JSON: {e}")))?;
+        let value = value.map_err(|error| {
+            let listener = self.api_name.as_deref().unwrap_or_default();
+            error!("an output of listener {listener:?} is no JSON: {error}");
+            Failure::unexpected(format!("the output is no JSON: {error}"))
+        })?;
         Ok(self.output.split(value))
     }
 
@@ -283,9 +300,13 @@ impl Speaker {
         edits
     }
 
+    fn shows(&self, failure: &Failure) -> bool {
+        failure.for_user || self.audience.show_error
+    }
+
     /// Unexpected errors keep their text to themselves unless `show_error` is on.
     fn error(&self, failure: Failure) -> Value {
-        let shown = failure.for_user || self.audience.show_error;
+        let shown = self.shows(&failure);
         json!({
             "error": shown.then_some(failure.message),
             "duration": failure.duration,
@@ -318,6 +339,11 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    /// Whether the event may be one of this listener.
+    pub fn is_of(&self, api_name: &str) -> bool {
+        self.speaker.is_of(api_name)
+    }
+
     /// As a session's stream carries it.
     pub fn message(&self) -> Message {
         self.speaker.completed(self.event_id, self.outcome.share(), self.duration, self.average)
@@ -339,9 +365,14 @@ impl Ended {
 
     /// An end that isn't kept any more.
     pub fn gone(event_id: EventId) -> Self {
-        let (output, audience) = (Layout::Nothing, Audience::default());
-        let speaker =
-            Speaker { output, audience, generated: None, uncertain: false, of_cache: false };
+        let speaker = Speaker {
+            api_name: None,
+            output: Layout::Nothing,
+            audience: Audience::default(),
+            generated: None,
+            uncertain: false,
+            of_cache: false,
+        };
         let outcome = Outcome::Failed(not_kept());
         Ended { speaker, event_id, outcome, duration: 0.0, average: None }
     }

@@ -95,11 +95,7 @@ test("wrong arguments are refused in the client's words", async () => {
   const client = await connect();
   await assert.rejects(async () => client.predict("/repeat", {}), /No value provided for required parameter: text/);
   await assert.rejects(async () => client.predict("/repeat", { text: "a", size: 1 }), /not a valid keyword argument/);
-  await assert.rejects(client.predict("/repeat", []), (error) => {
-    assert.equal(error.code, "validation_error");
-    assert.match(error.message, /text: invalid type: null/);
-    return true;
-  });
+  await assert.rejects(client.predict("/repeat", []), /text: invalid type: null/);
   await assert.rejects(client.predict("/repeat", ["a", "often"]), /times: invalid type/);
   await assert.rejects(async () => client.predict("/missing", []), /No endpoint matching/);
 });

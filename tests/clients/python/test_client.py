@@ -60,10 +60,15 @@ def test_wrong_arguments_are_refused_in_the_client_s_words(client):
         client.predict(api_name="/repeat")
     with pytest.raises(TypeError, match="not a valid key-word argument"):
         client.predict("a", size=3, api_name="/repeat")
-    with pytest.raises(ValidationError, match="takes 1 inputs, and 2 were given"):
+    with pytest.raises(AppError, match="takes 1 inputs, and 2 were given"):
         client.predict("a", "b", api_name="/echo")
-    with pytest.raises(ValidationError, match="- times: .*invalid type"):
+    with pytest.raises(AppError, match="times: invalid type"):
         client.predict("a", "often", api_name="/repeat")
+    # Whoever goes through a job's values comes to the end.
+    job = client.submit("a", "often", api_name="/repeat")
+    assert list(job) == []
+    with pytest.raises(AppError, match="times: invalid type"):
+        job.result(timeout=PATIENCE)
     with pytest.raises(ValueError, match="Cannot find a function"):
         client.predict("a", api_name="/missing")
 
