@@ -150,10 +150,11 @@ pub(crate) async fn guard<B: MessageBody + 'static>(
     let Some(ended) = login else {
         return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
     };
-    let answered = select(next.call(request), Box::pin(ended.clone().cancelled_owned())).await;
+    // The logout first: what becomes ready after it is not delivered.
+    let answered = select(Box::pin(ended.clone().cancelled_owned()), next.call(request)).await;
     let response = match answered {
-        Either::Left((response, _)) => response?,
-        Either::Right(_) => return Err(door.closed().into()),
+        Either::Left(_) => return Err(door.closed().into()),
+        Either::Right((response, _)) => response?,
     };
     Ok(response.map_body(|_, body| {
         // What is whole is delivered at once.
