@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use crate::error::{Failure, UserError};
 use crate::event::{EventId, EventMap};
 use crate::handover::Handover;
+use crate::output::Output;
 use crate::update::{Outcome, Update};
 
 /// What a reader may have unread.
@@ -38,6 +39,16 @@ pub(crate) const UNREAD: Bounds = Bounds { number: 1024, bytes: None };
 
 /// What a value or a message takes beside its text, in bytes.
 pub(crate) const OVERHEAD: usize = 256;
+
+/// What has given way to something newer, or is too much. It holds values of the service's own, whose
+/// `Drop` may say something about an event: so it is dropped by whoever holds no lock any more.
+#[derive(Debug, Default)]
+#[must_use = "drop it where no lock is held"]
+pub(crate) struct Gone {
+    pub updates: Vec<Update>,
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub outputs: Vec<Output>,
+}
 
 /// A queue of updates with one reader. Writers on any thread.
 #[derive(Debug)]
@@ -144,7 +155,7 @@ impl Outbox {
     }
 
     /// Takes an update for the reader. Gives by how many bytes it holds more, or less.
-    pub fn push(&self, update: Update) -> isize {
+    pub fn push(&self, update: Update, gone: &mut Gone) -> isize {
         // What is read at once is never too much; measured without the lock.
         let awaited = {
             let mut inner = self.0.lock();
@@ -152,11 +163,8 @@ impl Outbox {
         };
         let weight = if awaited { 0 } else { weight(&update) };
         let mut change = 0;
-        let mut gone = Vec::new();
-        self.0
-            .write(|inner| change = inner.changing(|inner| inner.push(update, weight, &mut gone)));
-        // A value of the user's is not dropped under our lock.
-        drop(gone);
+        let gone = &mut gone.updates;
+        self.0.write(|inner| change = inner.changing(|inner| inner.push(update, weight, gone)));
         change
     }
 
@@ -185,13 +193,10 @@ impl Outbox {
 
     /// Drops the largest of what is unread: values first, then results.
     #[cfg_attr(not(feature = "web"), allow(dead_code))]
-    pub fn give_up(&self) -> isize {
-        let mut gone = Vec::new();
-        let change = self.0.lock().changing(|inner| {
-            inner.give_up(&mut gone);
-        });
-        drop(gone);
-        change
+    pub fn give_up(&self, gone: &mut Gone) -> isize {
+        self.0.lock().changing(|inner| {
+            inner.give_up(&mut gone.updates);
+        })
     }
 
     /// The weight of what is unread, in bytes.
@@ -364,7 +369,6 @@ fn find(updates: &VecDeque<Unread>, number: u64) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::Output;
     use proptest::prelude::*;
 
     const BOUNDS: Bounds = Bounds {
@@ -406,6 +410,10 @@ mod tests {
         outbox
     }
 
+    fn push(outbox: &Outbox, update: Update) -> isize {
+        outbox.push(update, &mut Gone::default())
+    }
+
     fn drain(outbox: &Outbox) -> Vec<Update> {
         let mut inner = outbox.0.lock();
         std::iter::from_fn(|| inner.pop()).map(|read| read.update).collect()
@@ -433,7 +441,7 @@ mod tests {
     fn an_unread_estimation_gives_way_to_a_newer_one_of_its_own_event() {
         let outbox = Outbox::new(UNREAD);
         for update in [estimation(1, 5), estimation(2, 6), estimation(1, 4)] {
-            outbox.push(update);
+            push(&outbox, update);
         }
         let ranks: Vec<_> = drain(&outbox)
             .into_iter()
@@ -449,10 +457,10 @@ mod tests {
     fn a_reader_that_never_reads_costs_a_bounded_number() {
         let outbox = Outbox::new(UNREAD);
         for n in 0..3 * UNREAD.number as usize {
-            outbox.push(item(1, n));
-            outbox.push(estimation(1, n));
+            push(&outbox, item(1, n));
+            push(&outbox, estimation(1, n));
         }
-        outbox.push(end(1));
+        push(&outbox, end(1));
         let updates = drain(&outbox);
         assert_eq!(updates.len(), UNREAD.number as usize + 2);
         let Update::ProcessGenerating { output, .. } = &updates[updates.len() - 2] else {
@@ -469,13 +477,13 @@ mod tests {
             outbox.attend(attended);
             // With what each takes beside, 1,000 bytes.
             (0..100).for_each(|_| {
-                outbox.push(text(1, 998 - OVERHEAD));
+                push(&outbox, text(1, 998 - OVERHEAD));
             });
             let mut expected = vec![(Some(998 - OVERHEAD), false); fit];
             expected[fit - 1].1 = true;
             assert_eq!(lengths(&outbox), expected);
             // Who has caught up has room again.
-            outbox.push(text(1, 10));
+            push(&outbox, text(1, 10));
             assert_eq!(lengths(&outbox), [(Some(10), false)]);
         }
     }
@@ -485,8 +493,8 @@ mod tests {
         let outbox = measured(1..2);
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         assert!(outbox.poll_next(cx).is_pending());
-        assert_eq!(outbox.push(text(1, 1_000)), 0);
-        assert!(outbox.push(text(1, 1_000)) > 1_000);
+        assert_eq!(push(&outbox, text(1, 1_000)), 0);
+        assert!(push(&outbox, text(1, 1_000)) > 1_000);
         assert!(outbox.poll_next(cx).is_ready());
         assert!(outbox.bytes() > 1_000);
         assert!(outbox.poll_next(cx).is_ready());
@@ -496,12 +504,12 @@ mod tests {
     #[test]
     fn results_that_are_too_much_end_their_events_all_the_same() {
         let outbox = measured(0..10);
-        outbox.push(text(9, 100));
+        push(&outbox, text(9, 100));
         (0..4).for_each(|event| {
-            outbox.push(result(event, 19_998));
+            push(&outbox, result(event, 19_998));
         });
-        outbox.push(result(4, 98));
-        outbox.push(result(9, 98));
+        push(&outbox, result(4, 98));
+        push(&outbox, result(9, 98));
         // Values first, then the oldest of the largest.
         let whole = |bytes| (Some(bytes), false);
         let gone = (None, false);
@@ -509,9 +517,9 @@ mod tests {
         assert_eq!(lengths(&outbox), all);
         // A single one may be larger.
         let outbox = measured(0..2);
-        outbox.push(result(0, 99_998));
+        push(&outbox, result(0, 99_998));
         assert_eq!(outbox.bytes(), 100_000);
-        assert_eq!(outbox.push(result(1, 8)), 10 - 100_000);
+        assert_eq!(push(&outbox, result(1, 8)), 10 - 100_000);
         assert_eq!(lengths(&outbox), [gone, whole(8)]);
     }
 
@@ -519,12 +527,12 @@ mod tests {
     fn an_event_that_is_forgotten_leaves_nothing() {
         let outbox = measured(0..2);
         for event in [0, 1, 0] {
-            outbox.push(text(event, 10));
+            push(&outbox, text(event, 10));
         }
         assert!(outbox.forget(EventId::for_test(0)) < -20);
-        outbox.push(estimation(0, 1));
-        outbox.push(result(0, 1_000));
-        outbox.push(end(1));
+        push(&outbox, estimation(0, 1));
+        push(&outbox, result(0, 1_000));
+        push(&outbox, end(1));
         assert_eq!(lengths(&outbox), [(Some(10), false), (None, false)]);
         assert_eq!(outbox.bytes(), 0);
         assert!(outbox.0.lock().events.is_empty());
@@ -544,9 +552,9 @@ mod tests {
             let mut bytes = 0;
             for (step, event, size) in steps {
                 match step {
-                    0 => bytes += outbox.push(estimation(event, 1)),
-                    1 | 2 => bytes += outbox.push(text(event, size)),
-                    3 => bytes += outbox.give_up(),
+                    0 => bytes += push(&outbox, estimation(event, 1)),
+                    1 | 2 => bytes += push(&outbox, text(event, size)),
+                    3 => bytes += outbox.give_up(&mut Gone::default()),
                     _ => {
                         let popped = outbox.0.lock().pop();
                         bytes -= popped.as_ref().map_or(0, |read| read.weight) as isize;
@@ -559,7 +567,7 @@ mod tests {
                 prop_assert_eq!(counted, inner.bytes);
                 prop_assert!(inner.bytes <= 50_000 + 30_000 + OVERHEAD);
             }
-            (0..3).for_each(|event| { outbox.push(result(event, 20_000)); });
+            (0..3).for_each(|event| { push(&outbox, result(event, 20_000)); });
             prop_assert!(outbox.bytes() <= 50_000);
             read.extend(drain(&outbox));
             for event in 0..3 {

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use actix::Recipient;
+use actix::dev::SendError;
 use tokio::sync::oneshot;
 
 use crate::error::{Failure, Refusal};
 use crate::event::EventId;
-use crate::outbox::Outbox;
+use crate::outbox::{Gone, Outbox};
 use crate::update::{Finished, Outcome, Reply, Update};
 
 /// Somebody who follows events.
@@ -24,8 +25,8 @@ pub(crate) enum Follower {
     Recipient(Recipient<Update>),
 }
 
-/// Takes the updates of an event.
-pub(crate) struct Function(pub Box<dyn Fn(Update) + Send + Sync>);
+/// Takes the updates of an event, and hands back what has given way.
+pub(crate) struct Function(pub Box<dyn Fn(Update, &mut Gone) + Send + Sync>);
 
 impl fmt::Debug for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,15 +35,19 @@ impl fmt::Debug for Function {
 }
 
 impl Follower {
-    fn send(&self, update: Update) {
+    fn send(&self, update: Update, gone: &mut Gone) {
         match self {
             Follower::Outbox(outbox) => {
-                outbox.push(update);
+                outbox.push(update, gone);
             }
-            Follower::Function(Function(take)) => take(update),
-            // Past the mailbox' capacity on purpose: a terminal update must not be lost, and what
-            // one event can send is bounded by its handler, not by a flood of events.
-            Follower::Recipient(recipient) => recipient.do_send(update),
+            Follower::Function(Function(take)) => take(update, gone),
+            Follower::Recipient(recipient) => match recipient.try_send(update) {
+                Ok(()) => {}
+                // Past the mailbox' capacity on purpose: a terminal update must not be lost, and what
+                // one event can send is bounded by its handler, not by a flood of events.
+                Err(SendError::Full(update)) => recipient.do_send(update),
+                Err(SendError::Closed(update)) => gone.updates.push(update),
+            },
         }
     }
 }
@@ -57,10 +62,13 @@ pub(crate) struct Voice {
 
 impl Voice {
     pub fn say(&self, update: impl FnOnce(EventId) -> Update) {
+        // Dropped after the lock: what has given way may have something to say here as well.
+        let mut gone = Gone::default();
         let follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(follower) = follower.as_ref() {
-            follower.send(update(self.event_id));
+            follower.send(update(self.event_id), &mut gone);
         }
+        drop(follower);
     }
 
     fn hang_up(&self) -> Option<Follower> {
@@ -165,12 +173,9 @@ impl Sink {
                 }
                 if let Some(follower) = voice.hang_up() {
                     let event_id = voice.event_id;
-                    follower.send(Update::ProcessCompleted {
-                        event_id,
-                        outcome,
-                        duration,
-                        average_duration,
-                    });
+                    let ended =
+                        Update::ProcessCompleted { event_id, outcome, duration, average_duration };
+                    follower.send(ended, &mut Gone::default());
                 }
             }
             State::Ended => {}
@@ -184,5 +189,84 @@ impl Drop for Sink {
             let lost = Failure::unexpected("the event was lost: the actor that held it is gone");
             self.finish(Outcome::Failed(lost), None, None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::UNREAD;
+    use crate::output::Output;
+    use crate::update::{Log, LogLevel};
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    /// Says something about its own event when it is dropped.
+    #[derive(serde::Serialize)]
+    struct Loud {
+        #[serde(skip)]
+        voice: Arc<Voice>,
+    }
+
+    impl Drop for Loud {
+        fn drop(&mut self) {
+            let log = Log::new(LogLevel::Info, "dropped");
+            self.voice.say(|event_id| Update::Log { event_id, log });
+        }
+    }
+
+    fn voice(follower: Follower) -> Arc<Voice> {
+        let sink = Sink::follow(EventId::for_test(1), follower, oneshot::channel().0);
+        let voice = sink.voice().expect("somebody follows").clone();
+        // The event goes on.
+        std::mem::forget(sink);
+        voice
+    }
+
+    /// Does something that would wait for itself for ever if it took a lock twice.
+    fn ends(act: impl FnOnce() + Send + 'static) {
+        let (done, is_done) = channel();
+        std::thread::spawn(move || {
+            act();
+            done.send(()).expect("the test waits");
+        });
+        is_done.recv_timeout(Duration::from_secs(30)).expect("it has not locked itself out");
+    }
+
+    fn say_values(voice: &Arc<Voice>, count: u32) {
+        for _ in 0..count {
+            let output = Output::new(Loud { voice: voice.clone() });
+            voice.say(|event_id| Update::ProcessGenerating { event_id, output, duration: 0.0 });
+        }
+    }
+
+    #[test]
+    fn a_value_that_gives_way_may_speak_of_its_own_event() {
+        let outbox = Arc::new(Outbox::new(UNREAD));
+        let voice = voice(Follower::Outbox(outbox.clone()));
+        ends(move || say_values(&voice, UNREAD.number + 2));
+        // All before the first is dropped, which would speak as well.
+        let reads: Vec<_> = std::iter::from_fn(|| outbox.try_next()).collect();
+        let logs = reads.iter().filter(|read| matches!(read.update, Update::Log { .. })).count();
+        assert_eq!(logs, 2, "both that gave way have spoken");
+    }
+
+    #[test]
+    fn a_value_that_an_actor_has_no_mailbox_for_may_speak_of_its_own_event() {
+        struct Gone;
+        impl actix::Actor for Gone {
+            type Context = actix::Context<Self>;
+        }
+        impl actix::Handler<Update> for Gone {
+            type Result = ();
+            fn handle(&mut self, _: Update, _: &mut Self::Context) {}
+        }
+        let address = {
+            use actix::Actor;
+            actix::System::new().block_on(async { Gone.start() })
+        };
+        assert!(!address.connected());
+        let voice = voice(Follower::Recipient(address.recipient()));
+        ends(move || say_values(&voice, 1));
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 
 use super::shares::{Bounds, Holder, Shares};
+use crate::outbox::Gone;
 use crate::output::Output;
 use crate::update::{Outcome, Update};
 
@@ -105,11 +106,11 @@ impl Cache {
         self: &Arc<Self>,
         holder: Holder,
         input: Key,
-    ) -> impl Fn(&Update) + Send + Sync + use<> {
+    ) -> impl Fn(&Update, &mut Gone) + Send + Sync + use<> {
         let cache = self.clone();
         // None when there have been too many, or too large ones.
         let items = Mutex::new(Some((Vec::new(), 0)));
-        move |update| {
+        move |update, gone| {
             let mut items = items.lock().unwrap_or_else(PoisonError::into_inner);
             match update {
                 Update::ProcessGenerating { output, .. } => {
@@ -120,7 +121,7 @@ impl Cache {
                             return;
                         }
                     }
-                    *items = None;
+                    gone.outputs.extend(items.take().into_iter().flat_map(|(kept, _)| kept));
                 }
                 Update::ProcessCompleted { outcome: Outcome::Completed(output), .. } => {
                     if let Some((items, _)) = items.take() {
@@ -211,11 +212,15 @@ mod tests {
             let record = cache.recorder(holder(), input);
             for n in 0..count {
                 let output = Output::new(n);
-                record(&Update::ProcessGenerating { event_id, output, duration: 0.0 });
+                record(
+                    &Update::ProcessGenerating { event_id, output, duration: 0.0 },
+                    &mut Gone::default(),
+                );
             }
             let outcome = Outcome::Completed(None);
             let (duration, average_duration) = (0.0, None);
-            record(&Update::ProcessCompleted { event_id, outcome, duration, average_duration });
+            let ended = Update::ProcessCompleted { event_id, outcome, duration, average_duration };
+            record(&ended, &mut Gone::default());
         }
         assert_eq!(cache.find(&some).unwrap().items.len(), MOST_ITEMS);
         assert!(cache.find(&many).is_none());

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 
 use crate::event::EventId;
-use crate::outbox::{Bounds, ByteBounds, Outbox, Read};
+use crate::outbox::{Bounds, ByteBounds, Gone, Outbox, Read};
 use crate::update::Update;
 
 /// What one session may have unread.
@@ -80,9 +80,9 @@ impl Ledger {
 
     /// As long as there is too much, whoever has most gives up the largest of it. The caller holds no
     /// lock of a mailbox.
-    fn relieve(&self) {
+    fn relieve(&self, gone: &mut Gone) {
         while let Some(largest) = self.largest() {
-            if largest.give_up() == 0 {
+            if largest.give_up(gone) == 0 {
                 return;
             }
         }
@@ -145,10 +145,10 @@ impl Mailbox {
         self.outbox.wake();
     }
 
-    /// Takes an update.
-    pub fn push(self: &Arc<Self>, update: Update) {
-        self.count(self.outbox.push(update));
-        self.ledger.relieve();
+    /// Takes an update. What gives way for it, here or in another session, is handed back.
+    pub fn push(self: &Arc<Self>, update: Update, gone: &mut Gone) {
+        self.count(self.outbox.push(update, gone));
+        self.ledger.relieve(gone);
     }
 
     /// Drops what there is of an event, and what still comes.
@@ -190,7 +190,7 @@ impl Mailbox {
         let rest = text.split_off(begin + PIECE).freeze();
         *self.writing() = Writing { rest, bytes, cut: false };
         self.count(bytes as isize);
-        self.ledger.relieve();
+        self.ledger.relieve(&mut Gone::default());
     }
 
     /// Hands out the next piece of a message, if there is one.
@@ -218,14 +218,14 @@ impl Mailbox {
     }
 
     /// Gives up the largest of what is held.
-    fn give_up(self: &Arc<Self>) -> isize {
+    fn give_up(self: &Arc<Self>, gone: &mut Gone) -> isize {
         let mut writing = self.writing();
         let change = if writing.bytes > self.outbox.bytes() {
             let bytes = writing.bytes;
             *writing = Writing { cut: true, ..Writing::default() };
             -(bytes as isize)
         } else {
-            self.outbox.give_up()
+            self.outbox.give_up(gone)
         };
         drop(writing);
         self.count(change);
@@ -281,6 +281,10 @@ mod tests {
         Update::ProcessCompleted { event_id: event(n), outcome, duration, average_duration }
     }
 
+    fn push(mailbox: &Arc<Mailbox>, update: Update) {
+        mailbox.push(update, &mut Gone::default());
+    }
+
     /// Whether each result is whole.
     fn whole(mailbox: &Arc<Mailbox>) -> Vec<bool> {
         let read = std::iter::from_fn(|| mailbox.try_next());
@@ -295,8 +299,8 @@ mod tests {
     fn whoever_has_most_unread_gives_it_up() {
         let ledger = Arc::new(Ledger::new(1_000_000));
         let (small, large) = (mailbox(&ledger, 1), mailbox(&ledger, 20));
-        small.push(result(0, 10_000));
-        (0..20).for_each(|n| large.push(result(n, 100_000)));
+        push(&small, result(0, 10_000));
+        (0..20).for_each(|n| push(&large, result(n, 100_000)));
         assert!(ledger.bytes() <= 1_000_000);
         let kept = whole(&large);
         assert_eq!(kept.iter().filter(|whole| **whole).count(), 9);
@@ -309,7 +313,7 @@ mod tests {
     fn a_session_has_a_share_of_its_own() {
         let ledger = Arc::new(Ledger::default());
         let mailbox = mailbox(&ledger, 10);
-        (0..10).for_each(|n| mailbox.push(result(n, 8 << 20)));
+        (0..10).for_each(|n| push(&mailbox, result(n, 8 << 20)));
         assert_eq!(mailbox.bytes(), 32 << 20);
         assert_eq!(whole(&mailbox).iter().filter(|whole| **whole).count(), 4);
     }
@@ -328,12 +332,44 @@ mod tests {
         mailbox.hold_back(&mut message(), 0);
         (0..20).for_each(|_| {
             let other = self::mailbox(&ledger, 1);
-            other.push(result(0, 150_000));
+            push(&other, result(0, 150_000));
             std::mem::forget(other);
         });
         assert_eq!(mailbox.continue_message(&mut text), Piece::Cut);
         mailbox.attend(true);
         assert_eq!(mailbox.continue_message(&mut text), Piece::None);
         assert!(ledger.bytes() <= 1_000_000);
+    }
+
+    /// Asks for its mailbox's attention when it is dropped, as one does that speaks of its event.
+    #[derive(serde::Serialize)]
+    struct Loud {
+        text: String,
+        #[serde(skip)]
+        mailbox: Arc<Mailbox>,
+    }
+
+    impl Drop for Loud {
+        fn drop(&mut self) {
+            self.mailbox.attend(false);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_given_up_may_speak() {
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let ledger = Arc::new(Ledger::new(100_000));
+            let mailbox = mailbox(&ledger, 1);
+            for _ in 0..3 {
+                let output =
+                    Output::new(Loud { text: "x".repeat(60_000), mailbox: mailbox.clone() });
+                let event_id = event(0);
+                push(&mailbox, Update::ProcessGenerating { event_id, output, duration: 0.0 });
+            }
+            done.send(()).unwrap();
+        });
+        let long = std::time::Duration::from_secs(30);
+        is_done.recv_timeout(long).expect("it has not locked itself out");
     }
 }

@@ -20,7 +20,7 @@ use super::stream::{Manner, Stream};
 use super::wire::{Audience, Ended, Speaker};
 use crate::error::Failure;
 use crate::event::{EventId, EventMap};
-use crate::outbox::Read;
+use crate::outbox::{Gone, Read};
 use crate::output::Output;
 use crate::scheduler::Patience;
 use crate::sink::{Follower, Function};
@@ -30,6 +30,9 @@ use crate::update::{Outcome, Update};
 /// How long a stream may have something to say that its client doesn't take. After that it counts as
 /// broken off.
 const STALLED: Duration = Duration::from_secs(60);
+
+/// How long a client may need to hear that its stream has ended.
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// What holds for every session of a queue.
 pub(crate) struct Terms {
@@ -231,11 +234,12 @@ impl Session {
 
     /// Ready when its client knows whether it has a stream: at once, unless it is just being told
     /// that the last one has ended. A client that hears of its next event before it hears of that
-    /// opens no other stream, and waits for ever.
+    /// opens no other stream, and waits for ever. Not for long, though, for one that doesn't read what
+    /// it is told, over a connection that is dead say.
     pub async fn stream_settled(&self) {
         let closing = self.lock().closing.as_ref().map(Closing::over);
         if let Some(over) = closing {
-            over.cancelled().await;
+            let _ = tokio::time::timeout(SETTLING, over.cancelled()).await;
         }
     }
 
@@ -265,12 +269,12 @@ impl Session {
         let unregister = Unregister { session: self, id, armed: true };
         let mailbox = self.mailbox.clone();
         let follower = Follower::Function(Function(match keep {
-            None => Box::new(move |update| mailbox.push(update)),
+            None => Box::new(move |update, gone| mailbox.push(update, gone)),
             Some((cache, key)) => {
                 let record = cache.recorder(self.holder(), key);
-                Box::new(move |update| {
-                    record(&update);
-                    mailbox.push(update);
+                Box::new(move |update, gone| {
+                    record(&update, gone);
+                    mailbox.push(update, gone);
                 })
             }
         }));
@@ -286,22 +290,22 @@ impl Session {
         Ok(())
     }
 
+    /// Takes an update that comes from nobody else's hands: no lock is held.
+    fn push(&self, update: Update) {
+        self.mailbox.push(update, &mut Gone::default());
+    }
+
     /// Gives what an event of the same input gave.
     fn give(&self, event_id: EventId, kept: &Kept, live: Live) {
         self.lock().begin(event_id, live);
         self.mailbox.begin(event_id);
         for item in &kept.items {
             let output = item.share();
-            self.mailbox.push(Update::ProcessGenerating { event_id, output, duration: 0.0 });
+            self.push(Update::ProcessGenerating { event_id, output, duration: 0.0 });
         }
         let outcome = Outcome::Completed(kept.output.as_ref().map(Output::share));
         let (duration, average_duration) = (0.0, None);
-        self.mailbox.push(Update::ProcessCompleted {
-            event_id,
-            outcome,
-            duration,
-            average_duration,
-        });
+        self.push(Update::ProcessCompleted { event_id, outcome, duration, average_duration });
     }
 
     /// Takes an event whose input is wrong: all that its client is told is that it has failed.
@@ -319,12 +323,7 @@ impl Session {
         self.mailbox.begin(event_id);
         let outcome = Outcome::Failed(failure);
         let (duration, average_duration) = (0.0, None);
-        self.mailbox.push(Update::ProcessCompleted {
-            event_id,
-            outcome,
-            duration,
-            average_duration,
-        });
+        self.push(Update::ProcessCompleted { event_id, outcome, duration, average_duration });
         Ok(())
     }
 
@@ -423,5 +422,32 @@ impl Drop for Unregister<'_> {
             // A stream that has nothing left to wait for must notice.
             self.session.mailbox.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::results::BOUNDS;
+    use super::*;
+
+    fn session() -> Session {
+        let terms = Terms {
+            results: Results::new(BOUNDS),
+            unread: Arc::default(),
+            replay: Arc::default(),
+            grace: Duration::from_secs(10),
+            most_events: 1,
+        };
+        let kept = SessionState::new("s".into(), None, None);
+        Session::new(Arc::new(kept), true, Peer::default(), Arc::new(terms))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_that_its_stream_has_ended_gets_answers_all_the_same() {
+        let session = session();
+        session.stream_settled().await;
+        session.lock().closing = Some(Closing::default());
+        let settled = tokio::time::timeout(6 * SETTLING, session.stream_settled()).await;
+        assert_eq!(settled, Ok(()));
     }
 }
