@@ -57,7 +57,8 @@ impl<T> State<T> {
 
     /// Puts another value in its place.
     pub fn set(&self, value: T) {
-        self.update(|place| *place = value);
+        // The old one is dropped after the lock: it may look at the state itself.
+        let _old = self.update(|place| std::mem::replace(place, value));
     }
 }
 
@@ -175,5 +176,32 @@ impl EndedSession<'_> {
 impl fmt::Debug for EndedSession<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EndedSession").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks at what took its place.
+    struct Looks(State<Option<Looks>>);
+
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            assert!(self.0.update(|place| place.is_none()));
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_replaced_may_look_at_what_took_its_place() {
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let state = State::default();
+            state.set(Some(Looks(state.clone())));
+            state.set(None);
+            done.send(()).expect("the test waits");
+        });
+        let long = std::time::Duration::from_secs(30);
+        is_done.recv_timeout(long).expect("it has not locked itself out");
     }
 }
