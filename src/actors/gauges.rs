@@ -59,3 +59,28 @@ impl Gauges {
         self.retry_after.store(seconds, Relaxed);
     }
 }
+
+#[cfg(all(test, feature = "web"))]
+mod tests {
+    use crate::testing::Turnstile;
+    use crate::{Listener, Queue};
+    use futures::FutureExt;
+
+    #[actix::test]
+    async fn who_waits_unfollowed_is_counted() {
+        let turnstile = Turnstile::new();
+        let queue = Queue::builder()
+            .listener(Listener::new("wait", turnstile.handler()).concurrency_limit(1))
+            .start()
+            .expect("nothing contradicts itself");
+        let call = |n| queue.call::<u32, u32>("wait", n).boxed_local();
+        let mut calls = futures::future::join_all((0..3).map(call));
+        assert!(futures::poll!(&mut calls).is_pending());
+        turnstile.arrived(1).await;
+        while queue.snapshot().await.concurrency_ids[0].waiting < 2 {}
+        assert_eq!(queue.waiting(), 2);
+        turnstile.open();
+        calls.await;
+        assert_eq!(queue.waiting(), 0);
+    }
+}

@@ -152,6 +152,8 @@ impl Supervisor {
             self.gauges.set_waiting(self.scheduler.waiting());
             self.perform(effect, context);
         }
+        // Who is followed by nobody comes into the line without an effect.
+        self.gauges.set_waiting(self.scheduler.waiting());
         self.arm(context);
         if self.scheduler.running() == 0 {
             for idle in self.stopping.drain(..) {
