@@ -76,7 +76,7 @@ impl Log {
 
     /// A value was written for a client that will not ask for it again.
     pub fn forget_value(&mut self, number: u64) {
-        self.lost = number;
+        self.lost = self.lost.max(number);
     }
 
     /// An event has ended.
@@ -97,7 +97,8 @@ impl Log {
                 self.bytes -= text.len() + OVERHEAD;
                 self.all.fetch_sub(text.len() + OVERHEAD, Relaxed);
                 self.values -= 1;
-                self.lost = number;
+                // Something newer may have been lost before it.
+                self.lost = self.lost.max(number);
             }
         }
         if self.entries.len() - self.values > MOST_ENDS
@@ -232,6 +233,18 @@ mod tests {
         assert!(sum <= ALL_BYTES + MOST_BYTES + 100 * CROWDED_BYTES, "{sum}");
         drop(logs);
         assert_eq!(all.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn what_was_lost_stays_lost_when_something_older_goes() {
+        let mut log = Log::default();
+        let kept = add(&mut log, 10);
+        // Told to a client that doesn't count, and not kept.
+        let lost = log.number();
+        log.forget_value(lost);
+        let number = add(&mut log, MOST_BYTES - OVERHEAD);
+        assert_eq!(values(&log, 0), [number], "there was no room for the first");
+        assert!(!log.has_values_after(kept) && log.has_values_after(lost));
     }
 
     #[test]
