@@ -26,7 +26,9 @@ pub(crate) enum Follower {
 }
 
 /// Takes the updates of an event, and hands back what has given way.
-pub(crate) struct Function(pub Box<dyn Fn(Update, &mut Gone) + Send + Sync>);
+pub(crate) struct Function(pub Box<Take>);
+
+type Take = dyn Fn(Update, &mut Gone) + Send + Sync;
 
 impl fmt::Debug for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
