@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::http::StatusCode;
+use actix_web::rt::task::{JoinHandle, spawn_blocking};
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures::StreamExt;
 use serde::Deserialize;
@@ -109,6 +110,15 @@ struct Upload<'a> {
 
 impl Upload<'_> {
     async fn take(mut self, form: &mut Multipart) -> Result<Vec<FileData>, Refused> {
+        let taken = self.take_all(form).await;
+        // Before its client hears that they were refused.
+        if let Some(removed) = self.remove_taken() {
+            let _ = removed.await;
+        }
+        taken
+    }
+
+    async fn take_all(&mut self, form: &mut Multipart) -> Result<Vec<FileData>, Refused> {
         while let Some(field) = form.next().await {
             let mut field = field?;
             if field.name() != Some("files") {
@@ -170,6 +180,13 @@ impl Upload<'_> {
         Ok(())
     }
 
+    /// Removes the files that there are.
+    fn remove_taken(&mut self) -> Option<JoinHandle<()>> {
+        let (files, taken) = (self.files.clone(), std::mem::take(&mut self.taken));
+        (!taken.is_empty())
+            .then(|| spawn_blocking(move || taken.iter().for_each(|file| files.discard(file))))
+    }
+
     fn take_room(&mut self, bytes: u64) -> Result<(), Rejection> {
         self.bytes += bytes;
         if self.files.take_room(bytes) {
@@ -182,13 +199,8 @@ impl Upload<'_> {
 
 impl Drop for Upload<'_> {
     fn drop(&mut self) {
-        let (files, taken) = (self.files.clone(), std::mem::take(&mut self.taken));
         self.files.give_room_back(self.bytes);
-        if !taken.is_empty() {
-            actix_web::rt::task::spawn_blocking(move || {
-                taken.iter().for_each(|file| files.discard(file));
-            });
-        }
+        self.remove_taken();
     }
 }
 
