@@ -126,6 +126,8 @@ impl<T> Scheduler<T> {
                 self.end_waiting(key, Cause::Cancelled);
             } else if self.phase == Phase::Stopped {
                 self.end_waiting(key, Cause::Stopped);
+            } else if run.interrupted {
+                self.end_waiting(key, Cause::TimedOut);
             }
         }
         self.line_moved = true;

@@ -852,6 +852,26 @@ fn what_is_due_comes_before_a_command() {
     );
 }
 
+/// A check may veto a run while the word that its time is up is on the way to it.
+#[test]
+fn a_veto_does_not_give_an_event_its_time_limit_again() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::<usize>::new(rules(Some(1), Limit::Slots(1)), now);
+    while scheduler.poll_effect().is_some() {}
+    scheduler.handle(now, Command::SlotReady { slot: 0 });
+    scheduler.handle(now, arrival(0, 2));
+    while scheduler.poll_effect().is_some() {}
+    assert_eq!(scheduler.running(), 1);
+    scheduler.handle_timeout(now + TIME_LIMIT);
+    while scheduler.poll_effect().is_some() {}
+    let events = vec![(EventId::for_test(0), 0)];
+    let returned = Command::Returned { slot: 0, tally: Tally::default(), events };
+    scheduler.handle(now + TIME_LIMIT, returned);
+    let ended = |effect: &Effect<usize>| matches!(effect, Effect::End { event: 0, cause } if *cause == Cause::TimedOut);
+    assert!(std::iter::from_fn(|| scheduler.poll_effect()).any(|effect| ended(&effect)));
+    assert_eq!(scheduler.waiting(), 0);
+}
+
 /// A snapshot costs no more where thousands run, and says how many slots it leaves out.
 #[test]
 fn a_snapshot_lists_a_bounded_number_of_slots() {
