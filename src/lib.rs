@@ -71,74 +71,56 @@
 #![warn(missing_docs)]
 
 mod actors;
-mod builder;
-mod check;
-mod context;
-mod entry;
-mod error;
+mod delivery;
 mod event;
-mod facts;
 #[cfg(feature = "web")]
 mod files;
-mod guarded;
-mod handle;
 mod handler;
-mod handover;
-mod input;
-mod listener;
 mod logging;
-mod meter;
-mod outbox;
-mod output;
-mod outside;
-mod permit;
 mod queue;
-mod resource;
 mod scheduler;
-mod sink;
-mod slot_resource;
-mod snapshot;
-mod state;
-mod submission;
 mod sync;
 pub mod testing;
-mod threads;
-mod update;
-mod validation;
-mod watchdog;
 #[cfg(feature = "web")]
 mod web;
 
-pub use builder::QueueBuilder;
-pub use context::{EventContext, Tracked};
-pub use error::{
-    AcquireError, CallError, ControlError, Failure, Refusal, StartError, SubmitError, UserError,
-};
-pub use event::{EventId, ParseEventIdError};
-pub use facts::{ApiVisibility, OnDisconnect};
+pub use event::failure::{Failure, UserError};
+pub use event::id::{EventId, ParseEventIdError};
+pub use event::output::Output;
+pub use event::refusal::Refusal;
+pub use event::update::{Log, LogLevel, Outcome, ProgressUnit, Update};
+pub use event::validation::Validation;
 #[cfg(feature = "web")]
-pub use files::{FileData, Files};
-pub use handle::ListenerHandle;
-pub use handler::{Extract, Handler};
-pub use listener::Listener;
-pub use output::Output;
-pub use permit::Permit;
+pub use files::file_data::FileData;
+#[cfg(feature = "web")]
+pub use files::store::Files;
+pub use handler::context::{EventContext, Tracked};
+pub use handler::extract::{Extract, Handler};
+pub use handler::session_state::{EndedSession, State};
+pub use handler::slot::Slot;
+pub use handler::slot_resource::SlotResource;
+pub use queue::builder::QueueBuilder;
+pub use queue::error::{AcquireError, CallError, ControlError, StartError, SubmitError};
+pub use queue::handle::ListenerHandle;
+pub use queue::listener::Listener;
+pub use queue::listener_options::{ApiVisibility, OnDisconnect};
+pub use queue::permit::Permit;
+#[cfg(feature = "web")]
+pub use queue::snapshot::ClientsSnapshot;
+pub use queue::snapshot::QueueSnapshot;
+pub use queue::submission::Submission;
 pub use queue::{Queue, Shutdown};
-pub use resource::Slot;
-pub use scheduler::Limit;
-pub use slot_resource::SlotResource;
-#[cfg(feature = "web")]
-pub use snapshot::ClientsSnapshot;
-pub use snapshot::{
-    ConcurrencyIdSnapshot, EndedAs, EndedEvent, Histogram, ListenerSnapshot, QueueSnapshot,
-    Refusals, SlotSnapshot, SlotState,
+pub use scheduler::limit::Limit;
+pub use scheduler::snapshot::{
+    ConcurrencyIdSnapshot, EndedAs, EndedEvent, Histogram, ListenerSnapshot, Refusals,
+    SlotSnapshot, SlotState,
 };
-pub use state::{EndedSession, State};
-pub use submission::Submission;
-pub use update::{Log, LogLevel, Outcome, ProgressUnit, Update};
-pub use validation::Validation;
 #[cfg(feature = "web")]
-pub use web::{Auth, Gate, GateService, Users, http_server};
+pub use web::auth::{Auth, Users};
+#[cfg(feature = "web")]
+pub use web::gate::{Gate, GateService};
+#[cfg(feature = "web")]
+pub use web::http_server::http_server;
 
 /// The README's examples, compiled.
 #[cfg(all(doctest, feature = "web"))]

@@ -32,8 +32,8 @@ use actix::{Actor, Addr, Context, Handler, Recipient};
 use futures::future::{FutureExt, LocalBoxFuture};
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use crate::handler;
-use crate::update::Update;
+use crate::event::update::Update;
+use crate::handler::extract;
 
 /// Holds handlers up until the test lets them through. Clones are the same turnstile.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ impl Turnstile {
     /// A handler that waits to be let through and returns its input.
     pub fn handler(
         &self,
-    ) -> impl handler::Handler<u32, (), Output = LocalBoxFuture<'static, Result<u32, String>>> + use<>
+    ) -> impl extract::Handler<u32, (), Output = LocalBoxFuture<'static, Result<u32, String>>> + use<>
     {
         let turnstile = self.clone();
         move |input: u32| {

@@ -2,18 +2,21 @@
 //! it says, first come first served over all ids, and no place is lost.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::Capacity;
 use super::capacity::Account;
-use crate::error::Refusal;
-use crate::event::EventId;
-use crate::scheduler::{
-    Arrival, Command, Effect, Key, Limit, ListenerRules, Patience, Rules, Scheduler, Tally,
-};
+use crate::event::id::EventId;
+use crate::event::refusal::Refusal;
+use crate::scheduler::Scheduler;
+use crate::scheduler::command::{Arrival, Command, Effect, Patience, Tally};
+use crate::scheduler::limit::Limit;
+use crate::scheduler::rules::{ListenerRules, Rules};
+use crate::scheduler::wait_queue::Key;
 
 const IDS: usize = 3;
 

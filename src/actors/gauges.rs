@@ -1,6 +1,7 @@
 //! Numbers of one concurrency id that others read, or add to, without a message to its supervisor.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 /// Shared by a supervisor, its listeners and the queue's handles.
@@ -62,8 +63,9 @@ impl Gauges {
 
 #[cfg(all(test, feature = "web"))]
 mod tests {
+    use crate::queue::Queue;
+    use crate::queue::listener::Listener;
     use crate::testing::Turnstile;
-    use crate::{Listener, Queue};
     use futures::FutureExt;
 
     #[actix::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::messages::{News, Report};
 use super::slot_hold::SlotHold;
-use crate::scheduler::Tally;
+use crate::scheduler::command::Tally;
 
 /// Given to whoever waited for a slot without an event of a listener. The slot is free again when it
 /// is dropped, on whatever thread.

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use actix::dev::SendError;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, WrapFuture};
-
 use futures::FutureExt;
 
-use super::breather::Breather;
+use super::Capacity;
+use super::gauges::Gauges;
+use super::mailbox_budget::Breather;
 use super::messages::{Admit, Cancel, CancelOf, PressureChanged, Quit, Submit, Subscribe};
 use super::supervisor::Supervisor;
-use super::{Capacity, Gauges};
-use crate::error::Refusal;
-use crate::guarded::discard_payload;
+use crate::event::guarded::discard_payload;
+use crate::event::refusal::Refusal;
+use crate::handler::validator::Validator;
 use crate::logging::error;
-use crate::scheduler::{Patience, Pressure};
-use crate::validation::Validator;
+use crate::scheduler::command::{Patience, Pressure};
 
 /// Submits that a listener holds; the caller's next `send` waits.
 const MAILBOX: usize = 1024;
@@ -159,10 +159,10 @@ impl Handler<Quit> for ListenerActor {
 
 /// For tests of what becomes of a bug of ours.
 #[cfg(test)]
-impl Handler<super::messages::Blow> for ListenerActor {
+impl Handler<crate::actors::messages::Blow> for ListenerActor {
     type Result = ();
 
-    fn handle(&mut self, _: super::messages::Blow, context: &mut Self::Context) {
+    fn handle(&mut self, _: crate::actors::messages::Blow, context: &mut Self::Context) {
         self.breather.breathe::<Self>(context);
         self.guarded(context, |_, _| panic!("a bug in the listener"));
     }

@@ -7,13 +7,14 @@ use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
 use super::grant::Grant;
-use crate::error::Refusal;
-use crate::event::EventId;
-use crate::handler::{Input, Vec1};
-use crate::scheduler::{Cause, Limit, Patience, Pressure, Tally, Terms};
-use crate::sink::Sink;
-use crate::snapshot::ConcurrencyIdSnapshot;
-use crate::state::SessionState;
+use crate::delivery::sender::Sink;
+use crate::event::id::EventId;
+use crate::event::refusal::Refusal;
+use crate::handler::input::{Input, Vec1};
+use crate::handler::session_state::SessionState;
+use crate::scheduler::command::{Cause, Patience, Pressure, Tally, Terms};
+use crate::scheduler::limit::Limit;
+use crate::scheduler::snapshot::ConcurrencyIdSnapshot;
 
 /// An event on its way through the house.
 #[derive(Debug)]

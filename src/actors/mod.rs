@@ -6,31 +6,22 @@
 //!                        └── Pressure ────┘    └──── Report ────┘
 //! ```
 
-mod breather;
-mod capacity;
-mod gauges;
-mod grant;
-mod listener;
-mod messages;
-mod pace;
-mod place_queue;
-mod run;
-mod slot_hold;
-mod supervisor;
-mod worker;
-
+pub(crate) mod capacity;
 #[cfg(test)]
-mod fairness;
-#[cfg(test)]
-mod faults;
-
-pub(crate) use gauges::Gauges;
-pub(crate) use grant::Grant;
-pub(crate) use listener::ListenerActor;
-pub(crate) use messages::{
-    Abort, Acquire, AwaitClosed, Cancel, CancelOf, Control, Job, Quit, Stop, Submit, TakeSnapshot,
-};
-pub(crate) use supervisor::{Served, ServedListener, Supervisor};
+pub(crate) mod fairness;
+pub(crate) mod gauges;
+pub(crate) mod grant;
+pub(crate) mod listener;
+pub(crate) mod mailbox_budget;
+pub(crate) mod messages;
+pub(crate) mod pace;
+pub(crate) mod place_queue;
+pub(crate) mod run;
+pub(crate) mod slot_hold;
+pub(crate) mod supervisor;
+pub(crate) mod watchdog;
+pub(crate) mod worker;
+pub(crate) mod worker_config;
 
 /// The places that the lines of all concurrency ids share.
-pub(crate) type Capacity = capacity::Capacity<crate::scheduler::Key>;
+pub(crate) type Capacity = capacity::Capacity<crate::scheduler::wait_queue::Key>;

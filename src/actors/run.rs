@@ -9,17 +9,19 @@ use std::task::{Context, Poll};
 use tokio_util::sync::CancellationToken;
 
 use super::messages::Job;
-use crate::error::Failure;
-use crate::event::EventId;
-use crate::guarded::{discard, discard_payload};
-use crate::handler::{Made, Rider, RunContext, Start, Vec1, Work};
+use super::watchdog::Pulse;
+use crate::event::failure::Failure;
+use crate::event::guarded::{discard, discard_payload};
+use crate::event::id::EventId;
+use crate::event::update::{Outcome, Update};
+use crate::handler::erased::{Made, Start, Work};
+use crate::handler::input::Vec1;
+use crate::handler::progress::Meter;
+use crate::handler::run_context::{Rider, RunContext};
+use crate::handler::slot::Resource;
+use crate::handler::threads::Threads;
 use crate::logging::{debug, log};
-use crate::meter::Meter;
-use crate::resource::Resource;
-use crate::scheduler::{Cause, Tally, Terms};
-use crate::threads::Threads;
-use crate::update::{Outcome, Update};
-use crate::watchdog::Pulse;
+use crate::scheduler::command::{Cause, Tally, Terms};
 
 /// A handler at work on its events.
 ///
@@ -60,7 +62,7 @@ pub(super) struct Place<'a> {
     /// By which number it is known there.
     pub number: u16,
     #[cfg(feature = "web")]
-    pub files: &'a crate::files::Files,
+    pub files: &'a crate::files::store::Files,
 }
 
 impl Run {

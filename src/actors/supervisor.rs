@@ -7,9 +7,11 @@ use std::time::Instant;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient, SpawnHandle};
 use tokio::sync::oneshot;
 
-use super::breather::Breather;
+use super::Capacity;
 use super::capacity::Account;
+use super::gauges::Gauges;
 use super::grant::Grant;
+use super::mailbox_budget::Breather;
 use super::messages::{
     Abort, Acquire, Admit, AwaitClosed, CancelOf, Control, Interrupt, Leave, News, PlacesGranted,
     Prepare, PressureChanged, Queued, Quit, Report, Run, Stop, Subscribe, TakeSnapshot,
@@ -17,44 +19,21 @@ use super::messages::{
 use super::pace::Pace;
 use super::slot_hold::SlotHold;
 use super::worker::Worker;
-use super::{Capacity, Gauges};
-use crate::error::Refusal;
-use crate::guarded::{discard, discard_payload};
-use crate::handler::{Start, Vec1};
+use super::worker_config::Served;
+use crate::event::guarded::{discard, discard_payload};
+use crate::event::refusal::Refusal;
+use crate::event::update::{Outcome, Update};
+use crate::handler::input::Vec1;
+use crate::handler::progress::Meter;
 use crate::logging::{debug, error, info};
-use crate::meter::Meter;
-use crate::scheduler::{
-    Arrival, Cause, Command, Effect, Key, Patience, Pressure, Rules, Scheduler,
-};
-use crate::slot_resource::Factory;
-use crate::snapshot::{ConcurrencyIdSnapshot, SlotState};
-use crate::threads::Threads;
-use crate::update::{Outcome, Update};
-use crate::watchdog::Pulse;
+use crate::scheduler::Scheduler;
+use crate::scheduler::command::{Arrival, Cause, Command, Effect, Patience, Pressure};
+use crate::scheduler::rules::Rules;
+use crate::scheduler::snapshot::{ConcurrencyIdSnapshot, SlotState};
+use crate::scheduler::wait_queue::Key;
 
 /// Admissions that a supervisor holds; its listeners wait.
 const MAILBOX: usize = 1024;
-
-/// What the workers of one concurrency id serve.
-pub(crate) struct Served {
-    pub concurrency_id: Arc<str>,
-    pub listeners: Vec<ServedListener>,
-    pub factory: Option<Factory>,
-    /// Of the arbiter that all of it runs on.
-    pub pulse: Arc<Pulse>,
-    pub threads: Arc<Threads>,
-    #[cfg(feature = "web")]
-    pub files: crate::files::Files,
-}
-
-pub(crate) struct ServedListener {
-    pub api_name: Arc<str>,
-    /// Its number in the whole queue, for the watchdog.
-    pub number: u16,
-    pub start: Start,
-    /// Its handler takes what the slot owns.
-    pub takes_slot: bool,
-}
 
 /// A worker on a slot. The number tells its messages from those of an earlier worker there.
 struct Seat {
@@ -620,22 +599,22 @@ impl Handler<Settle> for Supervisor {
 
 /// For tests of what becomes of a bug of ours.
 #[cfg(test)]
-impl Handler<super::messages::Blow> for Supervisor {
+impl Handler<crate::actors::messages::Blow> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, _: super::messages::Blow, context: &mut Self::Context) {
+    fn handle(&mut self, _: crate::actors::messages::Blow, context: &mut Self::Context) {
         self.turn(context, |_, _| panic!("a bug in the supervisor"));
     }
 }
 
 #[cfg(test)]
-impl Handler<super::messages::BlowWorker> for Supervisor {
+impl Handler<crate::actors::messages::BlowWorker> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, blow: super::messages::BlowWorker, context: &mut Self::Context) {
+    fn handle(&mut self, blow: crate::actors::messages::BlowWorker, context: &mut Self::Context) {
         self.breather.breathe::<Self>(context);
         if let Some(Some(seat)) = self.seats.get(blow.0) {
-            seat.worker.do_send(super::messages::Blow);
+            seat.worker.do_send(crate::actors::messages::Blow);
         }
     }
 }

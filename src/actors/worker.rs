@@ -4,7 +4,8 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll, Waker};
+use std::task::Context as TaskContext;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use actix::fut::ActorFuture;
@@ -12,23 +13,24 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
-use super::breather::Breather;
+use super::mailbox_budget::Breather;
 use super::messages::{Interrupt, Job, Leave, News, Prepare, Report, Run as RunMessage};
 use super::run::{Place, Run, Stopped};
 use super::slot_hold::SlotHold;
-use super::supervisor::Served;
-use crate::event::EventId;
-use crate::guarded::discard_payload;
-use crate::handler::Vec1;
+use super::worker_config::Served;
+use crate::event::guarded::discard_payload;
+use crate::event::id::EventId;
+use crate::event::update::Outcome;
+use crate::handler::input::Vec1;
+use crate::handler::progress::Meter;
+use crate::handler::slot::{Resource, Trace};
+use crate::handler::slot_resource::{Factory, Spoilt};
 use crate::logging::{debug, error, warn};
-use crate::meter::Meter;
-use crate::resource::{Resource, Trace};
-use crate::scheduler::{Cause, Tally, Terms};
-use crate::slot_resource::{Factory, Spoilt};
-use crate::update::Outcome;
+use crate::scheduler::command::{Cause, Tally, Terms};
 
 /// The pause before a resource is built again after a failure, doubled each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// One slot's worker. It knows nothing of lines and ranks.
@@ -427,10 +429,10 @@ impl Handler<Leave> for Worker {
 
 /// For tests of what becomes of a bug of ours.
 #[cfg(test)]
-impl Handler<super::messages::Blow> for Worker {
+impl Handler<crate::actors::messages::Blow> for Worker {
     type Result = ();
 
-    fn handle(&mut self, _: super::messages::Blow, _: &mut Self::Context) {
+    fn handle(&mut self, _: crate::actors::messages::Blow, _: &mut Self::Context) {
         panic!("a bug in the worker");
     }
 }

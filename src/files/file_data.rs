@@ -11,8 +11,9 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 
+use super::key::Key;
 use super::scope;
-use super::store::{Key, Lease};
+use super::store::Lease;
 
 /// What tells a file from another object with a path.
 const TYPE: &str = "gradio.FileData";
@@ -147,7 +148,7 @@ impl<'de> Deserialize<'de> for FileData {
                  that comes back",
             )
         })?;
-        let orig_name = orig_name.as_deref().map(super::name::tidy);
+        let orig_name = orig_name.as_deref().map(crate::files::name::tidy);
         let orig_name = orig_name.filter(|name| *name != file.key.name);
         Ok(FileData { orig_name, ..file })
     }
@@ -192,8 +193,10 @@ pub(crate) fn is_file(schema: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Files, reading, writing};
     use super::*;
+    use crate::files::scope::reading;
+    use crate::files::scope::writing;
+    use crate::files::store::Files;
 
     #[test]
     fn json_names_a_file_of_the_store_and_no_other() {

@@ -1,19 +1,18 @@
 //! The directory of a queue's files: each in a directory of its own, whose name nobody can guess.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::{Duration, SystemTime};
+use std::{fmt, fs, io};
 
 use tempfile::TempDir;
 
+use super::directory::{GONE, is_kind, make_directory, part, remove_unfinished, size_of};
 use super::file_data::FileData;
-use super::name::tidy;
-
+use super::key::{Key, is_id};
 use crate::logging::{info, warn};
 
 /// How long a file is kept when the builder doesn't say.
@@ -24,12 +23,6 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_se
 
 /// The most bytes when the builder doesn't say.
 const MOST: u64 = 10 * 1024 * 1024 * 1024;
-
-/// Where a file is written before it is whole.
-const PART: &str = ".part";
-
-/// What a directory is called, before its id, while it is removed.
-const GONE: &str = ".gone-";
 
 /// The files of a queue: what clients uploaded, and what handlers made for them. Cheap to clone.
 ///
@@ -74,36 +67,6 @@ enum Place {
 pub(super) struct Lease {
     id: String,
     store: Arc<Store>,
-}
-
-/// What clients know a file by: the name of its directory and its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
-    id: String,
-    pub name: String,
-}
-
-impl Key {
-    fn new(name: &str) -> Self {
-        Key { id: format!("{:032x}", rand::random::<u128>()), name: tidy(name) }
-    }
-
-    /// The key of a path that a client sent. Whatever else is in it, no other path than that of one
-    /// of our files can come of it.
-    pub fn parse(path: &str) -> Option<Self> {
-        let (id, name) = path.split_once('/')?;
-        (is_id(id) && tidy(name) == name).then(|| Key { id: id.into(), name: name.into() })
-    }
-}
-
-fn is_id(id: &str) -> bool {
-    id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.id, self.name)
-    }
 }
 
 impl Files {
@@ -230,42 +193,8 @@ impl Files {
     }
 }
 
-/// Where a file is written before it is renamed to its name.
-pub(crate) fn part(path: &Path) -> PathBuf {
-    path.with_file_name(PART)
-}
-
-/// Removes what a process that was killed had begun to write. Nobody else writes there.
-fn remove_unfinished(root: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(root)? {
-        let entry = entry?;
-        if entry.file_name().to_str().is_some_and(is_id) && entry.path().join(PART).exists() {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
 /// What a file takes beside its content, in bytes: its directory, and its entry there.
 pub(crate) const FILE_COST: u64 = 4096;
-
-/// What the files right in a directory take, in bytes.
-fn size_of(directory: &Path) -> u64 {
-    let files = fs::read_dir(directory).into_iter().flatten().flatten();
-    files.filter_map(|file| file.metadata().ok()).map(|about| about.len() + FILE_COST).sum()
-}
-
-/// A directory that nobody else may look into. One that is there stays as it is.
-fn make_directory(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(path)
-}
-
-fn is_kind(path: &Path, kind: fn(&fs::FileType) -> bool) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|about| kind(&about.file_type()))
-}
 
 impl Store {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Weak<Lease>>> {

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Arrival, Effect, Key, Patience, Phase, Place, Pressure, Scheduler, Waiting};
-use crate::error::Refusal;
+use super::command::{Arrival, Effect, Patience, Pressure};
+use super::wait_queue::Key;
+use super::{Phase, Place, Scheduler, Waiting};
+use crate::event::refusal::Refusal;
 
 impl<T> Scheduler<T> {
     /// Whether an arrival could enter right now, as far as this line's own bound goes. So the shell

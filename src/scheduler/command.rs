@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::limit::Limit;
-use super::line::Key;
-use super::ranks::Estimation;
-use crate::error::Refusal;
-use crate::event::EventId;
+use super::rank_updates::Estimation;
+use super::wait_queue::Key;
+use crate::event::id::EventId;
+use crate::event::refusal::Refusal;
 
 /// What a caller does when there is no room in the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

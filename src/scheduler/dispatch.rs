@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use super::line::Key;
-use super::ranks::Told;
+use super::command::{Cause, Effect, Tally, Terms};
+use super::rank_updates::Told;
 use super::slots::{Rider, Riders, Run};
-use super::{Cause, Effect, Phase, Place, Scheduler, Tally, Terms, Waiting, history};
-use crate::event::{EventId, EventMap};
+use super::wait_queue::Key;
+use super::{Phase, Place, Scheduler, Waiting, history};
+use crate::event::id::{EventId, EventMap};
 
 impl<T> Scheduler<T> {
     /// Starts the next run, if there is an event that may run and a slot for it.

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::ranks::{Estimation, Told};
-use super::{Effect, Key, Phase, Scheduler, eta};
+use super::command::Effect;
+use super::rank_updates::{Estimation, Told};
+use super::wait_queue::Key;
+use super::{Phase, Scheduler, eta};
 
 impl<T> Scheduler<T> {
     pub(super) fn seconds_since_birth(&self, at: Instant) -> f64 {

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Tally;
-use crate::event::EventId;
-use crate::snapshot::{EndedAs, EndedEvent, Histogram};
+use super::command::Tally;
+use super::snapshot::{EndedAs, EndedEvent, Histogram};
+use crate::event::id::EventId;
 
 /// Upper bounds of times, in seconds: from quick functions to pictures that take an hour.
 const TIMES: &[f64] = &[

@@ -6,58 +6,36 @@
 //! [`Scheduler::handle_timeout`] is due. Spurious calls of any of them are harmless. So the same
 //! code is driven by the supervisor actor, by property tests and by a simulation in virtual time.
 
-mod admission;
-mod command;
-mod dispatch;
-mod estimate;
-mod eta;
-mod history;
-mod limit;
-mod line;
-mod picture;
-mod ranks;
-mod slots;
-
+pub(crate) mod admission;
+pub(crate) mod command;
+pub(crate) mod dispatch;
+pub(crate) mod estimate;
+pub(crate) mod eta;
+pub(crate) mod history;
+pub(crate) mod inspect;
+pub(crate) mod limit;
+pub(crate) mod rank_updates;
+pub(crate) mod rules;
+pub(crate) mod slots;
+pub(crate) mod snapshot;
 #[cfg(test)]
-mod promises;
-#[cfg(test)]
-mod simulation;
+pub(crate) mod tests;
+pub(crate) mod wait_queue;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use command::{Arrival, Cause, Command, Effect, Patience, Pressure, Tally, Terms};
-pub use limit::Limit;
-pub(crate) use limit::merge;
-pub(crate) use line::Key;
-
-use crate::error::Refusal;
-use crate::event::{EventId, EventMap};
-use crate::snapshot::{EndedAs, Refusals};
-use eta::RunTimes;
-use history::{Distribution, Recent};
-use line::Line;
-use ranks::Told;
-use slots::{Rider, Run, Slot, Slots};
-
-/// What a scheduler is told of its concurrency id before the first event.
-#[derive(Clone, Debug)]
-pub(crate) struct Rules {
-    pub concurrency_id: Arc<str>,
-    pub limit: Limit,
-    /// The most events that may wait; `None` for no bound.
-    pub max_size: Option<usize>,
-    /// Refuse when the estimated wait is longer.
-    pub max_eta: Option<Duration>,
-    /// Workers build a resource before they take events; `None` where slots own nothing.
-    pub resource: Option<ResourceRules>,
-    pub listeners: Vec<ListenerRules>,
-    /// The most events that may wait in all lines together; `None` for no bound. Each that waits
-    /// holds one of so many places. Who has them is not decided here: the scheduler asks for places,
-    /// and gives them back.
-    pub queue_max_size: Option<usize>,
-}
+use crate::event::id::{EventId, EventMap};
+use crate::event::refusal::Refusal;
+use crate::scheduler::command::{Cause, Command, Effect, Tally};
+use crate::scheduler::eta::RunTimes;
+use crate::scheduler::history::{Distribution, Recent};
+use crate::scheduler::limit::Limit;
+use crate::scheduler::rank_updates::Told;
+use crate::scheduler::rules::{ListenerRules, Rules};
+use crate::scheduler::slots::{Rider, Run, Slot, Slots};
+use crate::scheduler::snapshot::{EndedAs, Refusals};
+use crate::scheduler::wait_queue::{Key, Line};
 
 /// What a scheduler is told of the resources that slots own.
 #[derive(Clone, Copy, Debug)]
@@ -72,35 +50,6 @@ impl ResourceRules {
     pub fn new(limit: Limit, unavailable_after: Duration) -> Self {
         ResourceRules { warm: limit.slots().min(slots::WARM), unavailable_after }
     }
-}
-
-/// What a scheduler is told of one listener.
-#[derive(Clone, Debug)]
-pub(crate) struct ListenerRules {
-    pub api_name: Arc<str>,
-    pub batch: Option<BatchRules>,
-    /// How long a run may take.
-    pub time_limit: Option<Duration>,
-    /// How long an event may wait.
-    pub queue_timeout: Option<Duration>,
-}
-
-impl ListenerRules {
-    fn of_permits() -> Self {
-        ListenerRules {
-            api_name: crate::snapshot::PERMIT.into(),
-            batch: None,
-            time_limit: None,
-            queue_timeout: None,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BatchRules {
-    pub max_size: usize,
-    /// How long the first event of a batch waits for others to fill it.
-    pub max_wait: Duration,
 }
 
 /// An event in the line, or a blocked one.
@@ -297,7 +246,7 @@ impl<T> Scheduler<T> {
             if self.effects.is_empty() && self.front_moved {
                 self.front_moved = false;
                 if self.watchers > 0 {
-                    self.tell(ranks::FRONT);
+                    self.tell(rank_updates::FRONT);
                 }
             }
         }
@@ -307,7 +256,8 @@ impl<T> Scheduler<T> {
     /// When [`Scheduler::handle_timeout`] is due; it may be called earlier or later.
     pub fn next_timeout(&self) -> Option<Instant> {
         let expiry = (0..self.listeners.len()).filter_map(|lane| self.next_expiry(lane)).min();
-        let pass = (self.line_moved && self.watchers > 0).then(|| self.last_pass + ranks::TICK);
+        let pass =
+            (self.line_moved && self.watchers > 0).then(|| self.last_pass + rank_updates::TICK);
         [expiry, pass, self.slots.next_deadline(), self.slots.next_sweep(), self.linger_until]
             .into_iter()
             .flatten()
@@ -329,7 +279,7 @@ impl<T> Scheduler<T> {
         if self.linger_until.is_some_and(|due| due <= self.now) {
             self.linger_until = None;
         }
-        if self.line_moved && self.now >= self.last_pass + ranks::TICK {
+        if self.line_moved && self.now >= self.last_pass + rank_updates::TICK {
             self.line_moved = false;
             self.last_pass = self.now;
             if self.watchers > 0 {

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::line::Key;
-use crate::event::EventId;
+use super::wait_queue::Key;
+use crate::event::id::EventId;
 
 /// How long a slot without a resource may idle before its worker is dropped.
 pub(crate) const IDLE: Duration = Duration::from_secs(10);

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 
 use super::shares::{Bounds, Holder, Shares};
-use crate::outbox::Gone;
-use crate::output::Output;
-use crate::update::{Outcome, Update};
+use crate::delivery::outbox::Gone;
+use crate::event::output::Output;
+use crate::event::update::{Outcome, Update};
 
 /// How long a result is kept after it was made.
 const TTL: Duration = Duration::from_secs(3600);
@@ -43,6 +43,7 @@ pub(crate) struct Key([u64; 2]);
 
 /// Ends a part of an input. No text has these bytes.
 const GIVEN: u8 = 0xff;
+
 const LEFT_OUT: u8 = 0xfe;
 
 /// The most values on the way of one event; a result with more isn't kept.
@@ -181,7 +182,7 @@ impl fmt::Debug for Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::EventId;
+    use crate::event::id::EventId;
 
     fn holder() -> Holder {
         Holder::Session("s".into())

@@ -14,9 +14,9 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, rt};
 use bytes::Bytes;
 use futures::future::{FutureExt, LocalBoxFuture};
 
-use super::refusal::Rejection;
-use crate::permit::Permit;
+use super::rejection::Rejection;
 use crate::queue::Queue;
+use crate::queue::permit::Permit;
 
 impl Queue {
     /// Middleware that makes a route of one's own share a concurrency id: a request waits for a

@@ -3,142 +3,37 @@
 //! An event's way is the same as in process; this module turns requests into events and updates
 //! into bytes.
 
-mod auth;
-mod bodies;
-mod body;
-mod cache;
-mod call;
-mod cancel;
-mod config;
-mod dashboard;
-mod data;
-mod diff;
-mod endpoint;
-mod file;
-mod gate;
-mod heartbeat;
-mod http_server;
-mod info;
-mod join;
-mod live;
-mod log;
-mod login;
-mod mailbox;
-mod metrics;
-mod openapi;
-mod options;
-mod origin;
-mod pace;
-mod parameters;
-mod peer;
-mod python_type;
-mod received;
-mod refusal;
-mod results;
-mod root;
-mod run;
-mod schema;
-mod serve;
-mod session;
-mod sessions;
-mod shares;
-mod snippets;
-mod sse;
-mod status;
-mod stream;
-mod tokens;
-mod upload;
-mod upload_progress;
-mod wire;
+pub(crate) mod api;
+pub(crate) mod auth;
+pub(crate) mod base_url;
+pub(crate) mod body;
+pub(crate) mod cache;
+pub(crate) mod gate;
+pub(crate) mod http_server;
+pub(crate) mod operator;
+pub(crate) mod options;
+pub(crate) mod protocol;
+pub(crate) mod rejection;
+pub(crate) mod routes;
+pub(crate) mod serve;
+pub(crate) mod session;
+pub(crate) mod shares;
+pub(crate) mod state;
+pub(crate) mod uploads;
 
 use actix_web::middleware::from_fn;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
+use actix_web::web::ServiceConfig;
 
-pub use auth::{Auth, Users};
-use bodies::Bodies;
-pub(crate) use endpoint::Endpoint;
-pub use gate::{Gate, GateService};
-pub use http_server::http_server;
-use login::Door;
-pub(crate) use options::Options;
-use refusal::Rejection;
-use sessions::Sessions;
-use upload_progress::Uploads;
-
-use std::sync::{Arc, OnceLock};
-
-use actix::ArbiterHandle;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-
-use crate::entry::Entry;
-use crate::files::{Files, sweep_now_and_then};
 use crate::queue::Queue;
-
-/// What a running queue keeps for HTTP.
-pub(crate) struct Web {
-    pub endpoints: Vec<Endpoint>,
-    pub sessions: Arc<Sessions>,
-    pub options: Options,
-    pub files: Files,
-    pub uploads: Arc<Uploads>,
-    pub bodies: Arc<Bodies>,
-    pub door: Option<Arc<Door>>,
-    /// The server ends: streams that have no end of their own close.
-    pub closing: CancellationToken,
-    /// Another one each time. Of 53 bits: JavaScript reads numbers so far exactly.
-    pub app_id: u64,
-    /// Where the dashboard is, if there is one.
-    pub dashboard: OnceLock<String>,
-    /// Somebody wants to know when a session ends.
-    pub keeps_state: bool,
-    /// For large bodies, of which only a few are read at once.
-    pub reading: Arc<Semaphore>,
-}
-
-impl Web {
-    /// The arbiter is for what is to be done now and then.
-    pub fn new<'a>(
-        listeners: impl Iterator<Item = &'a Arc<Entry>>,
-        options: Options,
-        files: Files,
-        arbiter: &ArbiterHandle,
-    ) -> Self {
-        let numbered = (0..).zip(listeners.cloned());
-        let endpoints: Vec<Endpoint> =
-            numbered.map(|(number, entry)| Endpoint::new(number, entry)).collect();
-        let state = endpoints.iter().any(|endpoint| endpoint.entry.facts.takes_state);
-        let keeps_state = state || options.sessions.on_end.is_some();
-        let sessions = Arc::new(Sessions::new(&options.sessions, keeps_state));
-        arbiter.spawn(sessions::look_now_and_then(&sessions));
-        arbiter.spawn(sweep_now_and_then(&files));
-        let caches = endpoints.iter().filter_map(|endpoint| endpoint.cache.as_ref());
-        arbiter.spawn(cache::sweep_now_and_then(caches.map(Arc::downgrade).collect()));
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Web {
-            endpoints,
-            keeps_state,
-            sessions,
-            door: options.door().map(Arc::new),
-            closing: CancellationToken::new(),
-            bodies: Arc::new(Bodies::new(options.max_body_size())),
-            options,
-            files,
-            uploads: Arc::default(),
-            dashboard: OnceLock::new(),
-            app_id: rand::random::<u64>() >> 11,
-            reading: Arc::new(Semaphore::new((processors / 2).max(1))),
-        }
-    }
-
-    /// The listener of a number, if clients may call it.
-    fn endpoint(&self, fn_index: u64) -> Result<&Endpoint, Rejection> {
-        let endpoint = usize::try_from(fn_index).ok().and_then(|index| self.endpoints.get(index));
-        endpoint
-            .filter(|endpoint| endpoint.is_callable())
-            .ok_or_else(|| Rejection::not_found(format!("No listener has fn_index {fn_index}.")))
-    }
-}
+use crate::web::api::endpoint::Endpoint;
+use crate::web::auth::guard;
+use crate::web::protocol::sse;
+use crate::web::rejection::Rejection;
+use crate::web::routes::{
+    call, cancel, config, data, file, heartbeat, info, join, login, openapi, run, status, upload,
+    upload_progress,
+};
 
 /// The listener of a name, if clients may call it.
 fn known<'a>(queue: &'a Queue, api_name: &str) -> Result<&'a Endpoint, Rejection> {
@@ -246,7 +141,7 @@ impl Queue {
             };
             let guard = || {
                 let door = door.clone();
-                from_fn(move |request, next| login::guard(door.clone(), request, next))
+                from_fn(move |request, next| guard::guard(door.clone(), request, next))
             };
             let scope = scope.service(
                 web::resource(["/login_check", "/login_check/"])
@@ -260,7 +155,7 @@ impl Queue {
             service.service(login.post(login::login));
             let logout = web::resource("/logout").app_data(door).app_data(queue);
             let logout = logout.get(login::logout).post(login::logout);
-            service.service(logout.head(login::after_logout));
+            service.service(logout.head(guard::after_logout));
         }
     }
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::auth::{AnyAuth, Auth};
-use super::login::Door;
-use super::sessions::SessionOptions;
-use super::tokens::Tokens;
-use crate::builder::QueueBuilder;
-use crate::error::StartError;
-use crate::files::Files;
-use crate::state::EndedSession;
+use crate::files::store::Files;
+use crate::handler::session_state::EndedSession;
+use crate::queue::builder::QueueBuilder;
+use crate::queue::error::StartError;
+use crate::web::auth::guard::Door;
+use crate::web::auth::tokens::Tokens;
+use crate::web::session::registry::SessionOptions;
 
 /// The options, before the start.
 #[derive(Default)]

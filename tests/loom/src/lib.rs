@@ -36,8 +36,8 @@ mod capacity;
 mod place_queue;
 
 #[allow(dead_code)]
-#[path = "../../../src/handover.rs"]
-mod handover;
+#[path = "../../../src/delivery/wake_cell.rs"]
+mod wake_cell;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
 
 use capacity::{Account, Capacity};
-use handover::Handover;
+use wake_cell::Handover;
 
 /// An account, and how often it was notified. The count is none of loom's business.
 fn account(capacity: &Arc<Capacity<u8>>) -> (Account<u8>, Arc<AtomicUsize>) {

@@ -1,0 +1,29 @@
+//! What the workers of one concurrency id are given to run events.
+
+use std::sync::Arc;
+
+use super::watchdog::Pulse;
+use crate::handler::erased::Start;
+use crate::handler::slot_resource::Factory;
+use crate::handler::threads::Threads;
+
+/// What the workers of one concurrency id serve.
+pub(crate) struct Served {
+    pub concurrency_id: Arc<str>,
+    pub listeners: Vec<ServedListener>,
+    pub factory: Option<Factory>,
+    /// Of the arbiter that all of it runs on.
+    pub pulse: Arc<Pulse>,
+    pub threads: Arc<Threads>,
+    #[cfg(feature = "web")]
+    pub files: crate::files::store::Files,
+}
+
+pub(crate) struct ServedListener {
+    pub api_name: Arc<str>,
+    /// Its number in the whole queue, for the watchdog.
+    pub number: u16,
+    pub start: Start,
+    /// Its handler takes what the slot owns.
+    pub takes_slot: bool,
+}

@@ -1,0 +1,5 @@
+//! Where an event's updates go.
+
+pub(crate) mod outbox;
+pub(crate) mod sender;
+pub(crate) mod wake_cell;

@@ -1,0 +1,276 @@
+//! Where the updates of one event go, and the guard that it gets exactly one terminal update.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use actix::Recipient;
+use actix::dev::SendError;
+use tokio::sync::oneshot;
+
+use super::outbox::{Gone, Outbox};
+use crate::event::failure::Failure;
+use crate::event::id::EventId;
+use crate::event::refusal::Refusal;
+use crate::event::update::{Finished, Outcome, Reply, Update};
+
+/// Somebody who follows events.
+#[derive(Debug)]
+pub(crate) enum Follower {
+    /// A reader in this process.
+    Outbox(Arc<Outbox>),
+    /// A function.
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    Function(Function),
+    /// An actor.
+    Recipient(Recipient<Update>),
+}
+
+/// Takes the updates of an event, and hands back what has given way.
+pub(crate) struct Function(pub Box<Take>);
+
+type Take = dyn Fn(Update, &mut Gone) + Send + Sync;
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Function")
+    }
+}
+
+impl Follower {
+    fn send(&self, update: Update, gone: &mut Gone) {
+        match self {
+            Follower::Outbox(outbox) => {
+                outbox.push(update, gone);
+            }
+            Follower::Function(Function(take)) => take(update, gone),
+            Follower::Recipient(recipient) => match recipient.try_send(update) {
+                Ok(()) => {}
+                // Past the mailbox' capacity on purpose: a terminal update must not be lost, and what
+                // one event can send is bounded by its handler, not by a flood of events.
+                Err(SendError::Full(update)) => recipient.do_send(update),
+                Err(SendError::Closed(update)) => gone.updates.push(update),
+            },
+        }
+    }
+}
+
+/// What can be said about an event until its terminal update. Shared with its handler's context,
+/// which may live on in a blocking thread after the event has ended; then it says nothing more.
+#[derive(Debug)]
+pub(crate) struct Voice {
+    event_id: EventId,
+    follower: Mutex<Option<Follower>>,
+}
+
+impl Voice {
+    pub fn say(&self, update: impl FnOnce(EventId) -> Update) {
+        // Dropped after the lock: what has given way may have something to say here as well.
+        let mut gone = Gone::default();
+        let follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(follower) = follower.as_ref() {
+            follower.send(update(self.event_id), &mut gone);
+        }
+        drop(follower);
+    }
+
+    fn hang_up(&self) -> Option<Follower> {
+        self.follower.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The sending end of one event, held by whoever owns the event. Dropped before the event has
+/// ended, it says that the event was lost, so that nobody waits for ever.
+#[derive(Debug)]
+pub(crate) struct Sink(State);
+
+#[derive(Debug)]
+enum State {
+    /// Nobody follows; the caller wants the result.
+    Reply(oneshot::Sender<Reply>),
+    /// Somebody follows. The caller waits for the word that the event was admitted.
+    Voice(Arc<Voice>, Option<oneshot::Sender<Result<(), Refusal>>>),
+    Ended,
+}
+
+impl Sink {
+    pub fn reply(sender: oneshot::Sender<Reply>) -> Self {
+        Sink(State::Reply(sender))
+    }
+
+    pub fn follow(
+        event_id: EventId,
+        follower: Follower,
+        admitted: oneshot::Sender<Result<(), Refusal>>,
+    ) -> Self {
+        let follower = Mutex::new(Some(follower));
+        Sink(State::Voice(Arc::new(Voice { event_id, follower }), Some(admitted)))
+    }
+
+    /// Whether anybody follows.
+    pub fn is_watched(&self) -> bool {
+        matches!(self.0, State::Voice(..))
+    }
+
+    pub fn voice(&self) -> Option<&Arc<Voice>> {
+        match &self.0 {
+            State::Voice(voice, _) => Some(voice),
+            State::Reply(_) | State::Ended => None,
+        }
+    }
+
+    pub fn say(&self, update: impl FnOnce(EventId) -> Update) {
+        if let Some(voice) = self.voice() {
+            voice.say(update);
+        }
+    }
+
+    /// Tells the caller that the event is in the line.
+    pub fn admit(&mut self) {
+        if let State::Voice(_, admitted) = &mut self.0
+            && let Some(admitted) = admitted.take()
+        {
+            // The caller may have gone; its handle then cancels the event.
+            let _ = admitted.send(Ok(()));
+        }
+    }
+
+    pub fn refuse(mut self, refusal: Refusal) {
+        match std::mem::replace(&mut self.0, State::Ended) {
+            State::Reply(reply) => drop(reply.send(Err(refusal))),
+            State::Voice(voice, admitted) => {
+                voice.hang_up();
+                if let Some(admitted) = admitted {
+                    let _ = admitted.send(Err(refusal));
+                }
+            }
+            State::Ended => {}
+        }
+    }
+
+    /// Sends the terminal update of an event whose run started then, and takes `average` seconds.
+    pub fn end(mut self, outcome: Outcome, started: Instant, average: Option<f64>) {
+        self.finish(outcome, Some(started), average);
+    }
+
+    /// Sends the terminal update of an event that never ran.
+    pub fn end_unstarted(mut self, outcome: Outcome) {
+        self.finish(outcome, None, None);
+    }
+
+    fn finish(
+        &mut self,
+        outcome: Outcome,
+        started: Option<Instant>,
+        average_duration: Option<f64>,
+    ) {
+        let duration = started.map_or(0.0, |started| started.elapsed().as_secs_f64());
+        match std::mem::replace(&mut self.0, State::Ended) {
+            State::Reply(reply) => {
+                drop(reply.send(Ok(Finished { outcome, duration, average_duration })));
+            }
+            State::Voice(voice, admitted) => {
+                // Ended at the door: the caller still waits to hear whether it was let in.
+                if let Some(admitted) = admitted {
+                    let _ = admitted.send(Ok(()));
+                }
+                if let Some(follower) = voice.hang_up() {
+                    let event_id = voice.event_id;
+                    let ended =
+                        Update::ProcessCompleted { event_id, outcome, duration, average_duration };
+                    follower.send(ended, &mut Gone::default());
+                }
+            }
+            State::Ended => {}
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if !matches!(self.0, State::Ended) {
+            let lost = Failure::unexpected("the event was lost: the actor that held it is gone");
+            self.finish(Outcome::Failed(lost), None, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::outbox::UNREAD;
+    use crate::event::output::Output;
+    use crate::event::update::Log;
+    use crate::event::update::LogLevel;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    /// Says something about its own event when it is dropped.
+    #[derive(serde::Serialize)]
+    struct Loud {
+        #[serde(skip)]
+        voice: Arc<Voice>,
+    }
+
+    impl Drop for Loud {
+        fn drop(&mut self) {
+            let log = Log::new(LogLevel::Info, "dropped");
+            self.voice.say(|event_id| Update::Log { event_id, log });
+        }
+    }
+
+    fn voice(follower: Follower) -> Arc<Voice> {
+        let sink = Sink::follow(EventId::for_test(1), follower, oneshot::channel().0);
+        let voice = sink.voice().expect("somebody follows").clone();
+        // The event goes on.
+        std::mem::forget(sink);
+        voice
+    }
+
+    /// Does something that would wait for itself for ever if it took a lock twice.
+    fn ends(act: impl FnOnce() + Send + 'static) {
+        let (done, is_done) = channel();
+        std::thread::spawn(move || {
+            act();
+            done.send(()).expect("the test waits");
+        });
+        is_done.recv_timeout(Duration::from_secs(30)).expect("it has not locked itself out");
+    }
+
+    fn say_values(voice: &Arc<Voice>, count: u32) {
+        for _ in 0..count {
+            let output = Output::new(Loud { voice: voice.clone() });
+            voice.say(|event_id| Update::ProcessGenerating { event_id, output, duration: 0.0 });
+        }
+    }
+
+    #[test]
+    fn a_value_that_gives_way_may_speak_of_its_own_event() {
+        let outbox = Arc::new(Outbox::new(UNREAD));
+        let voice = voice(Follower::Outbox(outbox.clone()));
+        ends(move || say_values(&voice, UNREAD.number + 2));
+        // All before the first is dropped, which would speak as well.
+        let reads: Vec<_> = std::iter::from_fn(|| outbox.try_next()).collect();
+        let logs = reads.iter().filter(|read| matches!(read.update, Update::Log { .. })).count();
+        assert_eq!(logs, 2, "both that gave way have spoken");
+    }
+
+    #[test]
+    fn a_value_that_an_actor_has_no_mailbox_for_may_speak_of_its_own_event() {
+        struct Gone;
+        impl actix::Actor for Gone {
+            type Context = actix::Context<Self>;
+        }
+        impl actix::Handler<Update> for Gone {
+            type Result = ();
+            fn handle(&mut self, _: Update, _: &mut Self::Context) {}
+        }
+        let address = {
+            use actix::Actor;
+            actix::System::new().block_on(async { Gone.start() })
+        };
+        assert!(!address.connected());
+        let voice = voice(Follower::Recipient(address.recipient()));
+        ends(move || say_values(&voice, 1));
+    }
+}

@@ -1,0 +1,9 @@
+//! Events and all that is told of them. Imports nothing of the crate.
+
+pub(crate) mod failure;
+pub(crate) mod guarded;
+pub(crate) mod id;
+pub(crate) mod output;
+pub(crate) mod refusal;
+pub(crate) mod update;
+pub(crate) mod validation;

@@ -1,0 +1,169 @@
+//! What a handler gave: a value of its own type, turned into JSON only for those who want JSON.
+
+use std::any::{Any, type_name};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::guarded::{Guarded, discard_payload};
+
+/// A value that a handler returned or yielded, with its type erased.
+///
+/// In-process callers take the value out with [`Output::downcast`]; it is never turned into JSON
+/// for them.
+pub struct Output {
+    value: Guarded<Arc<dyn Any + Send + Sync>>,
+    methods: &'static Methods,
+}
+
+type CloneValue = fn(&dyn Any) -> Option<Box<dyn Any>>;
+
+/// What can be done to the value without knowing its type.
+struct Methods {
+    name: fn() -> &'static str,
+    to_json: fn(&dyn Any) -> Option<Result<Value, serde_json::Error>>,
+    json_len: fn(&dyn Any) -> Option<usize>,
+    /// For values that several may hold: who needs one of its own clones it.
+    clone: Option<CloneValue>,
+}
+
+impl Output {
+    /// The value of a handler that returns one.
+    pub(crate) fn new<T: Serialize + Send + Sync + 'static>(value: T) -> Self {
+        let methods = const {
+            &Methods {
+                name: type_name::<T>,
+                to_json: to_json::<T>,
+                json_len: json_len::<T>,
+                clone: None,
+            }
+        };
+        Output { value: Guarded::new(Arc::new(value)), methods }
+    }
+
+    /// The value of a handler that yields several, which the worker keeps until the next.
+    pub(crate) fn shared<T: Serialize + Clone + Send + Sync + 'static>(value: T) -> Self {
+        let methods = const {
+            &Methods {
+                name: type_name::<T>,
+                to_json: to_json::<T>,
+                json_len: json_len::<T>,
+                clone: Some(clone::<T>),
+            }
+        };
+        Output { value: Guarded::new(Arc::new(value)), methods }
+    }
+
+    pub(crate) fn share(&self) -> Self {
+        Output { value: Guarded::new(Arc::clone(&self.value)), methods: self.methods }
+    }
+
+    /// The value, if it is a `T`.
+    pub fn get<T: 'static>(&self) -> Option<&T> {
+        let value: &dyn Any = &**self.value;
+        value.downcast_ref()
+    }
+
+    /// Takes the value out, or gives the output back when it is no `T`.
+    pub fn downcast<T: Send + Sync + 'static>(self) -> Result<T, Output> {
+        let Output { value, methods } = self;
+        let back = |value| Output { value: Guarded::new(value), methods };
+        let value = value.into_inner().downcast::<T>().map_err(back)?;
+        Arc::try_unwrap(value).or_else(|value| {
+            let cloned = methods.clone.and_then(|clone| clone(&*value)?.downcast().ok());
+            // Another holder may have gone meanwhile, which makes ours the last.
+            let shared = back(value);
+            cloned.map(|value| *value).ok_or(shared)
+        })
+    }
+
+    /// The length of its JSON in bytes, without making it.
+    pub(crate) fn json_len(&self) -> usize {
+        let length = AssertUnwindSafe(|| (self.methods.json_len)(&**self.value));
+        match catch_unwind(length) {
+            Ok(length) => length.unwrap_or(0),
+            Err(payload) => {
+                discard_payload(payload);
+                0
+            }
+        }
+    }
+
+    /// The value as JSON.
+    ///
+    /// # Errors
+    /// When the type's `Serialize` fails or panics, or has map keys that are no strings.
+    pub fn to_json(&self) -> Result<Value, serde_json::Error> {
+        let to_json = AssertUnwindSafe(|| (self.methods.to_json)(&**self.value));
+        match catch_unwind(to_json) {
+            Ok(json) => json.unwrap_or(Ok(Value::Null)),
+            Err(payload) => {
+                discard_payload(payload);
+                Err(serde::ser::Error::custom("its Serialize panicked"))
+            }
+        }
+    }
+}
+
+fn to_json<T: Serialize + 'static>(value: &dyn Any) -> Option<Result<Value, serde_json::Error>> {
+    value.downcast_ref::<T>().map(serde_json::to_value)
+}
+
+/// Counts what is written to it.
+struct Count(usize);
+
+impl std::io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The bytes of a value as JSON, without making it; `None` where it can't be written.
+pub(crate) fn json_length(value: &impl Serialize) -> Option<usize> {
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, value).ok()?;
+    Some(count.0)
+}
+
+fn json_len<T: Serialize + 'static>(value: &dyn Any) -> Option<usize> {
+    json_length(value.downcast_ref::<T>()?)
+}
+
+fn clone<T: Clone + 'static>(value: &dyn Any) -> Option<Box<dyn Any>> {
+    Some(Box::new(value.downcast_ref::<T>()?.clone()))
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Output({})", (self.methods.name)())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_value_comes_out_as_its_own_type_only() {
+        let output = Output::new(vec![1u8, 2]);
+        assert_eq!(output.get::<Vec<u8>>(), Some(&vec![1, 2]));
+        let output = output.downcast::<String>().unwrap_err();
+        assert_eq!(output.downcast::<Vec<u8>>().unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn a_shared_value_can_be_taken_while_others_hold_it() {
+        let output = Output::shared("a".to_string());
+        let held = output.share();
+        assert_eq!(output.downcast::<String>().unwrap(), "a");
+        assert_eq!(held.to_json().unwrap(), "a");
+    }
+}

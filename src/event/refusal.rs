@@ -1,0 +1,47 @@
+//! Refusals: why an event was not admitted.
+
+use std::time::Duration;
+
+use super::validation::Validation;
+
+/// Why an event was not admitted. Nothing of it has run.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The line is full. The text is Gradio's.
+    #[error("Queue is full. Max size is {max_size} and size is {size}.")]
+    QueueFull {
+        /// The bound, in waiting events.
+        max_size: usize,
+        /// The events that wait.
+        size: usize,
+        /// When a place is likely to come free; `None` while run times are unknown.
+        retry_after: Option<Duration>,
+    },
+    /// The estimated wait is longer than `max_eta`.
+    #[error("The estimated wait is {} s, longer than the {} s allowed; try again later.", .eta.as_secs(), .max_eta.as_secs_f64())]
+    WaitTooLong {
+        /// The estimated wait.
+        eta: Duration,
+        /// The bound.
+        max_eta: Duration,
+    },
+    /// No slot can run anything, because the resources that they own can't be built. See
+    /// [`SlotResource::unavailable_after`](crate::SlotResource::unavailable_after).
+    #[error("Nothing can run this now: what its slots need has not been there for {} s; try again later.", .time.as_secs())]
+    Unavailable {
+        /// For how long no slot has had its resource.
+        time: Duration,
+        /// When a build is tried again.
+        retry_after: Duration,
+    },
+    /// The listener's validator refused the input.
+    #[error("{0}")]
+    Invalid(Validation),
+    /// The listener's validator panicked; the log has more.
+    #[error("The input could not be checked.")]
+    ValidatorPanicked,
+    /// The queue takes no more events. The text is Gradio's.
+    #[error("Queue is stopped.")]
+    Stopped,
+}

@@ -1,0 +1,234 @@
+//! What a handler can ask and say while it runs.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use super::progress::Reporter;
+use super::run_context::{Rider, RunContext};
+use super::session_state::SessionState;
+use crate::delivery::sender::Voice;
+use crate::event::id::EventId;
+use crate::event::update::{Log, LogLevel, ProgressUnit, Update};
+
+/// The running event, as its handler sees it. Cheap to clone; clones may go to other threads.
+///
+/// A handler takes it as an argument after its input:
+///
+/// ```
+/// use now_serving::{EventContext, UserError};
+///
+/// async fn count(n: u64, context: EventContext) -> Result<u64, UserError> {
+///     for i in context.track(0..n, "steps") {
+///         if context.is_cancelled() {
+///             break;
+///         }
+///         context.progress((i + 1) as f64 / n as f64, format!("step {i}"));
+///     }
+///     context.info("counted");
+///     Ok(n)
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct EventContext(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    api_name: Arc<str>,
+    slot: usize,
+    deadline: Option<Instant>,
+    events: Vec<EventId>,
+    session: Option<Arc<SessionState>>,
+    token: CancellationToken,
+    voices: Vec<Arc<Voice>>,
+    reporter: Reporter,
+    #[cfg(feature = "web")]
+    files: crate::files::store::Files,
+    /// The loops that the handler tracks, outermost first.
+    loops: Mutex<Vec<ProgressUnit>>,
+}
+
+impl EventContext {
+    pub(crate) fn of(run: &RunContext<'_>) -> Self {
+        EventContext(Arc::new(Inner {
+            api_name: run.api_name.clone(),
+            slot: run.slot,
+            deadline: run.deadline,
+            events: run.riders.iter().map(|rider| rider.id).collect(),
+            session: run.session().cloned(),
+            token: run.token.get_or_init(CancellationToken::new).clone(),
+            voices: run.riders.iter().filter_map(Rider::voice).collect(),
+            reporter: run.meter.reporter(),
+            #[cfg(feature = "web")]
+            files: run.files.clone(),
+            loops: Mutex::default(),
+        }))
+    }
+
+    /// The listener's name.
+    pub fn api_name(&self) -> &str {
+        &self.0.api_name
+    }
+
+    /// The events of this run, oldest first: one, unless the listener takes batches.
+    pub fn event_ids(&self) -> &[EventId] {
+        &self.0.events
+    }
+
+    /// The session that the event came from; `None` for in-process calls. In a batch: of the
+    /// oldest event.
+    pub fn session(&self) -> Option<&str> {
+        self.0.session.as_deref().map(|session| &*session.id)
+    }
+
+    /// The user whose event it is; `None` for in-process calls, and where the queue has no
+    /// [`auth`](crate::QueueBuilder::auth). In a batch: of the oldest event. As Gradio's
+    /// `request.username`.
+    #[cfg(feature = "web")]
+    pub fn user(&self) -> Option<&str> {
+        self.0.session.as_deref()?.user.as_deref()
+    }
+
+    /// Where files for the client are made.
+    #[cfg(feature = "web")]
+    pub fn files(&self) -> &crate::files::store::Files {
+        &self.0.files
+    }
+
+    /// The number of the slot that the handler runs on, from 0.
+    pub fn slot(&self) -> usize {
+        self.0.slot
+    }
+
+    /// When the run will be ended for its `time_limit`; `None` without one.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.0.deadline
+    }
+
+    /// Whether the run should stop: it was cancelled or timed out, or the queue was stopped.
+    ///
+    /// An async handler needn't ask, it is dropped at its next await. A blocking one keeps its slot
+    /// until it returns, so it should ask now and then.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.token.is_cancelled()
+    }
+
+    /// The token behind [`EventContext::is_cancelled`], to pass on or to wait for.
+    pub fn cancellation_token(&self) -> CancellationToken {
+        self.0.token.clone()
+    }
+
+    /// Tells the client that the part `progress` of the work is done, from 0 to 1.
+    pub fn progress(&self, progress: f64, desc: impl Into<String>) {
+        self.0.reporter.report(progress);
+        self.say_progress(|| {
+            vec![ProgressUnit {
+                unit: Some("steps".into()),
+                progress: Some(progress),
+                desc: Some(desc.into()),
+                ..ProgressUnit::default()
+            }]
+        });
+    }
+
+    /// Wraps an iterator so that each item tells the client how many are done, and of how many
+    /// where the iterator knows. Loops may be nested: clients see one bar for each.
+    pub fn track<I: IntoIterator>(
+        &self,
+        items: I,
+        unit: impl Into<String>,
+    ) -> Tracked<I::IntoIter> {
+        let items = items.into_iter();
+        let (least, most) = items.size_hint();
+        let length = most.filter(|&most| most == least).map(|length| length as u64);
+        let unit = Some(unit.into());
+        let mut loops = self.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        let depth = loops.len();
+        loops.push(ProgressUnit { index: Some(0), length, unit, ..ProgressUnit::default() });
+        drop(loops);
+        Tracked { items, context: self.clone(), depth, started: false }
+    }
+
+    /// Tells the client something worth knowing.
+    pub fn info(&self, message: impl Into<String>) {
+        self.log(Log::new(LogLevel::Info, message));
+    }
+
+    /// Tells the client something worth heeding.
+    pub fn warning(&self, message: impl Into<String>) {
+        self.log(Log::new(LogLevel::Warning, message));
+    }
+
+    /// Tells the client good news.
+    pub fn success(&self, message: impl Into<String>) {
+        self.log(Log::new(LogLevel::Success, message));
+    }
+
+    /// Tells the client something, with a title, duration or visibility of its own.
+    pub fn log(&self, log: Log) {
+        for voice in &self.0.voices {
+            voice.say(|event_id| Update::Log { event_id, log: log.clone() });
+        }
+    }
+
+    fn say_progress(&self, units: impl FnOnce() -> Vec<ProgressUnit>) {
+        if self.0.voices.is_empty() {
+            return;
+        }
+        let units = units();
+        for voice in &self.0.voices {
+            voice.say(|event_id| Update::Progress { event_id, units: units.clone() });
+        }
+    }
+}
+
+/// An iterator that reports its progress, from [`EventContext::track`].
+#[derive(Debug)]
+pub struct Tracked<I> {
+    items: I,
+    context: EventContext,
+    depth: usize,
+    started: bool,
+}
+
+impl<I: Iterator> Iterator for Tracked<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        let item = self.items.next();
+        // Asking for another means that the last one is done.
+        let mut loops = self.context.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(unit) = loops.get_mut(self.depth)
+            && self.started
+        {
+            unit.index = unit.index.map(|index| index + 1);
+        }
+        self.started = true;
+        // The outermost loop is the whole.
+        if let Some(ProgressUnit { index: Some(index), length: Some(length), .. }) = loops.first() {
+            self.context.0.reporter.report(*index as f64 / (*length).max(1) as f64);
+        }
+        let units = match self.context.0.voices.is_empty() {
+            true => Vec::new(),
+            false => loops.clone(),
+        };
+        drop(loops);
+        if item.is_none() {
+            self.started = false;
+        }
+        self.context.say_progress(|| units);
+        item
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.items.size_hint()
+    }
+}
+
+impl<I> Drop for Tracked<I> {
+    fn drop(&mut self) {
+        let mut loops = self.context.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        loops.truncate(self.depth);
+    }
+}

@@ -1,0 +1,68 @@
+//! Inputs on their way to a handler, one or a batch.
+
+use std::any::Any;
+
+use crate::event::guarded::Guarded;
+
+/// An input of a type that only its handler knows.
+#[derive(Debug)]
+pub(crate) struct Input(Guarded<Box<dyn Any + Send>>);
+
+impl Input {
+    pub fn new<I: Send + 'static>(input: I) -> Self {
+        Input(Guarded::new(Box::new(input)))
+    }
+
+    /// The input, if it is an `I`.
+    pub fn get<I: 'static>(&self) -> Option<&I> {
+        let input: &dyn Any = &**self.0;
+        input.downcast_ref()
+    }
+
+    /// Takes the input out, if it is an `I`.
+    pub fn downcast<I: 'static>(self) -> Option<I> {
+        match self.0.into_inner().downcast() {
+            Ok(input) => Some(*input),
+            Err(other) => {
+                drop(Guarded::new(other));
+                None
+            }
+        }
+    }
+}
+
+/// One thing, without an allocation, or several.
+#[derive(Debug)]
+pub(crate) enum Vec1<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T> Vec1<T> {
+    pub fn as_slice(&self) -> &[T] {
+        match self {
+            Vec1::One(one) => std::slice::from_ref(one),
+            Vec1::Many(many) => many,
+        }
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        match self {
+            Vec1::One(one) => std::slice::from_mut(one),
+            Vec1::Many(many) => many,
+        }
+    }
+}
+
+impl<T> IntoIterator for Vec1<T> {
+    type Item = T;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<T>, std::vec::IntoIter<T>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let (one, many) = match self {
+            Vec1::One(one) => (Some(one), Vec::new()),
+            Vec1::Many(many) => (None, many),
+        };
+        one.into_iter().chain(many)
+    }
+}

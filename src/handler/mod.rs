@@ -1,0 +1,15 @@
+//! What runs an event: handlers, what they take, what they can ask.
+
+pub(crate) mod codec;
+pub(crate) mod context;
+pub(crate) mod erased;
+pub(crate) mod extract;
+pub(crate) mod input;
+pub(crate) mod outside;
+pub(crate) mod progress;
+pub(crate) mod run_context;
+pub(crate) mod session_state;
+pub(crate) mod slot;
+pub(crate) mod slot_resource;
+pub(crate) mod threads;
+pub(crate) mod validator;

@@ -1,0 +1,63 @@
+//! What the worker knows of a run that is about to start.
+
+use std::any::Any;
+use std::cell::OnceCell;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use super::session_state::SessionState;
+use super::slot::Resource;
+use super::threads::Threads;
+use crate::delivery::sender::{Sink, Voice};
+use crate::event::id::EventId;
+use crate::event::update::Outcome;
+
+/// What the worker knows of a run that is about to start.
+#[doc(hidden)]
+pub struct RunContext<'a> {
+    pub(crate) api_name: &'a Arc<str>,
+    pub(crate) meter: &'a crate::handler::progress::Meter,
+    pub(crate) slot: usize,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) riders: &'a [Rider],
+    /// Made only for handlers that want it.
+    pub(crate) token: &'a OnceCell<CancellationToken>,
+    pub(crate) resource: Option<&'a Resource>,
+    /// For a handler that blocks.
+    pub(crate) threads: &'a Threads,
+    /// What such a thread keeps for as long as it runs, so that its slot isn't taken for free.
+    pub(crate) hold: &'a Arc<dyn Any + Send + Sync>,
+    #[cfg(feature = "web")]
+    pub(crate) files: &'a crate::files::store::Files,
+}
+
+impl RunContext<'_> {
+    /// The session of the oldest event.
+    pub(crate) fn session(&self) -> Option<&Arc<SessionState>> {
+        self.riders.first().and_then(|rider| rider.session.as_ref())
+    }
+}
+
+/// One event of a run. Its sink is gone once it has ended.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Rider {
+    pub(crate) id: EventId,
+    pub(crate) session: Option<Arc<SessionState>>,
+    pub(crate) sink: Option<Sink>,
+    /// How it has ended, until its client is told.
+    pub(crate) outcome: Option<Outcome>,
+}
+
+impl Rider {
+    /// Whether it hasn't ended yet.
+    pub(crate) fn is_open(&self) -> bool {
+        self.sink.is_some() && self.outcome.is_none()
+    }
+
+    pub fn voice(&self) -> Option<Arc<Voice>> {
+        self.sink.as_ref()?.voice().cloned()
+    }
+}

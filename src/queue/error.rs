@@ -1,0 +1,215 @@
+//! What can go wrong, one error a boundary: starting, submitting, calling, controlling.
+
+use crate::event::failure::Failure;
+use crate::event::refusal::Refusal;
+use crate::scheduler::limit::Limit;
+
+/// Why [`QueueBuilder::start`](crate::QueueBuilder::start) refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Two listeners have the same name.
+    #[error("two listeners are named {0:?}; give each an api name of its own")]
+    DuplicateListener(String),
+    /// A listener's name can't stand in a URL.
+    #[error(
+        "listener {0:?} has no usable name; use letters, digits, '_', '-' and '.', at least one"
+    )]
+    BadListenerName(String),
+    /// A limit of 0 would never run anything.
+    #[error("{0} has a concurrency limit of 0; take 1 or more, or None for unlimited")]
+    ZeroLimit(String),
+    /// A size of 0 would refuse everything.
+    #[error("{0} has a max_size of 0; take 1 or more, or none for a line without a bound")]
+    ZeroMaxSize(String),
+    /// A batch of 0 would never run anything.
+    #[error("listener {0:?} has a max_batch_size of 0; take 1 or more")]
+    ZeroBatchSize(String),
+    /// A batch option stands on a listener that takes no batches.
+    #[error("listener {listener:?} sets {option}, but takes no batches; use Listener::batch")]
+    NotABatch {
+        /// The listener.
+        listener: String,
+        /// The option.
+        option: &'static str,
+    },
+    /// A listener says that it doesn't queue, and how it queues.
+    #[error("listener {listener:?} has queue(false), but also {option}; leave one of them out")]
+    Unqueued {
+        /// The listener.
+        listener: String,
+        /// The option.
+        option: String,
+    },
+    /// A batch function keeps something for each session.
+    #[error(
+        "listener {0:?} takes batches and a State, but the events of a batch come from several \
+         sessions; leave one of them out"
+    )]
+    StateOfBatch(String),
+    /// A validator looks at another type than the listener's input.
+    #[error("listener {listener:?} takes {takes}, but its validator looks at {given}")]
+    WrongValidator {
+        /// The listener.
+        listener: String,
+        /// Its input.
+        takes: &'static str,
+        /// What the validator takes.
+        given: &'static str,
+    },
+    /// A cache of 0 would keep nothing.
+    #[error("listener {0:?} has a cache of 0 results; take 1 or more, or leave it out")]
+    ZeroCache(String),
+    /// Kept results would mix the sessions.
+    #[error(
+        "listener {0:?} takes a State and has a cache, which would give one session's results to \
+         another; leave one of them out"
+    )]
+    CachedState(String),
+    /// The concurrency id is empty.
+    #[error("{0} names an empty concurrency id; give it a name, or leave it out")]
+    EmptyConcurrencyId(String),
+    /// A resource is built per slot, and this id has no number of slots.
+    #[error(
+        "concurrency id {id:?} builds a resource per slot, but {listener} leaves it unlimited; \
+         give one of its listeners a concurrency_limit"
+    )]
+    ResourceWithoutLimit {
+        /// The concurrency id.
+        id: String,
+        /// The listeners concerned.
+        listener: String,
+    },
+    /// Two builders are declared for the slots of one concurrency id.
+    #[error("concurrency id {0:?} builds its slots' resource in two ways; leave one slots() out")]
+    DuplicateSlots(String),
+    /// No listener uses the id.
+    #[error("{what} names concurrency id {id:?}, which no listener uses; check its spelling")]
+    UnknownConcurrencyId {
+        /// The builder's method.
+        what: &'static str,
+        /// The id.
+        id: String,
+    },
+    /// A handler asks for a resource that its id doesn't build.
+    #[error("listener {listener:?} takes {wanted}, but concurrency id {id:?} {has}")]
+    WrongResource {
+        /// The listener.
+        listener: String,
+        /// Its concurrency id.
+        id: String,
+        /// The type that the handler takes.
+        wanted: String,
+        /// What the id has instead.
+        has: String,
+    },
+    /// The environment variable can't be read.
+    #[error(
+        "NOW_SERVING_DEFAULT_CONCURRENCY_LIMIT is {0:?}; set a number of 1 or more, or none for \
+         unlimited"
+    )]
+    BadEnvironment(String),
+    /// The directory for files can't be made or read.
+    #[error("the cache_dir {path:?} can't be made or read: {error}; take another, or leave it out")]
+    CacheDirectory {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// What the system says.
+        error: String,
+    },
+    /// Actors need a running actix system.
+    #[error(
+        "no actix system runs on this thread; call start() inside #[actix::main] or System::run"
+    )]
+    NoSystem,
+}
+
+/// Why an event could not be submitted.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The queue did not admit it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No listener has this name.
+    #[error("no listener is named {0:?}")]
+    UnknownListener(String),
+    /// The listener takes or gives another type.
+    #[error("listener {listener:?} {takes_or_gives} {expected}, not {given}")]
+    WrongType {
+        /// The listener's name.
+        listener: String,
+        /// "takes" or "gives".
+        takes_or_gives: &'static str,
+        /// The type of the declaration.
+        expected: &'static str,
+        /// The type of the call.
+        given: &'static str,
+    },
+}
+
+/// Why a call gave no result.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The event never entered the line.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The handler returned an error or panicked.
+    #[error("{0}")]
+    Failed(Failure),
+    /// The event was cancelled.
+    #[error("the event was cancelled")]
+    Cancelled,
+    /// The event waited longer than its `queue_timeout` or ran longer than its `time_limit`.
+    #[error("the event timed out")]
+    TimedOut,
+    /// The queue was stopped before the event ended.
+    #[error("the queue was stopped")]
+    Stopped,
+    /// The handler gave a stream that ended without an item.
+    #[error("the listener ended without a value")]
+    NoOutput,
+    /// The result was asked for in another type than the listener's.
+    #[error("the result is no {0}")]
+    WrongOutput(&'static str),
+}
+
+impl From<Refusal> for CallError {
+    fn from(refusal: Refusal) -> Self {
+        CallError::Submit(SubmitError::Refused(refusal))
+    }
+}
+
+/// Why [`Queue::acquire`](crate::Queue::acquire) gave no permit.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcquireError {
+    /// It was not let into the line, or the queue was stopped while it waited.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There is no such concurrency id.
+    #[error("no concurrency id is named {0:?}")]
+    UnknownConcurrencyId(String),
+}
+
+/// Why a running queue could not be changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// No listener uses this concurrency id.
+    #[error("no concurrency id is named {0:?}")]
+    UnknownConcurrencyId(String),
+    /// No listener has this name.
+    #[error("no listener is named {0:?}")]
+    UnknownListener(String),
+    /// A limit of 0 would never run anything.
+    #[error("a concurrency limit of 0 runs nothing; pause the id instead")]
+    ZeroLimit,
+    /// A resource is built per slot, so that there must be a number of slots.
+    #[error("concurrency id {0:?} builds a resource per slot and can't be {limit}", limit = Limit::Unlimited)]
+    ResourceWithoutLimit(String),
+    /// The queue was stopped.
+    #[error("the queue is stopped")]
+    Stopped,
+}

@@ -1,0 +1,169 @@
+//! Typed handles: calling a listener from inside the process.
+
+use std::any::{TypeId, type_name};
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use actix::Recipient;
+
+use super::Queue;
+use super::error::{CallError, SubmitError};
+use super::listener_ref::Entry;
+use super::submission::{Submission, result};
+use crate::delivery::outbox::{Outbox, UNREAD};
+use crate::delivery::sender::Follower;
+use crate::event::id::EventId;
+use crate::event::update::Update;
+use crate::handler::input::Input;
+use crate::scheduler::command::Patience;
+
+/// A listener that takes `I` and gives `O`, to be called from inside the process: from other
+/// actors, from background tasks, or from an actix-web handler through `web::Data`.
+///
+/// Nothing goes through JSON. Cheap to clone, and sendable to other threads.
+///
+/// ```
+/// use actix_web::web;
+/// use now_serving::{Listener, ListenerHandle, Queue};
+///
+/// async fn double(x: u32) -> Result<u32, String> {
+///     Ok(2 * x)
+/// }
+///
+/// async fn route(double: web::Data<ListenerHandle<u32, u32>>, x: web::Path<u32>) -> String {
+///     match double.call(*x).await {
+///         Ok(doubled) => doubled.to_string(),
+///         Err(error) => error.to_string(),
+///     }
+/// }
+///
+/// # actix::System::new().block_on(async {
+/// let queue = Queue::builder().listener(Listener::new("double", double)).start().unwrap();
+/// let handle = queue.listener::<u32, u32>("double").unwrap();
+/// assert_eq!(handle.call(21).await, Ok(42));
+/// # });
+/// ```
+pub struct ListenerHandle<I, O> {
+    entry: Arc<Entry>,
+    /// The queue lives as long as its handles.
+    queue: Queue,
+    types: PhantomData<fn(I) -> O>,
+}
+
+impl<I, O> Clone for ListenerHandle<I, O> {
+    fn clone(&self) -> Self {
+        let (entry, queue) = (self.entry.clone(), self.queue.clone());
+        ListenerHandle { entry, queue, types: PhantomData }
+    }
+}
+
+impl<I, O> fmt::Debug for ListenerHandle<I, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ListenerHandle").field(&self.entry.api_name).finish()
+    }
+}
+
+impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
+    pub(crate) fn new(entry: Arc<Entry>, queue: Queue) -> Result<Self, SubmitError> {
+        check_input::<I>(&entry)?;
+        if entry.output.id != TypeId::of::<O>() {
+            return Err(SubmitError::WrongType {
+                listener: entry.api_name.to_string(),
+                takes_or_gives: "gives",
+                expected: entry.output.name,
+                given: type_name::<O>(),
+            });
+        }
+        Ok(ListenerHandle { entry, queue, types: PhantomData })
+    }
+
+    /// Submits an event and waits for its result; where the line is full, first for room.
+    ///
+    /// Dropping the future cancels the event. Nobody follows the event, so that no updates are
+    /// made: this is the fastest way.
+    ///
+    /// # Errors
+    /// When the event is refused, fails, is cancelled, times out, or the queue is stopped.
+    pub async fn call(&self, input: I) -> Result<O, CallError> {
+        let (ended, guard) = self.entry.ask(Input::new(input), None, Patience::Wait).await;
+        let reply = ended.await;
+        guard.disarm();
+        result(reply.map_err(|_| CallError::Stopped)??.outcome)
+    }
+
+    /// Submits an event, and waits for room where the line is full. Gives the stream of its
+    /// updates.
+    ///
+    /// # Errors
+    /// When the listener's validator refuses the input, the estimated wait is longer than `max_eta`,
+    /// or the queue is stopped.
+    pub async fn submit(&self, input: I) -> Result<Submission, SubmitError> {
+        submit(&self.entry, input, Patience::Wait).await
+    }
+
+    /// As [`ListenerHandle::submit`], but never waits for room.
+    ///
+    /// # Errors
+    /// [`QueueFull`](crate::Refusal::QueueFull) when the line is full; also as `submit`.
+    pub async fn try_submit(&self, input: I) -> Result<Submission, SubmitError> {
+        submit(&self.entry, input, Patience::Refuse).await
+    }
+
+    /// As [`ListenerHandle::try_submit`], but an actor follows the event: it gets every [`Update`]
+    /// as a message. The event goes on whatever becomes of the actor;
+    /// [`ListenerHandle::cancel`] ends it.
+    ///
+    /// # Errors
+    /// As `try_submit`.
+    pub async fn submit_to(
+        &self,
+        input: I,
+        follower: Recipient<Update>,
+    ) -> Result<EventId, SubmitError> {
+        submit_to(&self.entry, input, follower).await
+    }
+
+    /// Cancels an event of this listener. One that waits leaves the line; a running async handler
+    /// is dropped at its next await; a blocking one sees its token. Events that have ended are left
+    /// alone.
+    pub fn cancel(&self, event: EventId) {
+        self.entry.cancel(event);
+    }
+}
+
+pub(crate) fn check_input<I: 'static>(entry: &Entry) -> Result<(), SubmitError> {
+    if entry.input.id == TypeId::of::<I>() {
+        return Ok(());
+    }
+    Err(SubmitError::WrongType {
+        listener: entry.api_name.to_string(),
+        takes_or_gives: "takes",
+        expected: entry.input.name,
+        given: type_name::<I>(),
+    })
+}
+
+pub(crate) async fn submit<I: Send + 'static>(
+    entry: &Arc<Entry>,
+    input: I,
+    patience: Patience,
+) -> Result<Submission, SubmitError> {
+    let id = EventId::random();
+    let outbox = Arc::new(Outbox::new(UNREAD));
+    let follower = Follower::Outbox(outbox.clone());
+    let guard = entry.submit(id, Input::new(input), None, follower, patience).await?;
+    Ok(Submission::new(outbox, guard))
+}
+
+pub(crate) async fn submit_to<I: Send + 'static>(
+    entry: &Arc<Entry>,
+    input: I,
+    follower: Recipient<Update>,
+) -> Result<EventId, SubmitError> {
+    let id = EventId::random();
+    let follower = Follower::Recipient(follower);
+    let guard = entry.submit(id, Input::new(input), None, follower, Patience::Refuse).await?;
+    guard.disarm();
+    Ok(id)
+}

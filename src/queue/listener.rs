@@ -1,0 +1,343 @@
+//! What a user declares: a named handler, its concurrency id and its limits.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::listener_options::{ApiVisibility, Facts, OnDisconnect};
+use crate::event::validation::Validation;
+use crate::handler::codec::{InputType, OutputType, output_type};
+use crate::handler::erased::{Start, start_async, start_batch, start_blocking, start_stream};
+use crate::handler::extract::{Extract, Handler};
+use crate::handler::slot::ResourceType;
+use crate::handler::validator::Validator;
+use crate::scheduler::limit::Limit;
+use crate::scheduler::rules::BatchRules;
+
+/// How many events a batch holds when the listener doesn't say: Gradio's default.
+const BATCH: usize = 4;
+
+/// An event listener: a name, a handler, and how its events queue.
+///
+/// ```
+/// use now_serving::Listener;
+/// use schemars::JsonSchema;
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize, JsonSchema)]
+/// struct Prompt { text: String, steps: u32 }
+///
+/// async fn generate(prompt: Prompt) -> Result<String, String> {
+///     Ok(format!("{} in {} steps", prompt.text, prompt.steps))
+/// }
+///
+/// let listener = Listener::new("generate", generate)
+///     .concurrency_id("gpu_queue")
+///     .concurrency_limit(2);
+/// ```
+pub struct Listener {
+    pub(crate) api_name: Arc<str>,
+    pub(crate) concurrency_id: Option<String>,
+    pub(crate) limit: Option<Limit>,
+    pub(crate) max_size: Option<usize>,
+    pub(crate) time_limit: Option<Duration>,
+    pub(crate) queue_timeout: Option<Duration>,
+    pub(crate) batch: Option<BatchRules>,
+    pub(crate) needs: Vec<ResourceType>,
+    pub(crate) takes_state: bool,
+    pub(crate) start: Start,
+    pub(crate) description: Option<String>,
+    pub(crate) visibility: ApiVisibility,
+    pub(crate) queued: bool,
+    pub(crate) generator: bool,
+    pub(crate) validator: Option<Validator>,
+    pub(crate) cache: Option<usize>,
+    pub(crate) on_disconnect: OnDisconnect,
+    pub(crate) own_arbiter: bool,
+    pub(crate) input: InputType,
+    pub(crate) output: OutputType,
+    /// A batch option was set on a listener that takes no batches; `start()` says so.
+    pub(crate) misplaced: Option<&'static str>,
+}
+
+/// What the extras of a handler ask of its id and its session.
+fn extras<X: Extract>() -> (Vec<ResourceType>, bool) {
+    (X::needs(), X::takes_state())
+}
+
+impl Listener {
+    /// A listener with an async handler: `async fn(I) -> Result<O, E>`, with an
+    /// [`EventContext`](crate::EventContext), a [`Slot`](crate::Slot) or a
+    /// [`State`](crate::State) as further arguments.
+    ///
+    /// `api_name` stands in URLs: letters, digits, `_`, `-` and `.`. The handler runs on a thread
+    /// that it shares with others, so it must not block; see [`Listener::blocking`]. Its future
+    /// needn't be `Send`.
+    pub fn new<F, I, X, Fut, O, E>(api_name: impl Into<String>, handler: F) -> Self
+    where
+        F: Handler<I, X, Output = Fut>,
+        I: DeserializeOwned + JsonSchema + Send + 'static,
+        X: Extract,
+        Fut: Future<Output = Result<O, E>> + 'static,
+        O: Serialize + JsonSchema + Send + Sync + 'static,
+        E: fmt::Display + 'static,
+    {
+        let types = (InputType::of::<I>(), output_type::<O>());
+        Self::with(api_name.into(), start_async(handler), extras::<X>(), types)
+    }
+
+    /// A listener with a blocking handler: `fn(I) -> Result<O, E>`, with the same further arguments
+    /// as [`Listener::new`]. It runs on a thread of its own and keeps its slot until it returns;
+    /// a cancelled one should notice by [`EventContext::is_cancelled`].
+    ///
+    /// There are as many such threads as the limits let run. An event whose thread the system doesn't
+    /// give fails.
+    ///
+    /// [`EventContext::is_cancelled`]: crate::EventContext::is_cancelled
+    pub fn blocking<F, I, X, O, E>(api_name: impl Into<String>, handler: F) -> Self
+    where
+        F: Handler<I, X, Output = Result<O, E>>,
+        I: DeserializeOwned + JsonSchema + Send + 'static,
+        X: Extract + Send,
+        O: Serialize + JsonSchema + Send + Sync + 'static,
+        E: fmt::Display + 'static,
+    {
+        let types = (InputType::of::<I>(), output_type::<O>());
+        Self::with(api_name.into(), start_blocking(handler), extras::<X>(), types)
+    }
+
+    /// A listener whose handler gives a stream: `fn(I) -> impl Stream<Item = Result<O, E>>`, with
+    /// the same further arguments as [`Listener::new`]. Each item reaches the client at once; the
+    /// last one is the result. As Gradio's generator functions.
+    ///
+    /// ```
+    /// use futures::{Stream, stream};
+    /// use now_serving::Listener;
+    ///
+    /// fn count(n: u32) -> impl Stream<Item = Result<u32, String>> {
+    ///     stream::iter((0..n).map(Ok))
+    /// }
+    ///
+    /// let listener = Listener::stream("count", count);
+    /// ```
+    pub fn stream<F, I, X, S, O, E>(api_name: impl Into<String>, handler: F) -> Self
+    where
+        F: Handler<I, X, Output = S>,
+        I: DeserializeOwned + JsonSchema + Send + 'static,
+        X: Extract,
+        S: Stream<Item = Result<O, E>> + 'static,
+        O: Serialize + JsonSchema + Clone + Send + Sync + 'static,
+        E: fmt::Display + 'static,
+    {
+        let types = (InputType::of::<I>(), output_type::<O>());
+        let listener = Self::with(api_name.into(), start_stream(handler), extras::<X>(), types);
+        Listener { generator: true, ..listener }
+    }
+
+    /// A listener whose handler takes several events at once:
+    /// `async fn(Vec<I>) -> Result<Vec<O>, E>`, one output for each input, in order. A batch holds
+    /// up to [`max_batch_size`](Listener::max_batch_size) events of this listener, oldest first,
+    /// and takes one slot.
+    pub fn batch<F, I, X, Fut, O, E>(api_name: impl Into<String>, handler: F) -> Self
+    where
+        F: Handler<Vec<I>, X, Output = Fut>,
+        I: DeserializeOwned + JsonSchema + Send + 'static,
+        X: Extract,
+        Fut: Future<Output = Result<Vec<O>, E>> + 'static,
+        O: Serialize + JsonSchema + Send + Sync + 'static,
+        E: fmt::Display + 'static,
+    {
+        let types = (InputType::of::<I>(), output_type::<O>());
+        let listener = Self::with(api_name.into(), start_batch(handler), extras::<X>(), types);
+        let batch = Some(BatchRules { max_size: BATCH, max_wait: Duration::ZERO });
+        Listener { batch, ..listener }
+    }
+
+    fn with(
+        api_name: String,
+        start: Start,
+        (needs, takes_state): (Vec<ResourceType>, bool),
+        (input, output): (InputType, OutputType),
+    ) -> Self {
+        Listener {
+            api_name: api_name.into(),
+            concurrency_id: None,
+            limit: None,
+            max_size: None,
+            time_limit: None,
+            queue_timeout: None,
+            batch: None,
+            needs,
+            takes_state,
+            start,
+            description: None,
+            visibility: ApiVisibility::default(),
+            queued: true,
+            generator: false,
+            validator: None,
+            cache: None,
+            on_disconnect: OnDisconnect::default(),
+            own_arbiter: false,
+            input,
+            output,
+            misplaced: None,
+        }
+    }
+
+    /// Names the queue that this listener shares with every listener of the same id. Without, it
+    /// has one of its own, named as itself.
+    pub fn concurrency_id(mut self, id: impl Into<String>) -> Self {
+        self.concurrency_id = Some(id.into());
+        self
+    }
+
+    /// How many events of the concurrency id run at once: a number of 1 or more, or `None` for
+    /// unlimited.
+    ///
+    /// Of several listeners of one id those that say nothing don't count and the lowest limit
+    /// holds. Gradio differs: there, saying nothing counts as saying the default.
+    pub fn concurrency_limit(mut self, limit: impl Into<Limit>) -> Self {
+        self.limit = Some(limit.into());
+        self
+    }
+
+    /// The most events that may wait in the line of the concurrency id; without, there is no bound
+    /// but the queue's own, [`QueueBuilder::max_size`](crate::QueueBuilder::max_size). Of several
+    /// listeners of one id those that say nothing don't count and the lowest holds.
+    pub fn max_size(mut self, events: usize) -> Self {
+        self.max_size = Some(events);
+        self
+    }
+
+    /// How long a run may take; after that its events end as timed out. Without, for ever.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = Some(limit);
+        self
+    }
+
+    /// How long an event may wait in the line; after that it ends as timed out. Without, for ever.
+    pub fn queue_timeout(mut self, timeout: Duration) -> Self {
+        self.queue_timeout = Some(timeout);
+        self
+    }
+
+    /// Gives its concurrency id a thread of its own, so that what keeps the thread for long delays
+    /// nobody else. Otherwise the id shares one with others; see
+    /// [`QueueBuilder::arbiters`](crate::QueueBuilder::arbiters).
+    pub fn own_arbiter(mut self) -> Self {
+        self.own_arbiter = true;
+        self
+    }
+
+    /// Looks at each input before its event is let into the line, and refuses it with a message for
+    /// each parameter that is wrong. As Gradio's `validator`. It must be quick: it runs on the
+    /// thread of the listener's actor. `I` is the listener's input.
+    pub fn validator<I: Send + 'static>(
+        mut self,
+        check: impl Fn(&I) -> Validation + Send + Sync + 'static,
+    ) -> Self {
+        self.validator = Some(Validator::new(check));
+        self
+    }
+
+    /// Keeps the results of so many inputs; a call over HTTP with one of these is answered at once
+    /// and passes the queue by. They are kept for an hour, with 64 MiB of results as JSON at most, of
+    /// which none may be larger than 16 MiB. Where there are too many, whoever made most of them (a
+    /// user, else a session, else an address) loses the one that was asked for longest ago. As
+    /// Gradio's `gr.cache`; for handlers whose result depends on nothing but their input and, with
+    /// `QueueBuilder::auth`, their user. Calls in process always run, and one with
+    /// newly uploaded files has a new input.
+    pub fn cache(mut self, entries: usize) -> Self {
+        self.cache = Some(entries);
+        self
+    }
+
+    /// Whether its events wait in a line (default: yes). One that says no runs every event at once,
+    /// has no limit and shares no concurrency id, and Gradio's clients call it by
+    /// `run/{api_name}`: for quick things only. As Gradio's `queue`.
+    pub fn queue(mut self, queued: bool) -> Self {
+        self.queued = queued;
+        self
+    }
+
+    /// What becomes of its events when their client vanishes (default: they are cancelled).
+    pub fn on_disconnect(mut self, then: OnDisconnect) -> Self {
+        self.on_disconnect = then;
+        self
+    }
+
+    /// Says to clients over HTTP what the listener does. Without, they are told the doc comment of
+    /// its input type, if there is one.
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.description = Some(description.into());
+        self
+    }
+
+    /// Who learns of the listener, and may call it over HTTP (default: everybody).
+    pub fn api_visibility(mut self, visibility: ApiVisibility) -> Self {
+        self.visibility = visibility;
+        self
+    }
+
+    /// The most events in a batch (default: 4, as Gradio's). Only for [`Listener::batch`].
+    pub fn max_batch_size(mut self, events: usize) -> Self {
+        match &mut self.batch {
+            Some(batch) => batch.max_size = events,
+            None => self.misplaced = Some("max_batch_size"),
+        }
+        self
+    }
+
+    /// How long the first event of a batch waits, with a slot free, for others to fill it
+    /// (default: not at all). Others may pass meanwhile. Only for [`Listener::batch`].
+    pub fn max_batch_wait(mut self, wait: Duration) -> Self {
+        match &mut self.batch {
+            Some(batch) => batch.max_wait = wait,
+            None => self.misplaced = Some("max_batch_wait"),
+        }
+        self
+    }
+}
+
+impl Listener {
+    /// An option that makes no sense for a listener that doesn't queue.
+    pub(crate) fn queue_option(&self) -> Option<&'static str> {
+        let set = [
+            (self.limit.is_some(), "concurrency_limit"),
+            (self.concurrency_id.is_some(), "concurrency_id"),
+            (self.max_size.is_some(), "max_size"),
+            (self.queue_timeout.is_some(), "queue_timeout"),
+            (self.batch.is_some(), "batches"),
+        ];
+        set.into_iter().find(|(set, _)| *set).map(|(_, option)| option)
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        Facts {
+            description: self.description.clone(),
+            visibility: self.visibility,
+            queued: self.queued,
+            generator: self.generator,
+            batch: self.batch.map(|batch| batch.max_size),
+            takes_state: self.takes_state,
+            cache: self.cache.and_then(NonZeroUsize::new),
+            keeps_running: self.on_disconnect == OnDisconnect::KeepRunning,
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("api_name", &self.api_name)
+            .field("concurrency_id", &self.concurrency_id)
+            .field("concurrency_limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}

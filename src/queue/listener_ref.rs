@@ -1,0 +1,118 @@
+//! A listener of a running queue: where its events go in, and what is known of its types.
+
+use std::sync::Arc;
+
+use actix::Addr;
+use actix::dev::SendError;
+use tokio::sync::oneshot;
+
+use super::listener_options::Facts;
+use crate::actors::listener::ListenerActor;
+use crate::actors::messages::{Cancel, Job, Submit};
+use crate::delivery::sender::{Follower, Sink};
+use crate::event::id::EventId;
+use crate::event::refusal::Refusal;
+use crate::event::update::Reply;
+use crate::handler::codec::{InputType, OutputType};
+use crate::handler::input::Input;
+use crate::handler::session_state::SessionState;
+use crate::scheduler::command::Patience;
+
+/// The way into one listener's queue, for handles and for the web alike.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub api_name: Arc<str>,
+    pub input: InputType,
+    pub output: OutputType,
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub facts: Facts,
+    pub address: Addr<ListenerActor>,
+}
+
+impl Entry {
+    /// Submits an event that nobody follows; its end comes through the receiver. Dropping the
+    /// guard before that cancels it.
+    pub async fn ask(
+        self: &Arc<Self>,
+        input: Input,
+        session: Option<Arc<SessionState>>,
+        patience: Patience,
+    ) -> (oneshot::Receiver<Reply>, CancelOnDrop) {
+        let id = EventId::random();
+        let guard = self.cancel_on_drop(id);
+        let (reply, ended) = oneshot::channel();
+        let job = Box::new(Job { id, session, input, sink: Sink::reply(reply) });
+        self.deliver(Submit { job, patience }).await;
+        (ended, guard)
+    }
+
+    /// Submits an event with somebody who follows it, and waits until it is admitted.
+    pub async fn submit(
+        self: &Arc<Self>,
+        id: EventId,
+        input: Input,
+        session: Option<Arc<SessionState>>,
+        follower: Follower,
+        patience: Patience,
+    ) -> Result<CancelOnDrop, Refusal> {
+        // Dropped while it still waits for room, it leaves.
+        let guard = self.cancel_on_drop(id);
+        let (admit, admitted) = oneshot::channel();
+        let sink = Sink::follow(id, follower, admit);
+        self.deliver(Submit { job: Box::new(Job { id, session, input, sink }), patience }).await;
+        match admitted.await {
+            Ok(Ok(())) => Ok(guard),
+            Ok(Err(refusal)) => {
+                guard.disarm();
+                Err(refusal)
+            }
+            Err(_) => Err(Refusal::Stopped),
+        }
+    }
+
+    async fn deliver(&self, submit: Submit) {
+        match self.address.try_send(submit) {
+            Ok(()) => {}
+            // Its mailbox is full: wait for a place, as everybody before us does. Should the actor
+            // die meanwhile, the sink says so.
+            Err(SendError::Full(submit)) => {
+                let _ = self.address.send(submit).await;
+            }
+            Err(SendError::Closed(submit)) => submit.job.sink.refuse(Refusal::Stopped),
+        }
+    }
+
+    pub fn cancel(&self, id: EventId) {
+        // Past the mailbox' bound: a cancel that is lost can't be repeated by a guard.
+        self.address.do_send(Cancel(id));
+    }
+
+    pub fn cancel_on_drop(self: &Arc<Self>, id: EventId) -> CancelOnDrop {
+        CancelOnDrop { id, entry: Some(self.clone()) }
+    }
+}
+
+/// Cancels an event when dropped.
+#[derive(Debug)]
+pub(crate) struct CancelOnDrop {
+    pub id: EventId,
+    entry: Option<Arc<Entry>>,
+}
+
+impl CancelOnDrop {
+    pub fn cancel(&self) {
+        if let Some(entry) = &self.entry {
+            entry.cancel(self.id);
+        }
+    }
+
+    pub fn disarm(mut self) {
+        self.entry = None;
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}

@@ -1,0 +1,117 @@
+//! A slot for work that is no listener's: whoever acquires it waits as every event does.
+
+use std::fmt;
+
+use actix::Addr;
+use actix::dev::SendError;
+use tokio::sync::oneshot;
+
+use super::error::AcquireError;
+use super::{ConcurrencyId, Queue};
+use crate::actors::grant::Grant;
+use crate::actors::messages::{Acquire, CancelOf};
+use crate::actors::supervisor::Supervisor;
+use crate::event::id::EventId;
+use crate::event::refusal::Refusal;
+use crate::handler::outside::{Outside, Stay};
+
+/// The right to use one slot of a concurrency id, from [`Queue::acquire`]. The slot is free again
+/// when it is dropped.
+///
+/// It may be moved to any thread; whatever does the work should own it until the work has really
+/// stopped, a blocking thread above all. Nobody can take it back: a [`Queue::shutdown`] waits for
+/// it, and says so when it is still held past the grace.
+#[must_use = "the slot is free again when the permit is dropped"]
+pub struct Permit {
+    grant: Grant,
+    _stay: Stay,
+}
+
+impl Permit {
+    /// The number of the slot, from 0: which of the id's GPUs, say, is free for the work. No other
+    /// permit and no handler of the id has the same at the same time.
+    pub fn slot(&self) -> usize {
+        self.grant.slot()
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("slot", &self.slot()).finish()
+    }
+}
+
+impl Queue {
+    /// Waits for a slot of a concurrency id, for work that is no listener's. It waits in the same
+    /// line as the events of the id's listeners, first come first served, and counts against the
+    /// same limit; pauses and changes of the limit hold for it. Dropping the future leaves the line.
+    ///
+    /// Where the id's slots own a resource, the slot is taken and its resource rests meanwhile: it is
+    /// lent to handlers only.
+    ///
+    /// # Errors
+    /// When there is no such concurrency id; declare one that no listener has with
+    /// [`QueueBuilder::concurrency_id`](crate::QueueBuilder::concurrency_id). When it is refused: the
+    /// line is full, the estimated wait is longer than `max_eta`, or the queue is stopped.
+    ///
+    /// ```
+    /// use now_serving::Queue;
+    ///
+    /// # actix::System::new().block_on(async {
+    /// let queue = Queue::builder().concurrency_id("gpu_queue", 2).start().unwrap();
+    /// let permit = queue.acquire("gpu_queue").await.unwrap();
+    /// let work = std::thread::spawn(move || {
+    ///     // Here, so that the slot is busy for as long as the thread works.
+    ///     let permit = permit;
+    ///     format!("rendered on GPU {}", permit.slot())
+    /// });
+    /// assert_eq!(work.join().unwrap(), "rendered on GPU 0");
+    /// # });
+    /// ```
+    pub async fn acquire(&self, concurrency_id: &str) -> Result<Permit, AcquireError> {
+        let id = self.inner().ids.iter().find(|id| &*id.name == concurrency_id);
+        let unknown = || AcquireError::UnknownConcurrencyId(concurrency_id.into());
+        Ok(id.ok_or_else(unknown)?.acquire(&self.inner().outside).await?)
+    }
+}
+
+impl ConcurrencyId {
+    pub async fn acquire(&self, outside: &Outside) -> Result<Permit, Refusal> {
+        let (grant, granted) = oneshot::channel();
+        let id = EventId::random();
+        let waits = Waits { supervisor: Some(&self.supervisor), id };
+        match self.supervisor.try_send(Acquire { id, grant }) {
+            Ok(()) => {}
+            // Its mailbox is full: wait for a place, as everybody before us does.
+            Err(SendError::Full(acquire)) => {
+                let _ = self.supervisor.send(acquire).await;
+            }
+            Err(SendError::Closed(_)) => return Err(Refusal::Stopped),
+        }
+        let granted = granted.await;
+        waits.no_more();
+        let grant = granted.unwrap_or(Err(Refusal::Stopped))?;
+        Ok(Permit { grant, _stay: outside.enter() })
+    }
+}
+
+/// Leaves the line when dropped.
+struct Waits<'a> {
+    supervisor: Option<&'a Addr<Supervisor>>,
+    id: EventId,
+}
+
+impl Waits<'_> {
+    fn no_more(mut self) {
+        self.supervisor = None;
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if let Some(supervisor) = self.supervisor {
+            // Past the mailbox' bound: a cancel that is lost can't be repeated.
+            supervisor.do_send(CancelOf { listener: None, id: self.id });
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What a queue's declarations must not say, looked for before anything is started.
+
+use std::collections::HashSet;
+
+use super::builder::QueueBuilder;
+use super::error::StartError;
+use crate::scheduler::limit::Limit;
+
+/// Refuses what contradicts itself, naming the listener.
+pub(crate) fn check(queue: &QueueBuilder, default: Limit) -> Result<(), StartError> {
+    let mut names = HashSet::new();
+    for listener in &queue.listeners {
+        let name = &*listener.api_name;
+        let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if name.is_empty() || !name.chars().all(usable) || name.starts_with('.') {
+            return Err(StartError::BadListenerName(name.into()));
+        }
+        if !names.insert(name) {
+            return Err(StartError::DuplicateListener(name.into()));
+        }
+        let who = format!("listener {name:?}");
+        if listener.concurrency_id.as_deref() == Some("") {
+            return Err(StartError::EmptyConcurrencyId(who));
+        }
+        if listener.limit == Some(Limit::Slots(0)) {
+            return Err(StartError::ZeroLimit(who));
+        }
+        if listener.max_size == Some(0) {
+            return Err(StartError::ZeroMaxSize(who));
+        }
+        if let Some(option) = listener.queue_option().filter(|_| !listener.queued) {
+            return Err(StartError::Unqueued { listener: name.into(), option: option.into() });
+        }
+        if let Some(validator) = &listener.validator
+            && validator.id != listener.input.id
+        {
+            return Err(StartError::WrongValidator {
+                listener: name.into(),
+                takes: listener.input.name,
+                given: validator.name,
+            });
+        }
+        if listener.cache == Some(0) {
+            return Err(StartError::ZeroCache(name.into()));
+        }
+        if listener.takes_state && listener.cache.is_some() {
+            return Err(StartError::CachedState(name.into()));
+        }
+        if listener.takes_state && listener.batch.is_some() {
+            return Err(StartError::StateOfBatch(name.into()));
+        }
+        if let Some(option) = listener.misplaced {
+            return Err(StartError::NotABatch { listener: name.into(), option });
+        }
+        if listener.batch.is_some_and(|batch| batch.max_size == 0) {
+            return Err(StartError::ZeroBatchSize(name.into()));
+        }
+    }
+    if default == Limit::Slots(0) {
+        return Err(StartError::ZeroLimit("default_concurrency_limit".into()));
+    }
+    if queue.max_size == Some(0) {
+        return Err(StartError::ZeroMaxSize("the queue".into()));
+    }
+    for (id, limit) in &queue.declared {
+        if id.is_empty() {
+            return Err(StartError::EmptyConcurrencyId("concurrency_id()".into()));
+        }
+        if *limit == Limit::Slots(0) {
+            return Err(StartError::ZeroLimit(format!("concurrency id {id:?}")));
+        }
+    }
+    Ok(())
+}

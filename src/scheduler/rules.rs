@@ -1,0 +1,54 @@
+//! What a scheduler is told of its concurrency id before the first event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ResourceRules;
+use super::limit::Limit;
+
+/// What a scheduler is told of its concurrency id before the first event.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub concurrency_id: Arc<str>,
+    pub limit: Limit,
+    /// The most events that may wait; `None` for no bound.
+    pub max_size: Option<usize>,
+    /// Refuse when the estimated wait is longer.
+    pub max_eta: Option<Duration>,
+    /// Workers build a resource before they take events; `None` where slots own nothing.
+    pub resource: Option<ResourceRules>,
+    pub listeners: Vec<ListenerRules>,
+    /// The most events that may wait in all lines together; `None` for no bound. Each that waits
+    /// holds one of so many places. Who has them is not decided here: the scheduler asks for places,
+    /// and gives them back.
+    pub queue_max_size: Option<usize>,
+}
+
+/// What a scheduler is told of one listener.
+#[derive(Clone, Debug)]
+pub(crate) struct ListenerRules {
+    pub api_name: Arc<str>,
+    pub batch: Option<BatchRules>,
+    /// How long a run may take.
+    pub time_limit: Option<Duration>,
+    /// How long an event may wait.
+    pub queue_timeout: Option<Duration>,
+}
+
+impl ListenerRules {
+    pub(crate) fn of_permits() -> Self {
+        ListenerRules {
+            api_name: crate::scheduler::snapshot::PERMIT.into(),
+            batch: None,
+            time_limit: None,
+            queue_timeout: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchRules {
+    pub max_size: usize,
+    /// How long the first event of a batch waits for others to fill it.
+    pub max_wait: Duration,
+}

@@ -1,0 +1,197 @@
+//! What a queue looks like at one moment: slots, lines, listeners.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::limit::Limit;
+use crate::event::id::EventId;
+
+/// What stands for a listener's name where a permit is meant. No listener can be named so.
+pub(crate) const PERMIT: &str = "(permit)";
+
+/// One concurrency id: its slots, its line, its listeners.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ConcurrencyIdSnapshot {
+    /// The name of the shared queue.
+    pub concurrency_id: Arc<str>,
+    /// How many events run at once; null for unlimited.
+    pub limit: Limit,
+    /// Nothing starts until it is resumed.
+    pub paused: bool,
+    /// It takes no more events.
+    pub stopped: bool,
+    /// Runs under way: single events and batches.
+    pub running: usize,
+    /// Events in the line.
+    pub waiting: usize,
+    /// Callers that wait for room in the line.
+    pub blocked: usize,
+    /// Seconds that the oldest event in the line has waited; null when the line is empty.
+    pub oldest_wait: Option<f64>,
+    /// Slots whose resource could not be built at the last attempt. Each is tried again.
+    pub failing_slots: usize,
+    /// Seconds for which no slot at all could run anything because of that; null while one can.
+    pub unavailable: Option<f64>,
+    /// The slots that have a worker, or wait for one to be ready: at most 1,024, the busy ones
+    /// first where there are more.
+    pub slots: Vec<SlotSnapshot>,
+    /// How many more there are than `slots` lists.
+    pub unlisted_slots: usize,
+    /// The last events that ended, at most 50, the oldest first.
+    pub recent: Vec<EndedEvent>,
+    /// The listeners that share this id, in order of declaration.
+    pub listeners: Vec<ListenerSnapshot>,
+    /// Its permits, counted as a listener's events are, where any has been asked for: by
+    /// [`Queue::acquire`](crate::Queue::acquire), or a gate. One that was given back counts as
+    /// completed. In place of a listener's name stands `(permit)`, here and elsewhere.
+    pub permits: Option<ListenerSnapshot>,
+}
+
+/// One slot.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct SlotSnapshot {
+    /// Its number, from 0.
+    pub slot: usize,
+    /// What it does.
+    pub state: SlotState,
+}
+
+/// What a slot does.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SlotState {
+    /// It waits for an event.
+    Free,
+    /// It builds its resource, or makes it clean again, and takes no events meanwhile.
+    Preparing {
+        /// Why the last attempt failed, if one has.
+        trouble: Option<String>,
+    },
+    /// It closes its resource and goes.
+    Closing,
+    /// It runs one event, or one batch.
+    #[non_exhaustive]
+    Busy {
+        /// The events of the run.
+        events: Vec<EventId>,
+        /// The listener's name; of a slot that a permit holds, `(permit)`.
+        listener: Arc<str>,
+        /// For how long it has run, in seconds.
+        seconds: f64,
+        /// It was told to stop and hasn't yet.
+        interrupted: bool,
+        /// How far it has got, from 0 to 1, as its handler says; null while it says nothing.
+        progress: Option<f64>,
+    },
+}
+
+/// One listener, with counts of events since the start.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ListenerSnapshot {
+    /// The listener's name.
+    pub api_name: Arc<str>,
+    /// Events of it in the line.
+    pub waiting: usize,
+    /// Seconds that a run takes, lately; null while unknown.
+    pub average_run: Option<f64>,
+    /// Events that were let into the line.
+    pub admitted: u64,
+    /// Events refused by the supervisor, or at the edge because the line was full.
+    pub refused: u64,
+    /// The same, by reason.
+    pub refusals: Refusals,
+    /// Events that ended with a result.
+    pub completed: u64,
+    /// Events whose handler failed or panicked.
+    pub failed: u64,
+    /// Events cancelled, waiting or running.
+    pub cancelled: u64,
+    /// Events past their `queue_timeout` or `time_limit`.
+    pub timed_out: u64,
+    /// Events ended by a stop of the queue.
+    pub stopped: u64,
+    /// How long events waited before they started, in seconds.
+    pub wait_seconds: Histogram,
+    /// How long runs took, in seconds, however they ended.
+    pub run_seconds: Histogram,
+    /// How many events ran together, for a batch listener.
+    pub batch_events: Histogram,
+}
+
+/// Refused events of a listener, by reason.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Refusals {
+    /// The line was full.
+    pub queue_full: u64,
+    /// The estimated wait was longer than `max_eta`.
+    pub wait_too_long: u64,
+    /// No slot had been there for too long, because their resources could not be built.
+    pub unavailable: u64,
+    /// The queue was stopped.
+    pub stopped: u64,
+}
+
+impl Refusals {
+    pub(crate) fn all(&self) -> u64 {
+        self.queue_full + self.wait_too_long + self.unavailable + self.stopped
+    }
+}
+
+/// How observations since the start are distributed.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Histogram {
+    /// The upper bound of each bucket, which belongs to it. One more bucket is for what is beyond.
+    pub bounds: &'static [f64],
+    /// Observations in each bucket alone.
+    pub counts: Vec<u64>,
+    /// The sum of all observations.
+    pub sum: f64,
+    /// How many there are.
+    pub count: u64,
+}
+
+/// An event that has ended.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct EndedEvent {
+    /// Counts the ended events of its concurrency id, from 1.
+    pub number: u64,
+    /// The event.
+    pub id: EventId,
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// How it ended.
+    pub outcome: EndedAs,
+    /// Seconds in the line; of a batch, those of its oldest event.
+    pub waited: f64,
+    /// Seconds that its run took; null when it never started.
+    pub ran: Option<f64>,
+    /// Seconds since it ended.
+    pub seconds_ago: f64,
+}
+
+/// How an event ended, as far as its supervisor knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EndedAs {
+    /// With a result.
+    Completed,
+    /// Its handler failed or panicked.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+    /// It was past its `queue_timeout` or `time_limit`.
+    TimedOut,
+    /// The queue was stopped.
+    Stopped,
+    /// In a batch whose events ended in several ways.
+    Mixed,
+}

@@ -1,0 +1,244 @@
+//! The dashboard: a page that shows a queue live, and steers it. For operators, behind a login.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, ContentType, Header, WWW_AUTHENTICATE,
+};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::web::ServiceConfig;
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
+use actix_web_httpauth::headers::authorization::{Authorization, Basic};
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, stream};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::event::id::EventId;
+use crate::logging::{error, info, warn};
+use crate::queue::Queue;
+use crate::queue::error::ControlError;
+use crate::queue::snapshot::QueueSnapshot;
+use crate::scheduler::limit::Limit;
+use crate::scheduler::snapshot::SlotState;
+use crate::web::auth::{AnyAuth, Auth};
+use crate::web::body::json;
+use crate::web::body::received::Body;
+use crate::web::protocol::sse;
+use crate::web::rejection::Rejection;
+
+const PAGE: &str = include_str!("dashboard.html");
+
+/// Nothing from elsewhere, and no frame around it that could lead clicks astray.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// How often the page is told what the queue looks like.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// The most slots of an id that the page is told of.
+const MOST_SLOTS: usize = 64;
+
+/// How long running events may go on after a drain.
+const DRAIN: Duration = Duration::from_secs(24 * 3600);
+
+impl Queue {
+    /// The dashboard, for `App::configure`: a page at `path` that shows every concurrency id with its
+    /// slots, its line, its listeners and its last events, live, and from which an operator cancels
+    /// events, pauses and resumes ids, changes limits and drains the queue. Beside it, the
+    /// [`snapshot`](Queue::snapshot) as JSON at `{path}/snapshot`.
+    ///
+    /// Who may see it is for `auth` to say, by HTTP's basic authentication, which browsers ask for, or
+    /// by [`Auth::user`]. Everybody else gets 401. Use it over TLS only, or on this machine.
+    ///
+    /// ```
+    /// use actix_web::App;
+    /// use now_serving::Users;
+    /// # fn app(queue: now_serving::Queue, password: String) {
+    /// let operators = Users::new().user("operator", password);
+    /// App::new().configure(queue.routes()).configure(queue.dashboard("/queues", operators))
+    /// # ;
+    /// # }
+    /// ```
+    pub fn dashboard<A: Auth>(
+        &self,
+        path: &str,
+        auth: A,
+    ) -> impl FnOnce(&mut ServiceConfig) + use<A> {
+        let path = path.trim_end_matches('/').to_owned();
+        let queue = web::Data::new(self.clone());
+        // For the description of the API. The first one counts.
+        let _ = queue.inner().web.dashboard.set(path.clone());
+        let auth: Arc<dyn AnyAuth> = Arc::new(auth);
+        move |service| {
+            let guard = from_fn(move |request, next| guard(auth.clone(), request, next));
+            service.service(
+                web::scope(&path)
+                    .app_data(queue)
+                    .service(web::resource(["", "/"]).get(page).head(page))
+                    .service(web::resource("/snapshot").get(snapshot).head(snapshot))
+                    .service(
+                        web::resource("/events").get(events).head(crate::web::protocol::sse::head),
+                    )
+                    .service(web::resource("/actions").post(act))
+                    .wrap(guard),
+            );
+        }
+    }
+}
+
+/// Who does something here.
+#[derive(Clone, Debug)]
+struct Operator(String);
+
+async fn guard<B: MessageBody>(
+    auth: Arc<dyn AnyAuth>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let response = match operator(&*auth, request.request()).await {
+        Ok(Some(name)) => {
+            request.extensions_mut().insert(Operator(name));
+            return next.call(request).await.map(ServiceResponse::map_into_left_body);
+        }
+        Ok(None) => HttpResponse::Unauthorized()
+            .insert_header((WWW_AUTHENTICATE, "Basic realm=\"queues\", charset=\"UTF-8\""))
+            .json(json!({ "error": "Log in as an operator." })),
+        Err(trouble) => {
+            error!("dashboard: the store of users failed: {trouble}");
+            let told = "Nobody can be let in now; try again later.";
+            Rejection::new(StatusCode::SERVICE_UNAVAILABLE, told.into()).error_response()
+        }
+    };
+    Ok(request.into_response(response).map_into_right_body())
+}
+
+async fn operator(auth: &dyn AnyAuth, request: &HttpRequest) -> Result<Option<String>, String> {
+    if let Some(user) = auth.user(request) {
+        return Ok(Some(user.to_string()));
+    }
+    let Ok(given) = Authorization::<Basic>::parse(request) else { return Ok(None) };
+    let (name, password) = (given.as_ref().user_id(), given.as_ref().password());
+    if auth.login(name, password.unwrap_or_default()).await? {
+        return Ok(Some(name.to_owned()));
+    }
+    warn!("dashboard: somebody was refused");
+    Ok(None)
+}
+
+async fn page() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type(ContentType::html())
+        .insert_header((CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .body(PAGE)
+}
+
+async fn snapshot(queue: web::Data<Queue>) -> HttpResponse {
+    let snapshot = queue.snapshot().await;
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(snapshot)
+}
+
+/// The snapshot again and again, less what the page knows already.
+async fn events(queue: web::Data<Queue>) -> HttpResponse {
+    let closing = queue.inner().web.closing.clone();
+    let ticks = tokio::time::interval(PERIOD);
+    let told =
+        stream::unfold((queue, ticks, HashMap::new()), async |(queue, mut ticks, mut seen)| {
+            ticks.tick().await;
+            let mut snapshot = queue.snapshot().await;
+            shorten(&mut snapshot, &mut seen);
+            let mut text = BytesMut::new();
+            sse::write(&mut text, None, None, &snapshot);
+            Some((Ok::<Bytes, std::convert::Infallible>(text.freeze()), (queue, ticks, seen)))
+        });
+    sse::stream(told.take_until(closing.cancelled_owned()))
+}
+
+/// Leaves out ended events that were told before, and slots that are too many, the busy ones last.
+fn shorten(snapshot: &mut QueueSnapshot, seen: &mut HashMap<Arc<str>, u64>) {
+    for id in &mut snapshot.concurrency_ids {
+        let seen = seen.entry(id.concurrency_id.clone()).or_default();
+        id.recent.retain(|ended| ended.number > *seen);
+        if let Some(last) = id.recent.last() {
+            *seen = last.number;
+        }
+        if id.slots.len() > MOST_SLOTS {
+            id.slots.sort_by_key(|slot| !matches!(slot.state, SlotState::Busy { .. }));
+            id.slots.truncate(MOST_SLOTS);
+            id.slots.sort_by_key(|slot| slot.slot);
+        }
+    }
+}
+
+/// What an operator may do.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
+enum Action {
+    Cancel {
+        listener: String,
+        event_id: String,
+    },
+    Pause {
+        concurrency_id: String,
+    },
+    Resume {
+        concurrency_id: String,
+    },
+    /// `null` for unlimited. It must be there: who forgets it must not take a limit away.
+    SetLimit {
+        concurrency_id: String,
+        #[serde(deserialize_with = "Option::deserialize")]
+        limit: Option<usize>,
+    },
+    Drain {},
+}
+
+/// The body is JSON, declared as such: what pages of other origins send unasked is refused.
+async fn act(
+    queue: web::Data<Queue>,
+    operator: web::ReqData<Operator>,
+    request: HttpRequest,
+    bytes: Body,
+) -> Result<HttpResponse, Rejection> {
+    let site = request.headers().get("sec-fetch-site").map(|site| site.as_bytes());
+    if request.content_type() != "application/json"
+        || !matches!(site, None | Some(b"same-origin" | b"none"))
+    {
+        let told = "Send JSON, declared as such, from the dashboard's own page.";
+        return Err(Rejection::new(StatusCode::FORBIDDEN, told.into()));
+    }
+    let action: Action = json::parse(&bytes)?;
+    info!("dashboard: {:?} asks for {action:?}", operator.0);
+    let done = match action {
+        Action::Cancel { listener, event_id } => {
+            let id: EventId = event_id
+                .parse()
+                .map_err(|_| Rejection::bad_request("event_id is no event's id."))?;
+            queue.cancel(&listener, id)
+        }
+        Action::Pause { concurrency_id } => queue.pause(&concurrency_id).await,
+        Action::Resume { concurrency_id } => queue.resume(&concurrency_id).await,
+        Action::SetLimit { concurrency_id, limit } => {
+            let limit = limit.map_or(Limit::Unlimited, Limit::Slots);
+            queue.set_concurrency_limit(&concurrency_id, limit).await
+        }
+        Action::Drain {} => {
+            let queue = queue.clone();
+            actix_web::rt::spawn(async move { queue.shutdown(DRAIN).await });
+            Ok(())
+        }
+    };
+    done.map_err(|error| match error {
+        ControlError::UnknownConcurrencyId(_) | ControlError::UnknownListener(_) => {
+            Rejection::new(StatusCode::NOT_FOUND, error.to_string().into())
+        }
+        _ => Rejection::bad_request(&error.to_string()),
+    })?;
+    Ok(HttpResponse::Ok().json(json!({ "success": true })))
+}

@@ -1,0 +1,4 @@
+//! For operators: the dashboard and the metrics.
+
+pub(crate) mod dashboard;
+pub(crate) mod metrics;

@@ -1,0 +1,334 @@
+//! Gradio's messages: the one place that knows what an update looks like on the wire.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::diff::diff;
+use super::layout::Layout;
+use super::message::Message;
+use crate::delivery::outbox::not_kept;
+use crate::event::failure::Failure;
+use crate::event::id::EventId;
+use crate::event::output::Output;
+use crate::event::update::{Finished, Outcome, Update};
+use crate::files::scope::writing;
+use crate::logging::error;
+use crate::web::api::endpoint::Endpoint;
+
+/// What one event's stream must remember to speak: the layout of its outputs, and what it has said.
+#[derive(Debug)]
+pub(crate) struct Speaker {
+    /// The listener's; none where only the event is known.
+    api_name: Option<Arc<str>>,
+    output: Layout,
+    audience: Audience,
+    /// The values last sent; after the first, a stream carries edits against them.
+    generated: Option<Vec<Value>>,
+    /// Whether the client has got these is uncertain; the next edits don't build on them.
+    uncertain: bool,
+    /// What is told was made for an earlier event.
+    of_cache: bool,
+}
+
+/// What a client may hear, and where it finds things.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Audience {
+    pub show_error: bool,
+    /// The URL before the path of a file, where the listener gives files.
+    pub files_at: Option<Arc<str>>,
+}
+
+/// What a `/call` stream sends for an update: an event's name and its data.
+pub(crate) type Called = (&'static str, Value);
+
+impl Speaker {
+    pub fn new(endpoint: &Endpoint, audience: Audience) -> Self {
+        let api_name = Some(endpoint.entry.api_name.clone());
+        let output = endpoint.output.clone();
+        Speaker { api_name, output, audience, generated: None, uncertain: false, of_cache: false }
+    }
+
+    /// Whether the event may be one of this listener.
+    pub fn is_of(&self, api_name: &str) -> bool {
+        self.api_name.as_deref().is_none_or(|own| own == api_name)
+    }
+
+    /// The client may have missed what was said last.
+    pub fn doubt(&mut self) {
+        self.uncertain = true;
+    }
+
+    /// The values last sent, once more and whole: as the first, or to a client that had some before.
+    pub fn repeat(&mut self, event_id: EventId, as_first: bool) -> Option<Message> {
+        let values = self.generated.clone()?;
+        self.uncertain = false;
+        let values = if as_first { values } else { replaced(&values) };
+        let output = generated(values, 0.0, None, true);
+        Some(Message::ProcessGenerating { event_id, output, success: true, time_limit: None })
+    }
+
+    /// Tells that the result was kept.
+    pub fn tells_of_cache(&mut self) {
+        self.of_cache = true;
+    }
+
+    /// The update as a session's stream carries it.
+    pub fn message(&mut self, update: Update) -> Message {
+        match update {
+            Update::Estimation { event_id, rank, queue_size, rank_eta } => Message::Estimation {
+                event_id: Some(event_id),
+                rank: Some(rank),
+                queue_size,
+                rank_eta,
+            },
+            Update::ProcessStarts { event_id, eta } => Message::ProcessStarts { event_id, eta },
+            Update::Progress { event_id, units } => {
+                Message::Progress { event_id, progress_data: units }
+            }
+            Update::Log { event_id, log } => Message::Log { event_id, log },
+            Update::ProcessGenerating { event_id, output, duration } => {
+                let values = self.data(&output).and_then(|values| self.edits(values));
+                let (output, success) = match values {
+                    Ok(values) => (generated(values, duration, None, true), true),
+                    Err(failure) => (self.error(failure), false),
+                };
+                Message::ProcessGenerating { event_id, output, success, time_limit: None }
+            }
+            Update::ProcessCompleted { event_id, outcome, duration, average_duration } => {
+                self.completed(event_id, outcome, duration, average_duration)
+            }
+        }
+    }
+
+    /// Keeps how an event ended, to be said again.
+    pub fn keep(&self, update: &Update) -> Option<Ended> {
+        let Update::ProcessCompleted { event_id, outcome, duration, average_duration } = update
+        else {
+            return None;
+        };
+        Some(Ended {
+            speaker: Speaker {
+                api_name: self.api_name.clone(),
+                output: self.output.clone(),
+                audience: self.audience.clone(),
+                generated: None,
+                uncertain: false,
+                of_cache: self.of_cache,
+            },
+            event_id: *event_id,
+            outcome: outcome.share(),
+            duration: *duration,
+            average: *average_duration,
+        })
+    }
+
+    fn completed(
+        &self,
+        event_id: EventId,
+        outcome: Outcome,
+        duration: f64,
+        average: Option<f64>,
+    ) -> Message {
+        let ended = self.ended(outcome).and_then(|data| data.ok_or_else(cancelled));
+        let (output, success, title) = match ended {
+            Ok(data) => (generated(data, duration, average, false), true, None),
+            Err(failure) => {
+                let title = Some(failure.title.clone());
+                (self.error(failure), false, title)
+            }
+        };
+        Message::ProcessCompleted {
+            event_id,
+            output,
+            success,
+            title,
+            used_cache: self.of_cache.then(|| "full".into()),
+            cache_duration: success.then_some(duration),
+            avg_time: success.then_some(average.unwrap_or(duration)),
+        }
+    }
+
+    /// The update as the stream of a `/call` carries it: values are always whole, and nothing is
+    /// said of ranks and progress.
+    pub fn called(&mut self, update: Update) -> Option<Called> {
+        match update {
+            Update::ProcessGenerating { output, .. } => Some(match self.data(&output) {
+                Ok(values) => ("generating", values.into()),
+                Err(failure) => ("error", self.error(failure)),
+            }),
+            Update::ProcessCompleted { outcome, .. } => Some(self.called_end(outcome)),
+            _ => None,
+        }
+    }
+
+    fn called_end(&self, outcome: Outcome) -> Called {
+        match self.ended(outcome) {
+            Ok(data) => ("complete", data.map_or(Value::Null, Value::from)),
+            Err(failure) => ("error", self.error(failure)),
+        }
+    }
+
+    /// The answer to a `run`, `None` for a cancelled one, and the error's where it failed.
+    pub fn answered(&self, finished: Finished) -> Result<Option<Value>, Value> {
+        let Finished { outcome, duration, average_duration } = finished;
+        match self.ended(outcome) {
+            Ok(data) => Ok(data.map(|data| generated(data, duration, average_duration, false))),
+            Err(failure) if self.shows(&failure) => Err(self.error(failure)),
+            // All that Gradio says.
+            Err(_) => Err(json!({ "error": null })),
+        }
+    }
+
+    /// The values of an event that ended, `None` for a cancelled one.
+    fn ended(&self, outcome: Outcome) -> Result<Option<Vec<Value>>, Failure> {
+        let told = |text: &str| Err(crate::event::failure::UserError::new(text).into());
+        match outcome {
+            Outcome::Completed(Some(output)) => self.data(&output).map(Some),
+            // A stream without a value still has its outputs.
+            Outcome::Completed(None) => Ok(Some(vec![Value::Null; self.output.parameters()])),
+            Outcome::Failed(failure) => Err(failure),
+            Outcome::Cancelled => Ok(None),
+            Outcome::TimedOut => told("The event timed out."),
+            Outcome::Stopped => told("Queue is stopped."),
+        }
+    }
+
+    fn data(&self, output: &Output) -> Result<Vec<Value>, Failure> {
+        let value = match &self.audience.files_at {
+            Some(base) => writing(base, || output.to_json()),
+            None => output.to_json(),
+        };
+        let value = value.map_err(|error| {
+            let listener = self.api_name.as_deref().unwrap_or_default();
+            error!("an output of listener {listener:?} is no JSON: {error}");
+            Failure::unexpected(format!("the output is no JSON: {error}"))
+        })?;
+        Ok(self.output.split(value))
+    }
+
+    /// The first values are sent whole, later ones as a list of edits for each output.
+    fn edits(&mut self, values: Vec<Value>) -> Result<Vec<Value>, Failure> {
+        let Some(said) = self.generated.take() else {
+            self.generated = Some(values.clone());
+            return Ok(values);
+        };
+        if std::mem::take(&mut self.uncertain) {
+            let whole = replaced(&values);
+            self.generated = Some(values);
+            return Ok(whole);
+        }
+        let edits = said.iter().zip(&values).map(|(old, new)| serde_json::to_value(diff(old, new)));
+        let edits = edits
+            .collect::<Result<_, _>>()
+            .map_err(|error| Failure::unexpected(format!("the edits are no JSON: {error}")));
+        self.generated = Some(values);
+        edits
+    }
+
+    fn shows(&self, failure: &Failure) -> bool {
+        failure.for_user || self.audience.show_error
+    }
+
+    /// Unexpected errors keep their text to themselves unless `show_error` is on.
+    fn error(&self, failure: Failure) -> Value {
+        let shown = self.shows(&failure);
+        json!({
+            "error": shown.then_some(failure.message),
+            "duration": failure.duration,
+            "visible": failure.visible,
+            "title": failure.title,
+        })
+    }
+}
+
+/// What the client of a cancelled event is told. Gradio says that all went well, with an output that is
+/// an empty object: its JavaScript client stumbles over that and gives up its whole stream, whatever
+/// else it waits for on it.
+fn cancelled() -> Failure {
+    crate::event::failure::UserError::new("The event was cancelled.")
+        .title("Cancelled")
+        .visible(false)
+        .into()
+}
+
+/// Edits that put values in the place of whatever the client has.
+fn replaced(values: &[Value]) -> Vec<Value> {
+    values.iter().map(|value| json!([["replace", [], value]])).collect()
+}
+
+/// How an event ended, as it is told to those who ask once more.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    speaker: Speaker,
+    event_id: EventId,
+    outcome: Outcome,
+    duration: f64,
+    average: Option<f64>,
+}
+
+impl Ended {
+    /// Whether the event may be one of this listener.
+    pub fn is_of(&self, api_name: &str) -> bool {
+        self.speaker.is_of(api_name)
+    }
+
+    /// As a session's stream carries it.
+    pub fn message(&self) -> Message {
+        self.speaker.completed(self.event_id, self.outcome.share(), self.duration, self.average)
+    }
+
+    /// As the stream of a `/call` carries it.
+    pub fn called(&self) -> Called {
+        self.speaker.called_end(self.outcome.share())
+    }
+
+    /// The length of its value as JSON, in bytes.
+    pub fn bytes(&self) -> usize {
+        match &self.outcome {
+            Outcome::Completed(Some(output)) => output.json_len(),
+            Outcome::Failed(failure) => failure.message.len(),
+            _ => 0,
+        }
+    }
+
+    /// An end that isn't kept any more.
+    pub fn gone(event_id: EventId) -> Self {
+        let speaker = Speaker {
+            api_name: None,
+            output: Layout::Nothing,
+            audience: Audience::default(),
+            generated: None,
+            uncertain: false,
+            of_cache: false,
+        };
+        let outcome = Outcome::Failed(not_kept());
+        Ended { speaker, event_id, outcome, duration: 0.0, average: None }
+    }
+}
+
+fn generated(data: Vec<Value>, duration: f64, average: Option<f64>, more: bool) -> Value {
+    json!({
+        "data": data,
+        "is_generating": more,
+        "duration": duration,
+        "average_duration": average.unwrap_or(duration),
+        "render_config": null,
+        "changed_state_ids": [],
+        "used_cache": null,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_no_event_are_gradio_s_to_the_letter() {
+        let written = |message: &Message| serde_json::to_string(message).unwrap_or_default();
+        assert_eq!(written(&Message::HEARTBEAT), r#"{"msg":"heartbeat","event_id":null}"#);
+        assert_eq!(written(&Message::CLOSE_STREAM), r#"{"msg":"close_stream","event_id":null}"#);
+        let unknown = r#"{"msg":"unexpected_error","event_id":null,"message":"404: Not Found","session_not_found":true,"success":false}"#;
+        assert_eq!(written(&Message::session_not_found()), unknown);
+    }
+}

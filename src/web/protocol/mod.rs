@@ -1,0 +1,7 @@
+//! Gradio's protocol: updates to bytes.
+
+pub(crate) mod diff;
+pub(crate) mod encoder;
+pub(crate) mod layout;
+pub(crate) mod message;
+pub(crate) mod sse;

@@ -1,0 +1,176 @@
+//! `call/{api_name}`: an event in two requests that curl can make.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::BytesMut;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::event::id::EventId;
+use crate::queue::Queue;
+use crate::web::api::endpoint::{Endpoint, Prepared};
+use crate::web::auth::guard::Caller;
+use crate::web::body::json;
+use crate::web::body::json::Data;
+use crate::web::body::received::Body;
+use crate::web::protocol::encoder::Ended;
+use crate::web::protocol::sse;
+use crate::web::rejection::Rejection;
+use crate::web::session::registry::Sessions;
+use crate::web::session::stream::{Form, Manner, Read, Stream, last_event_id};
+
+#[derive(Deserialize)]
+struct Call<'a> {
+    #[serde(borrow, default)]
+    data: Data<'a>,
+    session_hash: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Listener {
+    api_name: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Event {
+    api_name: String,
+    event_id: String,
+}
+
+/// `POST call/{api_name}`: submits an event with positional data.
+pub(crate) async fn start(
+    queue: web::Data<Queue>,
+    caller: Caller,
+    path: web::Path<Listener>,
+    request: HttpRequest,
+    bytes: Body,
+) -> Result<HttpResponse, Rejection> {
+    let api_name = path.into_inner().api_name;
+    // Before its body is read.
+    crate::web::known(&queue, &api_name)?;
+    let read = json::read(&queue, bytes, {
+        let (caller, api_name) = (caller.clone(), api_name.clone());
+        move |queue, text| {
+            let Call { data, session_hash } = json::from_text::<Call<'_>>(text)?;
+            let endpoint = crate::web::known(queue, &api_name)?;
+            let input = endpoint.input_from_positional(&data, &queue.inner().web, &caller)??;
+            Ok((input, session_hash))
+        }
+    });
+    let (input, session_hash) = read.await?;
+    let endpoint = crate::web::known(&queue, &api_name)?;
+    submit(&queue, caller, &request, endpoint, input, session_hash).await
+}
+
+/// `POST call/v2/{api_name}`: submits an event with named arguments.
+pub(crate) async fn start_named(
+    queue: web::Data<Queue>,
+    caller: Caller,
+    path: web::Path<Listener>,
+    request: HttpRequest,
+    bytes: Body,
+) -> Result<HttpResponse, Rejection> {
+    let api_name = path.into_inner().api_name;
+    crate::web::known(&queue, &api_name)?;
+    let read = json::read(&queue, bytes, {
+        let (caller, api_name) = (caller.clone(), api_name.clone());
+        move |queue, text| {
+            let endpoint = crate::web::known(queue, &api_name)?;
+            endpoint.input_from_named(text, &queue.inner().web, &caller)
+        }
+    });
+    let input = read.await?;
+    let endpoint = crate::web::known(&queue, &api_name)?;
+    submit(&queue, caller, &request, endpoint, input, None).await
+}
+
+async fn submit(
+    queue: &Queue,
+    caller: Caller,
+    request: &HttpRequest,
+    endpoint: &Endpoint,
+    input: Prepared,
+    session_hash: Option<String>,
+) -> Result<HttpResponse, Rejection> {
+    let web = &queue.inner().web;
+    let id = EventId::random();
+    // Without a session of the client's it has one of its own.
+    let call = web.sessions.begin_call(id, &caller, session_hash.as_deref())?;
+    call.session.submit(id, endpoint, input, endpoint.audience(web, request)).await?;
+    call.keep();
+    Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Follow {
+    last_event_id: Option<u64>,
+}
+
+/// `GET call/{api_name}/{event_id}`: the event's values, and how it ended. The end can be asked for
+/// again, of every event whose end a client has been told.
+pub(crate) async fn follow(
+    queue: web::Data<Queue>,
+    caller: Caller,
+    request: HttpRequest,
+    path: web::Path<Event>,
+    query: web::Query<Follow>,
+) -> HttpResponse {
+    let Event { api_name, event_id: id } = path.into_inner();
+    let sessions = &queue.inner().web.sessions;
+    let found =
+        id.parse().ok().and_then(|id: EventId| Some((id, sessions.find_call(&caller, id)?)));
+    if let Some((id, session)) = found
+        && session.may_be_of(id, &api_name)
+    {
+        let manner = Manner::of(&request, Form::Call);
+        let stream = session.open_stream(manner, last_event_id(&request, query.last_event_id));
+        return sse::response(CallStream::Event { id, stream, sessions: sessions.clone() });
+    }
+    let ended = id.parse().ok().and_then(|id| sessions.terms.results.find(&caller, id));
+    let ended = ended.filter(|ended| ended.is_of(&api_name));
+    sse::response(ended.map_or(CallStream::Unknown, CallStream::Ended))
+}
+
+enum CallStream {
+    Event { id: EventId, stream: Stream, sessions: Arc<Sessions> },
+    Ended(Arc<Ended>),
+    Unknown,
+    Over,
+}
+
+impl sse::Source for CallStream {
+    fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
+        match self {
+            CallStream::Over => return Poll::Ready(false),
+            CallStream::Unknown => {
+                sse::write(text, None, Some("error"), &"404: Not Found");
+                *self = CallStream::Over;
+            }
+            CallStream::Ended(ended) => {
+                let (name, data) = ended.called();
+                sse::write(text, None, Some(name), &data);
+                *self = CallStream::Over;
+            }
+            CallStream::Event { id, stream, sessions } => {
+                match std::task::ready!(stream.poll_next(cx, text)) {
+                    Read::Something => {}
+                    Read::Finished => {
+                        // Who can say where it was may come back for more than the end.
+                        if !stream.is_numbered() {
+                            sessions.end_call(*id);
+                        }
+                        return Poll::Ready(false);
+                    }
+                    Read::TakenOver => return Poll::Ready(false),
+                }
+            }
+        }
+        Poll::Ready(true)
+    }
+
+    fn heartbeat(&mut self, text: &mut BytesMut) {
+        sse::write(text, None, Some("heartbeat"), &Value::Null);
+    }
+}

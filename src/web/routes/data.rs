@@ -1,0 +1,94 @@
+//! `GET queue/data`: the updates of all events of a session, on one stream.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::BytesMut;
+use serde::Deserialize;
+use tokio::time::{Sleep, sleep};
+
+use crate::queue::Queue;
+use crate::web::auth::guard::Caller;
+use crate::web::protocol::message::Message;
+use crate::web::protocol::sse;
+use crate::web::session::stream::{Form, Manner, Read, Stream, last_event_id};
+
+#[derive(Deserialize)]
+pub(crate) struct Query {
+    #[serde(default)]
+    session_hash: String,
+    last_event_id: Option<u64>,
+}
+
+pub(crate) async fn data(
+    queue: web::Data<Queue>,
+    caller: Caller,
+    request: HttpRequest,
+    query: web::Query<Query>,
+) -> HttpResponse {
+    match queue.inner().web.sessions.find(&caller, &query.session_hash) {
+        Some(session) => {
+            let manner = Manner::of(&request, Form::Session);
+            let after = last_event_id(&request, query.last_event_id);
+            let stream = session.open_stream(manner, after);
+            sse::response(SessionStream { stream, closing: None })
+        }
+        None => sse::response(Unknown { said: false }),
+    }
+}
+
+/// How long a client has to hang up that has been told of its stream's end. Both of Gradio's do so at
+/// once; who reads on to the end of the response finds it then.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Ends with `close_stream` after the last event has ended. Then it waits for the client to hang up,
+/// which shows that it has heard: until it has, what it asks for next is not answered, since it would
+/// wait for it on this stream.
+struct SessionStream {
+    stream: Stream,
+    /// The client has been told.
+    closing: Option<Pin<Box<Sleep>>>,
+}
+
+impl sse::Source for SessionStream {
+    fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
+        if let Some(closing) = &mut self.closing {
+            let late = closing.as_mut().poll(cx).is_ready();
+            let over = late || self.stream.poll_superseded(cx).is_ready();
+            return if over { Poll::Ready(false) } else { Poll::Pending };
+        }
+        Poll::Ready(match std::task::ready!(self.stream.poll_next(cx, text)) {
+            Read::Something => true,
+            Read::Finished => {
+                sse::write(text, None, None, &Message::CLOSE_STREAM);
+                self.closing = Some(Box::pin(sleep(CLOSE_TIMEOUT)));
+                true
+            }
+            // Without a word: a client that has both streams would take it for the end of the other.
+            Read::TakenOver => false,
+        })
+    }
+
+    fn heartbeat(&mut self, text: &mut BytesMut) {
+        sse::write(text, None, None, &Message::HEARTBEAT);
+    }
+}
+
+/// A session that nobody has begun.
+struct Unknown {
+    said: bool,
+}
+
+impl sse::Source for Unknown {
+    fn poll_event(&mut self, _: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
+        if !std::mem::replace(&mut self.said, true) {
+            sse::write(text, None, None, &Message::session_not_found());
+            return Poll::Ready(true);
+        }
+        Poll::Ready(false)
+    }
+
+    fn heartbeat(&mut self, _: &mut BytesMut) {}
+}

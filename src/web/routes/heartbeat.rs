@@ -1,0 +1,58 @@
+//! `GET heartbeat/{session_hash}`: a stream that says that a client is there, for as long as it is.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use actix_web::{HttpResponse, web};
+use bytes::BytesMut;
+use serde::Deserialize;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::queue::Queue;
+use crate::web::auth::guard::Caller;
+use crate::web::protocol::sse;
+use crate::web::rejection::Rejection;
+use crate::web::session::registry::{Presence, Sessions};
+
+// By name, as all parameters of paths: a scope around the routes may have some of its own.
+#[derive(Deserialize)]
+pub(crate) struct Path {
+    session_hash: String,
+}
+
+pub(crate) async fn heartbeat(
+    queue: web::Data<Queue>,
+    caller: Caller,
+    path: web::Path<Path>,
+) -> Result<HttpResponse, Rejection> {
+    let sessions: &Arc<Sessions> = &queue.inner().web.sessions;
+    let presence = sessions.attend(&caller, &path.session_hash)?;
+    let closing = Box::pin(queue.inner().web.closing.clone().cancelled_owned());
+    Ok(sse::response(Heartbeat { begun: false, closing, _presence: presence }))
+}
+
+/// Its end, and a while without another, ends the session.
+struct Heartbeat {
+    begun: bool,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    _presence: Presence,
+}
+
+impl sse::Source for Heartbeat {
+    fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
+        if self.closing.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        if std::mem::replace(&mut self.begun, true) {
+            // The rest is for the stream's own heartbeat.
+            return Poll::Pending;
+        }
+        self.heartbeat(text);
+        Poll::Ready(true)
+    }
+
+    fn heartbeat(&mut self, text: &mut BytesMut) {
+        text.extend_from_slice(b"data: ALIVE\n\n");
+    }
+}

@@ -1,0 +1,64 @@
+//! `POST queue/join`: submits an event of a session. As in Gradio, an event whose input is wrong is
+//! taken all the same, and fails.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::event::id::EventId;
+use crate::queue::Queue;
+use crate::web::api::endpoint::WrongInput;
+use crate::web::auth::guard::Caller;
+use crate::web::body::json;
+use crate::web::body::json::Data;
+use crate::web::body::received::Body;
+use crate::web::rejection::{Detail, Rejection};
+
+#[derive(Deserialize)]
+struct Join<'a> {
+    #[serde(borrow, default)]
+    data: Data<'a>,
+    fn_index: Option<u64>,
+    session_hash: Option<String>,
+}
+
+pub(crate) async fn join(
+    queue: web::Data<Queue>,
+    caller: Caller,
+    request: HttpRequest,
+    bytes: Body,
+) -> Result<HttpResponse, Rejection> {
+    let read = json::read(&queue, bytes, {
+        let caller = caller.clone();
+        move |queue, text| {
+            let Join { data, fn_index, session_hash } = json::from_text(text)?;
+            let Some(hash) = session_hash.filter(|hash| !hash.is_empty()) else {
+                return Err(Rejection::bad_request("Session hash not found."));
+            };
+            let web = &queue.inner().web;
+            let index = fn_index.ok_or_else(|| {
+                let detail = Detail::new("missing", &["fn_index"], "say which listener is called");
+                Rejection::invalid(detail)
+            })?;
+            let endpoint = web.endpoint(index)?;
+            let input = match endpoint.input_from_positional(&data, web, &caller)? {
+                Err(WrongInput::Invalid(detail)) => Err(detail.failure()),
+                input => Ok(input?),
+            };
+            Ok((hash, index, input))
+        }
+    });
+    let (hash, index, input) = read.await?;
+    let web = &queue.inner().web;
+    let endpoint = web.endpoint(index)?;
+    let id = EventId::random();
+    let begun = web.sessions.begin(&caller, &hash)?;
+    let audience = endpoint.audience(web, &request);
+    match input {
+        Ok(input) => begun.session.submit(id, endpoint, input, audience).await?,
+        // Gradio's clients wait for the event's end on the stream, and for nothing else.
+        Err(failure) => begun.session.fail(id, endpoint, failure, audience)?,
+    }
+    begun.keep().stream_settled().await;
+    Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
+}

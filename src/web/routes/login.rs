@@ -1,0 +1,132 @@
+//! `/login`, `/logout` and `login_check`.
+
+use std::time::Instant;
+
+use actix_multipart::Multipart;
+use actix_web::cookie::time::Duration as CookieDuration;
+use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, web};
+use futures::StreamExt;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::logging::{debug, error, info};
+use crate::queue::Queue;
+use crate::web::auth::guard::{BoxedPayload, Caller, Door, LONGEST, after_logout};
+use crate::web::body::pace::Paced;
+use crate::web::rejection::Rejection;
+
+/// `GET login_check`: reached only by those who have logged in.
+pub(crate) async fn login_check() -> HttpResponse {
+    HttpResponse::Ok().json(())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Credentials {
+    username: String,
+    password: String,
+}
+
+/// `POST /login`, with a form that is URL-encoded or in parts.
+pub(crate) async fn login(
+    door: web::Data<Door>,
+    _: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Rejection> {
+    let Credentials { username, password } = credentials(&request, payload).await?;
+    let username = username.trim();
+    match door.auth.login(username, &password).await {
+        Ok(true) => {
+            debug!("a user has logged in: {username:?}");
+            let token = door.tokens.issue(username, Instant::now());
+            let cookie = door.to_cookie(&request, &token);
+            Ok(HttpResponse::Ok().cookie(cookie).json(json!({ "success": true })))
+        }
+        Ok(false) => {
+            // Without the name: people type their password there.
+            info!("a login was refused");
+            // Gradio answers 400, but both its clients look for this.
+            let detail = "Incorrect credentials.".into();
+            Err(Rejection::new(StatusCode::UNAUTHORIZED, detail))
+        }
+        Err(error) => {
+            error!("a login could not be decided: {error}");
+            let detail = "The login doesn't work right now; try again later.".into();
+            Err(Rejection::new(StatusCode::SERVICE_UNAVAILABLE, detail))
+        }
+    }
+}
+
+async fn credentials(
+    request: &HttpRequest,
+    payload: web::Payload,
+) -> Result<Credentials, Rejection> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        let told = format!("Send a form with the fields username and password: {error}");
+        Rejection::new(StatusCode::UNPROCESSABLE_ENTITY, told.into())
+    };
+    let payload: BoxedPayload = Box::pin(Paced::new(payload));
+    let mut payload = Payload::from(payload);
+    if request.content_type() != "multipart/form-data" {
+        let form = web::Form::<Credentials>::from_request(request, &mut payload).await;
+        return form.map(web::Form::into_inner).map_err(|error| unreadable(&error));
+    }
+    let mut form = Multipart::new(request.headers(), payload);
+    let mut found = Credentials::default();
+    while let Some(field) = form.next().await {
+        let mut field = field.map_err(|error| unreadable(&error))?;
+        let name = field.name().unwrap_or_default().to_string();
+        let value = field.bytes(LONGEST).await.map_err(|_| unreadable(&"a field is too long"))?;
+        let value = value.map_err(|error| unreadable(&error))?;
+        let value = String::from_utf8(value.to_vec()).map_err(|error| unreadable(&error))?;
+        match name.as_str() {
+            "username" => found.username = value,
+            "password" => found.password = value,
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Logout {
+    /// As Python writes it, or as JSON does.
+    all_session: Option<String>,
+}
+
+impl Logout {
+    fn ends_all(&self) -> bool {
+        let word = self.all_session.as_deref().unwrap_or("true").to_ascii_lowercase();
+        !matches!(word.as_str(), "false" | "0" | "no" | "off")
+    }
+}
+
+/// `/logout`: ends every login of the user, or with `all_session=false` this one, and leads back to
+/// the root, as Gradio's, if the service has a page there. What was still being answered to these logins
+/// ends.
+pub(crate) async fn logout(
+    door: web::Data<Door>,
+    queue: web::Data<Queue>,
+    _: Caller,
+    query: web::Query<Logout>,
+    request: HttpRequest,
+) -> HttpResponse {
+    let site = request.headers().get("sec-fetch-site").map(|site| site.as_bytes());
+    if matches!(site, Some(b"cross-site" | b"same-site")) {
+        // Another page's link ends nobody's login.
+        return after_logout(queue, request).await;
+    }
+    if let Some(cookie) = request.cookie(&door.cookie) {
+        door.tokens.revoke(cookie.value(), query.ends_all());
+    }
+    let mut gone = door.to_cookie(&request, "");
+    gone.set_max_age(CookieDuration::ZERO);
+    let mut response = after_logout(queue, request).await;
+    if let Err(error) = response.add_cookie(&gone) {
+        error!("a cookie could not be taken back: {error}");
+    }
+    response
+}

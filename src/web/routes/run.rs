@@ -1,0 +1,118 @@
+//! `POST run/{api_name}`: an event and its result in one request; also as `api/{api_name}`, and by any
+//! name with a `fn_index`.
+//!
+//! Gradio's clients call listeners so that don't queue. Others take their place in their line as
+//! every event does; in Gradio such a request passes the line by.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::event::output::Output;
+use crate::event::refusal::Refusal;
+use crate::event::update::{Finished, Outcome};
+use crate::queue::Queue;
+use crate::scheduler::command::Patience;
+use crate::web::auth::guard::Caller;
+use crate::web::body::json;
+use crate::web::body::json::Data;
+use crate::web::body::received::Body;
+use crate::web::cache::Kept;
+use crate::web::protocol::encoder::Speaker;
+use crate::web::rejection::Rejection;
+use crate::web::session::registry::Begun;
+
+#[derive(Deserialize)]
+struct Run<'a> {
+    #[serde(borrow, default)]
+    data: Data<'a>,
+    fn_index: Option<u64>,
+    session_hash: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Path {
+    api_name: String,
+}
+
+/// A client that goes away cancels its event.
+pub(crate) async fn run(
+    queue: web::Data<Queue>,
+    caller: Caller,
+    path: web::Path<Path>,
+    request: HttpRequest,
+    bytes: Body,
+) -> Result<HttpResponse, Rejection> {
+    let api_name = path.into_inner().api_name;
+    answer(&queue, caller, api_name, &request, bytes).await.map_err(Rejection::with_error)
+}
+
+async fn answer(
+    queue: &Queue,
+    caller: Caller,
+    api_name: String,
+    request: &HttpRequest,
+    bytes: Body,
+) -> Result<HttpResponse, Rejection> {
+    let inner = queue.inner();
+    let read = json::read(queue, bytes, {
+        let caller = caller.clone();
+        move |queue, text| {
+            let Run { data, fn_index, session_hash } = json::from_text(text)?;
+            let web = &queue.inner().web;
+            // As in Gradio, whatever the path says.
+            let index = match fn_index {
+                Some(index) => index,
+                None => crate::web::known(queue, &api_name)?.number,
+            };
+            let input = web.endpoint(index)?.input_from_positional(&data, web, &caller)??;
+            Ok((index, input, session_hash))
+        }
+    });
+    let (index, input, session_hash) = read.await?;
+    let endpoint = inner.web.endpoint(index)?;
+    let sessions = &inner.web.sessions;
+    let (session, begun) = sessions.state(&caller, session_hash.as_deref())?;
+    let under_way = session.begin_event(sessions.terms.most_events);
+    let _under_way = under_way.ok_or_else(|| Rejection::too_many_events(&sessions.terms))?;
+    let mut speaker = Speaker::new(endpoint, endpoint.audience(&inner.web, request));
+    if let Some(kept) = input.kept(endpoint) {
+        let outcome = Outcome::Completed(kept.output.as_ref().map(Output::share));
+        speaker.tells_of_cache();
+        begun.map(Begun::keep);
+        let finished = Finished { outcome, duration: 0.0, average_duration: None };
+        return Ok(response(&speaker, finished));
+    }
+    let (input, keep) = input.split(endpoint);
+    let (ended, guard) = endpoint.entry.ask(input, Some(session), Patience::Refuse).await;
+    let reply = ended.await.unwrap_or(Err(Refusal::Stopped));
+    guard.disarm();
+    let finished = reply.map_err(|refusal| Rejection::of(refusal, &endpoint.parameters))?;
+    begun.map(Begun::keep);
+    // A stream's values on the way are not known here.
+    if let (Some((cache, key)), Outcome::Completed(output), false) =
+        (keep, &finished.outcome, endpoint.entry.facts.generator)
+    {
+        let output = output.as_ref().map(Output::share);
+        let holder = caller.holder(session_hash.as_deref());
+        cache.keep(holder, key, Kept { items: Vec::new(), output });
+    }
+    Ok(response(&speaker, finished))
+}
+
+fn response(speaker: &Speaker, finished: Finished) -> HttpResponse {
+    let failed = match &finished.outcome {
+        Outcome::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        Outcome::Cancelled | Outcome::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+        // One that completed has an output that is no JSON.
+        Outcome::Failed(_) | Outcome::Completed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    match speaker.answered(finished) {
+        Ok(Some(answer)) => HttpResponse::Ok().json(answer),
+        Ok(None) => {
+            HttpResponse::build(failed).json(json!({ "error": "The event was cancelled." }))
+        }
+        Err(error) => HttpResponse::build(failed).json(error),
+    }
+}

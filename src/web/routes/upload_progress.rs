@@ -1,0 +1,145 @@
+//! `GET upload_progress`: how far an upload has got.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use actix_web::{HttpResponse, web};
+use bytes::BytesMut;
+use futures::{Stream, StreamExt, stream};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::queue::Queue;
+use crate::web::protocol::sse;
+use crate::web::uploads::Progress;
+
+#[derive(Deserialize)]
+pub(crate) struct Query {
+    #[serde(default)]
+    upload_id: String,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(tag = "msg", rename_all = "snake_case")]
+enum Message {
+    Update {
+        orig_name: Arc<str>,
+        /// The bytes since the last update.
+        chunk_size: u64,
+    },
+    Done,
+}
+
+pub(crate) async fn upload_progress(
+    queue: web::Data<Queue>,
+    query: web::Query<Query>,
+) -> HttpResponse {
+    let uploads = &queue.inner().web.uploads;
+    let unknown = || HttpResponse::NotFound().content_type("text/plain").body("Upload not found");
+    let Some(waiter) = uploads.wait(&query.upload_id) else { return unknown() };
+    let Some(follower) = waiter.begun().await else { return unknown() };
+    sse::response(Following(Box::pin(messages(follower))))
+}
+
+/// What has come since, for as long as more comes.
+fn messages(follower: watch::Receiver<Progress>) -> impl Stream<Item = Message> {
+    let told: Vec<u64> = Vec::new();
+    let steps = stream::unfold(Some((follower, told)), async |state| {
+        let (mut follower, mut told) = state?;
+        loop {
+            let progress = follower.borrow_and_update().clone();
+            told.resize(progress.files.len(), 0);
+            let mut news = Vec::new();
+            for ((name, came), told) in progress.files.iter().zip(&mut told) {
+                let chunk_size = came - std::mem::replace(told, *came);
+                if chunk_size > 0 {
+                    news.push(Message::Update { orig_name: name.clone(), chunk_size });
+                }
+            }
+            if progress.done {
+                news.push(Message::Done);
+                return Some((news, None));
+            }
+            if !news.is_empty() {
+                return Some((news, Some((follower, told))));
+            }
+            if follower.changed().await.is_err() {
+                return Some((vec![Message::Done], None));
+            }
+        }
+    });
+    steps.flat_map(stream::iter)
+}
+
+struct Following(Pin<Box<dyn Stream<Item = Message>>>);
+
+impl sse::Source for Following {
+    fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
+        let message = std::task::ready!(self.0.poll_next_unpin(cx));
+        if let Some(message) = &message {
+            sse::write(text, None, None, message);
+        }
+        Poll::Ready(message.is_some())
+    }
+
+    fn heartbeat(&mut self, text: &mut BytesMut) {
+        sse::write(text, None, None, &json!({ "msg": "heartbeat" }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::uploads::{LONGEST_ID, MOST, Uploads};
+
+    fn update(name: &str, chunk_size: u64) -> Message {
+        Message::Update { orig_name: name.into(), chunk_size }
+    }
+
+    #[actix_web::test]
+    async fn what_comes_is_told_once() {
+        let uploads = Arc::new(Uploads::default());
+        let follower = uploads.wait("1").unwrap().follower.take().unwrap();
+        let tracker = uploads.begin("1").unwrap();
+        assert!(uploads.begin("1").is_none());
+        let mut messages = Box::pin(messages(follower));
+        tracker.file("a");
+        tracker.came(3);
+        tracker.came(4);
+        assert_eq!(messages.next().await, Some(update("a", 7)));
+        tracker.came(1);
+        tracker.file("b");
+        tracker.came(2);
+        assert_eq!(messages.next().await, Some(update("a", 1)));
+        assert_eq!(messages.next().await, Some(update("b", 2)));
+        tracker.came(5);
+        drop(tracker);
+        let rest: Vec<_> = messages.collect().await;
+        assert_eq!(rest, [update("b", 5), Message::Done]);
+    }
+
+    #[actix_web::test]
+    async fn who_asks_and_goes_away_leaves_nothing() {
+        let uploads = Uploads::default();
+        {
+            let (first, second) = (uploads.wait("1").unwrap(), uploads.wait("1").unwrap());
+            let mut first = Box::pin(first.begun());
+            assert!(futures::poll!(&mut first).is_pending());
+            drop(first);
+            assert_eq!(uploads.lock().len(), 1);
+            drop(second);
+        }
+        assert!(uploads.lock().is_empty());
+    }
+
+    #[actix_web::test]
+    async fn ids_are_bounded() {
+        let uploads = Arc::new(Uploads::default());
+        assert!(uploads.begin("").is_none());
+        assert!(uploads.begin(&"a".repeat(LONGEST_ID + 1)).is_none());
+        let begun: Vec<_> = (0..=MOST).map(|id| uploads.begin(&id.to_string())).collect();
+        assert!(begun[MOST - 1].is_some() && begun[MOST].is_none());
+    }
+}

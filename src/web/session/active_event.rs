@@ -1,0 +1,122 @@
+//! An event of a session that hasn't been told its end: what its client knows of it, and the means to
+//! cancel it.
+
+use crate::event::id::EventId;
+use crate::event::update::{ProgressUnit, Update};
+use crate::handler::session_state::UnderWay;
+use crate::queue::listener_ref::CancelOnDrop;
+use crate::web::protocol::encoder::Speaker;
+use crate::web::protocol::message::Message;
+
+pub(crate) struct Live {
+    pub speaker: Speaker,
+    /// The number of the first value that was handed out.
+    pub first_value: Option<u64>,
+    /// Somebody has listened since it began.
+    pub followed: bool,
+    told: Told,
+    /// Comes with the admission; dropped before the end, it cancels.
+    guard: Option<CancelOnDrop>,
+    /// Goes on when its client doesn't come back.
+    keep: bool,
+    _under_way: UnderWay,
+}
+
+/// What a client that comes back must hear again: where the event is now.
+#[derive(Default)]
+struct Told {
+    place: Option<Place>,
+    progress: Option<Vec<ProgressUnit>>,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Waiting { rank: usize, queue_size: usize, rank_eta: Option<f64> },
+    Running { eta: Option<f64> },
+}
+
+impl Live {
+    pub fn new(speaker: Speaker, keep: bool, under_way: UnderWay) -> Self {
+        Live {
+            speaker,
+            first_value: None,
+            followed: false,
+            told: Told::default(),
+            guard: None,
+            keep,
+            _under_way: under_way,
+        }
+    }
+
+    /// Its result was kept from an earlier event.
+    pub fn of_cache(mut self) -> Self {
+        self.speaker.tells_of_cache();
+        self
+    }
+
+    pub fn admitted(&mut self, guard: CancelOnDrop) {
+        self.guard = Some(guard);
+    }
+
+    pub fn cancel(&self) {
+        if let Some(guard) = &self.guard {
+            guard.cancel();
+        }
+    }
+
+    /// Its client has gone. One that nobody has followed yet may still be asked for.
+    pub fn abandon(&self) {
+        if self.followed && !self.keep {
+            self.cancel();
+        }
+    }
+
+    /// Whether it goes on without its client.
+    pub fn keeps_running(&self) -> bool {
+        self.keep
+    }
+
+    /// It has ended: nothing is left to cancel.
+    pub fn ended(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            guard.disarm();
+        }
+    }
+
+    /// Remembers where the event is.
+    pub fn note(&mut self, update: &Update) {
+        match update {
+            Update::Estimation { rank, queue_size, rank_eta, .. } => {
+                let (rank, queue_size, rank_eta) = (*rank, *queue_size, *rank_eta);
+                self.told.place = Some(Place::Waiting { rank, queue_size, rank_eta });
+            }
+            Update::ProcessStarts { eta, .. } => {
+                self.told.place = Some(Place::Running { eta: *eta });
+            }
+            Update::Progress { units, .. } => self.told.progress = Some(units.clone()),
+            _ => {}
+        }
+    }
+
+    /// Where the event is, once more.
+    pub fn retell(&mut self, event_id: EventId) -> impl Iterator<Item = Message> {
+        let place = self.told.place.map(|place| match place {
+            Place::Waiting { rank, queue_size, rank_eta } => {
+                Update::Estimation { event_id, rank, queue_size, rank_eta }
+            }
+            Place::Running { eta } => Update::ProcessStarts { event_id, eta },
+        });
+        let progress = self.told.progress.clone();
+        let progress = progress.map(|units| Update::Progress { event_id, units });
+        let speaker = &mut self.speaker;
+        place.into_iter().chain(progress).map(|update| speaker.message(update))
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if self.keep {
+            self.ended();
+        }
+    }
+}

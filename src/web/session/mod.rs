@@ -1,0 +1,9 @@
+//! A client's session: its events, its update stream, its kept results.
+
+pub(crate) mod active_event;
+pub(crate) mod mailbox;
+pub(crate) mod registry;
+pub(crate) mod replay_log;
+pub(crate) mod results;
+pub(crate) mod session;
+pub(crate) mod stream;

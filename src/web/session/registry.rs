@@ -1,0 +1,440 @@
+//! All sessions of a queue: how one begins, how it is found, and when it is forgotten.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use super::replay_log::ALL_BYTES;
+use super::results;
+use super::results::Results;
+use super::session::{Session, Terms};
+use crate::event::id::{EventId, EventMap};
+use crate::handler::session_state::{OnEnd, SessionState};
+use crate::logging::{error, warn};
+use crate::queue::snapshot::ClientsSnapshot;
+use crate::web::auth::guard::Caller;
+use crate::web::rejection::Rejection;
+use crate::web::shares::Bounds;
+
+/// How long a session may be without a stream and without a request before it is forgotten, when
+/// the builder doesn't say: as long as Gradio keeps the state of a client that has left.
+const TTL: Duration = Duration::from_secs(3600);
+
+/// The most sessions at once, when the builder doesn't say.
+const MOST: usize = 100_000;
+
+/// The longest hash that a client may choose, in bytes.
+const LONGEST_HASH: usize = 128;
+
+/// How long a session is kept whose client has never listened.
+const UNFOLLOWED: Duration = Duration::from_secs(600);
+
+/// How long the ends of its events are kept in its own memory, and not among the results.
+const UNREAD: Duration = Duration::from_secs(60);
+
+/// The most heartbeats of one session.
+const MOST_HEARTBEATS: usize = 16;
+
+/// How long nobody looks for sessions to forget when there were none, for each of a flood to look
+/// through all would be a gift to it.
+const CROWDED: Duration = Duration::from_millis(200);
+
+/// How often is looked for such sessions at most and at least.
+const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
+
+/// How long a client has to come back, when the builder doesn't say.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The most events that a session may have under way, when the builder doesn't say.
+const MOST_EVENTS: usize = 1000;
+
+/// Every client of a queue, and every `/call`.
+pub(crate) struct Sessions {
+    inner: Mutex<Inner>,
+    ttl: Duration,
+    most: usize,
+    /// There is no room, which has been logged.
+    full: AtomicBool,
+    /// What the sessions keep is worth more than their results.
+    keep_state: bool,
+    on_end: Option<OnEnd>,
+    pub terms: Arc<Terms>,
+}
+
+/// What the builder says of sessions.
+#[derive(Clone)]
+pub(crate) struct SessionOptions {
+    pub ttl: Option<Duration>,
+    pub on_end: Option<OnEnd>,
+    pub most: Option<usize>,
+    pub most_events: Option<usize>,
+    pub grace: Option<Duration>,
+    pub results: Bounds,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        SessionOptions {
+            ttl: None,
+            on_end: None,
+            most: None,
+            most_events: None,
+            grace: None,
+            results: results::BOUNDS,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    /// By user and session hash: what a user's client chooses says nothing to another user's.
+    sessions: HashMap<(Caller, Arc<str>), Arc<Session>>,
+    /// A `/call` has a stream of its own.
+    calls: EventMap<Arc<Session>>,
+    /// Until then, nothing could be forgotten to make room.
+    crowded_until: Option<Instant>,
+}
+
+impl Sessions {
+    pub fn new(options: &SessionOptions, keep_state: bool) -> Self {
+        Sessions {
+            inner: Mutex::default(),
+            ttl: options.ttl.unwrap_or(TTL),
+            most: options.most.unwrap_or(MOST),
+            full: AtomicBool::new(false),
+            keep_state,
+            on_end: options.on_end.clone(),
+            terms: Arc::new(Terms {
+                results: Results::new(options.results),
+                unread: Arc::default(),
+                replay: Arc::default(),
+                grace: options.grace.unwrap_or(GRACE),
+                most_events: options.most_events.unwrap_or(MOST_EVENTS),
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session of a hash that the client chose, begun if it is new.
+    ///
+    /// # Errors
+    /// When there are too many sessions.
+    pub fn begin(&self, caller: &Caller, hash: &str) -> Result<Begun<'_>, Rejection> {
+        if hash.len() > LONGEST_HASH {
+            let told = format!("A session_hash has at most {LONGEST_HASH} bytes.");
+            return Err(Rejection::bad_request(&told));
+        }
+        let key = (caller.clone(), Arc::from(hash));
+        // Dropped after the lock: what comes of a session's end is not our lock's business.
+        let _forgotten;
+        let mut inner = self.lock();
+        if let Some(session) = inner.sessions.get(&key) {
+            session.touch();
+            return Ok(Begun { sessions: self, session: session.clone(), is_new: false });
+        }
+        _forgotten = self.make_room(&mut inner)?;
+        let state = SessionState::new(key.1.clone(), caller.0.clone(), self.on_end.clone());
+        let session = Arc::new(Session::new(Arc::new(state), true, caller.1, self.terms.clone()));
+        inner.sessions.insert(key, session.clone());
+        Ok(Begun { sessions: self, session, is_new: true })
+    }
+
+    /// Takes a session back that came to nothing.
+    fn take_back(&self, session: &Arc<Session>) {
+        self.forget_if(session, |session| {
+            // Another request may have found it, and be about to submit. It finds it under our lock.
+            let alone = Arc::strong_count(session) <= 2;
+            alone && session.is_idle() && !session.was_followed()
+        });
+    }
+
+    /// Forgets a deserted session if it is still the one of its hash, and fits.
+    fn forget_if(&self, session: &Arc<Session>, fits: impl FnOnce(&Arc<Session>) -> bool) {
+        let key = (session.caller(), session.hash.clone());
+        let mut inner = self.lock();
+        let same = inner.sessions.get(&key).is_some_and(|s| Arc::ptr_eq(s, session));
+        if same && session.is_deserted() && fits(session) {
+            let forgotten = inner.sessions.remove(&key);
+            // What comes of its end is not our lock's business.
+            drop(inner);
+            drop(forgotten);
+        }
+    }
+
+    /// Sees to it that there is room for one more session, where need be by forgetting those whose
+    /// clients have been gone for longest and have nothing under way. Gives them, to be dropped.
+    fn make_room(&self, inner: &mut Inner) -> Result<Vec<Arc<Session>>, Rejection> {
+        if inner.sessions.len() + inner.calls.len() < self.most {
+            self.full.store(false, Relaxed);
+            return Ok(Vec::new());
+        }
+        let now = Instant::now();
+        if inner.crowded_until.is_none_or(|until| until <= now) {
+            let forgotten = self.forget_oldest(inner, now);
+            if !forgotten.is_empty() {
+                return Ok(forgotten);
+            }
+            inner.crowded_until = Some(now + CROWDED);
+        }
+        // Once, and not for each of a flood.
+        if !self.full.swap(true, Relaxed) {
+            warn!("clients are refused: there are {} sessions, see max_sessions", self.most);
+        }
+        Err(Rejection::crowded("There are too many clients; try again later.".into()))
+    }
+
+    /// Many at once: looking through all of them is what costs.
+    fn forget_oldest(&self, inner: &mut Inner, now: Instant) -> Vec<Arc<Session>> {
+        let grace = self.terms.grace;
+        let all = inner.sessions.values().chain(inner.calls.values());
+        let mut gone: Vec<Instant> = all
+            .filter(|session| session.is_idle() && session.is_deserted_for(grace, now))
+            .map(|session| session.touched())
+            .collect();
+        if gone.is_empty() {
+            return Vec::new();
+        }
+        let last = (self.most / 64).min(gone.len() - 1);
+        let (_, &mut until, _) = gone.select_nth_unstable(last);
+        let old = |session: &Session| {
+            session.is_idle() && session.is_deserted_for(grace, now) && session.touched() <= until
+        };
+        let sessions = inner.sessions.extract_if(|_, session| old(session)).map(|(_, s)| s);
+        let mut forgotten: Vec<_> = sessions.collect();
+        forgotten.extend(inner.calls.extract_if(|_, session| old(session)).map(|(_, s)| s));
+        forgotten
+    }
+
+    /// A client says that it is there, until it lets go of this.
+    ///
+    /// # Errors
+    /// When there are too many sessions, or it has said so too often.
+    pub fn attend(self: &Arc<Self>, caller: &Caller, hash: &str) -> Result<Presence, Rejection> {
+        let session = self.begin(caller, hash)?.keep();
+        let times = session.arrive();
+        let presence = Presence { sessions: Arc::downgrade(self), session };
+        if times > MOST_HEARTBEATS {
+            return Err(Rejection::too_many("This session has enough heartbeats.".into()));
+        }
+        Ok(presence)
+    }
+
+    /// Forgets a session whose client has left and not come back.
+    fn leave(&self, session: &Arc<Session>) {
+        // One whose events go on is looked after until they have ended.
+        self.forget_if(session, |session| session.leave());
+    }
+
+    /// Looks after sessions whose clients have left: what they left behind, and whether they are to
+    /// be forgotten. Their events are cancelled with them.
+    fn sweep(&self, now: Instant) {
+        self.terms.results.sweep(now);
+        let inner = self.lock();
+        let all: Vec<_> = inner.sessions.values().chain(inner.calls.values()).cloned().collect();
+        drop(inner);
+        let results = self.terms.results.ttl();
+        let crowded = self.terms.replay.load(Relaxed) > ALL_BYTES;
+        for session in all {
+            session.give_up_stalled(now);
+            let unread = UNREAD.min(self.ttl);
+            let patience = if session.was_followed() { self.terms.grace } else { unread };
+            if session.is_deserted_for(patience, now) {
+                session.abandon();
+                // Whoever reads slowly may still be reading what was handed out long ago.
+                if crowded || session.is_deserted_for(results, now) {
+                    session.forget_values();
+                }
+            }
+        }
+        let unfollowed = self.ttl.min(results.max(UNFOLLOWED));
+        let ttl = if self.keep_state { self.ttl } else { unfollowed };
+        let mut inner = self.lock();
+        let old = |_: &_, session: &mut Arc<Session>| {
+            let over = session.is_deserted_for(ttl, now) || session.has_left(now);
+            over && !session.keeps_running()
+        };
+        let sessions: Vec<_> = inner.sessions.extract_if(old).collect();
+        let old = |_: &_, session: &mut Arc<Session>| {
+            // How it ended is among the results.
+            let left = session.is_idle() && session.log_bytes() == 0;
+            let ttl = if left { self.terms.grace } else { unfollowed };
+            session.is_deserted_for(ttl, now) && !session.keeps_running()
+        };
+        let calls: Vec<_> = inner.calls.extract_if(old).collect();
+        // After a flood, its memory goes back.
+        if inner.sessions.capacity() > 1024 + 8 * inner.sessions.len() {
+            inner.sessions.shrink_to_fit();
+        }
+        if inner.calls.capacity() > 1024 + 8 * inner.calls.len() {
+            inner.calls.shrink_to_fit();
+        }
+        drop(inner);
+        drop((sessions, calls));
+    }
+
+    pub fn find(&self, caller: &Caller, hash: &str) -> Option<Arc<Session>> {
+        self.lock().sessions.get(&(caller.clone(), Arc::from(hash))).cloned()
+    }
+
+    /// What listeners keep for a session, which is one of its own for a request that names none. A
+    /// session that is new stays if the [`Begun`] is kept.
+    ///
+    /// # Errors
+    /// When there are too many sessions.
+    pub fn state(
+        &self,
+        caller: &Caller,
+        hash: Option<&str>,
+    ) -> Result<(Arc<SessionState>, Option<Begun<'_>>), Rejection> {
+        Ok(match hash {
+            Some(hash) => {
+                let begun = self.begin(caller, hash)?;
+                (begun.session.state(), Some(begun))
+            }
+            None => {
+                let id = EventId::random().to_string().into();
+                (Arc::new(SessionState::new(id, caller.0.clone(), None)), None)
+            }
+        })
+    }
+
+    /// A stream for a single `/call`, in a session of its own unless the client names one.
+    ///
+    /// # Errors
+    /// When there are too many sessions.
+    pub fn begin_call(
+        &self,
+        id: EventId,
+        caller: &Caller,
+        hash: Option<&str>,
+    ) -> Result<BegunCall<'_>, Rejection> {
+        let (state, begun) = self.state(caller, hash)?;
+        let session = Arc::new(Session::new(state, hash.is_some(), caller.1, self.terms.clone()));
+        let _forgotten;
+        let mut inner = self.lock();
+        _forgotten = self.make_room(&mut inner)?;
+        inner.calls.insert(id, session.clone());
+        Ok(BegunCall { sessions: self, id, session, begun, kept: false })
+    }
+
+    pub fn snapshot(&self) -> ClientsSnapshot {
+        let inner = self.lock();
+        let all = || inner.sessions.values().chain(inner.calls.values());
+        let (kept_results, kept_result_bytes) = self.terms.results.size();
+        ClientsSnapshot {
+            sessions: all().count(),
+            streams: all().filter(|session| session.is_streaming()).count(),
+            kept_results,
+            kept_result_bytes,
+            kept_value_bytes: all().map(|session| session.log_bytes()).sum(),
+        }
+    }
+
+    pub fn find_call(&self, caller: &Caller, id: EventId) -> Option<Arc<Session>> {
+        self.lock().calls.get(&id).filter(|session| session.caller() == *caller).cloned()
+    }
+
+    pub fn end_call(&self, id: EventId) {
+        // Named, so that it is dropped after the lock.
+        let _ended = self.lock().calls.remove(&id);
+    }
+}
+
+/// Looks after sessions, for as long as there are any to look after.
+pub(crate) fn look_now_and_then(
+    sessions: &Arc<Sessions>,
+) -> impl Future<Output = ()> + Send + use<> {
+    let shortest = sessions.ttl.min(sessions.terms.results.ttl()).min(sessions.terms.grace);
+    let pause = (shortest / 2).clamp(LOOK.0, LOOK.1);
+    let sessions = Arc::downgrade(sessions);
+    async move {
+        loop {
+            tokio::time::sleep(pause).await;
+            match sessions.upgrade() {
+                Some(sessions) => {
+                    // It drops values of the service's own, which may panic.
+                    let sweep = AssertUnwindSafe(|| sessions.sweep(Instant::now()));
+                    if catch_unwind(sweep).is_err() {
+                        error!("a value panicked when it was dropped with its session");
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+}
+
+/// A session that a request has found or begun. One that is new goes again unless it is kept, so that
+/// refused requests leave nothing.
+pub(crate) struct Begun<'a> {
+    sessions: &'a Sessions,
+    pub session: Arc<Session>,
+    is_new: bool,
+}
+
+impl Begun<'_> {
+    pub fn keep(mut self) -> Arc<Session> {
+        self.is_new = false;
+        self.session.clone()
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if self.is_new {
+            self.sessions.take_back(&self.session);
+        }
+    }
+}
+
+/// A call that has begun. It goes again unless it is kept.
+pub(crate) struct BegunCall<'a> {
+    sessions: &'a Sessions,
+    id: EventId,
+    pub session: Arc<Session>,
+    begun: Option<Begun<'a>>,
+    kept: bool,
+}
+
+impl BegunCall<'_> {
+    pub fn keep(mut self) {
+        self.kept = true;
+        self.begun.take().map(Begun::keep);
+    }
+}
+
+impl Drop for BegunCall<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.sessions.end_call(self.id);
+        }
+    }
+}
+
+/// A client's word that it is there.
+pub(crate) struct Presence {
+    sessions: Weak<Sessions>,
+    session: Arc<Session>,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        if self.session.depart() {
+            // Not held meanwhile: it may end before.
+            let (sessions, session) = (self.sessions.clone(), Arc::downgrade(&self.session));
+            let grace = self.session.terms.grace;
+            actix_web::rt::spawn(async move {
+                tokio::time::sleep(grace).await;
+                if let (Some(sessions), Some(session)) = (sessions.upgrade(), session.upgrade()) {
+                    sessions.leave(&session);
+                }
+            });
+        }
+    }
+}

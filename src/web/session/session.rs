@@ -1,0 +1,453 @@
+//! One session: the events of one client, and the updates that it has not read yet.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::active_event::Live;
+use super::mailbox::{Ledger, Mailbox};
+use super::replay_log::Log;
+use super::results::Results;
+use super::stream::{Manner, Stream};
+use crate::delivery::outbox::{Gone, Read};
+use crate::delivery::sender::{Follower, Function};
+use crate::event::failure::Failure;
+use crate::event::id::{EventId, EventMap};
+use crate::event::output::Output;
+use crate::event::update::{Outcome, Update};
+use crate::handler::session_state::SessionState;
+use crate::scheduler::command::Patience;
+use crate::web::api::endpoint::{Endpoint, Prepared};
+use crate::web::auth::guard::Caller;
+use crate::web::auth::peer::Peer;
+use crate::web::cache::Kept;
+use crate::web::protocol::encoder::{Audience, Ended, Speaker};
+use crate::web::rejection::Rejection;
+use crate::web::shares::Holder;
+
+/// How long a stream may have something to say that its client doesn't take. After that it counts as
+/// broken off.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// How long a client may need to hear that its stream has ended.
+const SETTLING: Duration = Duration::from_secs(10);
+
+/// What holds for every session of a queue.
+pub(crate) struct Terms {
+    pub results: Results,
+    /// What all sessions have unread.
+    pub unread: Arc<Ledger>,
+    /// The bytes of values that all sessions keep for clients that come back.
+    pub replay: Arc<AtomicUsize>,
+    /// How long a client whose stream broke off, or whose heartbeat ended, has to come back.
+    pub grace: Duration,
+    /// The most events that a session may have under way.
+    pub most_events: usize,
+}
+
+/// One client: its events and its unread updates.
+pub(crate) struct Session {
+    pub hash: Arc<str>,
+    /// Its client chose the hash. A call that named none has a session which nobody can name.
+    pub named: bool,
+    pub(crate) kept: Arc<SessionState>,
+    pub(crate) terms: Arc<Terms>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    peer: Peer,
+    state: Mutex<State>,
+}
+
+pub(crate) struct State {
+    /// Events whose end hasn't been handed out.
+    pub live: EventMap<Live>,
+    /// What has been handed out.
+    pub log: Log,
+    /// The number of the stream that reads; a newer one takes over.
+    pub stream: u64,
+    pub streaming: bool,
+    /// When the stream was last asked for more.
+    pub asked: Instant,
+    /// Cancelled when another stream takes over.
+    pub current: CancellationToken,
+    /// There while the client is told that its stream has ended, and may not have heard it yet.
+    pub closing: Option<Closing>,
+    /// Its heartbeats.
+    present: usize,
+    /// Its last heartbeat has ended.
+    left: bool,
+    pub touched: Instant,
+}
+
+/// Its end lets those go on who wait for it.
+#[derive(Default)]
+pub(crate) struct Closing(CancellationToken);
+
+impl Closing {
+    fn over(&self) -> CancellationToken {
+        self.0.clone()
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl State {
+    fn is_deserted(&self) -> bool {
+        !self.streaming && self.present == 0
+    }
+
+    fn is_deserted_for(&self, time: Duration, now: Instant) -> bool {
+        self.is_deserted() && now.saturating_duration_since(self.touched) >= time
+    }
+
+    fn begin(&mut self, id: EventId, mut live: Live) {
+        live.followed = self.streaming;
+        self.touched = Instant::now();
+        if self.live.is_empty() {
+            // A client that has missed an end comes back for it before it asks for more.
+            self.log.settle();
+        }
+        self.live.insert(id, live);
+    }
+}
+
+impl Session {
+    pub fn new(kept: Arc<SessionState>, named: bool, peer: Peer, terms: Arc<Terms>) -> Self {
+        let state = State {
+            live: EventMap::default(),
+            log: Log::new(terms.replay.clone()),
+            stream: 0,
+            streaming: false,
+            asked: Instant::now(),
+            current: CancellationToken::new(),
+            closing: None,
+            present: 0,
+            left: false,
+            touched: Instant::now(),
+        };
+        let mailbox = Mailbox::new(terms.unread.clone());
+        let hash = kept.id.clone();
+        Session { hash, named, kept, terms, mailbox, peer, state: Mutex::new(state) }
+    }
+
+    /// What its listeners keep for it.
+    pub fn state(&self) -> Arc<SessionState> {
+        self.kept.clone()
+    }
+
+    pub fn caller(&self) -> Caller {
+        Caller(self.kept.user.clone(), self.peer)
+    }
+
+    /// Whose share what is kept for it counts against.
+    pub fn holder(&self) -> Holder {
+        self.caller().holder(self.named.then_some(&self.hash))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When its client was last heard of.
+    pub fn touched(&self) -> Instant {
+        self.lock().touched
+    }
+
+    /// Its client has just been heard of.
+    pub fn touch(&self) {
+        let mut state = self.lock();
+        state.touched = Instant::now();
+    }
+
+    /// Its client says that it is there, once more; with how many times that makes.
+    pub fn arrive(&self) -> usize {
+        let mut state = self.lock();
+        state.present += 1;
+        state.left = false;
+        state.present
+    }
+
+    /// Its client doesn't say so any more: whether that was the last of it.
+    pub fn depart(&self) -> bool {
+        let mut state = self.lock();
+        state.present -= 1;
+        state.left = state.present == 0;
+        state.touched = Instant::now();
+        state.present == 0
+    }
+
+    /// Its client has left for good: whether nothing of it goes on.
+    pub fn leave(&self) -> bool {
+        let state = self.lock();
+        // One that has asked for something since is there after all, if without a heartbeat.
+        state.touched.elapsed() >= self.terms.grace && !state.live.values().any(Live::keeps_running)
+    }
+
+    /// Its heartbeat has ended, and nothing has been heard of its client since.
+    pub fn has_left(&self, now: Instant) -> bool {
+        let state = self.lock();
+        state.left && state.is_deserted_for(self.terms.grace, now)
+    }
+
+    /// Some event of it goes on without its client.
+    pub fn keeps_running(&self) -> bool {
+        self.lock().live.values().any(Live::keeps_running)
+    }
+
+    /// Nobody listens and nobody says that he is there.
+    pub fn is_deserted(&self) -> bool {
+        self.lock().is_deserted()
+    }
+
+    /// Deserted for at least as long.
+    pub fn is_deserted_for(&self, time: Duration, now: Instant) -> bool {
+        self.lock().is_deserted_for(time, now)
+    }
+
+    /// The bytes of values that it keeps for a client that comes back.
+    pub fn log_bytes(&self) -> usize {
+        self.lock().log.bytes()
+    }
+
+    pub fn forget_values(&self) {
+        self.lock().log.clear_values();
+    }
+
+    pub fn is_streaming(&self) -> bool {
+        self.lock().streaming
+    }
+
+    /// All its events have ended, and their ends have been handed out or put aside.
+    pub fn is_idle(&self) -> bool {
+        self.lock().live.is_empty()
+    }
+
+    /// Somebody has listened.
+    pub fn was_followed(&self) -> bool {
+        self.lock().stream > 0
+    }
+
+    /// Ready when its client knows whether it has a stream: at once, unless it is just being told
+    /// that the last one has ended. A client that hears of its next event before it hears of that
+    /// opens no other stream, and waits for ever. Not for long, though, for one that doesn't read what
+    /// it is told, over a connection that is dead say.
+    pub async fn stream_settled(&self) {
+        let closing = self.lock().closing.as_ref().map(Closing::over);
+        if let Some(over) = closing {
+            let _ = tokio::time::timeout(SETTLING, over.cancelled()).await;
+        }
+    }
+
+    /// Submits an event whose updates go to this session.
+    pub async fn submit(
+        &self,
+        id: EventId,
+        endpoint: &Endpoint,
+        input: Prepared,
+        audience: Audience,
+    ) -> Result<(), Rejection> {
+        let under_way = self.kept.begin_event(self.terms.most_events);
+        let under_way = under_way.ok_or_else(|| Rejection::too_many_events(&self.terms))?;
+        let keep_running = endpoint.entry.facts.keeps_running;
+        let live = Live::new(Speaker::new(endpoint, audience), keep_running, under_way);
+        if let Some(kept) = input.kept(endpoint) {
+            self.give(id, &kept, live.of_cache());
+            return Ok(());
+        }
+        let (input, keep) = input.split(endpoint);
+        {
+            // Before it is admitted: its first updates may be read before we hear of it.
+            let mut state = self.lock();
+            state.begin(id, live);
+            self.mailbox.begin(id);
+        }
+        let unregister = Unregister { session: self, id, armed: true };
+        let mailbox = self.mailbox.clone();
+        let follower = Follower::Function(Function(match keep {
+            None => Box::new(move |update, gone| mailbox.push(update, gone)),
+            Some((cache, key)) => {
+                let record = cache.recorder(self.holder(), key);
+                Box::new(move |update, gone| {
+                    record(&update, gone);
+                    mailbox.push(update, gone);
+                })
+            }
+        }));
+        let session = Some(self.kept.clone());
+        let submitted = endpoint.entry.submit(id, input, session, follower, Patience::Refuse).await;
+        let guard = submitted.map_err(|r| Rejection::of(r, &endpoint.parameters))?;
+        unregister.disarm();
+        match self.lock().live.get_mut(&id) {
+            Some(live) => live.admitted(guard),
+            // Its end has been read already.
+            None => guard.disarm(),
+        }
+        Ok(())
+    }
+
+    /// Takes an update that comes from nobody else's hands: no lock is held.
+    fn push(&self, update: Update) {
+        self.mailbox.push(update, &mut Gone::default());
+    }
+
+    /// Gives what an event of the same input gave.
+    fn give(&self, event_id: EventId, kept: &Kept, live: Live) {
+        self.lock().begin(event_id, live);
+        self.mailbox.begin(event_id);
+        for item in &kept.items {
+            let output = item.share();
+            self.push(Update::ProcessGenerating { event_id, output, duration: 0.0 });
+        }
+        let outcome = Outcome::Completed(kept.output.as_ref().map(Output::share));
+        let (duration, average_duration) = (0.0, None);
+        self.push(Update::ProcessCompleted { event_id, outcome, duration, average_duration });
+    }
+
+    /// Takes an event whose input is wrong: all that its client is told is that it has failed.
+    pub fn fail(
+        &self,
+        event_id: EventId,
+        endpoint: &Endpoint,
+        failure: Failure,
+        audience: Audience,
+    ) -> Result<(), Rejection> {
+        let under_way = self.kept.begin_event(self.terms.most_events);
+        let under_way = under_way.ok_or_else(|| Rejection::too_many_events(&self.terms))?;
+        let live = Live::new(Speaker::new(endpoint, audience), false, under_way);
+        self.lock().begin(event_id, live);
+        self.mailbox.begin(event_id);
+        let outcome = Outcome::Failed(failure);
+        let (duration, average_duration) = (0.0, None);
+        self.push(Update::ProcessCompleted { event_id, outcome, duration, average_duration });
+        Ok(())
+    }
+
+    /// Whether an event that hasn't been told its end, or whose end was kept, may be one of this
+    /// listener.
+    pub fn may_be_of(&self, id: EventId, api_name: &str) -> bool {
+        if let Some(live) = self.lock().live.get(&id) {
+            return live.speaker.is_of(api_name);
+        }
+        let ended = self.terms.results.find(&self.caller(), id);
+        ended.is_none_or(|ended| ended.is_of(api_name))
+    }
+
+    /// Cancels an event, if it is this session's.
+    pub fn cancel(&self, id: EventId) {
+        if let Some(live) = self.lock().live.get(&id) {
+            live.cancel();
+        }
+    }
+
+    /// Begins to read; whoever read before is told so. A client that comes back says after which
+    /// message, if it knows.
+    pub fn open_stream(self: &Arc<Self>, manner: Manner, after: Option<u64>) -> Stream {
+        Stream::open(self, manner, after)
+    }
+
+    /// Keeps how an event ended, for a client that comes back.
+    pub(crate) fn put_aside(&self, id: EventId, ended: Ended, bytes: usize) {
+        self.terms.results.keep(self.caller(), self.holder(), id, ended, bytes, Instant::now());
+    }
+
+    /// Gives a stream up whose client takes nothing, though there is something for it.
+    pub fn give_up_stalled(&self, now: Instant) {
+        let mut state = self.lock();
+        let stalled = now.saturating_duration_since(state.asked) >= STALLED;
+        if state.streaming && stalled && self.mailbox.bytes() > 0 {
+            state.stream += 1;
+            state.streaming = false;
+            state.touched = now;
+            self.mailbox.attend(false);
+        }
+    }
+
+    /// Ends what its client left behind, and puts aside how the rest ended. Nothing, if somebody
+    /// listens, or has been heard of within the grace.
+    pub fn abandon(&self) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        if state.streaming || state.touched.elapsed() < self.terms.grace {
+            // It has come back.
+            return;
+        }
+        state.live.values().for_each(Live::abandon);
+        while let Some(Read { update, weight, .. }) = self.mailbox.try_next() {
+            let id = update.event_id();
+            let Some(live) = state.live.get_mut(&id) else { continue };
+            match live.speaker.keep(&update) {
+                // Its client has missed it.
+                None => {
+                    live.note(&update);
+                    live.speaker.doubt();
+                }
+                Some(ended) => {
+                    live.ended();
+                    state.live.remove(&id);
+                    let number = state.log.number();
+                    state.log.end(number, id);
+                    // Only one that a reader was waiting for hasn't been measured.
+                    let bytes = if weight == 0 { ended.bytes() } else { weight };
+                    self.put_aside(id, ended, bytes);
+                }
+            }
+        }
+    }
+}
+
+/// Takes an event off the session again when it wasn't admitted, or the request went away.
+struct Unregister<'a> {
+    session: &'a Session,
+    id: EventId,
+    armed: bool,
+}
+
+impl Unregister<'_> {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Unregister<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            // Before its listener: what comes meanwhile finds none.
+            self.session.mailbox.forget(self.id);
+            let _live = self.session.lock().live.remove(&self.id);
+            // A stream that has nothing left to wait for must notice.
+            self.session.mailbox.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::session::results::BOUNDS;
+
+    fn session() -> Session {
+        let terms = Terms {
+            results: Results::new(BOUNDS),
+            unread: Arc::default(),
+            replay: Arc::default(),
+            grace: Duration::from_secs(10),
+            most_events: 1,
+        };
+        let kept = SessionState::new("s".into(), None, None);
+        Session::new(Arc::new(kept), true, Peer::default(), Arc::new(terms))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_that_its_stream_has_ended_gets_answers_all_the_same() {
+        let session = session();
+        session.stream_settled().await;
+        session.lock().closing = Some(Closing::default());
+        let settled = tokio::time::timeout(6 * SETTLING, session.stream_settled()).await;
+        assert_eq!(settled, Ok(()));
+    }
+}

@@ -1,0 +1,361 @@
+//! A client's reading of its session: one stream carries the updates of all its events.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use actix_web::HttpRequest;
+use actix_web::http::header::ACCEPT;
+use bytes::{Bytes, BytesMut};
+use tokio::time::{Sleep, sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::mailbox::Piece;
+use super::replay_log::Entry;
+use super::session::{Session, State};
+use crate::delivery::outbox;
+use crate::event::id::EventId;
+use crate::event::update::Update;
+use crate::web::protocol::encoder::Ended;
+use crate::web::protocol::message::Message;
+use crate::web::protocol::sse;
+
+/// How long a session's stream stays open after its last event has ended, so that a client that asks
+/// for the next one at once is served on the same stream: a round trip over most networks. Only for
+/// those who ask for server-sent events by name. Gradio's Python client doesn't, and a program of its
+/// doesn't end before its stream.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// How a stream speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Messages of all kinds, values as edits.
+    Session,
+    /// Named events, whole values.
+    Call,
+}
+
+/// How a stream speaks, and whether it numbers what it says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    pub form: Form,
+    pub numbered: bool,
+}
+
+impl Manner {
+    /// Numbers are for those who ask for server-sent events by name, as browsers do. Gradio's
+    /// Python client doesn't, and understands nothing but data.
+    pub fn of(request: &HttpRequest, form: Form) -> Self {
+        let accepts = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        let numbered = accepts.is_some_and(|kinds| kinds.contains("text/event-stream"));
+        Manner { form, numbered }
+    }
+}
+
+/// The number of the last message that a client has read, as browsers say when they come back. A page
+/// that begins anew says 0 by `last_event_id`, since a script can't set the header.
+pub(crate) fn last_event_id(request: &HttpRequest, query: Option<u64>) -> Option<u64> {
+    let header = request.headers().get("last-event-id");
+    let header = header.and_then(|number| number.to_str().ok()?.trim().parse().ok());
+    header.or(query)
+}
+
+/// What became of a stream's poll.
+pub(crate) enum Read {
+    /// Something was read; it may have been nothing to say.
+    Something,
+    /// The client has been handed the end of its last event, and, on a session's stream, has not
+    /// asked for another since. Nothing more comes on this stream.
+    Finished,
+    /// Another stream reads now.
+    TakenOver,
+}
+
+/// Something that is said to a client that came back. Written only when it is its turn: whoever asks
+/// and doesn't read costs no more than whoever reads.
+enum Missed {
+    Text(Bytes),
+    /// Values of an event are missing.
+    Values(EventId),
+    End {
+        number: u64,
+        event: EventId,
+    },
+}
+
+/// A stream that breaks off leaves the events a while for the client to come back.
+pub(crate) struct Stream {
+    session: Arc<Session>,
+    number: u64,
+    manner: Manner,
+    /// What a client that came back has missed, and hasn't been handed yet.
+    missed: VecDeque<Missed>,
+    /// All that there was has been handed out: what comes next shows that it was taken.
+    drained: bool,
+    /// Runs while there is nothing to wait for.
+    linger: Option<Pin<Box<Sleep>>>,
+    /// Ready when another stream reads instead of this one.
+    superseded: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Stream {
+    pub fn open(session: &Arc<Session>, manner: Manner, after: Option<u64>) -> Stream {
+        let mut state = session.lock();
+        state.stream += 1;
+        state.streaming = true;
+        // Its client knows of the end of the one before.
+        state.closing.take();
+        let current = CancellationToken::new();
+        let superseded = Box::pin(current.clone().cancelled_owned());
+        std::mem::replace(&mut state.current, current).cancel();
+        state.touched = Instant::now();
+        state.asked = Instant::now();
+        state.live.values_mut().for_each(|live| live.followed = true);
+        session.mailbox.attend(true);
+        let number = state.stream;
+        let missed = resume(&mut state, manner, after);
+        let session = session.clone();
+        Stream { session, number, manner, missed, drained: false, linger: None, superseded }
+    }
+
+    /// Ready when another stream reads instead of this one.
+    pub fn poll_superseded(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.superseded.as_mut().poll(cx)
+    }
+
+    pub fn is_numbered(&self) -> bool {
+        self.manner.numbered
+    }
+
+    /// Appends the next update, if there is one.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<Read> {
+        if self.poll_superseded(cx).is_ready() {
+            return Poll::Ready(Read::TakenOver);
+        }
+        // Held to the end: what one stream takes, one that takes over must find in the log.
+        let session = self.session.clone();
+        let mut state = session.lock();
+        if state.stream != self.number {
+            return Poll::Ready(Read::TakenOver);
+        }
+        state.asked = Instant::now();
+        match self.session.mailbox.continue_message(text) {
+            Piece::Some => return Poll::Ready(Read::Something),
+            Piece::Cut => return Poll::Ready(Read::TakenOver),
+            Piece::None => {}
+        }
+        let begin = text.len();
+        if let Some(missed) = self.missed.pop_front() {
+            match missed {
+                Missed::Text(missed) => text.extend_from_slice(&missed),
+                Missed::Values(event) => write_skipped(text, self.manner, event),
+                Missed::End { number, event } => {
+                    let ended = self.session.terms.results.find(&self.session.caller(), event);
+                    write_end(text, self.manner, number, event, ended.as_deref());
+                }
+            }
+            if self.missed.is_empty() {
+                state.log.hand_out();
+            }
+            self.session.mailbox.hold_back(text, begin);
+            return Poll::Ready(Read::Something);
+        }
+        if state.live.is_empty() {
+            return self.poll_finished(&mut state, cx).map(|()| Read::Finished);
+        }
+        self.linger = None;
+        let Poll::Ready(unread) = self.session.mailbox.poll_next(cx) else {
+            self.drained = true;
+            return Poll::Pending;
+        };
+        if std::mem::take(&mut self.drained) {
+            state.log.settle();
+        }
+        say(&self.session, &mut state, self.manner, unread, text);
+        self.session.mailbox.hold_back(text, begin);
+        Poll::Ready(Read::Something)
+    }
+
+    /// Whether a stream whose events have all ended is over. A client that asks for another event
+    /// while its stream is open, as far as it knows, opens no other (Gradio's don't). So under the
+    /// session's lock either the event is found here, or it finds that the stream closes.
+    fn poll_finished(&mut self, state: &mut State, cx: &mut Context<'_>) -> Poll<()> {
+        if self.manner.form == Form::Call {
+            return Poll::Ready(());
+        }
+        // What is unread belongs to events that were given up. To be woken by the next event's first.
+        while self.session.mailbox.poll_next(cx).is_ready() {}
+        if self.manner.numbered {
+            let linger = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+            std::task::ready!(linger.as_mut().poll(cx));
+        }
+        state.streaming = false;
+        state.touched = Instant::now();
+        state.closing.get_or_insert_default();
+        Poll::Ready(())
+    }
+}
+
+/// Appends an update, and keeps what a client that comes back may ask for.
+fn say(
+    session: &Session,
+    state: &mut State,
+    manner: Manner,
+    unread: outbox::Read,
+    text: &mut BytesMut,
+) {
+    let outbox::Read { update, skipped, .. } = unread;
+    let id = update.event_id();
+    // Updates of events that were given up have no listener any more.
+    let Some(live) = state.live.get_mut(&id) else { return };
+    let number = state.log.number();
+    let numbered = manner.numbered.then_some(number);
+    if skipped {
+        write_skipped(text, manner, id);
+    }
+    let begin = text.len();
+    live.note(&update);
+    let ended = live.speaker.keep(&update);
+    let is_value = matches!(update, Update::ProcessGenerating { .. });
+    match manner.form {
+        Form::Session => sse::write(text, numbered, None, &live.speaker.message(update)),
+        Form::Call => {
+            if let Some((name, data)) = live.speaker.called(update) {
+                sse::write(text, numbered, Some(name), &data);
+            }
+        }
+    }
+    if is_value {
+        live.first_value.get_or_insert(number);
+        match manner.numbered {
+            true => state.log.value(number, id, Bytes::copy_from_slice(&text[begin..])),
+            false => state.log.forget_value(number),
+        }
+    }
+    if let Some(ended) = ended {
+        live.ended();
+        state.live.remove(&id);
+        state.log.end(number, id);
+        let bytes = text.len() - begin;
+        session.put_aside(id, ended, bytes);
+    }
+    state.log.hand_out();
+}
+
+/// What a client that comes back has missed, and where its events are now. Nothing, for a client that
+/// is here for the first time.
+fn resume(state: &mut State, manner: Manner, after: Option<u64>) -> VecDeque<Missed> {
+    let mut missed = VecDeque::new();
+    let mut now = BytesMut::new();
+    if manner.form == Form::Session {
+        for (id, live) in &mut state.live {
+            // Not numbered: these are said again whenever somebody comes back.
+            live.retell(*id).for_each(|message| sse::write(&mut now, None, None, &message));
+        }
+    }
+    if !now.is_empty() {
+        missed.push_back(Missed::Text(now.freeze()));
+    }
+    let end = |entry: &Entry| Missed::End { number: entry.number, event: entry.event };
+    // A number that was never given is of another session with this hash, before a restart say.
+    let Some(after) = after.filter(|after| *after <= state.log.last()) else {
+        // What was handed out last may not have arrived. Better an end twice than never: it is known
+        // by its event. Who wants all exactly once says where it was.
+        state.live.values_mut().for_each(|live| live.speaker.doubt());
+        missed.extend(state.log.unsettled_ends().map(end));
+        return missed;
+    };
+    let complete = state.log.has_values_after(after);
+    for entry in state.log.after(after) {
+        match &entry.value {
+            Some(value) if complete => missed.push_back(Missed::Text(value.clone())),
+            Some(_) => {}
+            None => {
+                if !complete {
+                    missed.push_back(Missed::Values(entry.event));
+                }
+                missed.push_back(end(entry));
+            }
+        }
+    }
+    if !complete && manner.form == Form::Call {
+        missed.extend(state.live.keys().map(|id| Missed::Values(*id)));
+    }
+    if !complete && manner.form == Form::Session {
+        for (id, live) in &mut state.live {
+            let has_some = live.first_value.is_some_and(|first| first <= after);
+            if let Some(message) = live.speaker.repeat(*id, !has_some) {
+                missed.push_back(Missed::Values(*id));
+                let number = state.log.number();
+                let mut text = BytesMut::new();
+                sse::write(&mut text, manner.numbered.then_some(number), None, &message);
+                let text = text.freeze();
+                state.log.value(number, *id, text.clone());
+                missed.push_back(Missed::Text(text));
+            }
+        }
+    }
+    missed
+}
+
+/// Tells a client that says where it was that values of an event are missing. Others may understand
+/// nothing but what Gradio says.
+fn write_skipped(text: &mut BytesMut, manner: Manner, event: EventId) {
+    match manner {
+        Manner { numbered: false, .. } => {}
+        Manner { form: Form::Session, .. } => {
+            sse::write(text, None, None, &Message::skipped(event));
+        }
+        Manner { form: Form::Call, .. } => {
+            sse::write(text, None, Some("skipped"), &serde_json::Value::Null);
+        }
+    }
+}
+
+/// An end once more; one that isn't kept any more is told as such, so that nobody waits for it.
+fn write_end(
+    text: &mut BytesMut,
+    manner: Manner,
+    number: u64,
+    event: EventId,
+    ended: Option<&Ended>,
+) {
+    let numbered = manner.numbered.then_some(number);
+    let gone = Ended::gone(event);
+    let ended = ended.unwrap_or(&gone);
+    match manner.form {
+        Form::Session => sse::write(text, numbered, None, &ended.message()),
+        Form::Call => {
+            let (name, data) = ended.called();
+            sse::write(text, numbered, Some(name), &data);
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let mut state = self.session.lock();
+        if state.stream != self.number {
+            return;
+        }
+        if state.streaming {
+            state.streaming = false;
+            state.touched = Instant::now();
+        }
+        state.closing.take();
+        let idle = state.live.is_empty();
+        self.session.mailbox.attend(false);
+        drop(state);
+        if !idle {
+            let (session, number) = (self.session.clone(), self.number);
+            actix_web::rt::spawn(async move {
+                tokio::time::sleep(session.terms.grace).await;
+                if session.lock().stream == number {
+                    session.abandon();
+                }
+            });
+        }
+    }
+}
