@@ -13,7 +13,7 @@ use super::capacity::Account;
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 use crate::scheduler::Scheduler;
-use crate::scheduler::command::{Arrival, Command, Effect, Patience, Tally};
+use crate::scheduler::command::{Arrival, Command, Effect, OutcomeCounts, WhenFull};
 use crate::scheduler::limit::Limit;
 use crate::scheduler::rules::{ListenerRules, Rules};
 use crate::scheduler::wait_queue::Key;
@@ -62,7 +62,7 @@ struct Member {
     account: Account<Key>,
     notified: Arc<AtomicBool>,
     /// Events in the line, and blocked callers, in order.
-    line: Vec<usize>,
+    wait_queue: Vec<usize>,
     blocked: Vec<usize>,
     running: Option<usize>,
 }
@@ -104,7 +104,7 @@ impl World {
                     Arc::new(move || notify.store(true, SeqCst)),
                 ),
                 notified,
-                line: Vec::new(),
+                wait_queue: Vec::new(),
                 blocked: Vec::new(),
                 running: None,
             }
@@ -120,8 +120,8 @@ impl World {
             Step::Submit { id, patient } => self.submit(id, patient),
             Step::Finish(id) => {
                 if let Some(slot) = self.members[id].running.take() {
-                    let tally = Tally { completed: 1, ..Tally::default() };
-                    self.command(id, Command::Done { slot, tally, ready: true });
+                    let counts = OutcomeCounts { completed: 1, ..OutcomeCounts::default() };
+                    self.command(id, Command::Done { slot, counts, ready: true });
                 }
             }
             Step::Cancel(n) => {
@@ -142,7 +142,7 @@ impl World {
                 let member = &mut self.members[id];
                 member.scheduler = member.scheduler.restarted(self.now, Vec::new());
                 member.account.clear();
-                (member.line, member.blocked, member.running) = Default::default();
+                (member.wait_queue, member.blocked, member.running) = Default::default();
                 self.settle(id);
             }
         }
@@ -169,16 +169,17 @@ impl World {
             id: EventId::for_test(n as u128),
             listener: 0,
             watched: true,
-            patience: if patient { Patience::Wait } else { Patience::Refuse },
+            patience: if patient { WhenFull::Wait } else { WhenFull::Refuse },
             placed,
             payload: n,
         };
         self.command(id, Command::Admit(arrival));
         let member = &self.members[id];
-        let own = OWN[id].is_some_and(|own| member.line.len() >= own || !member.blocked.is_empty());
+        let own =
+            OWN[id].is_some_and(|own| member.wait_queue.len() >= own || !member.blocked.is_empty());
         if !patient {
             assert!(!member.blocked.contains(&n), "who doesn't wait is not blocked");
-            let admitted = member.line.contains(&n) || member.running.is_some() && !full;
+            let admitted = member.wait_queue.contains(&n) || member.running.is_some() && !full;
             assert!(admitted || full || own, "nobody is refused while there is room");
         }
     }
@@ -209,16 +210,16 @@ impl World {
                 Effect::FreePlaces(places) => member.account.free(places),
                 Effect::Tell { key, .. } => {
                     let n = *member.scheduler.waiting_mut(key).expect("it waits");
-                    if !member.line.contains(&n) {
+                    if !member.wait_queue.contains(&n) {
                         self.entered(id, n);
                     }
                 }
                 Effect::Start { slot, event, .. } => {
-                    assert_eq!(member.line.remove(0), event, "first in, first out");
+                    assert_eq!(member.wait_queue.remove(0), event, "first in, first out");
                     member.running = Some(slot);
                 }
                 Effect::End { event, .. } => {
-                    member.line.retain(|n| *n != event);
+                    member.wait_queue.retain(|n| *n != event);
                     member.blocked.retain(|n| *n != event);
                 }
                 Effect::Refuse { event, refusal } => {
@@ -235,11 +236,11 @@ impl World {
     fn entered(&mut self, id: usize, n: usize) {
         let member = &mut self.members[id];
         assert_eq!(member.blocked.remove(0), n, "first come, first served");
-        member.line.push(n);
+        member.wait_queue.push(n);
         for (id, member) in self.members.iter().enumerate() {
             // Who was granted a place and hasn't heard of it passes nobody by.
             let oldest = member.blocked.first().filter(|_| !self.is_notified(id));
-            let able = OWN[id].is_none_or(|own| member.line.len() < own);
+            let able = OWN[id].is_none_or(|own| member.wait_queue.len() < own);
             assert!(
                 oldest.is_none_or(|oldest| *oldest > n || !able),
                 "first come, first served over all ids: {n} passed {oldest:?}"
@@ -248,15 +249,15 @@ impl World {
     }
 
     fn check(&self) {
-        let waiting: usize = self.members.iter().map(|member| member.line.len()).sum();
+        let waiting: usize = self.members.iter().map(|member| member.wait_queue.len()).sum();
         let taken = self.capacity.taken();
         assert!(waiting <= taken && taken <= self.capacity.max(), "{waiting} {taken}");
         let mut pending = false;
         for (id, member) in self.members.iter().enumerate() {
-            assert_eq!(member.scheduler.waiting(), member.line.len());
+            assert_eq!(member.scheduler.waiting(), member.wait_queue.len());
             assert_eq!(member.scheduler.blocked(), member.blocked.len());
             pending |= self.is_notified(id);
-            let able = OWN[id].is_none_or(|own| member.line.len() < own);
+            let able = OWN[id].is_none_or(|own| member.wait_queue.len() < own);
             if !member.blocked.is_empty() && able && !self.is_notified(id) {
                 assert_eq!(taken, self.capacity.max(), "nobody is blocked while there is a place");
             }
@@ -321,7 +322,7 @@ fn who_goes_leaves_everything() {
         id: EventId::for_test(0),
         listener: 0,
         watched: false,
-        patience: Patience::Wait,
+        patience: WhenFull::Wait,
         placed: false,
         payload: (),
     };

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::messages::{News, Report};
+use super::messages::{Report, WorkerEvent};
 use super::slot_hold::SlotHold;
-use crate::scheduler::command::Tally;
+use crate::scheduler::command::OutcomeCounts;
 
 /// Given to whoever waited for a slot without an event of a listener. The slot is free again when it
 /// is dropped, on whatever thread.
@@ -23,9 +23,9 @@ impl Grant {
 impl Drop for Grant {
     fn drop(&mut self) {
         let SlotHold { supervisor, slot, seat } = &*self.0;
-        let tally = Tally { completed: 1, ..Tally::default() };
+        let counts = OutcomeCounts { completed: 1, ..OutcomeCounts::default() };
         // Past the mailbox' bound: there is one for each slot at most.
-        let news = News::Done { tally, ready: true };
+        let news = WorkerEvent::Done { counts, ready: true };
         supervisor.do_send(Report { slot: *slot, seat: *seat, news });
     }
 }

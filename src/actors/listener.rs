@@ -9,14 +9,14 @@ use futures::FutureExt;
 
 use super::Capacity;
 use super::gauges::Gauges;
-use super::mailbox_budget::Breather;
+use super::mailbox_budget::MailboxBudget;
 use super::messages::{Admit, Cancel, CancelOf, PressureChanged, Quit, Submit, Subscribe};
 use super::supervisor::Supervisor;
 use crate::event::guarded::discard_payload;
 use crate::event::refusal::Refusal;
 use crate::handler::validator::Validator;
 use crate::logging::error;
-use crate::scheduler::command::{Patience, Pressure};
+use crate::scheduler::command::{Pressure, WhenFull};
 
 /// Submits that a listener holds; the caller's next `send` waits.
 const MAILBOX: usize = 1024;
@@ -34,7 +34,7 @@ pub(crate) struct ListenerActor {
     /// The places that it shares with other ids.
     capacity: Option<Arc<Capacity>>,
     gauges: Arc<Gauges>,
-    breather: Breather,
+    budget: MailboxBudget,
 }
 
 impl ListenerActor {
@@ -52,7 +52,7 @@ impl ListenerActor {
             pressure: Pressure::Open,
             capacity,
             gauges,
-            breather: Breather::default(),
+            budget: MailboxBudget::default(),
         }
     }
 }
@@ -70,7 +70,7 @@ impl Handler<Submit> for ListenerActor {
     type Result = ();
 
     fn handle(&mut self, submit: Submit, context: &mut Self::Context) {
-        self.breather.breathe::<Self>(context);
+        self.budget.spend::<Self>(context);
         self.guarded(context, |listener, context| listener.forward(submit, context));
     }
 }
@@ -100,7 +100,7 @@ impl ListenerActor {
     }
 
     fn forward(&mut self, submit: Submit, context: &mut Context<Self>) {
-        if submit.patience == Patience::Refuse
+        if submit.patience == WhenFull::Refuse
             && let Some(refusal) = self.full()
         {
             self.gauges.note_refused(self.listener);
@@ -133,7 +133,7 @@ impl Handler<Cancel> for ListenerActor {
 
     /// Comes this way, and not straight to the supervisor, so that it can't overtake its event.
     fn handle(&mut self, Cancel(id): Cancel, context: &mut Self::Context) {
-        self.breather.breathe::<Self>(context);
+        self.budget.spend::<Self>(context);
         // Past the mailbox' bound: there is at most one for each event that was let in.
         self.supervisor.do_send(CancelOf { listener: Some(self.listener), id });
     }
@@ -143,7 +143,7 @@ impl Handler<PressureChanged> for ListenerActor {
     type Result = ();
 
     fn handle(&mut self, PressureChanged(pressure): PressureChanged, context: &mut Self::Context) {
-        self.breather.breathe::<Self>(context);
+        self.budget.spend::<Self>(context);
         self.pressure = pressure;
     }
 }
@@ -152,7 +152,7 @@ impl Handler<Quit> for ListenerActor {
     type Result = ();
 
     fn handle(&mut self, _: Quit, context: &mut Self::Context) {
-        self.breather.breathe::<Self>(context);
+        self.budget.spend::<Self>(context);
         context.stop();
     }
 }
@@ -163,7 +163,7 @@ impl Handler<crate::actors::messages::Blow> for ListenerActor {
     type Result = ();
 
     fn handle(&mut self, _: crate::actors::messages::Blow, context: &mut Self::Context) {
-        self.breather.breathe::<Self>(context);
+        self.budget.spend::<Self>(context);
         self.guarded(context, |_, _| panic!("a bug in the listener"));
     }
 }

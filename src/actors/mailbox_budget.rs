@@ -10,13 +10,13 @@ use actix::{Actor, AsyncContext};
 const IN_A_ROW: u32 = 128;
 
 #[derive(Debug, Default)]
-pub(crate) struct Breather {
+pub(crate) struct MailboxBudget {
     handled: u32,
 }
 
-impl Breather {
+impl MailboxBudget {
     /// To be called once a message, whatever the message.
-    pub fn breathe<A>(&mut self, context: &mut A::Context)
+    pub fn spend<A>(&mut self, context: &mut A::Context)
     where
         A: Actor,
         A::Context: AsyncContext<A>,

@@ -7,12 +7,12 @@ use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
 use super::grant::Grant;
-use crate::delivery::sender::Sink;
+use crate::delivery::sender::EventSender;
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
-use crate::handler::input::{Input, Vec1};
+use crate::handler::input::{Input, OneOrMany};
 use crate::handler::session_state::SessionState;
-use crate::scheduler::command::{Cause, Patience, Pressure, Tally, Terms};
+use crate::scheduler::command::{Cause, OutcomeCounts, Pressure, RunParams, WhenFull};
 use crate::scheduler::limit::Limit;
 use crate::scheduler::snapshot::ConcurrencyIdSnapshot;
 
@@ -22,7 +22,7 @@ pub(crate) struct Job {
     pub id: EventId,
     pub session: Option<Arc<SessionState>>,
     pub input: Input,
-    pub sink: Sink,
+    pub sink: EventSender,
 }
 
 /// Caller → listener: here is an event.
@@ -31,7 +31,7 @@ pub(crate) struct Job {
 pub(crate) struct Submit {
     // Boxed: it is moved four times and lives long in the line.
     pub job: Box<Job>,
-    pub patience: Patience,
+    pub patience: WhenFull,
 }
 
 /// Listener → supervisor: let it into the line.
@@ -70,8 +70,8 @@ impl Queued {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Run {
-    pub jobs: Vec1<Box<Job>>,
-    pub terms: Terms,
+    pub jobs: OneOrMany<Box<Job>>,
+    pub params: RunParams,
 }
 
 /// Supervisor → worker: end the run, or one event of it, early.
@@ -98,11 +98,11 @@ pub(crate) struct Leave;
 pub(crate) struct Report {
     pub slot: usize,
     pub seat: u64,
-    pub news: News,
+    pub news: WorkerEvent,
 }
 
 #[derive(Debug)]
-pub(crate) enum News {
+pub(crate) enum WorkerEvent {
     /// The resource is built.
     Ready,
     /// It could not be built; the worker will try again after this pause.
@@ -110,9 +110,9 @@ pub(crate) enum News {
     /// The worker is gone, with what it ran and what it owned. A blocking handler of it has returned.
     Gone,
     /// The run has really stopped. `ready` is false when the resource isn't fit for another.
-    Done { tally: Tally, ready: bool },
+    Done { counts: OutcomeCounts, ready: bool },
     /// The run has not begun, since the resource isn't fit for it. These of its events haven't ended.
-    Returned { jobs: Vec1<Box<Job>>, tally: Tally },
+    Returned { jobs: OneOrMany<Box<Job>>, counts: OutcomeCounts },
 }
 
 /// Caller → listener: end this event of yours wherever it is.

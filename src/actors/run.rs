@@ -14,14 +14,14 @@ use crate::event::failure::Failure;
 use crate::event::guarded::{discard, discard_payload};
 use crate::event::id::EventId;
 use crate::event::update::{Outcome, Update};
-use crate::handler::erased::{Made, Start, Work};
-use crate::handler::input::Vec1;
+use crate::handler::erased::{ErasedHandler, HandlerFuture, HandlerOutput};
+use crate::handler::input::OneOrMany;
 use crate::handler::progress::Meter;
-use crate::handler::run_context::{Rider, RunContext};
+use crate::handler::run_context::{RunContext, RunEvent};
 use crate::handler::slot::Resource;
 use crate::handler::threads::Threads;
 use crate::logging::{debug, log};
-use crate::scheduler::command::{Cause, Tally, Terms};
+use crate::scheduler::command::{Cause, OutcomeCounts, RunParams};
 
 /// A handler at work on its events.
 ///
@@ -30,29 +30,29 @@ use crate::scheduler::command::{Cause, Tally, Terms};
 /// it.
 pub(super) struct Run {
     api_name: Arc<str>,
-    riders: Vec1<Rider>,
-    work: Option<Work>,
+    riders: OneOrMany<RunEvent>,
+    work: Option<HandlerFuture>,
     pulse: Arc<Pulse>,
     number: u16,
     token: OnceCell<CancellationToken>,
-    terms: Terms,
-    tally: Tally,
+    params: RunParams,
+    counts: OutcomeCounts,
 }
 
 /// What became of a run that has really stopped.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stopped {
-    pub tally: Tally,
+    pub counts: OutcomeCounts,
     /// The handler has returned by itself. Otherwise it unwound or was dropped, and whatever it held
     /// is suspect.
     pub returned: bool,
 }
 
 /// Where and with what a run starts.
-pub(super) struct Place<'a> {
+pub(super) struct RunEnv<'a> {
     pub api_name: &'a Arc<str>,
     pub meter: &'a Meter,
-    pub start: &'a Start,
+    pub start: &'a ErasedHandler,
     pub slot: usize,
     pub resource: Option<&'a Resource>,
     pub threads: &'a Threads,
@@ -67,50 +67,50 @@ pub(super) struct Place<'a> {
 
 impl Run {
     /// Starts the handler. One that fails or panics before its first await has stopped already.
-    /// `tally` counts those of its events that have ended already.
+    /// `counts` counts those of its events that have ended already.
     pub fn start(
-        jobs: Vec1<Box<Job>>,
-        terms: Terms,
-        tally: Tally,
-        place: Place<'_>,
+        jobs: OneOrMany<Box<Job>>,
+        params: RunParams,
+        counts: OutcomeCounts,
+        env: RunEnv<'_>,
     ) -> (Run, Option<Stopped>) {
         let board = |job: Box<Job>| {
             let Job { id, session, input, sink } = *job;
-            sink.say(|event_id| Update::ProcessStarts { event_id, eta: terms.average });
-            (Rider { id, session, sink: Some(sink), outcome: None }, input)
+            sink.say(|event_id| Update::ProcessStarts { event_id, eta: params.average });
+            (RunEvent { id, session, sink: Some(sink), outcome: None }, input)
         };
         let (riders, inputs) = match jobs {
-            Vec1::One(job) => {
+            OneOrMany::One(job) => {
                 let (rider, input) = board(job);
-                (Vec1::One(rider), Vec1::One(input))
+                (OneOrMany::One(rider), OneOrMany::One(input))
             }
-            Vec1::Many(jobs) => {
+            OneOrMany::Many(jobs) => {
                 let (riders, inputs) = jobs.into_iter().map(board).unzip();
-                (Vec1::Many(riders), Vec1::Many(inputs))
+                (OneOrMany::Many(riders), OneOrMany::Many(inputs))
             }
         };
         let token = OnceCell::new();
-        place.meter.begin();
+        env.meter.begin();
         let context = RunContext {
-            api_name: place.api_name,
-            meter: place.meter,
-            slot: place.slot,
-            deadline: terms.deadline,
+            api_name: env.api_name,
+            meter: env.meter,
+            slot: env.slot,
+            deadline: params.deadline,
             riders: riders.as_slice(),
             token: &token,
-            resource: place.resource,
-            threads: place.threads,
-            hold: place.hold,
+            resource: env.resource,
+            threads: env.threads,
+            hold: env.hold,
             #[cfg(feature = "web")]
-            files: place.files,
+            files: env.files,
         };
         let work = {
-            let _turn = place.pulse.turn(place.number);
-            catch_unwind(AssertUnwindSafe(|| (place.start)(inputs, &context)))
+            let _turn = env.pulse.turn(env.number);
+            catch_unwind(AssertUnwindSafe(|| (env.start)(inputs, &context)))
         };
-        let api_name = place.api_name.clone();
-        let (pulse, number) = (place.pulse.clone(), place.number);
-        let mut run = Run { api_name, riders, work: None, pulse, number, token, terms, tally };
+        let api_name = env.api_name.clone();
+        let (pulse, number) = (env.pulse.clone(), env.number);
+        let mut run = Run { api_name, riders, work: None, pulse, number, token, params, counts };
         let stopped = match work {
             Ok(Ok(work)) => {
                 run.work = Some(work);
@@ -143,15 +143,15 @@ impl Run {
         for rider in self.riders.as_mut_slice() {
             if rider.is_open() && event.is_none_or(|event| event == rider.id) {
                 let (outcome, count) = match cause {
-                    Cause::Cancelled => (Outcome::Cancelled, &mut self.tally.cancelled),
-                    Cause::TimedOut => (Outcome::TimedOut, &mut self.tally.timed_out),
-                    Cause::Stopped => (Outcome::Stopped, &mut self.tally.stopped),
+                    Cause::Cancelled => (Outcome::Cancelled, &mut self.counts.cancelled),
+                    Cause::TimedOut => (Outcome::TimedOut, &mut self.counts.timed_out),
+                    Cause::Stopped => (Outcome::Stopped, &mut self.counts.stopped),
                 };
                 *count += 1;
                 rider.outcome = Some(outcome);
             }
         }
-        if !self.riders.as_slice().iter().any(Rider::is_open) {
+        if !self.riders.as_slice().iter().any(RunEvent::is_open) {
             if let Some(token) = self.token.get() {
                 token.cancel();
             }
@@ -169,21 +169,21 @@ impl Run {
             if let Some(outcome) = rider.outcome.take()
                 && let Some(sink) = rider.sink.take()
             {
-                let (api_name, id, started) = (&self.api_name, rider.id, self.terms.started);
+                let (api_name, id, started) = (&self.api_name, rider.id, self.params.started);
                 debug!("{api_name}: event {id} {outcome} after {:?}", started.elapsed());
-                sink.end(outcome, self.terms.started, self.terms.average);
+                sink.end(outcome, self.params.started, self.params.average);
             }
         }
     }
 
-    fn made(&mut self, made: Made) -> Stopped {
+    fn made(&mut self, made: HandlerOutput) -> Stopped {
         let riders = self.riders.as_mut_slice();
-        let outputs: Vec1<Option<_>> = match made {
-            Made::One(output) => Vec1::One(output),
-            Made::Batch(outputs) if outputs.len() == riders.len() => {
-                Vec1::Many(outputs.into_iter().map(Some).collect())
+        let outputs: OneOrMany<Option<_>> = match made {
+            HandlerOutput::One(output) => OneOrMany::One(output),
+            HandlerOutput::Batch(outputs) if outputs.len() == riders.len() => {
+                OneOrMany::Many(outputs.into_iter().map(Some).collect())
             }
-            Made::Batch(outputs) => {
+            HandlerOutput::Batch(outputs) => {
                 let message = format!(
                     "the batch function returned {} results for {} events; it must return one \
                      for each, in order",
@@ -195,7 +195,7 @@ impl Run {
         };
         for (rider, output) in riders.iter_mut().zip(outputs) {
             if rider.is_open() {
-                self.tally.completed += 1;
+                self.counts.completed += 1;
                 rider.outcome = Some(Outcome::Completed(output));
             }
         }
@@ -208,7 +208,7 @@ impl Run {
                 // What a client isn't shown, the operator must find somewhere.
                 let level = if failure.for_user { log::Level::Debug } else { log::Level::Error };
                 log!(level, "{}: event {} failed: {failure}", self.api_name, rider.id);
-                self.tally.failed += 1;
+                self.counts.failed += 1;
                 rider.outcome = Some(Outcome::Failed(failure.clone()));
             }
         }
@@ -229,7 +229,7 @@ impl Run {
     /// Drops the handler, after which it has really stopped.
     fn stop(&mut self) -> Stopped {
         let dropped = self.work.take().is_none_or(|work| discard(work.future.into_inner()));
-        Stopped { tally: self.tally, returned: dropped }
+        Stopped { counts: self.counts, returned: dropped }
     }
 }
 

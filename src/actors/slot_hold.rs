@@ -2,7 +2,7 @@
 
 use actix::Addr;
 
-use super::messages::{News, Report};
+use super::messages::{Report, WorkerEvent};
 use super::supervisor::Supervisor;
 
 /// Held by a worker, and by the thread of a blocking handler, which can outlive the worker. The slot
@@ -18,6 +18,6 @@ impl Drop for SlotHold {
     fn drop(&mut self) {
         let (slot, seat) = (self.slot, self.seat);
         // Past the mailbox' bound: there is one for each worker.
-        self.supervisor.do_send(Report { slot, seat, news: News::Gone });
+        self.supervisor.do_send(Report { slot, seat, news: WorkerEvent::Gone });
     }
 }

@@ -11,23 +11,24 @@ use super::Capacity;
 use super::capacity::Account;
 use super::gauges::Gauges;
 use super::grant::Grant;
-use super::mailbox_budget::Breather;
+use super::mailbox_budget::MailboxBudget;
 use super::messages::{
-    Abort, Acquire, Admit, AwaitClosed, CancelOf, Control, Interrupt, Leave, News, PlacesGranted,
+    Abort, Acquire, Admit, AwaitClosed, CancelOf, Control, Interrupt, Leave, PlacesGranted,
     Prepare, PressureChanged, Queued, Quit, Report, Run, Stop, Subscribe, TakeSnapshot,
+    WorkerEvent,
 };
 use super::pace::Pace;
 use super::slot_hold::SlotHold;
 use super::worker::Worker;
-use super::worker_config::Served;
+use super::worker_config::WorkerConfig;
 use crate::event::guarded::{discard, discard_payload};
 use crate::event::refusal::Refusal;
 use crate::event::update::{Outcome, Update};
-use crate::handler::input::Vec1;
+use crate::handler::input::OneOrMany;
 use crate::handler::progress::Meter;
 use crate::logging::{debug, error, info};
 use crate::scheduler::Scheduler;
-use crate::scheduler::command::{Arrival, Cause, Command, Effect, Patience, Pressure};
+use crate::scheduler::command::{Arrival, Cause, Command, Effect, Pressure, WhenFull};
 use crate::scheduler::rules::Rules;
 use crate::scheduler::snapshot::{ConcurrencyIdSnapshot, SlotState};
 use crate::scheduler::wait_queue::Key;
@@ -36,7 +37,7 @@ use crate::scheduler::wait_queue::Key;
 const MAILBOX: usize = 1024;
 
 /// A worker on a slot. The number tells its messages from those of an earlier worker there.
-struct Seat {
+struct WorkerRef {
     worker: Addr<Worker>,
     number: u64,
     /// How far its run has got.
@@ -47,8 +48,8 @@ struct Seat {
 /// The shell around the scheduler: messages in, effects out. It decides nothing.
 pub(crate) struct Supervisor {
     scheduler: Scheduler<Queued>,
-    served: Arc<Served>,
-    seats: Vec<Option<Seat>>,
+    served: Arc<WorkerConfig>,
+    workers: Vec<Option<WorkerRef>>,
     next_seat: u64,
     listeners: Vec<Recipient<PressureChanged>>,
     gauges: Arc<Gauges>,
@@ -65,20 +66,20 @@ pub(crate) struct Supervisor {
     stopping: Vec<oneshot::Sender<()>>,
     /// Those who wait until no resource is being closed.
     closing: Vec<oneshot::Sender<()>>,
-    breather: Breather,
+    budget: MailboxBudget,
 }
 
 impl Supervisor {
     pub fn new(
         rules: Rules,
-        served: Served,
+        served: WorkerConfig,
         gauges: Arc<Gauges>,
         capacity: Option<Arc<Capacity>>,
     ) -> Self {
         Supervisor {
             scheduler: Scheduler::new(rules, Instant::now()),
             served: Arc::new(served),
-            seats: Vec::new(),
+            workers: Vec::new(),
             next_seat: 0,
             listeners: Vec::new(),
             gauges,
@@ -89,7 +90,7 @@ impl Supervisor {
             timer: None,
             stopping: Vec::new(),
             closing: Vec::new(),
-            breather: Breather::default(),
+            budget: MailboxBudget::default(),
         }
     }
 
@@ -106,7 +107,7 @@ impl Supervisor {
         context: &mut Context<Self>,
         act: impl FnOnce(&mut Self, &mut Context<Self>),
     ) {
-        self.breather.breathe::<Self>(context);
+        self.budget.spend::<Self>(context);
         self.guarded(context, act);
     }
 
@@ -151,31 +152,31 @@ impl Supervisor {
         match effect {
             Effect::Open { slot } => self.open(slot, context),
             Effect::Close { slot } => {
-                if let Some(Some(seat)) = self.seats.get(slot) {
+                if let Some(Some(seat)) = self.workers.get(slot) {
                     seat.worker.do_send(Leave);
                 }
                 // One that owns a resource keeps its slot until it has closed that and is gone.
                 if self.served.factory.is_none()
-                    && let Some(seat) = self.seats.get_mut(slot)
+                    && let Some(seat) = self.workers.get_mut(slot)
                 {
                     *seat = None;
                 }
             }
             Effect::Prepare { slot } => {
-                if let Some(Some(seat)) = self.seats.get(slot) {
+                if let Some(Some(seat)) = self.workers.get(slot) {
                     seat.worker.do_send(Prepare);
                 }
             }
-            Effect::Start { slot, event: Queued::Event(job), terms } => {
-                self.send_run(slot, Run { jobs: Vec1::One(job), terms });
+            Effect::Start { slot, event: Queued::Event(job), params } => {
+                self.send_run(slot, Run { jobs: OneOrMany::One(job), params });
             }
             Effect::Start { slot, event: Queued::Permit(grant), .. } => self.grant(slot, grant),
-            Effect::StartBatch { slot, events, terms } => {
+            Effect::StartBatch { slot, events, params } => {
                 let jobs = events.into_iter().filter_map(Queued::into_event).collect();
-                self.send_run(slot, Run { jobs: Vec1::Many(jobs), terms });
+                self.send_run(slot, Run { jobs: OneOrMany::Many(jobs), params });
             }
             Effect::Interrupt { slot, event, cause } => {
-                if let Some(Some(seat)) = self.seats.get(slot) {
+                if let Some(Some(seat)) = self.workers.get(slot) {
                     seat.worker.do_send(Interrupt { event, cause });
                 }
             }
@@ -281,7 +282,7 @@ impl Supervisor {
         let mut snapshot = self.scheduler.snapshot(began);
         for slot in &mut snapshot.slots {
             if let SlotState::Busy { progress, .. } = &mut slot.state
-                && let Some(Some(seat)) = self.seats.get(slot.slot)
+                && let Some(Some(seat)) = self.workers.get(slot.slot)
             {
                 *progress = seat.meter.progress();
             }
@@ -300,8 +301,8 @@ impl Supervisor {
     }
 
     fn open(&mut self, slot: usize, context: &mut Context<Self>) {
-        if self.seats.len() <= slot {
-            self.seats.resize_with(slot + 1, || None);
+        if self.workers.len() <= slot {
+            self.workers.resize_with(slot + 1, || None);
         }
         let number = self.next_seat;
         self.next_seat += 1;
@@ -309,12 +310,12 @@ impl Supervisor {
         let hold = Arc::new(SlotHold { supervisor: context.address(), slot, seat: number });
         let kept = Arc::downgrade(&hold);
         let worker = Worker::new(hold, self.served.clone(), meter.clone()).start();
-        self.seats[slot] = Some(Seat { worker, number, meter, hold: kept });
+        self.workers[slot] = Some(WorkerRef { worker, number, meter, hold: kept });
     }
 
     /// Gives a slot to somebody who isn't its worker, and who may have gone.
     fn grant(&self, slot: usize, grant: oneshot::Sender<Result<Grant, Refusal>>) {
-        let seat = self.seats.get(slot).and_then(Option::as_ref);
+        let seat = self.workers.get(slot).and_then(Option::as_ref);
         match seat.and_then(|seat| seat.hold.upgrade()) {
             Some(hold) => drop(grant.send(Ok(Grant::new(hold)))),
             None => error!("{}: the worker on slot {slot} is gone", self.name()),
@@ -322,7 +323,7 @@ impl Supervisor {
     }
 
     fn send_run(&self, slot: usize, run: Run) {
-        let seat = self.seats.get(slot).and_then(Option::as_ref);
+        let seat = self.workers.get(slot).and_then(Option::as_ref);
         // Past the mailbox' bound: a worker gets a run only when it has reported on the last.
         if let Some(seat) = seat.filter(|seat| seat.worker.connected()) {
             seat.worker.do_send(run);
@@ -380,9 +381,9 @@ impl Supervisor {
     /// counts, the limit and a pause stay; and so do the slots of workers until they have gone, with
     /// their blocking handlers.
     fn restart(&mut self, context: &mut Context<Self>) {
-        let seats = self.seats.iter().enumerate();
-        let taken = seats.filter_map(|(slot, seat)| seat.as_ref().map(|_| slot)).collect();
-        for seat in self.seats.iter().flatten() {
+        let workers = self.workers.iter().enumerate();
+        let taken = workers.filter_map(|(slot, seat)| seat.as_ref().map(|_| slot)).collect();
+        for seat in self.workers.iter().flatten() {
             seat.worker.do_send(Leave);
         }
         if let Some((_, timer)) = self.timer.take() {
@@ -428,7 +429,7 @@ impl Handler<Acquire> for Supervisor {
             id,
             listener: self.scheduler.permits(),
             watched: false,
-            patience: Patience::Refuse,
+            patience: WhenFull::Refuse,
             placed: false,
             payload: Queued::Permit(grant),
         };
@@ -449,24 +450,24 @@ impl Handler<Report> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, Report { slot, seat, news }: Report, context: &mut Self::Context) {
-        let seated = self.seats.get(slot).and_then(Option::as_ref);
+        let seated = self.workers.get(slot).and_then(Option::as_ref);
         // A worker that was let go may have spoken before it heard.
         if seated.is_none_or(|seated| seated.number != seat) {
-            return self.breather.breathe::<Self>(context);
+            return self.budget.spend::<Self>(context);
         }
         let command = match news {
-            News::Ready => Command::SlotReady { slot },
-            News::Trouble { trouble, pause } => Command::SlotFailed { slot, trouble, pause },
-            News::Returned { jobs, tally } => {
+            WorkerEvent::Ready => Command::SlotReady { slot },
+            WorkerEvent::Trouble { trouble, pause } => Command::SlotFailed { slot, trouble, pause },
+            WorkerEvent::Returned { jobs, counts } => {
                 let events = jobs.into_iter().map(|job| (job.id, Queued::Event(job))).collect();
-                Command::Returned { slot, tally, events }
+                Command::Returned { slot, counts, events }
             }
-            News::Gone => {
-                self.seats[slot] = None;
+            WorkerEvent::Gone => {
+                self.workers[slot] = None;
                 debug!("{}: the worker on slot {slot} is gone", self.name());
                 Command::SlotLost { slot }
             }
-            News::Done { tally, ready } => Command::Done { slot, tally, ready },
+            WorkerEvent::Done { counts, ready } => Command::Done { slot, counts, ready },
         };
         self.command(command, context);
         if self.account.is_some() {
@@ -480,7 +481,7 @@ impl Handler<Subscribe> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, Subscribe(listener): Subscribe, context: &mut Self::Context) {
-        self.breather.breathe::<Self>(context);
+        self.budget.spend::<Self>(context);
         self.listeners.push(listener);
     }
 }
@@ -512,7 +513,7 @@ impl Handler<TakeSnapshot> for Supervisor {
 
     /// Answered a little later: after the other messages that are here, and not too often.
     fn handle(&mut self, TakeSnapshot { reply }: TakeSnapshot, context: &mut Self::Context) {
-        self.breather.breathe::<Self>(context);
+        self.budget.spend::<Self>(context);
         self.askers.push(reply);
         if self.askers.len() > 1 {
             return;
@@ -573,8 +574,8 @@ impl Handler<Quit> for Supervisor {
     /// Its workers hold its address and it holds theirs, so that nothing of it would ever end by
     /// itself. What still waits is dropped with it, and its callers learn that it was lost.
     fn handle(&mut self, _: Quit, context: &mut Self::Context) {
-        self.breather.breathe::<Self>(context);
-        for seat in self.seats.drain(..).flatten() {
+        self.budget.spend::<Self>(context);
+        for seat in self.workers.drain(..).flatten() {
             seat.worker.do_send(Leave);
         }
         self.listeners.clear();
@@ -612,8 +613,8 @@ impl Handler<crate::actors::messages::BlowWorker> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, blow: crate::actors::messages::BlowWorker, context: &mut Self::Context) {
-        self.breather.breathe::<Self>(context);
-        if let Some(Some(seat)) = self.seats.get(blow.0) {
+        self.budget.spend::<Self>(context);
+        if let Some(Some(seat)) = self.workers.get(blow.0) {
             seat.worker.do_send(crate::actors::messages::Blow);
         }
     }

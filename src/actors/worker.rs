@@ -13,20 +13,20 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
-use super::mailbox_budget::Breather;
-use super::messages::{Interrupt, Job, Leave, News, Prepare, Report, Run as RunMessage};
-use super::run::{Place, Run, Stopped};
+use super::mailbox_budget::MailboxBudget;
+use super::messages::{Interrupt, Job, Leave, Prepare, Report, Run as RunMessage, WorkerEvent};
+use super::run::{Run, RunEnv, Stopped};
 use super::slot_hold::SlotHold;
-use super::worker_config::Served;
+use super::worker_config::WorkerConfig;
 use crate::event::guarded::discard_payload;
 use crate::event::id::EventId;
 use crate::event::update::Outcome;
-use crate::handler::input::Vec1;
+use crate::handler::input::OneOrMany;
 use crate::handler::progress::Meter;
 use crate::handler::slot::{Resource, Trace};
 use crate::handler::slot_resource::{Factory, Spoilt};
 use crate::logging::{debug, error, warn};
-use crate::scheduler::command::{Cause, Tally, Terms};
+use crate::scheduler::command::{Cause, OutcomeCounts, RunParams};
 
 /// The pause before a resource is built again after a failure, doubled each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -35,7 +35,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// One slot's worker. It knows nothing of lines and ranks.
 pub(super) struct Worker {
-    pub served: Arc<Served>,
+    pub served: Arc<WorkerConfig>,
     hold: Arc<SlotHold>,
     /// The same, as a thread keeps it.
     kept_by_threads: Arc<dyn Any + Send + Sync>,
@@ -55,7 +55,7 @@ pub(super) struct Worker {
     failures: u32,
     /// Wakes [`Drive`] for a run that didn't come by the mailbox.
     driver: Option<Waker>,
-    breather: Breather,
+    budget: MailboxBudget,
 }
 
 /// What the last run, or the last check, says of the resource.
@@ -69,14 +69,14 @@ enum Condition {
 
 /// A run that has not begun.
 struct Held {
-    jobs: Vec1<Box<Job>>,
-    terms: Terms,
+    jobs: OneOrMany<Box<Job>>,
+    params: RunParams,
     /// Those of its events that have ended meanwhile.
-    tally: Tally,
+    counts: OutcomeCounts,
 }
 
 impl Worker {
-    pub fn new(hold: Arc<SlotHold>, served: Arc<Served>, meter: Meter) -> Self {
+    pub fn new(hold: Arc<SlotHold>, served: Arc<WorkerConfig>, meter: Meter) -> Self {
         let kept_by_threads = hold.clone();
         Worker {
             served,
@@ -92,12 +92,12 @@ impl Worker {
             fresh: false,
             failures: 0,
             driver: None,
-            breather: Breather::default(),
+            budget: MailboxBudget::default(),
         }
     }
 
     /// Past the mailbox' bound: a slot has at most one run to report on.
-    fn report(&self, news: News) {
+    fn report(&self, news: WorkerEvent) {
         let SlotHold { supervisor, slot, seat } = &*self.hold;
         supervisor.do_send(Report { slot: *slot, seat: *seat, news });
     }
@@ -162,7 +162,7 @@ impl Worker {
         if self.leaving {
             self.go(context);
         } else {
-            self.report(News::Ready);
+            self.report(WorkerEvent::Ready);
         }
     }
 
@@ -172,7 +172,7 @@ impl Worker {
             "{}: its resource could not be built: {trouble}; trying again in {pause:?}",
             self.name()
         );
-        self.report(News::Trouble { trouble, pause });
+        self.report(WorkerEvent::Trouble { trouble, pause });
         self.prepare(pause, context);
     }
 
@@ -190,8 +190,8 @@ impl Worker {
         run: RunMessage,
         context: &mut Context<Self>,
     ) {
-        let RunMessage { jobs, terms } = run;
-        self.held = Some(Held { jobs, terms, tally: Tally::default() });
+        let RunMessage { jobs, params } = run;
+        self.held = Some(Held { jobs, params, counts: OutcomeCounts::default() });
         let work = move |halt| async move { factory.check(resource, halt).await };
         self.run_errand(context, work, Self::checked);
     }
@@ -210,19 +210,19 @@ impl Worker {
         if self.leaving {
             return self.go(context);
         }
-        let Some(Held { jobs, terms, tally }) = self.held.take() else { return };
+        let Some(Held { jobs, params, counts }) = self.held.take() else { return };
         if let Err(trouble) = verdict {
             warn!("{}: its resource is not lent: {trouble}; building another", self.name());
             self.condition = Condition::Bad;
             if jobs.as_slice().is_empty() {
-                self.report(News::Done { tally, ready: false });
+                self.report(WorkerEvent::Done { counts, ready: false });
             } else {
-                self.report(News::Returned { jobs, tally });
+                self.report(WorkerEvent::Returned { jobs, counts });
             }
         } else if jobs.as_slice().is_empty() {
-            self.report(News::Done { tally, ready: true });
+            self.report(WorkerEvent::Done { counts, ready: true });
         } else {
-            self.begin(jobs, terms, tally);
+            self.begin(jobs, params, counts);
             if let Some(driver) = self.driver.take() {
                 driver.wake();
             }
@@ -230,14 +230,14 @@ impl Worker {
     }
 
     /// Starts a run.
-    fn begin(&mut self, jobs: Vec1<Box<Job>>, terms: Terms, tally: Tally) {
+    fn begin(&mut self, jobs: OneOrMany<Box<Job>>, params: RunParams, counts: OutcomeCounts) {
         let served = self.served.clone();
-        let listener = &served.listeners[terms.listener];
+        let listener = &served.listeners[params.listener];
         if listener.takes_slot {
             self.fresh = false;
             self.failures = 0;
         }
-        let place = Place {
+        let env = RunEnv {
             api_name: &listener.api_name,
             meter: &self.meter,
             start: &listener.start,
@@ -250,7 +250,7 @@ impl Worker {
             #[cfg(feature = "web")]
             files: &served.files,
         };
-        let (run, stopped) = Run::start(jobs, terms, tally, place);
+        let (run, stopped) = Run::start(jobs, params, counts, env);
         // `Drive` polls it right after the mailbox, or is woken.
         self.run = Some(run);
         if let Some(stopped) = stopped {
@@ -260,7 +260,7 @@ impl Worker {
 
     fn stopped(&mut self, stopped: Stopped) {
         let ready = self.is_fit_after(stopped.returned);
-        self.report(News::Done { tally: stopped.tally, ready });
+        self.report(WorkerEvent::Done { counts: stopped.counts, ready });
         if let Some(mut run) = self.run.take() {
             run.tell();
         }
@@ -340,15 +340,15 @@ impl Handler<RunMessage> for Worker {
     type Result = ();
 
     fn handle(&mut self, run: RunMessage, context: &mut Self::Context) {
-        self.breather.breathe::<Self>(context);
-        let takes_slot = self.served.listeners[run.terms.listener].takes_slot;
+        self.budget.spend::<Self>(context);
+        let takes_slot = self.served.listeners[run.params.listener].takes_slot;
         let check = self.served.factory.as_ref().filter(|factory| takes_slot && factory.checks());
         if let Some(factory) = check.cloned()
             && let Some(resource) = self.resource.take()
         {
             return self.check(factory, resource, run, context);
         }
-        self.begin(run.jobs, run.terms, Tally::default());
+        self.begin(run.jobs, run.params, OutcomeCounts::default());
     }
 }
 
@@ -356,7 +356,7 @@ impl Handler<Interrupt> for Worker {
     type Result = ();
 
     fn handle(&mut self, Interrupt { event, cause }: Interrupt, context: &mut Self::Context) {
-        self.breather.breathe::<Self>(context);
+        self.budget.spend::<Self>(context);
         if let Some(run) = &mut self.run
             && let Some(stopped) = run.interrupt(event, cause)
         {
@@ -373,15 +373,15 @@ impl Held {
     /// resource nobody knows.
     fn interrupt(&mut self, event: Option<EventId>, cause: Cause) {
         let ends = |job: &Job| event.is_none_or(|event| event == job.id);
-        let ended = match std::mem::replace(&mut self.jobs, Vec1::Many(Vec::new())) {
-            Vec1::One(job) if ends(&job) => vec![job],
-            Vec1::One(job) => {
-                self.jobs = Vec1::One(job);
+        let ended = match std::mem::replace(&mut self.jobs, OneOrMany::Many(Vec::new())) {
+            OneOrMany::One(job) if ends(&job) => vec![job],
+            OneOrMany::One(job) => {
+                self.jobs = OneOrMany::One(job);
                 return;
             }
-            Vec1::Many(mut jobs) => {
+            OneOrMany::Many(mut jobs) => {
                 let ended = jobs.extract_if(.., |job| ends(job)).collect();
-                self.jobs = Vec1::Many(jobs);
+                self.jobs = OneOrMany::Many(jobs);
                 ended
             }
         };
@@ -391,7 +391,7 @@ impl Held {
                 Cause::TimedOut => Outcome::TimedOut,
                 Cause::Stopped => Outcome::Stopped,
             };
-            self.tally.count(cause);
+            self.counts.count(cause);
             job.sink.end_unstarted(outcome);
         }
     }
@@ -401,7 +401,7 @@ impl Handler<Prepare> for Worker {
     type Result = ();
 
     fn handle(&mut self, _: Prepare, context: &mut Self::Context) {
-        self.breather.breathe::<Self>(context);
+        self.budget.spend::<Self>(context);
         if self.errand.is_some() || self.leaving {
             return;
         }
@@ -415,7 +415,7 @@ impl Handler<Leave> for Worker {
     type Result = ();
 
     fn handle(&mut self, _: Leave, context: &mut Self::Context) {
-        self.breather.breathe::<Self>(context);
+        self.budget.spend::<Self>(context);
         // What runs on a thread goes on, and keeps the slot. Callers learn that it was lost.
         self.run = None;
         self.held = None;

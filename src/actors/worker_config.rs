@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::watchdog::Pulse;
-use crate::handler::erased::Start;
+use crate::handler::erased::ErasedHandler;
 use crate::handler::slot_resource::Factory;
 use crate::handler::threads::Threads;
 
 /// What the workers of one concurrency id serve.
-pub(crate) struct Served {
+pub(crate) struct WorkerConfig {
     pub concurrency_id: Arc<str>,
-    pub listeners: Vec<ServedListener>,
+    pub listeners: Vec<WorkerListener>,
     pub factory: Option<Factory>,
     /// Of the arbiter that all of it runs on.
     pub pulse: Arc<Pulse>,
@@ -19,11 +19,11 @@ pub(crate) struct Served {
     pub files: crate::files::store::Files,
 }
 
-pub(crate) struct ServedListener {
+pub(crate) struct WorkerListener {
     pub api_name: Arc<str>,
     /// Its number in the whole queue, for the watchdog.
     pub number: u16,
-    pub start: Start,
+    pub start: ErasedHandler,
     /// Its handler takes what the slot owns.
     pub takes_slot: bool,
 }

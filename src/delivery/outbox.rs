@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use super::wake_cell::Handover;
+use super::wake_cell::WakeCell;
 use crate::event::failure::{Failure, UserError};
 use crate::event::id::{EventId, EventMap};
 use crate::event::output::Output;
@@ -52,7 +52,7 @@ pub(crate) struct Gone {
 
 /// A queue of updates with one reader. Writers on any thread.
 #[derive(Debug)]
-pub(crate) struct Outbox(Handover<Inner>);
+pub(crate) struct Outbox(WakeCell<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -144,7 +144,7 @@ pub(crate) fn not_kept() -> Failure {
 
 impl Outbox {
     pub fn new(bounds: Bounds) -> Self {
-        Outbox(Handover::new(Inner {
+        Outbox(WakeCell::new(Inner {
             bounds,
             updates: VecDeque::new(),
             next: 0,

@@ -58,12 +58,12 @@ impl Follower {
 /// What can be said about an event until its terminal update. Shared with its handler's context,
 /// which may live on in a blocking thread after the event has ended; then it says nothing more.
 #[derive(Debug)]
-pub(crate) struct Voice {
+pub(crate) struct UpdateSender {
     event_id: EventId,
     follower: Mutex<Option<Follower>>,
 }
 
-impl Voice {
+impl UpdateSender {
     pub fn say(&self, update: impl FnOnce(EventId) -> Update) {
         // Dropped after the lock: what has given way may have something to say here as well.
         let mut gone = Gone::default();
@@ -74,7 +74,7 @@ impl Voice {
         drop(follower);
     }
 
-    fn hang_up(&self) -> Option<Follower> {
+    fn take_follower(&self) -> Option<Follower> {
         self.follower.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -82,20 +82,20 @@ impl Voice {
 /// The sending end of one event, held by whoever owns the event. Dropped before the event has
 /// ended, it says that the event was lost, so that nobody waits for ever.
 #[derive(Debug)]
-pub(crate) struct Sink(State);
+pub(crate) struct EventSender(State);
 
 #[derive(Debug)]
 enum State {
     /// Nobody follows; the caller wants the result.
     Reply(oneshot::Sender<Reply>),
     /// Somebody follows. The caller waits for the word that the event was admitted.
-    Voice(Arc<Voice>, Option<oneshot::Sender<Result<(), Refusal>>>),
+    UpdateSender(Arc<UpdateSender>, Option<oneshot::Sender<Result<(), Refusal>>>),
     Ended,
 }
 
-impl Sink {
+impl EventSender {
     pub fn reply(sender: oneshot::Sender<Reply>) -> Self {
-        Sink(State::Reply(sender))
+        EventSender(State::Reply(sender))
     }
 
     pub fn follow(
@@ -104,30 +104,33 @@ impl Sink {
         admitted: oneshot::Sender<Result<(), Refusal>>,
     ) -> Self {
         let follower = Mutex::new(Some(follower));
-        Sink(State::Voice(Arc::new(Voice { event_id, follower }), Some(admitted)))
+        EventSender(State::UpdateSender(
+            Arc::new(UpdateSender { event_id, follower }),
+            Some(admitted),
+        ))
     }
 
     /// Whether anybody follows.
     pub fn is_watched(&self) -> bool {
-        matches!(self.0, State::Voice(..))
+        matches!(self.0, State::UpdateSender(..))
     }
 
-    pub fn voice(&self) -> Option<&Arc<Voice>> {
+    pub fn updates(&self) -> Option<&Arc<UpdateSender>> {
         match &self.0 {
-            State::Voice(voice, _) => Some(voice),
+            State::UpdateSender(updates, _) => Some(updates),
             State::Reply(_) | State::Ended => None,
         }
     }
 
     pub fn say(&self, update: impl FnOnce(EventId) -> Update) {
-        if let Some(voice) = self.voice() {
-            voice.say(update);
+        if let Some(updates) = self.updates() {
+            updates.say(update);
         }
     }
 
     /// Tells the caller that the event is in the line.
     pub fn admit(&mut self) {
-        if let State::Voice(_, admitted) = &mut self.0
+        if let State::UpdateSender(_, admitted) = &mut self.0
             && let Some(admitted) = admitted.take()
         {
             // The caller may have gone; its handle then cancels the event.
@@ -138,8 +141,8 @@ impl Sink {
     pub fn refuse(mut self, refusal: Refusal) {
         match std::mem::replace(&mut self.0, State::Ended) {
             State::Reply(reply) => drop(reply.send(Err(refusal))),
-            State::Voice(voice, admitted) => {
-                voice.hang_up();
+            State::UpdateSender(updates, admitted) => {
+                updates.take_follower();
                 if let Some(admitted) = admitted {
                     let _ = admitted.send(Err(refusal));
                 }
@@ -169,13 +172,13 @@ impl Sink {
             State::Reply(reply) => {
                 drop(reply.send(Ok(Finished { outcome, duration, average_duration })));
             }
-            State::Voice(voice, admitted) => {
+            State::UpdateSender(updates, admitted) => {
                 // Ended at the door: the caller still waits to hear whether it was let in.
                 if let Some(admitted) = admitted {
                     let _ = admitted.send(Ok(()));
                 }
-                if let Some(follower) = voice.hang_up() {
-                    let event_id = voice.event_id;
+                if let Some(follower) = updates.take_follower() {
+                    let event_id = updates.event_id;
                     let ended =
                         Update::ProcessCompleted { event_id, outcome, duration, average_duration };
                     follower.send(ended, &mut Gone::default());
@@ -186,7 +189,7 @@ impl Sink {
     }
 }
 
-impl Drop for Sink {
+impl Drop for EventSender {
     fn drop(&mut self) {
         if !matches!(self.0, State::Ended) {
             let lost = Failure::unexpected("the event was lost: the actor that held it is gone");
@@ -209,22 +212,22 @@ mod tests {
     #[derive(serde::Serialize)]
     struct Loud {
         #[serde(skip)]
-        voice: Arc<Voice>,
+        updates: Arc<UpdateSender>,
     }
 
     impl Drop for Loud {
         fn drop(&mut self) {
             let log = Log::new(LogLevel::Info, "dropped");
-            self.voice.say(|event_id| Update::Log { event_id, log });
+            self.updates.say(|event_id| Update::Log { event_id, log });
         }
     }
 
-    fn voice(follower: Follower) -> Arc<Voice> {
-        let sink = Sink::follow(EventId::for_test(1), follower, oneshot::channel().0);
-        let voice = sink.voice().expect("somebody follows").clone();
+    fn updates(follower: Follower) -> Arc<UpdateSender> {
+        let sink = EventSender::follow(EventId::for_test(1), follower, oneshot::channel().0);
+        let updates = sink.updates().expect("somebody follows").clone();
         // The event goes on.
         std::mem::forget(sink);
-        voice
+        updates
     }
 
     /// Does something that would wait for itself for ever if it took a lock twice.
@@ -237,18 +240,18 @@ mod tests {
         is_done.recv_timeout(Duration::from_secs(30)).expect("it has not locked itself out");
     }
 
-    fn say_values(voice: &Arc<Voice>, count: u32) {
+    fn say_values(updates: &Arc<UpdateSender>, count: u32) {
         for _ in 0..count {
-            let output = Output::new(Loud { voice: voice.clone() });
-            voice.say(|event_id| Update::ProcessGenerating { event_id, output, duration: 0.0 });
+            let output = Output::new(Loud { updates: updates.clone() });
+            updates.say(|event_id| Update::ProcessGenerating { event_id, output, duration: 0.0 });
         }
     }
 
     #[test]
     fn a_value_that_gives_way_may_speak_of_its_own_event() {
         let outbox = Arc::new(Outbox::new(UNREAD));
-        let voice = voice(Follower::Outbox(outbox.clone()));
-        ends(move || say_values(&voice, UNREAD.number + 2));
+        let updates = updates(Follower::Outbox(outbox.clone()));
+        ends(move || say_values(&updates, UNREAD.number + 2));
         // All before the first is dropped, which would speak as well.
         let reads: Vec<_> = std::iter::from_fn(|| outbox.try_next()).collect();
         let logs = reads.iter().filter(|read| matches!(read.update, Update::Log { .. })).count();
@@ -270,7 +273,7 @@ mod tests {
             actix::System::new().block_on(async { Gone.start() })
         };
         assert!(!address.connected());
-        let voice = voice(Follower::Recipient(address.recipient()));
-        ends(move || say_values(&voice, 1));
+        let updates = updates(Follower::Recipient(address.recipient()));
+        ends(move || say_values(&updates, 1));
     }
 }

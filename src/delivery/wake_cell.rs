@@ -6,14 +6,14 @@ use crate::sync::{AtomicWaker, Mutex, MutexGuard, PoisonError};
 
 /// A plain mutex: every hold is short and waits for nothing.
 #[derive(Debug)]
-pub(crate) struct Handover<T> {
+pub(crate) struct WakeCell<T> {
     value: Mutex<T>,
     reader: AtomicWaker,
 }
 
-impl<T> Handover<T> {
+impl<T> WakeCell<T> {
     pub fn new(value: T) -> Self {
-        Handover { value: Mutex::new(value), reader: AtomicWaker::new() }
+        WakeCell { value: Mutex::new(value), reader: AtomicWaker::new() }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, T> {

@@ -44,7 +44,7 @@ const MOST: u64 = 10 * 1024 * 1024 * 1024;
 pub struct Files(Arc<Store>);
 
 pub(super) struct Store {
-    place: Place,
+    place: Root,
     ttl: Duration,
     /// The most bytes that uploads may bring it to.
     most: u64,
@@ -56,7 +56,7 @@ pub(super) struct Store {
     open: RwLock<bool>,
 }
 
-enum Place {
+enum Root {
     /// Stays when the process ends.
     Given(PathBuf),
     /// Made when the first file comes, and removed with the queue.
@@ -80,7 +80,7 @@ impl Files {
             make_directory(directory)?;
             remove_unfinished(directory)?;
         }
-        let place = directory.map_or_else(|| Place::Own(OnceLock::new()), Place::Given);
+        let place = directory.map_or_else(|| Root::Own(OnceLock::new()), Root::Given);
         let (ttl, most) = (ttl.unwrap_or(TTL), most.unwrap_or(MOST));
         let (used, leases) = (AtomicU64::new(0), Mutex::default());
         let open = RwLock::new(true);
@@ -133,7 +133,7 @@ impl Files {
     /// Takes no more files, and removes all of them unless they lie in a directory that was given.
     pub(crate) fn close(&self) {
         *self.0.open.write().unwrap_or_else(PoisonError::into_inner) = false;
-        let Place::Own(made) = &self.0.place else { return };
+        let Root::Own(made) = &self.0.place else { return };
         let Some(root) = made.get().map(TempDir::path) else { return };
         // Out of the way first: who is about to write into it finds nothing, and makes nothing.
         let gone = root.with_extension("gone");
@@ -213,15 +213,15 @@ impl Store {
     /// Where the files are, if there have been any.
     fn root(&self) -> Option<&Path> {
         match &self.place {
-            Place::Given(path) => Some(path),
-            Place::Own(made) => made.get().map(TempDir::path),
+            Root::Given(path) => Some(path),
+            Root::Own(made) => made.get().map(TempDir::path),
         }
     }
 
     fn make_root(&self) -> io::Result<&Path> {
         match &self.place {
-            Place::Given(path) => make_directory(path).map(|()| path.as_path()),
-            Place::Own(made) => {
+            Root::Given(path) => make_directory(path).map(|()| path.as_path()),
+            Root::Own(made) => {
                 if made.get().is_none() {
                     let mut builder = tempfile::Builder::new();
                     #[cfg(unix)]
@@ -281,7 +281,7 @@ impl fmt::Debug for Files {
 }
 
 /// Removes old files for as long as there is a queue that they belong to.
-pub(crate) fn sweep_now_and_then(files: &Files) -> impl Future<Output = ()> + Send + use<> {
+pub(crate) fn run_sweeper(files: &Files) -> impl Future<Output = ()> + Send + use<> {
     let pause = (files.0.ttl / 10).clamp(LOOK.0, LOOK.1);
     let store = Arc::downgrade(&files.0);
     async move {

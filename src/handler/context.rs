@@ -6,9 +6,9 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Reporter;
-use super::run_context::{Rider, RunContext};
+use super::run_context::{RunContext, RunEvent};
 use super::session_state::SessionState;
-use crate::delivery::sender::Voice;
+use crate::delivery::sender::UpdateSender;
 use crate::event::id::EventId;
 use crate::event::update::{Log, LogLevel, ProgressUnit, Update};
 
@@ -41,7 +41,7 @@ struct Inner {
     events: Vec<EventId>,
     session: Option<Arc<SessionState>>,
     token: CancellationToken,
-    voices: Vec<Arc<Voice>>,
+    updates: Vec<Arc<UpdateSender>>,
     reporter: Reporter,
     #[cfg(feature = "web")]
     files: crate::files::store::Files,
@@ -58,7 +58,7 @@ impl EventContext {
             events: run.riders.iter().map(|rider| rider.id).collect(),
             session: run.session().cloned(),
             token: run.token.get_or_init(CancellationToken::new).clone(),
-            voices: run.riders.iter().filter_map(Rider::voice).collect(),
+            updates: run.riders.iter().filter_map(RunEvent::updates).collect(),
             reporter: run.meter.reporter(),
             #[cfg(feature = "web")]
             files: run.files.clone(),
@@ -167,18 +167,18 @@ impl EventContext {
 
     /// Tells the client something, with a title, duration or visibility of its own.
     pub fn log(&self, log: Log) {
-        for voice in &self.0.voices {
-            voice.say(|event_id| Update::Log { event_id, log: log.clone() });
+        for updates in &self.0.updates {
+            updates.say(|event_id| Update::Log { event_id, log: log.clone() });
         }
     }
 
     fn say_progress(&self, units: impl FnOnce() -> Vec<ProgressUnit>) {
-        if self.0.voices.is_empty() {
+        if self.0.updates.is_empty() {
             return;
         }
         let units = units();
-        for voice in &self.0.voices {
-            voice.say(|event_id| Update::Progress { event_id, units: units.clone() });
+        for updates in &self.0.updates {
+            updates.say(|event_id| Update::Progress { event_id, units: units.clone() });
         }
     }
 }
@@ -209,7 +209,7 @@ impl<I: Iterator> Iterator for Tracked<I> {
         if let Some(ProgressUnit { index: Some(index), length: Some(length), .. }) = loops.first() {
             self.context.0.reporter.report(*index as f64 / (*length).max(1) as f64);
         }
-        let units = match self.context.0.voices.is_empty() {
+        let units = match self.context.0.updates.is_empty() {
             true => Vec::new(),
             false => loops.clone(),
         };

@@ -12,56 +12,62 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::extract::{Extract, Handler};
-use super::input::{Input, Vec1};
-use super::run_context::{Rider, RunContext};
+use super::input::{Input, OneOrMany};
+use super::run_context::{RunContext, RunEvent};
 use crate::event::failure::Failure;
 use crate::event::guarded::{Guarded, discard_payload};
 use crate::event::output::Output;
 use crate::event::update::Update;
 
 /// A handler at work.
-pub(crate) struct Work {
-    pub future: Guarded<LocalBoxFuture<'static, Result<Made, Failure>>>,
+pub(crate) struct HandlerFuture {
+    pub future: Guarded<LocalBoxFuture<'static, Result<HandlerOutput, Failure>>>,
     /// Dropping the future stops the handler. Not so on a blocking thread.
     pub droppable: bool,
 }
 
-impl Work {
+impl HandlerFuture {
     /// Of a handler that stops when its future is dropped.
-    pub fn droppable(future: impl Future<Output = Result<Made, Failure>> + 'static) -> Self {
-        Work { future: Guarded::new(future.boxed_local()), droppable: true }
+    pub fn droppable(
+        future: impl Future<Output = Result<HandlerOutput, Failure>> + 'static,
+    ) -> Self {
+        HandlerFuture { future: Guarded::new(future.boxed_local()), droppable: true }
     }
 
     /// Of a handler on a thread of its own, which goes on whatever becomes of the future.
-    pub fn on_thread(future: impl Future<Output = Result<Made, Failure>> + 'static) -> Self {
-        Work { future: Guarded::new(future.boxed_local()), droppable: false }
+    pub fn on_thread(
+        future: impl Future<Output = Result<HandlerOutput, Failure>> + 'static,
+    ) -> Self {
+        HandlerFuture { future: Guarded::new(future.boxed_local()), droppable: false }
     }
 }
 
 /// What a handler has made.
-pub(crate) enum Made {
+pub(crate) enum HandlerOutput {
     One(Option<Output>),
     Batch(Vec<Output>),
 }
 
 /// Starts a handler on its inputs: one, or a batch, oldest first. Called by the worker.
-pub(crate) type Start =
-    Arc<dyn Fn(Vec1<Input>, &RunContext<'_>) -> Result<Work, Failure> + Send + Sync>;
+pub(crate) type ErasedHandler =
+    Arc<dyn Fn(OneOrMany<Input>, &RunContext<'_>) -> Result<HandlerFuture, Failure> + Send + Sync>;
 
 pub(crate) fn take<I: 'static>(input: Input) -> Result<I, Failure> {
     let input = input.downcast();
     input.ok_or_else(|| Failure::unexpected("the input is of another type than the listener's"))
 }
 
-fn take_one<I: 'static>(inputs: Vec1<Input>) -> Result<I, Failure> {
+fn take_one<I: 'static>(inputs: OneOrMany<Input>) -> Result<I, Failure> {
     match inputs {
-        Vec1::One(input) => take(input),
-        Vec1::Many(_) => Err(Failure::unexpected("a batch came to a handler of single events")),
+        OneOrMany::One(input) => take(input),
+        OneOrMany::Many(_) => {
+            Err(Failure::unexpected("a batch came to a handler of single events"))
+        }
     }
 }
 
 /// An `async fn(I, ..) -> Result<O, E>`.
-pub(crate) fn start_async<F, I, X, Fut, O, E>(handler: F) -> Start
+pub(crate) fn start_async<F, I, X, Fut, O, E>(handler: F) -> ErasedHandler
 where
     F: Handler<I, X, Output = Fut>,
     I: 'static,
@@ -74,14 +80,14 @@ where
         let future = handler.call(take_one(inputs)?, X::extract(run)?);
         let future = async move {
             let made = future.await.map_err(Failure::of)?;
-            Ok(Made::One(Some(Output::new(made))))
+            Ok(HandlerOutput::One(Some(Output::new(made))))
         };
-        Ok(Work::droppable(future))
+        Ok(HandlerFuture::droppable(future))
     })
 }
 
 /// A `fn(I, ..) -> Result<O, E>` that blocks its thread, on one for such.
-pub(crate) fn start_blocking<F, I, X, O, E>(handler: F) -> Start
+pub(crate) fn start_blocking<F, I, X, O, E>(handler: F) -> ErasedHandler
 where
     F: Handler<I, X, Output = Result<O, E>>,
     I: Send + 'static,
@@ -107,18 +113,18 @@ where
         })?;
         let future = async move {
             match ended.await {
-                Ok(Ok(made)) => made.map(|output| Made::One(Some(output))),
+                Ok(Ok(made)) => made.map(|output| HandlerOutput::One(Some(output))),
                 Ok(Err(payload)) => resume_unwind(payload),
                 Err(_) => Err(Failure::unexpected("the handler's thread is gone")),
             }
         };
-        Ok(Work::on_thread(future))
+        Ok(HandlerFuture::on_thread(future))
     })
 }
 
 /// A `fn(I, ..) -> Stream<Item = Result<O, E>>`: each item is a value on the way, the last one the
 /// result.
-pub(crate) fn start_stream<F, I, X, S, O, E>(handler: F) -> Start
+pub(crate) fn start_stream<F, I, X, S, O, E>(handler: F) -> ErasedHandler
 where
     F: Handler<I, X, Output = S>,
     I: 'static,
@@ -129,31 +135,35 @@ where
 {
     Arc::new(move |inputs, run| {
         let items = handler.call(take_one(inputs)?, X::extract(run)?);
-        let voice = run.riders.first().and_then(Rider::voice);
+        let updates = run.riders.first().and_then(RunEvent::updates);
         let future = async move {
             let mut items = pin!(items);
             let mut last = None;
             let mut since = Instant::now();
             while let Some(item) = items.next().await {
                 let output = Output::shared(item.map_err(Failure::of)?);
-                if let Some(voice) = &voice {
+                if let Some(updates) = &updates {
                     let duration = since.elapsed().as_secs_f64();
                     let output = output.share();
-                    voice.say(|event_id| Update::ProcessGenerating { event_id, output, duration });
+                    updates.say(|event_id| Update::ProcessGenerating {
+                        event_id,
+                        output,
+                        duration,
+                    });
                 }
                 last = Some(output);
                 since = Instant::now();
                 // A stream that always has another item ready must not keep its thread.
                 tokio::task::yield_now().await;
             }
-            Ok(Made::One(last))
+            Ok(HandlerOutput::One(last))
         };
-        Ok(Work::droppable(future))
+        Ok(HandlerFuture::droppable(future))
     })
 }
 
 /// An `async fn(Vec<I>, ..) -> Result<Vec<O>, E>`: one output for each input, in order.
-pub(crate) fn start_batch<F, I, X, Fut, O, E>(handler: F) -> Start
+pub(crate) fn start_batch<F, I, X, Fut, O, E>(handler: F) -> ErasedHandler
 where
     F: Handler<Vec<I>, X, Output = Fut>,
     I: 'static,
@@ -164,14 +174,14 @@ where
 {
     Arc::new(move |inputs, run| {
         let inputs = match inputs {
-            Vec1::One(input) => vec![take(input)?],
-            Vec1::Many(inputs) => inputs.into_iter().map(take).collect::<Result<_, _>>()?,
+            OneOrMany::One(input) => vec![take(input)?],
+            OneOrMany::Many(inputs) => inputs.into_iter().map(take).collect::<Result<_, _>>()?,
         };
         let future = handler.call(inputs, X::extract(run)?);
         let future = async move {
             let made = future.await.map_err(Failure::of)?;
-            Ok(Made::Batch(made.into_iter().map(Output::new).collect()))
+            Ok(HandlerOutput::Batch(made.into_iter().map(Output::new).collect()))
         };
-        Ok(Work::droppable(future))
+        Ok(HandlerFuture::droppable(future))
     })
 }

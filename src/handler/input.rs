@@ -33,35 +33,35 @@ impl Input {
 
 /// One thing, without an allocation, or several.
 #[derive(Debug)]
-pub(crate) enum Vec1<T> {
+pub(crate) enum OneOrMany<T> {
     One(T),
     Many(Vec<T>),
 }
 
-impl<T> Vec1<T> {
+impl<T> OneOrMany<T> {
     pub fn as_slice(&self) -> &[T] {
         match self {
-            Vec1::One(one) => std::slice::from_ref(one),
-            Vec1::Many(many) => many,
+            OneOrMany::One(one) => std::slice::from_ref(one),
+            OneOrMany::Many(many) => many,
         }
     }
 
     pub fn as_mut_slice(&mut self) -> &mut [T] {
         match self {
-            Vec1::One(one) => std::slice::from_mut(one),
-            Vec1::Many(many) => many,
+            OneOrMany::One(one) => std::slice::from_mut(one),
+            OneOrMany::Many(many) => many,
         }
     }
 }
 
-impl<T> IntoIterator for Vec1<T> {
+impl<T> IntoIterator for OneOrMany<T> {
     type Item = T;
     type IntoIter = std::iter::Chain<std::option::IntoIter<T>, std::vec::IntoIter<T>>;
 
     fn into_iter(self) -> Self::IntoIter {
         let (one, many) = match self {
-            Vec1::One(one) => (Some(one), Vec::new()),
-            Vec1::Many(many) => (None, many),
+            OneOrMany::One(one) => (Some(one), Vec::new()),
+            OneOrMany::Many(many) => (None, many),
         };
         one.into_iter().chain(many)
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::session_state::SessionState;
 use super::slot::Resource;
 use super::threads::Threads;
-use crate::delivery::sender::{Sink, Voice};
+use crate::delivery::sender::{EventSender, UpdateSender};
 use crate::event::id::EventId;
 use crate::event::update::Outcome;
 
@@ -21,8 +21,8 @@ pub struct RunContext<'a> {
     pub(crate) meter: &'a crate::handler::progress::Meter,
     pub(crate) slot: usize,
     pub(crate) deadline: Option<Instant>,
-    pub(crate) riders: &'a [Rider],
-    /// Made only for handlers that want it.
+    pub(crate) riders: &'a [RunEvent],
+    /// HandlerOutput only for handlers that want it.
     pub(crate) token: &'a OnceCell<CancellationToken>,
     pub(crate) resource: Option<&'a Resource>,
     /// For a handler that blocks.
@@ -43,21 +43,21 @@ impl RunContext<'_> {
 /// One event of a run. Its sink is gone once it has ended.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Rider {
+pub struct RunEvent {
     pub(crate) id: EventId,
     pub(crate) session: Option<Arc<SessionState>>,
-    pub(crate) sink: Option<Sink>,
+    pub(crate) sink: Option<EventSender>,
     /// How it has ended, until its client is told.
     pub(crate) outcome: Option<Outcome>,
 }
 
-impl Rider {
+impl RunEvent {
     /// Whether it hasn't ended yet.
     pub(crate) fn is_open(&self) -> bool {
         self.sink.is_some() && self.outcome.is_none()
     }
 
-    pub fn voice(&self) -> Option<Arc<Voice>> {
-        self.sink.as_ref()?.voice().cloned()
+    pub fn updates(&self) -> Option<Arc<UpdateSender>> {
+        self.sink.as_ref()?.updates().cloned()
     }
 }

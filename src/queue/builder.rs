@@ -11,14 +11,14 @@ use actix::{Actor, Addr, Arbiter, System};
 
 use super::error::StartError;
 use super::listener::Listener;
-use super::listener_ref::Entry;
-use super::plan::{Place, Plan};
+use super::listener_ref::ListenerRef;
+use super::plan::{ArbiterThread, Plan};
 use super::{ConcurrencyId, Inner, Queue, validate};
 use crate::actors::gauges::Gauges;
 use crate::actors::listener::ListenerActor;
 use crate::actors::supervisor::Supervisor;
 use crate::actors::watchdog::Watchdog;
-use crate::actors::worker_config::{Served, ServedListener};
+use crate::actors::worker_config::{WorkerConfig, WorkerListener};
 use crate::actors::{Capacity, watchdog};
 use crate::handler::outside::Outside;
 use crate::handler::slot_resource::{Factory, SlotResource};
@@ -158,8 +158,9 @@ impl QueueBuilder {
         let shared = plans.iter().filter(|plan| !own(plan)).count();
         let threads = self.arbiters.unwrap_or_else(cores).min(shared);
         let mut arbiters: Vec<Arbiter> = (0..threads).map(|_| Arbiter::new()).collect();
-        let place = |handle| Place { handle, pulse: Arc::default() };
-        let mut places: Vec<Place> = arbiters.iter().map(Arbiter::handle).map(place).collect();
+        let place = |handle| ArbiterThread { handle, pulse: Arc::default() };
+        let mut places: Vec<ArbiterThread> =
+            arbiters.iter().map(Arbiter::handle).map(place).collect();
         if places.is_empty() {
             places.push(place(Arbiter::current()));
         }
@@ -170,7 +171,8 @@ impl QueueBuilder {
         let threads = Arc::new(Threads::new(outside.clone()));
         let capacity = self.max_size.map(|max| Arc::new(Capacity::new(max)));
         let mut ids = Vec::new();
-        let mut entries: Vec<Option<Arc<Entry>>> = self.listeners.iter().map(|_| None).collect();
+        let mut entries: Vec<Option<Arc<ListenerRef>>> =
+            self.listeners.iter().map(|_| None).collect();
         let mut next = 0..;
         for plan in plans {
             let at = if own(&plan) {
@@ -180,12 +182,12 @@ impl QueueBuilder {
             } else {
                 next.next().unwrap_or_default() % pooled
             };
-            let Place { handle: arbiter, pulse } = &places[at];
+            let ArbiterThread { handle: arbiter, pulse } = &places[at];
             info!("{}: limit {}", plan.rules.concurrency_id, plan.rules.limit);
             let Plan { rules, members } = plan;
             let name = rules.concurrency_id.clone();
             let prepared = rules.resource.is_some();
-            let served = Served {
+            let served = WorkerConfig {
                 concurrency_id: name.clone(),
                 listeners: self.served(&members),
                 factory: self.factory(&name).cloned(),
@@ -208,11 +210,11 @@ impl QueueBuilder {
             };
             for (number, &member) in members.iter().enumerate() {
                 let listener = &self.listeners[member];
-                entries[member] = Some(Arc::new(Entry {
+                entries[member] = Some(Arc::new(ListenerRef {
                     api_name: listener.api_name.clone(),
                     input: listener.input,
                     output: listener.output,
-                    facts: listener.facts(),
+                    options: listener.options(),
                     address: edge(number, listener.validator.clone()),
                 }));
             }
@@ -350,10 +352,10 @@ impl QueueBuilder {
         self.factories.iter().find(|(name, _)| name == id).map(|(_, factory)| factory)
     }
 
-    fn served(&self, members: &[usize]) -> Vec<ServedListener> {
+    fn served(&self, members: &[usize]) -> Vec<WorkerListener> {
         members
             .iter()
-            .map(|&member| ServedListener {
+            .map(|&member| WorkerListener {
                 api_name: self.listeners[member].api_name.clone(),
                 number: u16::try_from(member).unwrap_or(u16::MAX),
                 start: self.listeners[member].start.clone(),

@@ -9,14 +9,14 @@ use actix::Recipient;
 
 use super::Queue;
 use super::error::{CallError, SubmitError};
-use super::listener_ref::Entry;
+use super::listener_ref::ListenerRef;
 use super::submission::{Submission, result};
 use crate::delivery::outbox::{Outbox, UNREAD};
 use crate::delivery::sender::Follower;
 use crate::event::id::EventId;
 use crate::event::update::Update;
 use crate::handler::input::Input;
-use crate::scheduler::command::Patience;
+use crate::scheduler::command::WhenFull;
 
 /// A listener that takes `I` and gives `O`, to be called from inside the process: from other
 /// actors, from background tasks, or from an actix-web handler through `web::Data`.
@@ -45,7 +45,7 @@ use crate::scheduler::command::Patience;
 /// # });
 /// ```
 pub struct ListenerHandle<I, O> {
-    entry: Arc<Entry>,
+    listener_ref: Arc<ListenerRef>,
     /// The queue lives as long as its handles.
     queue: Queue,
     types: PhantomData<fn(I) -> O>,
@@ -53,29 +53,29 @@ pub struct ListenerHandle<I, O> {
 
 impl<I, O> Clone for ListenerHandle<I, O> {
     fn clone(&self) -> Self {
-        let (entry, queue) = (self.entry.clone(), self.queue.clone());
-        ListenerHandle { entry, queue, types: PhantomData }
+        let (listener_ref, queue) = (self.listener_ref.clone(), self.queue.clone());
+        ListenerHandle { listener_ref, queue, types: PhantomData }
     }
 }
 
 impl<I, O> fmt::Debug for ListenerHandle<I, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ListenerHandle").field(&self.entry.api_name).finish()
+        f.debug_tuple("ListenerHandle").field(&self.listener_ref.api_name).finish()
     }
 }
 
 impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
-    pub(crate) fn new(entry: Arc<Entry>, queue: Queue) -> Result<Self, SubmitError> {
-        check_input::<I>(&entry)?;
-        if entry.output.id != TypeId::of::<O>() {
+    pub(crate) fn new(listener_ref: Arc<ListenerRef>, queue: Queue) -> Result<Self, SubmitError> {
+        check_input::<I>(&listener_ref)?;
+        if listener_ref.output.id != TypeId::of::<O>() {
             return Err(SubmitError::WrongType {
-                listener: entry.api_name.to_string(),
+                listener: listener_ref.api_name.to_string(),
                 takes_or_gives: "gives",
-                expected: entry.output.name,
+                expected: listener_ref.output.name,
                 given: type_name::<O>(),
             });
         }
-        Ok(ListenerHandle { entry, queue, types: PhantomData })
+        Ok(ListenerHandle { listener_ref, queue, types: PhantomData })
     }
 
     /// Submits an event and waits for its result; where the line is full, first for room.
@@ -86,7 +86,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     /// # Errors
     /// When the event is refused, fails, is cancelled, times out, or the queue is stopped.
     pub async fn call(&self, input: I) -> Result<O, CallError> {
-        let (ended, guard) = self.entry.ask(Input::new(input), None, Patience::Wait).await;
+        let (ended, guard) = self.listener_ref.ask(Input::new(input), None, WhenFull::Wait).await;
         let reply = ended.await;
         guard.disarm();
         result(reply.map_err(|_| CallError::Stopped)??.outcome)
@@ -99,7 +99,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     /// When the listener's validator refuses the input, the estimated wait is longer than `max_eta`,
     /// or the queue is stopped.
     pub async fn submit(&self, input: I) -> Result<Submission, SubmitError> {
-        submit(&self.entry, input, Patience::Wait).await
+        submit(&self.listener_ref, input, WhenFull::Wait).await
     }
 
     /// As [`ListenerHandle::submit`], but never waits for room.
@@ -107,7 +107,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     /// # Errors
     /// [`QueueFull`](crate::Refusal::QueueFull) when the line is full; also as `submit`.
     pub async fn try_submit(&self, input: I) -> Result<Submission, SubmitError> {
-        submit(&self.entry, input, Patience::Refuse).await
+        submit(&self.listener_ref, input, WhenFull::Refuse).await
     }
 
     /// As [`ListenerHandle::try_submit`], but an actor follows the event: it gets every [`Update`]
@@ -121,49 +121,50 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
         input: I,
         follower: Recipient<Update>,
     ) -> Result<EventId, SubmitError> {
-        submit_to(&self.entry, input, follower).await
+        submit_to(&self.listener_ref, input, follower).await
     }
 
     /// Cancels an event of this listener. One that waits leaves the line; a running async handler
     /// is dropped at its next await; a blocking one sees its token. Events that have ended are left
     /// alone.
     pub fn cancel(&self, event: EventId) {
-        self.entry.cancel(event);
+        self.listener_ref.cancel(event);
     }
 }
 
-pub(crate) fn check_input<I: 'static>(entry: &Entry) -> Result<(), SubmitError> {
-    if entry.input.id == TypeId::of::<I>() {
+pub(crate) fn check_input<I: 'static>(listener_ref: &ListenerRef) -> Result<(), SubmitError> {
+    if listener_ref.input.id == TypeId::of::<I>() {
         return Ok(());
     }
     Err(SubmitError::WrongType {
-        listener: entry.api_name.to_string(),
+        listener: listener_ref.api_name.to_string(),
         takes_or_gives: "takes",
-        expected: entry.input.name,
+        expected: listener_ref.input.name,
         given: type_name::<I>(),
     })
 }
 
 pub(crate) async fn submit<I: Send + 'static>(
-    entry: &Arc<Entry>,
+    listener_ref: &Arc<ListenerRef>,
     input: I,
-    patience: Patience,
+    patience: WhenFull,
 ) -> Result<Submission, SubmitError> {
     let id = EventId::random();
     let outbox = Arc::new(Outbox::new(UNREAD));
     let follower = Follower::Outbox(outbox.clone());
-    let guard = entry.submit(id, Input::new(input), None, follower, patience).await?;
+    let guard = listener_ref.submit(id, Input::new(input), None, follower, patience).await?;
     Ok(Submission::new(outbox, guard))
 }
 
 pub(crate) async fn submit_to<I: Send + 'static>(
-    entry: &Arc<Entry>,
+    listener_ref: &Arc<ListenerRef>,
     input: I,
     follower: Recipient<Update>,
 ) -> Result<EventId, SubmitError> {
     let id = EventId::random();
     let follower = Follower::Recipient(follower);
-    let guard = entry.submit(id, Input::new(input), None, follower, Patience::Refuse).await?;
+    let guard =
+        listener_ref.submit(id, Input::new(input), None, follower, WhenFull::Refuse).await?;
     guard.disarm();
     Ok(id)
 }

@@ -10,10 +10,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::listener_options::{ApiVisibility, Facts, OnDisconnect};
+use super::listener_options::{ApiVisibility, ListenerOptions, OnDisconnect};
 use crate::event::validation::Validation;
 use crate::handler::codec::{InputType, OutputType, output_type};
-use crate::handler::erased::{Start, start_async, start_batch, start_blocking, start_stream};
+use crate::handler::erased::{
+    ErasedHandler, start_async, start_batch, start_blocking, start_stream,
+};
 use crate::handler::extract::{Extract, Handler};
 use crate::handler::slot::ResourceType;
 use crate::handler::validator::Validator;
@@ -51,7 +53,7 @@ pub struct Listener {
     pub(crate) batch: Option<BatchRules>,
     pub(crate) needs: Vec<ResourceType>,
     pub(crate) takes_state: bool,
-    pub(crate) start: Start,
+    pub(crate) start: ErasedHandler,
     pub(crate) description: Option<String>,
     pub(crate) visibility: ApiVisibility,
     pub(crate) queued: bool,
@@ -161,7 +163,7 @@ impl Listener {
 
     fn with(
         api_name: String,
-        start: Start,
+        start: ErasedHandler,
         (needs, takes_state): (Vec<ResourceType>, bool),
         (input, output): (InputType, OutputType),
     ) -> Self {
@@ -318,8 +320,8 @@ impl Listener {
         set.into_iter().find(|(set, _)| *set).map(|(_, option)| option)
     }
 
-    pub(crate) fn facts(&self) -> Facts {
-        Facts {
+    pub(crate) fn options(&self) -> ListenerOptions {
+        ListenerOptions {
             description: self.description.clone(),
             visibility: self.visibility,
             queued: self.queued,

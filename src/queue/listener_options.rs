@@ -28,10 +28,10 @@ pub enum OnDisconnect {
     KeepRunning,
 }
 
-/// The facts of one listener.
+/// The options of one listener.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "web"), allow(dead_code))]
-pub(crate) struct Facts {
+pub(crate) struct ListenerOptions {
     pub description: Option<String>,
     pub visibility: ApiVisibility,
     /// Whether its events wait in a line at all.

@@ -6,42 +6,42 @@ use actix::Addr;
 use actix::dev::SendError;
 use tokio::sync::oneshot;
 
-use super::listener_options::Facts;
+use super::listener_options::ListenerOptions;
 use crate::actors::listener::ListenerActor;
 use crate::actors::messages::{Cancel, Job, Submit};
-use crate::delivery::sender::{Follower, Sink};
+use crate::delivery::sender::{EventSender, Follower};
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 use crate::event::update::Reply;
 use crate::handler::codec::{InputType, OutputType};
 use crate::handler::input::Input;
 use crate::handler::session_state::SessionState;
-use crate::scheduler::command::Patience;
+use crate::scheduler::command::WhenFull;
 
 /// The way into one listener's queue, for handles and for the web alike.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct ListenerRef {
     pub api_name: Arc<str>,
     pub input: InputType,
     pub output: OutputType,
     #[cfg_attr(not(feature = "web"), allow(dead_code))]
-    pub facts: Facts,
+    pub options: ListenerOptions,
     pub address: Addr<ListenerActor>,
 }
 
-impl Entry {
+impl ListenerRef {
     /// Submits an event that nobody follows; its end comes through the receiver. Dropping the
     /// guard before that cancels it.
     pub async fn ask(
         self: &Arc<Self>,
         input: Input,
         session: Option<Arc<SessionState>>,
-        patience: Patience,
+        patience: WhenFull,
     ) -> (oneshot::Receiver<Reply>, CancelOnDrop) {
         let id = EventId::random();
         let guard = self.cancel_on_drop(id);
         let (reply, ended) = oneshot::channel();
-        let job = Box::new(Job { id, session, input, sink: Sink::reply(reply) });
+        let job = Box::new(Job { id, session, input, sink: EventSender::reply(reply) });
         self.deliver(Submit { job, patience }).await;
         (ended, guard)
     }
@@ -53,12 +53,12 @@ impl Entry {
         input: Input,
         session: Option<Arc<SessionState>>,
         follower: Follower,
-        patience: Patience,
+        patience: WhenFull,
     ) -> Result<CancelOnDrop, Refusal> {
         // Dropped while it still waits for room, it leaves.
         let guard = self.cancel_on_drop(id);
         let (admit, admitted) = oneshot::channel();
-        let sink = Sink::follow(id, follower, admit);
+        let sink = EventSender::follow(id, follower, admit);
         self.deliver(Submit { job: Box::new(Job { id, session, input, sink }), patience }).await;
         match admitted.await {
             Ok(Ok(())) => Ok(guard),
@@ -88,7 +88,7 @@ impl Entry {
     }
 
     pub fn cancel_on_drop(self: &Arc<Self>, id: EventId) -> CancelOnDrop {
-        CancelOnDrop { id, entry: Some(self.clone()) }
+        CancelOnDrop { id, listener_ref: Some(self.clone()) }
     }
 }
 
@@ -96,18 +96,18 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct CancelOnDrop {
     pub id: EventId,
-    entry: Option<Arc<Entry>>,
+    listener_ref: Option<Arc<ListenerRef>>,
 }
 
 impl CancelOnDrop {
     pub fn cancel(&self) {
-        if let Some(entry) = &self.entry {
-            entry.cancel(self.id);
+        if let Some(listener_ref) = &self.listener_ref {
+            listener_ref.cancel(self.id);
         }
     }
 
     pub fn disarm(mut self) {
-        self.entry = None;
+        self.listener_ref = None;
     }
 }
 

@@ -35,10 +35,10 @@ use crate::handler::slot_resource::CLOSE;
 use crate::queue::builder::QueueBuilder;
 use crate::queue::error::{CallError, ControlError, SubmitError};
 use crate::queue::handle::ListenerHandle;
-use crate::queue::listener_ref::Entry;
+use crate::queue::listener_ref::ListenerRef;
 use crate::queue::snapshot::QueueSnapshot;
 use crate::queue::submission::Submission;
-use crate::scheduler::command::Patience;
+use crate::scheduler::command::WhenFull;
 use crate::scheduler::limit::Limit;
 use crate::scheduler::snapshot::ConcurrencyIdSnapshot;
 
@@ -85,7 +85,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Queue(Arc<Inner>);
 
 pub(crate) struct Inner {
-    pub listeners: Vec<Arc<Entry>>,
+    pub listeners: Vec<Arc<ListenerRef>>,
     pub by_name: HashMap<Arc<str>, usize>,
     pub ids: Vec<ConcurrencyId>,
     /// What runs outside of the actors.
@@ -116,12 +116,12 @@ impl ConcurrencyId {
 
 impl Inner {
     /// The numbers of listeners by name.
-    pub fn numbered(listeners: &[Arc<Entry>]) -> HashMap<Arc<str>, usize> {
+    pub fn numbered(listeners: &[Arc<ListenerRef>]) -> HashMap<Arc<str>, usize> {
         let names = listeners.iter().enumerate();
-        names.map(|(index, entry)| (entry.api_name.clone(), index)).collect()
+        names.map(|(index, listener_ref)| (listener_ref.api_name.clone(), index)).collect()
     }
 
-    pub fn entry(&self, api_name: &str) -> Option<&Arc<Entry>> {
+    pub fn listener_ref(&self, api_name: &str) -> Option<&Arc<ListenerRef>> {
         self.by_name.get(api_name).map(|&index| &self.listeners[index])
     }
 
@@ -186,9 +186,9 @@ impl Queue {
         &self.0.listeners[0].address
     }
 
-    fn entry(&self, api_name: &str) -> Result<&Arc<Entry>, SubmitError> {
-        let entry = self.0.entry(api_name);
-        entry.ok_or_else(|| SubmitError::UnknownListener(api_name.into()))
+    fn listener_ref(&self, api_name: &str) -> Result<&Arc<ListenerRef>, SubmitError> {
+        let listener_ref = self.0.listener_ref(api_name);
+        listener_ref.ok_or_else(|| SubmitError::UnknownListener(api_name.into()))
     }
 
     /// A typed handle on one listener.
@@ -200,7 +200,7 @@ impl Queue {
         I: Send + 'static,
         O: Send + Sync + 'static,
     {
-        ListenerHandle::new(self.entry(api_name)?.clone(), self.clone())
+        ListenerHandle::new(self.listener_ref(api_name)?.clone(), self.clone())
     }
 
     /// Submits an event and waits for its result: [`ListenerHandle::call`] by name.
@@ -224,9 +224,9 @@ impl Queue {
     where
         I: Send + 'static,
     {
-        let entry = self.entry(api_name)?;
-        handle::check_input::<I>(entry)?;
-        handle::submit(entry, input, Patience::Wait).await
+        let listener_ref = self.listener_ref(api_name)?;
+        handle::check_input::<I>(listener_ref)?;
+        handle::submit(listener_ref, input, WhenFull::Wait).await
     }
 
     /// Submits an event, refused where the line is full: [`ListenerHandle::try_submit`] by name.
@@ -237,9 +237,9 @@ impl Queue {
     where
         I: Send + 'static,
     {
-        let entry = self.entry(api_name)?;
-        handle::check_input::<I>(entry)?;
-        handle::submit(entry, input, Patience::Refuse).await
+        let listener_ref = self.listener_ref(api_name)?;
+        handle::check_input::<I>(listener_ref)?;
+        handle::submit(listener_ref, input, WhenFull::Refuse).await
     }
 
     /// Submits an event that an actor follows: [`ListenerHandle::submit_to`] by name.
@@ -255,9 +255,9 @@ impl Queue {
     where
         I: Send + 'static,
     {
-        let entry = self.entry(api_name)?;
-        handle::check_input::<I>(entry)?;
-        handle::submit_to(entry, input, follower).await
+        let listener_ref = self.listener_ref(api_name)?;
+        handle::check_input::<I>(listener_ref)?;
+        handle::submit_to(listener_ref, input, follower).await
     }
 
     /// Cancels an event of a listener: [`ListenerHandle::cancel`] by name. Nothing happens when it
@@ -266,9 +266,10 @@ impl Queue {
     /// # Errors
     /// When there is no such listener.
     pub fn cancel(&self, api_name: &str, event: EventId) -> Result<(), ControlError> {
-        let entry = self.0.entry(api_name);
-        let entry = entry.ok_or_else(|| ControlError::UnknownListener(api_name.into()))?;
-        entry.cancel(event);
+        let listener_ref = self.0.listener_ref(api_name);
+        let listener_ref =
+            listener_ref.ok_or_else(|| ControlError::UnknownListener(api_name.into()))?;
+        listener_ref.cancel(event);
         Ok(())
     }
 
@@ -391,7 +392,7 @@ impl Queue {
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.0.listeners.iter().map(|entry| &entry.api_name);
+        let names = self.0.listeners.iter().map(|listener_ref| &listener_ref.api_name);
         f.debug_tuple("Queue").field(&names.collect::<Vec<_>>()).finish()
     }
 }

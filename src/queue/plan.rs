@@ -14,7 +14,7 @@ pub(crate) struct Plan {
 }
 
 /// An arbiter, and what is on it right now.
-pub(crate) struct Place {
+pub(crate) struct ArbiterThread {
     pub(crate) handle: ArbiterHandle,
     pub(crate) pulse: Arc<Pulse>,
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::command::{Arrival, Effect, Patience, Pressure};
+use super::command::{Arrival, Effect, Pressure, WhenFull};
 use super::wait_queue::Key;
-use super::{Phase, Place, Scheduler, Waiting};
+use super::{Location, Phase, Scheduler, Waiting};
 use crate::event::refusal::Refusal;
 
 impl<T> Scheduler<T> {
@@ -16,7 +16,7 @@ impl<T> Scheduler<T> {
 
     /// Callers that wait for room. They are not admitted and have no rank.
     pub fn blocked(&self) -> usize {
-        self.door.len() + self.asking.len()
+        self.blocked.len() + self.asking.len()
     }
 
     /// Callers that wait for a place of the queue-wide capacity.
@@ -41,7 +41,7 @@ impl<T> Scheduler<T> {
         }
         let Arrival { id, listener, watched, placed, payload, .. } = arrival;
         let waiting =
-            Waiting { id, watched, since: self.now, told: None, returned: false, payload };
+            Waiting { id, watched, since: self.now, last_notified: None, returned: false, payload };
         let placed = placed || self.rules.queue_max_size.is_none();
         if placed && self.has_room() {
             return self.enter(listener, waiting);
@@ -50,8 +50,8 @@ impl<T> Scheduler<T> {
             // Who is blocked by this line's own bound keeps no place from others.
             self.free_place();
         }
-        let key = self.door.push_back(listener, waiting);
-        self.places.insert(id, Place::Door(key));
+        let key = self.blocked.push_back(listener, waiting);
+        self.places.insert(id, Location::Blocked(key));
     }
 
     /// Refuses an arrival that must not even be blocked.
@@ -71,7 +71,7 @@ impl<T> Scheduler<T> {
         {
             return Err(Refusal::WaitTooLong { eta: Duration::from_secs_f64(wait), max_eta });
         }
-        if arrival.patience == Patience::Refuse
+        if arrival.patience == WhenFull::Refuse
             && let Some((max_size, size)) = self.full(arrival.placed)
         {
             return Err(Refusal::QueueFull { max_size, size, retry_after: self.retry_after() });
@@ -81,7 +81,7 @@ impl<T> Scheduler<T> {
 
     /// The bound that keeps one more event out, with the number of events that count against it.
     fn full(&self, placed: bool) -> Option<(usize, usize)> {
-        let size = self.line.len();
+        let size = self.wait_queue.len();
         let own = self.rules.max_size.filter(|&max| size >= max || self.blocked() > 0);
         match self.rules.queue_max_size.filter(|_| !placed) {
             // A place that is promised to somebody who is blocked counts as taken.
@@ -92,15 +92,15 @@ impl<T> Scheduler<T> {
 
     /// Whether this line's own bound lets one more in, beside those who ask for a place already.
     fn has_own_room(&self) -> bool {
-        self.rules.max_size.is_none_or(|max| self.line.len() + self.asking.len() < max)
+        self.rules.max_size.is_none_or(|max| self.wait_queue.len() + self.asking.len() < max)
     }
 
     pub(super) fn enter(&mut self, listener: usize, waiting: Waiting<T>) {
         let (id, watched) = (waiting.id, waiting.watched);
-        let rank = self.line.len();
+        let rank = self.wait_queue.len();
         let ahead = watched.then(|| self.work_ahead()).flatten();
-        let key = self.line.push_back(listener, waiting);
-        self.places.insert(id, Place::Line(key));
+        let key = self.wait_queue.push_back(listener, waiting);
+        self.places.insert(id, Location::Waiting(key));
         self.listeners[listener].admitted += 1;
         if watched {
             self.watchers += 1;
@@ -113,16 +113,16 @@ impl<T> Scheduler<T> {
     /// a place that is granted is used at once.
     pub(super) fn let_in(&mut self) {
         while self.has_own_room()
-            && let Some((listener, key)) = self.door.front()
+            && let Some((listener, key)) = self.blocked.front()
         {
-            let Some((_, waiting)) = self.door.remove(key) else { return };
+            let Some((_, waiting)) = self.blocked.remove(key) else { return };
             if self.rules.queue_max_size.is_none() {
                 self.enter(listener, Waiting { since: self.now, ..waiting });
                 continue;
             }
             let (id, since) = (waiting.id, waiting.since);
             let key = self.asking.push_back(listener, waiting);
-            self.places.insert(id, Place::Asking(key));
+            self.places.insert(id, Location::Asking(key));
             self.effects.push_back(Effect::AskPlace { key, since });
         }
     }
@@ -146,7 +146,7 @@ impl<T> Scheduler<T> {
     /// Tells the listeners when the line has become full, or no longer is.
     pub(super) fn press(&mut self) {
         let Some(max_size) = self.rules.max_size else { return };
-        let size = self.line.len();
+        let size = self.wait_queue.len();
         let closed = size >= max_size && self.phase != Phase::Stopped;
         if closed != self.closed {
             self.closed = closed;

@@ -10,7 +10,7 @@ use crate::event::refusal::Refusal;
 
 /// What a caller does when there is no room in the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub(crate) enum WhenFull {
     /// Be refused at once.
     Refuse,
     /// Wait in front of the door for room, first come first served.
@@ -24,7 +24,7 @@ pub(crate) struct Arrival<T> {
     pub listener: usize,
     /// Somebody follows its updates: it is told its rank.
     pub watched: bool,
-    pub patience: Patience,
+    pub patience: WhenFull,
     /// It comes with a place of the queue-wide capacity. Means nothing where there is none.
     pub placed: bool,
     pub payload: T,
@@ -32,7 +32,7 @@ pub(crate) struct Arrival<T> {
 
 /// How the events of one run ended, in numbers of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct OutcomeCounts {
     pub completed: u64,
     pub failed: u64,
     pub cancelled: u64,
@@ -40,7 +40,7 @@ pub(crate) struct Tally {
     pub stopped: u64,
 }
 
-impl Tally {
+impl OutcomeCounts {
     /// All of them.
     pub fn events(&self) -> u64 {
         self.completed + self.failed + self.cancelled + self.timed_out + self.stopped
@@ -55,7 +55,7 @@ impl Tally {
         }
     }
 
-    pub fn add(&mut self, other: Tally) {
+    pub fn add(&mut self, other: OutcomeCounts) {
         self.completed += other.completed;
         self.failed += other.failed;
         self.cancelled += other.cancelled;
@@ -87,14 +87,14 @@ pub(crate) enum Command<T> {
     /// resource before it can take another.
     Done {
         slot: usize,
-        tally: Tally,
+        counts: OutcomeCounts,
         ready: bool,
     },
     /// The run on `slot` has not begun: the resource was found bad before it was lent. These of its
     /// events have not ended, and run on the next slot that can take them.
     Returned {
         slot: usize,
-        tally: Tally,
+        counts: OutcomeCounts,
         events: Vec<(EventId, T)>,
     },
     /// The worker on `slot` has a resource to lend.
@@ -153,13 +153,13 @@ pub(crate) enum Effect<T> {
     Start {
         slot: usize,
         event: T,
-        terms: Terms,
+        params: RunParams,
     },
     /// Start these events together on this slot, oldest first.
     StartBatch {
         slot: usize,
         events: Vec<T>,
-        terms: Terms,
+        params: RunParams,
     },
     /// Make the run on `slot`, or only one event of it, end early.
     Interrupt {
@@ -200,9 +200,9 @@ pub(crate) enum Effect<T> {
     FreePlaces(usize),
 }
 
-/// The terms of one run.
+/// The params of one run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct RunParams {
     pub listener: usize,
     pub started: Instant,
     /// The latest moment at which the run ends.

@@ -2,17 +2,20 @@
 
 use std::time::Instant;
 
-use super::command::{Cause, Effect, Tally, Terms};
-use super::rank_updates::Told;
-use super::slots::{Rider, Riders, Run};
+use super::command::{Cause, Effect, OutcomeCounts, RunParams};
+use super::rank_updates::LastNotified;
+use super::slots::{Run, RunEvent, RunEvents};
 use super::wait_queue::Key;
-use super::{Phase, Place, Scheduler, Waiting, history};
+use super::{Location, Phase, Scheduler, Waiting, history};
 use crate::event::id::{EventId, EventMap};
 
 impl<T> Scheduler<T> {
     /// Starts the next run, if there is an event that may run and a slot for it.
     pub(super) fn dispatch(&mut self) {
-        if self.phase != Phase::Open || self.line.is_empty() || !self.slots.has_room(self.limit()) {
+        if self.phase != Phase::Open
+            || self.wait_queue.is_empty()
+            || !self.slots.has_room(self.limit())
+        {
             return;
         }
         let Some((listener, key)) = self.next_to_run() else { return };
@@ -23,7 +26,7 @@ impl<T> Scheduler<T> {
         }
         let deadline = self.lane_rules(listener).time_limit.map(|limit| self.now + limit);
         let average = self.listeners[listener].times.run();
-        let terms = Terms { listener, started: self.now, deadline, average };
+        let params = RunParams { listener, started: self.now, deadline, average };
         let mut submitted = self.now;
         let riders = match self.lane_rules(listener).batch {
             None => {
@@ -31,29 +34,29 @@ impl<T> Scheduler<T> {
                 self.note_wait(listener, &waiting);
                 let Waiting { id, watched, since, payload, .. } = waiting;
                 submitted = since;
-                self.effects.push_back(Effect::Start { slot, event: payload, terms });
-                Riders::One(Rider { id, watched, since, key, cancelled: false })
+                self.effects.push_back(Effect::Start { slot, event: payload, params });
+                RunEvents::One(RunEvent { id, watched, since, key, cancelled: false })
             }
             Some(batch) => {
                 let mut riders = Vec::new();
                 let mut events = Vec::new();
                 while riders.len() < batch.max_size
-                    && let Some(key) = self.line.lane_front(listener)
+                    && let Some(key) = self.wait_queue.lane_front(listener)
                     && let Some((_, waiting)) = self.leave(key)
                 {
                     self.note_wait(listener, &waiting);
                     let Waiting { id, watched, since, payload, .. } = waiting;
                     submitted = submitted.min(since);
-                    riders.push(Rider { id, watched, since, key, cancelled: false });
+                    riders.push(RunEvent { id, watched, since, key, cancelled: false });
                     events.push(payload);
                 }
                 self.listeners[listener].batches.observe(riders.len() as f64);
-                self.effects.push_back(Effect::StartBatch { slot, events, terms });
-                Riders::Batch(riders)
+                self.effects.push_back(Effect::StartBatch { slot, events, params });
+                RunEvents::Batch(riders)
             }
         };
         for rider in riders.as_slice() {
-            self.places.insert(rider.id, Place::Slot(slot));
+            self.places.insert(rider.id, Location::Running(slot));
         }
         self.slots.fill(
             slot,
@@ -92,32 +95,37 @@ impl<T> Scheduler<T> {
         }
         let runs = |lane| {
             let per_run = self.lane_rules(lane).batch.map_or(1, |batch| batch.max_size);
-            self.line.lane_len(lane).div_ceil(per_run)
+            self.wait_queue.lane_len(lane).div_ceil(per_run)
         };
         (0..self.listeners.len()).map(runs).sum()
     }
 
     /// Takes back the events of a run that has not begun, to where they stood in the line.
-    pub(super) fn returned(&mut self, slot: usize, tally: Tally, events: Vec<(EventId, T)>) {
+    pub(super) fn returned(
+        &mut self,
+        slot: usize,
+        counts: OutcomeCounts,
+        events: Vec<(EventId, T)>,
+    ) {
         let Some(run) = self.slots.vacate(slot) else { return };
         let state = &mut self.listeners[run.listener];
         state.running -= 1;
         state.started_sum -= run.started.saturating_duration_since(self.born).as_secs_f64();
-        state.ended.add(tally);
-        let outcome = history::ended_as(&tally);
+        state.ended.add(counts);
+        let outcome = history::ended_as(&counts);
         let mut events: EventMap<T> = events.into_iter().collect();
         for rider in run.riders.as_slice() {
-            let Rider { id, watched, since, key, cancelled } = *rider;
+            let RunEvent { id, watched, since, key, cancelled } = *rider;
             let Some(payload) = events.remove(&id) else {
                 self.places.remove(&id);
                 self.recent.push(id, run.listener, outcome, since, None, self.now);
                 continue;
             };
             // It was next, and is again: nothing of that is news to its client.
-            let told = Some(Told { rank: 0, eta: None, at: self.now });
-            let waiting = Waiting { id, watched, since, told, returned: true, payload };
-            let key = self.line.restore(run.listener, key, waiting);
-            self.places.insert(id, Place::Line(key));
+            let last_notified = Some(LastNotified { rank: 0, eta: None, at: self.now });
+            let waiting = Waiting { id, watched, since, last_notified, returned: true, payload };
+            let key = self.wait_queue.restore(run.listener, key, waiting);
+            self.places.insert(id, Location::Waiting(key));
             self.watchers += usize::from(watched);
             if self.rules.queue_max_size.is_some() {
                 self.effects.push_back(Effect::RetakePlace);
@@ -131,7 +139,7 @@ impl<T> Scheduler<T> {
                 self.end_waiting(key, Cause::TimedOut);
             }
         }
-        self.line_moved = true;
+        self.queue_moved = true;
         self.prepare(slot);
     }
 
@@ -139,22 +147,22 @@ impl<T> Scheduler<T> {
     /// holds up nobody but itself.
     pub(super) fn next_to_run(&mut self) -> Option<(usize, Key)> {
         self.linger_until = None;
-        let (listener, key) = self.line.front()?;
+        let (listener, key) = self.wait_queue.front()?;
         if self.lingers_until(listener).is_none() {
             return Some((listener, key));
         }
         self.linger_until =
             (0..self.listeners.len()).filter_map(|lane| self.lingers_until(lane)).min();
-        self.line.front_among(|lane| self.lingers_until(lane).is_none())
+        self.wait_queue.front_among(|lane| self.lingers_until(lane).is_none())
     }
 
     /// Until when the first batch of a listener waits for more events, if it does.
     pub(super) fn lingers_until(&self, listener: usize) -> Option<Instant> {
         let batch = self.lane_rules(listener).batch?;
-        if self.line.lane_len(listener) >= batch.max_size {
+        if self.wait_queue.lane_len(listener) >= batch.max_size {
             return None;
         }
-        let first = self.line.get(self.line.lane_front(listener)?)?;
+        let first = self.wait_queue.get(self.wait_queue.lane_front(listener)?)?;
         let until = first.since + batch.max_wait;
         (until > self.now).then_some(until)
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::command::Effect;
-use super::rank_updates::{Estimation, Told};
+use super::rank_updates::{Estimation, LastNotified};
 use super::wait_queue::Key;
 use super::{Phase, Scheduler, eta};
 
@@ -27,7 +27,7 @@ impl<T> Scheduler<T> {
     /// Seconds of work in the whole line.
     pub(super) fn work_ahead(&self) -> Option<f64> {
         (0..self.listeners.len())
-            .map(|lane| match self.line.lane_len(lane) {
+            .map(|lane| match self.wait_queue.lane_len(lane) {
                 0 => Some(0.0),
                 waiting => Some(waiting as f64 * self.cost(lane)?),
             })
@@ -80,22 +80,22 @@ impl<T> Scheduler<T> {
     /// Tells one event its place. `ahead` is the work before it.
     pub(super) fn tell_one(&mut self, key: Key, listener: usize, rank: usize, ahead: Option<f64>) {
         let eta = self.estimate(listener, ahead);
-        let (now, queue_size) = (self.now, self.line.len());
-        if let Some(waiting) = self.line.get_mut(key) {
-            waiting.told = Some(Told { rank, eta, at: now });
+        let (now, queue_size) = (self.now, self.wait_queue.len());
+        if let Some(waiting) = self.wait_queue.get_mut(key) {
+            waiting.last_notified = Some(LastNotified { rank, eta, at: now });
             let estimation = Estimation { rank, queue_size, eta };
             self.effects.push_back(Effect::Tell { key, estimation });
         }
     }
 
     /// Tells those among the first `places` whose last word is outdated: one pass, front to back.
-    pub(super) fn tell(&mut self, places: usize) {
+    pub(super) fn notify_ranks(&mut self, places: usize) {
         let mut ahead = Some(0.0);
         let mut outdated = Vec::new();
-        for (rank, (key, listener, waiting)) in self.line.iter().take(places).enumerate() {
+        for (rank, (key, listener, waiting)) in self.wait_queue.iter().take(places).enumerate() {
             if waiting.watched {
                 let eta = self.estimate(listener, ahead);
-                if waiting.told.is_none_or(|told| told.is_outdated(self.now, rank, eta)) {
+                if waiting.last_notified.is_none_or(|told| told.is_outdated(self.now, rank, eta)) {
                     outdated.push((key, listener, rank, ahead));
                 }
             }

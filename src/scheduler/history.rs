@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::command::Tally;
+use super::command::OutcomeCounts;
 use super::snapshot::{EndedAs, EndedEvent, Histogram};
 use crate::event::id::EventId;
 
@@ -110,13 +110,13 @@ impl Recent {
 }
 
 /// How the events of a run ended, if all did in the same way.
-pub(super) fn ended_as(tally: &Tally) -> EndedAs {
+pub(super) fn ended_as(counts: &OutcomeCounts) -> EndedAs {
     let kinds = [
-        (tally.completed, EndedAs::Completed),
-        (tally.failed, EndedAs::Failed),
-        (tally.cancelled, EndedAs::Cancelled),
-        (tally.timed_out, EndedAs::TimedOut),
-        (tally.stopped, EndedAs::Stopped),
+        (counts.completed, EndedAs::Completed),
+        (counts.failed, EndedAs::Failed),
+        (counts.cancelled, EndedAs::Cancelled),
+        (counts.timed_out, EndedAs::TimedOut),
+        (counts.stopped, EndedAs::Stopped),
     ];
     let mut some = kinds.into_iter().filter(|(count, _)| *count > 0);
     match (some.next(), some.next()) {
@@ -158,8 +158,8 @@ mod tests {
 
     #[test]
     fn a_batch_may_end_in_several_ways() {
-        let one = Tally { failed: 2, ..Tally::default() };
+        let one = OutcomeCounts { failed: 2, ..OutcomeCounts::default() };
         assert_eq!(ended_as(&one), EndedAs::Failed);
-        assert_eq!(ended_as(&Tally { completed: 1, ..one }), EndedAs::Mixed);
+        assert_eq!(ended_as(&OutcomeCounts { completed: 1, ..one }), EndedAs::Mixed);
     }
 }

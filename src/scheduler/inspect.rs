@@ -11,7 +11,7 @@ pub(crate) const LISTED: usize = 1024;
 impl<T> Scheduler<T> {
     pub fn snapshot(&self, now: std::time::Instant) -> ConcurrencyIdSnapshot {
         let since = |at| now.saturating_duration_since(at).as_secs_f64();
-        let oldest = self.line.front().and_then(|(_, key)| self.line.get(key));
+        let oldest = self.wait_queue.front().and_then(|(_, key)| self.wait_queue.get(key));
         let slots = self.list_slots(now);
         ConcurrencyIdSnapshot {
             concurrency_id: self.rules.concurrency_id.clone(),
@@ -19,7 +19,7 @@ impl<T> Scheduler<T> {
             paused: self.phase == Phase::Paused,
             stopped: self.phase == Phase::Stopped,
             running: self.slots.busy(),
-            waiting: self.line.len(),
+            waiting: self.wait_queue.len(),
             blocked: self.blocked(),
             oldest_wait: oldest.map(|waiting| since(waiting.since)),
             failing_slots: self.slots.failing(),
@@ -37,7 +37,7 @@ impl<T> Scheduler<T> {
         let state = &self.listeners[lane];
         ListenerSnapshot {
             api_name: self.lane_rules(lane).api_name.clone(),
-            waiting: self.line.lane_len(lane),
+            waiting: self.wait_queue.lane_len(lane),
             average_run: state.times.run(),
             admitted: state.admitted,
             refused: state.refused.all(),

@@ -27,15 +27,15 @@ use std::time::{Duration, Instant};
 
 use crate::event::id::{EventId, EventMap};
 use crate::event::refusal::Refusal;
-use crate::scheduler::command::{Cause, Command, Effect, Tally};
+use crate::scheduler::command::{Cause, Command, Effect, OutcomeCounts};
 use crate::scheduler::eta::RunTimes;
 use crate::scheduler::history::{Distribution, Recent};
 use crate::scheduler::limit::Limit;
-use crate::scheduler::rank_updates::Told;
+use crate::scheduler::rank_updates::LastNotified;
 use crate::scheduler::rules::{ListenerRules, Rules};
-use crate::scheduler::slots::{Rider, Run, Slot, Slots};
+use crate::scheduler::slots::{Run, RunEvent, Slot, Slots};
 use crate::scheduler::snapshot::{EndedAs, Refusals};
-use crate::scheduler::wait_queue::{Key, Line};
+use crate::scheduler::wait_queue::{Key, WaitQueue};
 
 /// What a scheduler is told of the resources that slots own.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ struct Waiting<T> {
     id: EventId,
     watched: bool,
     since: Instant,
-    told: Option<Told>,
+    last_notified: Option<LastNotified>,
     /// It was on a slot already that then could not run it.
     returned: bool,
     payload: T,
@@ -69,7 +69,7 @@ struct ListenerState {
     times: RunTimes,
     admitted: u64,
     refused: Refusals,
-    ended: Tally,
+    ended: OutcomeCounts,
     waits: Distribution,
     runs: Distribution,
     batches: Distribution,
@@ -84,7 +84,7 @@ impl ListenerState {
             times: RunTimes::default(),
             admitted: 0,
             refused: Refusals::default(),
-            ended: Tally::default(),
+            ended: OutcomeCounts::default(),
             waits: Distribution::of_times(),
             runs: Distribution::of_times(),
             batches: Distribution::of_sizes(),
@@ -95,11 +95,11 @@ impl ListenerState {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Place {
-    Door(Key),
+enum Location {
+    Blocked(Key),
     Asking(Key),
-    Line(Key),
-    Slot(usize),
+    Waiting(Key),
+    Running(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,15 +117,15 @@ pub(crate) struct Scheduler<T> {
     permit_rules: ListenerRules,
     listeners: Vec<ListenerState>,
     phase: Phase,
-    line: Line<Waiting<T>>,
+    wait_queue: WaitQueue<Waiting<T>>,
     /// Callers that are blocked by the line's own bound. They are not admitted and have no rank.
-    door: Line<Waiting<T>>,
+    blocked: WaitQueue<Waiting<T>>,
     /// Callers that this line has room for, and that are blocked by the queue-wide bound.
-    asking: Line<Waiting<T>>,
+    asking: WaitQueue<Waiting<T>>,
     /// Places of the queue-wide capacity to be given back.
     freed: usize,
     slots: Slots,
-    places: EventMap<Place>,
+    places: EventMap<Location>,
     effects: VecDeque<Effect<T>>,
     /// The last events that ended.
     recent: Recent,
@@ -136,7 +136,7 @@ pub(crate) struct Scheduler<T> {
     /// A rank among the first few has changed since they were told.
     front_moved: bool,
     /// A rank or an estimate may have changed since the last pass over the line.
-    line_moved: bool,
+    queue_moved: bool,
     last_pass: Instant,
     /// When the first batch that waits to be filled stops waiting.
     linger_until: Option<Instant>,
@@ -152,9 +152,9 @@ impl<T> Scheduler<T> {
             permit_rules: ListenerRules::of_permits(),
             listeners: (0..lanes).map(|_| ListenerState::new()).collect(),
             phase: Phase::Open,
-            line: Line::new(lanes),
-            door: Line::new(lanes),
-            asking: Line::new(lanes),
+            wait_queue: WaitQueue::new(lanes),
+            blocked: WaitQueue::new(lanes),
+            asking: WaitQueue::new(lanes),
             freed: 0,
             slots: Slots::new(rules.resource.map(|resource| resource.warm)),
             places: EventMap::default(),
@@ -163,7 +163,7 @@ impl<T> Scheduler<T> {
             closed: false,
             watchers: 0,
             front_moved: false,
-            line_moved: false,
+            queue_moved: false,
             last_pass: now,
             linger_until: None,
             born: now,
@@ -203,8 +203,8 @@ impl<T> Scheduler<T> {
             Command::Admit(arrival) => self.admit(arrival),
             Command::Cancel { listener, id } => self.cancel(listener, id),
             Command::PlaceGranted(key) => self.place_granted(key),
-            Command::Done { slot, tally, ready } => self.done(slot, tally, ready),
-            Command::Returned { slot, tally, events } => self.returned(slot, tally, events),
+            Command::Done { slot, counts, ready } => self.done(slot, counts, ready),
+            Command::Returned { slot, counts, events } => self.returned(slot, counts, events),
             Command::SlotReady { slot } => self.slot_ready(slot),
             Command::SlotFailed { slot, trouble, pause } => {
                 if matches!(self.slots.get(slot), Some(Slot::Preparing { .. })) {
@@ -215,7 +215,7 @@ impl<T> Scheduler<T> {
             Command::Pause if self.phase == Phase::Open => self.phase = Phase::Paused,
             Command::Resume if self.phase == Phase::Paused => {
                 self.phase = Phase::Open;
-                self.line_moved = true;
+                self.queue_moved = true;
             }
             Command::Pause | Command::Resume => {}
             Command::SetLimit(limit) => self.set_limit(limit),
@@ -246,7 +246,7 @@ impl<T> Scheduler<T> {
             if self.effects.is_empty() && self.front_moved {
                 self.front_moved = false;
                 if self.watchers > 0 {
-                    self.tell(rank_updates::FRONT);
+                    self.notify_ranks(rank_updates::FRONT);
                 }
             }
         }
@@ -257,7 +257,7 @@ impl<T> Scheduler<T> {
     pub fn next_timeout(&self) -> Option<Instant> {
         let expiry = (0..self.listeners.len()).filter_map(|lane| self.next_expiry(lane)).min();
         let pass =
-            (self.line_moved && self.watchers > 0).then(|| self.last_pass + rank_updates::TICK);
+            (self.queue_moved && self.watchers > 0).then(|| self.last_pass + rank_updates::TICK);
         [expiry, pass, self.slots.next_deadline(), self.slots.next_sweep(), self.linger_until]
             .into_iter()
             .flatten()
@@ -279,11 +279,11 @@ impl<T> Scheduler<T> {
         if self.linger_until.is_some_and(|due| due <= self.now) {
             self.linger_until = None;
         }
-        if self.line_moved && self.now >= self.last_pass + rank_updates::TICK {
-            self.line_moved = false;
+        if self.queue_moved && self.now >= self.last_pass + rank_updates::TICK {
+            self.queue_moved = false;
             self.last_pass = self.now;
             if self.watchers > 0 {
-                self.tell(usize::MAX);
+                self.notify_ranks(usize::MAX);
             }
         }
     }
@@ -292,7 +292,7 @@ impl<T> Scheduler<T> {
     fn expire(&mut self) {
         for lane in 0..self.listeners.len() {
             while self.next_expiry(lane).is_some_and(|due| due <= self.now) {
-                let Some(key) = self.line.lane_front(lane) else { break };
+                let Some(key) = self.wait_queue.lane_front(lane) else { break };
                 self.end_waiting(key, Cause::TimedOut);
             }
         }
@@ -303,12 +303,12 @@ impl<T> Scheduler<T> {
 
     /// What the shell stored with a waiting event.
     pub fn waiting_mut(&mut self, key: Key) -> Option<&mut T> {
-        self.line.get_mut(key).map(|waiting| &mut waiting.payload)
+        self.wait_queue.get_mut(key).map(|waiting| &mut waiting.payload)
     }
 
     /// Events in the line.
     pub fn waiting(&self) -> usize {
-        self.line.len()
+        self.wait_queue.len()
     }
 
     /// Runs under way.
@@ -341,7 +341,7 @@ impl<T> Scheduler<T> {
 
     fn next_expiry(&self, lane: usize) -> Option<Instant> {
         let patience = self.lane_rules(lane).queue_timeout?;
-        let first = self.line.get(self.line.lane_front(lane)?)?;
+        let first = self.wait_queue.get(self.wait_queue.lane_front(lane)?)?;
         Some(first.since + patience)
     }
 
@@ -349,10 +349,10 @@ impl<T> Scheduler<T> {
 
     /// Takes an event out of the line. It must be given its next place, or none.
     fn leave(&mut self, key: Key) -> Option<(usize, Waiting<T>)> {
-        let (listener, waiting) = self.line.remove(key)?;
+        let (listener, waiting) = self.wait_queue.remove(key)?;
         self.watchers -= usize::from(waiting.watched);
         self.front_moved = true;
-        self.line_moved = true;
+        self.queue_moved = true;
         self.free_place();
         Some((listener, waiting))
     }
@@ -376,28 +376,28 @@ impl<T> Scheduler<T> {
     fn cancel(&mut self, listener: usize, id: EventId) {
         let Some(place) = self.places.get(&id).copied() else { return };
         let whose = match place {
-            Place::Door(key) => self.door.lane_of(key),
-            Place::Asking(key) => self.asking.lane_of(key),
-            Place::Line(key) => self.line.lane_of(key),
-            Place::Slot(slot) => self.slots.run(slot).map(|run| run.listener),
+            Location::Blocked(key) => self.blocked.lane_of(key),
+            Location::Asking(key) => self.asking.lane_of(key),
+            Location::Waiting(key) => self.wait_queue.lane_of(key),
+            Location::Running(slot) => self.slots.run(slot).map(|run| run.listener),
         };
         if whose != Some(listener) {
             return;
         }
         let cause = Cause::Cancelled;
         let left = match place {
-            Place::Door(key) => self.door.remove(key),
-            Place::Asking(key) => {
+            Location::Blocked(key) => self.blocked.remove(key),
+            Location::Asking(key) => {
                 let left = self.asking.remove(key);
                 if let Some((_, Waiting { since, .. })) = left {
                     self.effects.push_back(Effect::WithdrawPlace { key, since });
                 }
                 left
             }
-            Place::Line(key) => return self.end_waiting(key, cause),
+            Location::Waiting(key) => return self.end_waiting(key, cause),
             // A permit is its holder's to give back.
-            Place::Slot(slot) if self.is_held(slot) => return,
-            Place::Slot(slot) => {
+            Location::Running(slot) if self.is_held(slot) => return,
+            Location::Running(slot) => {
                 self.slots.cancel(slot, id);
                 self.effects.push_back(Effect::Interrupt { slot, event: Some(id), cause });
                 return;
@@ -416,9 +416,9 @@ impl<T> Scheduler<T> {
 
     // Off a slot.
 
-    fn done(&mut self, slot: usize, tally: Tally, ready: bool) {
+    fn done(&mut self, slot: usize, counts: OutcomeCounts, ready: bool) {
         let Some(run) = self.slots.vacate(slot) else { return };
-        self.close_books(&run, tally);
+        self.record_run(&run, counts);
         if ready {
             self.free(slot);
         } else {
@@ -461,10 +461,10 @@ impl<T> Scheduler<T> {
         if closes { 0 } else { self.limit() }
     }
 
-    fn close_books(&mut self, run: &Run, tally: Tally) {
-        let outcome = history::ended_as(&tally);
+    fn record_run(&mut self, run: &Run, counts: OutcomeCounts) {
+        let outcome = history::ended_as(&counts);
         let (submitted, started) = (run.submitted, Some(run.started));
-        for Rider { id, .. } in run.riders.as_slice() {
+        for RunEvent { id, .. } in run.riders.as_slice() {
             self.places.remove(id);
             self.recent.push(*id, run.listener, outcome, submitted, started, self.now);
         }
@@ -473,13 +473,13 @@ impl<T> Scheduler<T> {
         let state = &mut self.listeners[run.listener];
         state.running -= 1;
         state.started_sum -= since_birth;
-        state.ended.add(tally);
+        state.ended.add(counts);
         state.runs.observe(took);
         // A run that was cut short says nothing of how long the next will take.
-        if tally.completed > 0 {
+        if counts.completed > 0 {
             state.times.observe(took, run.riders.as_slice().len());
         }
-        self.line_moved = true;
+        self.queue_moved = true;
     }
 
     fn slot_ready(&mut self, slot: usize) {
@@ -495,7 +495,7 @@ impl<T> Scheduler<T> {
             Some(Slot::Busy(_)) => {
                 if let Some(run) = self.slots.vacate(slot) {
                     let failed = run.riders.as_slice().len() as u64;
-                    self.close_books(&run, Tally { failed, ..Tally::default() });
+                    self.record_run(&run, OutcomeCounts { failed, ..OutcomeCounts::default() });
                 }
             }
             Some(_) => {}
@@ -505,7 +505,7 @@ impl<T> Scheduler<T> {
 
     fn set_limit(&mut self, limit: Limit) {
         self.rules.limit = limit;
-        self.line_moved = true;
+        self.queue_moved = true;
         self.retire();
     }
 
@@ -525,11 +525,11 @@ impl<T> Scheduler<T> {
             self.effects.push_back(Effect::WithdrawPlace { key, since: waiting.since });
             self.refuse_blocked(listener, waiting);
         }
-        while let Some((listener, key)) = self.door.front() {
-            let Some((_, waiting)) = self.door.remove(key) else { break };
+        while let Some((listener, key)) = self.blocked.front() {
+            let Some((_, waiting)) = self.blocked.remove(key) else { break };
             self.refuse_blocked(listener, waiting);
         }
-        while let Some((_, key)) = self.line.front() {
+        while let Some((_, key)) = self.wait_queue.front() {
             self.end_waiting(key, Cause::Stopped);
         }
         self.retire();

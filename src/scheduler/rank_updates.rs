@@ -30,13 +30,13 @@ pub(crate) struct Estimation {
 
 /// What a client was last told.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Told {
+pub(crate) struct LastNotified {
     pub rank: usize,
     pub eta: Option<f64>,
     pub at: Instant,
 }
 
-impl Told {
+impl LastNotified {
     /// Whether a client that knows this should hear that it now has `rank` and `eta`.
     pub fn is_outdated(&self, now: Instant, rank: usize, eta: Option<f64>) -> bool {
         // Others came back from a slot that could not run them. A rank that was told never rises.
@@ -70,9 +70,9 @@ impl Told {
 mod tests {
     use super::*;
 
-    fn told(rank: usize, eta: Option<f64>) -> (Told, Instant) {
+    fn told(rank: usize, eta: Option<f64>) -> (LastNotified, Instant) {
         let at = Instant::now();
-        (Told { rank, eta, at }, at)
+        (LastNotified { rank, eta, at }, at)
     }
 
     #[test]

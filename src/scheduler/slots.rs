@@ -26,7 +26,7 @@ pub(crate) const FAILING: usize = 16;
 
 /// One event of a run, with what it takes to put it back where it stood in the line.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rider {
+pub(crate) struct RunEvent {
     pub id: EventId,
     pub watched: bool,
     pub since: Instant,
@@ -37,23 +37,23 @@ pub(crate) struct Rider {
 
 /// The events of one run.
 #[derive(Clone, Debug)]
-pub(crate) enum Riders {
-    One(Rider),
-    Batch(Vec<Rider>),
+pub(crate) enum RunEvents {
+    One(RunEvent),
+    Batch(Vec<RunEvent>),
 }
 
-impl Riders {
-    pub fn as_slice(&self) -> &[Rider] {
+impl RunEvents {
+    pub fn as_slice(&self) -> &[RunEvent] {
         match self {
-            Riders::One(rider) => std::slice::from_ref(rider),
-            Riders::Batch(riders) => riders,
+            RunEvents::One(rider) => std::slice::from_ref(rider),
+            RunEvents::Batch(riders) => riders,
         }
     }
 
-    fn as_mut_slice(&mut self) -> &mut [Rider] {
+    fn as_mut_slice(&mut self) -> &mut [RunEvent] {
         match self {
-            Riders::One(rider) => std::slice::from_mut(rider),
-            Riders::Batch(riders) => riders,
+            RunEvents::One(rider) => std::slice::from_mut(rider),
+            RunEvents::Batch(riders) => riders,
         }
     }
 }
@@ -61,7 +61,7 @@ impl Riders {
 /// What fills a slot: one event, or one batch.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
-    pub riders: Riders,
+    pub riders: RunEvents,
     pub listener: usize,
     /// When the first of its events came into the line.
     pub submitted: Instant,

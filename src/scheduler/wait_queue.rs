@@ -40,16 +40,16 @@ const EMPTY: Ends = Ends { front: NONE, back: NONE, len: 0 };
 
 /// A FIFO line with one lane a listener.
 #[derive(Debug)]
-pub(crate) struct Line<T> {
+pub(crate) struct WaitQueue<T> {
     nodes: Slab<Node<T>>,
     whole: Ends,
     lanes: Vec<Ends>,
     next_seq: u64,
 }
 
-impl<T> Line<T> {
+impl<T> WaitQueue<T> {
     pub fn new(lanes: usize) -> Self {
-        Line { nodes: Slab::new(), whole: EMPTY, lanes: vec![EMPTY; lanes], next_seq: 0 }
+        WaitQueue { nodes: Slab::new(), whole: EMPTY, lanes: vec![EMPTY; lanes], next_seq: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -214,13 +214,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn values(line: &Line<u32>) -> Vec<u32> {
+    fn values(line: &WaitQueue<u32>) -> Vec<u32> {
         line.iter().map(|(_, _, v)| *v).collect()
     }
 
     #[test]
     fn a_stale_key_finds_nothing() {
-        let mut line = Line::new(1);
+        let mut line = WaitQueue::new(1);
         let key = line.push_back(0, 1);
         line.remove(key);
         line.push_back(0, 2);
@@ -252,7 +252,7 @@ mod tests {
         /// The line behaves as a plain vector of (lane, value) would.
         #[test]
         fn behaves_as_a_vector(steps in proptest::collection::vec(step(), 0..120)) {
-            let mut line = Line::new(3);
+            let mut line = WaitQueue::new(3);
             let mut model: Vec<(usize, u32, Key)> = Vec::new();
             for (n, step) in steps.into_iter().enumerate() {
                 match step {

@@ -137,7 +137,7 @@ impl Cache {
 }
 
 /// Drops results that are too old, now and then, for as long as there are any caches.
-pub(crate) async fn sweep_now_and_then(caches: Vec<Weak<Cache>>) {
+pub(crate) async fn run_sweeper(caches: Vec<Weak<Cache>>) {
     while caches.iter().any(|cache| cache.strong_count() > 0) {
         tokio::time::sleep(SWEEP).await;
         for cache in caches.iter().filter_map(Weak::upgrade) {

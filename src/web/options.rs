@@ -10,7 +10,7 @@ use crate::files::store::Files;
 use crate::handler::session_state::EndedSession;
 use crate::queue::builder::QueueBuilder;
 use crate::queue::error::StartError;
-use crate::web::auth::guard::Door;
+use crate::web::auth::guard::LoginGuard;
 use crate::web::auth::tokens::Tokens;
 use crate::web::session::registry::SessionOptions;
 
@@ -49,9 +49,9 @@ impl Options {
     }
 
     /// The login, where there is one.
-    pub fn door(&self) -> Option<Door> {
+    pub fn door(&self) -> Option<LoginGuard> {
         let auth = self.auth.clone()?;
-        Some(Door::new(auth, Tokens::new(self.login_ttl), self.auth_message.clone()))
+        Some(LoginGuard::new(auth, Tokens::new(self.login_ttl), self.auth_message.clone()))
     }
 
     /// Where the queue's files are to be.

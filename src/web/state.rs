@@ -11,10 +11,10 @@ use super::options::Options;
 use super::rejection::Rejection;
 use super::session::registry;
 use super::uploads::Uploads;
-use crate::files::store::{Files, sweep_now_and_then};
-use crate::queue::listener_ref::Entry;
+use crate::files::store::{Files, run_sweeper};
+use crate::queue::listener_ref::ListenerRef;
 use crate::web::api::endpoint::Endpoint;
-use crate::web::auth::guard::Door;
+use crate::web::auth::guard::LoginGuard;
 use crate::web::body::budget::Bodies;
 use crate::web::session::registry::Sessions;
 
@@ -26,7 +26,7 @@ pub(crate) struct Web {
     pub files: Files,
     pub uploads: Arc<Uploads>,
     pub bodies: Arc<Bodies>,
-    pub door: Option<Arc<Door>>,
+    pub door: Option<Arc<LoginGuard>>,
     /// The server ends: streams that have no end of their own close.
     pub closing: CancellationToken,
     /// Another one each time. Of 53 bits: JavaScript reads numbers so far exactly.
@@ -42,7 +42,7 @@ pub(crate) struct Web {
 impl Web {
     /// The arbiter is for what is to be done now and then.
     pub fn new<'a>(
-        listeners: impl Iterator<Item = &'a Arc<Entry>>,
+        listeners: impl Iterator<Item = &'a Arc<ListenerRef>>,
         options: Options,
         files: Files,
         arbiter: &ArbiterHandle,
@@ -50,13 +50,13 @@ impl Web {
         let numbered = (0..).zip(listeners.cloned());
         let endpoints: Vec<Endpoint> =
             numbered.map(|(number, entry)| Endpoint::new(number, entry)).collect();
-        let state = endpoints.iter().any(|endpoint| endpoint.entry.facts.takes_state);
+        let state = endpoints.iter().any(|endpoint| endpoint.entry.options.takes_state);
         let keeps_state = state || options.sessions.on_end.is_some();
         let sessions = Arc::new(Sessions::new(&options.sessions, keeps_state));
-        arbiter.spawn(registry::look_now_and_then(&sessions));
-        arbiter.spawn(sweep_now_and_then(&files));
+        arbiter.spawn(registry::run_sweeper(&sessions));
+        arbiter.spawn(run_sweeper(&files));
         let caches = endpoints.iter().filter_map(|endpoint| endpoint.cache.as_ref());
-        arbiter.spawn(cache::sweep_now_and_then(caches.map(Arc::downgrade).collect()));
+        arbiter.spawn(cache::run_sweeper(caches.map(Arc::downgrade).collect()));
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Web {
             endpoints,

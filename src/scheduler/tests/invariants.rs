@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 use crate::scheduler::command::{
-    Arrival, Cause, Command, Effect, Patience, Pressure, Tally, Terms,
+    Arrival, Cause, Command, Effect, OutcomeCounts, Pressure, RunParams, WhenFull,
 };
 use crate::scheduler::limit::Limit;
 use crate::scheduler::rules::{BatchRules, ListenerRules, Rules};
@@ -126,7 +126,7 @@ struct Event {
     refused: bool,
     ends: usize,
     since: Instant,
-    told: Option<usize>,
+    last_notified: Option<usize>,
     /// Counts those that were admitted.
     place: usize,
 }
@@ -135,8 +135,8 @@ struct Event {
 struct Running {
     events: Vec<usize>,
     deadline: Option<Instant>,
-    /// Told to stop, and hasn't said so yet.
-    tally: Tally,
+    /// LastNotified to stop, and hasn't said so yet.
+    counts: OutcomeCounts,
     ended: BTreeSet<usize>,
     interrupted: bool,
 }
@@ -151,8 +151,8 @@ struct World {
     stopped: bool,
     now: Instant,
     events: Vec<Event>,
-    line: Vec<usize>,
-    door: Vec<usize>,
+    wait_queue: Vec<usize>,
+    blocked: Vec<usize>,
     running: BTreeMap<usize, Running>,
     /// Slots with a worker that is ready and runs nothing.
     free: BTreeSet<usize>,
@@ -160,11 +160,11 @@ struct World {
     /// Those of them that have failed.
     failing: BTreeSet<usize>,
     closing: BTreeSet<usize>,
-    /// Told to see to its resource.
+    /// LastNotified to see to its resource.
     told_to_prepare: BTreeSet<usize>,
     /// Since when no slot is there, because builds fail.
     unavailable: Option<Instant>,
-    ended: Tally,
+    ended: OutcomeCounts,
     /// What the listeners were last told.
     closed: bool,
     next_place: usize,
@@ -183,8 +183,8 @@ impl World {
             stopped: false,
             now,
             events: Vec::new(),
-            line: Vec::new(),
-            door: Vec::new(),
+            wait_queue: Vec::new(),
+            blocked: Vec::new(),
             running: BTreeMap::new(),
             free: BTreeSet::new(),
             preparing: BTreeSet::new(),
@@ -192,7 +192,7 @@ impl World {
             closing: BTreeSet::new(),
             told_to_prepare: BTreeSet::new(),
             unavailable: None,
-            ended: Tally::default(),
+            ended: OutcomeCounts::default(),
             closed: false,
             next_place: 0,
         };
@@ -254,16 +254,16 @@ impl World {
             refused: false,
             ends: 0,
             since: self.now,
-            told: None,
+            last_notified: None,
             place: 0,
         });
-        let full = self.line.len() >= MAX_SIZE || !self.door.is_empty();
+        let full = self.wait_queue.len() >= MAX_SIZE || !self.blocked.is_empty();
         let unavailable = self.unavailable.is_some_and(|at| self.now - at >= UNAVAILABLE_AFTER);
         let expect_refusal = self.stopped || unavailable || (full && !patient);
         if !expect_refusal {
-            self.door.push(n);
+            self.blocked.push(n);
         }
-        let patience = if patient { Patience::Wait } else { Patience::Refuse };
+        let patience = if patient { WhenFull::Wait } else { WhenFull::Refuse };
         let placed = false;
         self.command(Command::Admit(Arrival {
             id,
@@ -289,12 +289,12 @@ impl World {
             if run.ended.insert(n) {
                 self.events[n].ends += 1;
                 match how {
-                    How::Completes => run.tally.completed += 1,
-                    How::Fails | How::Panics => run.tally.failed += 1,
+                    How::Completes => run.counts.completed += 1,
+                    How::Fails | How::Panics => run.counts.failed += 1,
                 }
             }
         }
-        self.ended.add(run.tally);
+        self.ended.add(run.counts);
         let cut_short = run.interrupted || matches!(how, How::Panics);
         let ready = !(self.prepared && cut_short);
         if ready {
@@ -303,7 +303,7 @@ impl World {
             self.preparing.insert(slot);
             self.told_to_prepare.remove(&slot);
         }
-        self.command(Command::Done { slot, tally: run.tally, ready });
+        self.command(Command::Done { slot, counts: run.counts, ready });
         self.was_told(slot);
     }
 
@@ -326,15 +326,15 @@ impl World {
         for n in run.events {
             if !run.ended.contains(&n) {
                 events.push((self.events[n].id, n));
-                self.line.push(n);
+                self.wait_queue.push(n);
             }
         }
         // Events are numbered as they come, but at the door they may wait.
-        self.line.sort_by_key(|n| self.events[*n].place);
-        self.ended.add(run.tally);
+        self.wait_queue.sort_by_key(|n| self.events[*n].place);
+        self.ended.add(run.counts);
         self.preparing.insert(slot);
         self.told_to_prepare.remove(&slot);
-        self.command(Command::Returned { slot, tally: run.tally, events });
+        self.command(Command::Returned { slot, counts: run.counts, events });
         // Its time may have been up meanwhile; timers see to that.
         self.advance(Duration::ZERO);
         self.was_told(slot);
@@ -350,11 +350,11 @@ impl World {
     fn cancel(&mut self, n: usize) {
         let Some(event) = self.events.get(n) else { return };
         let (id, listener) = (event.id, event.listener);
-        let waited = self.line.contains(&n);
+        let waited = self.wait_queue.contains(&n);
         if waited {
             self.leave(n);
         }
-        self.door.retain(|other| *other != n);
+        self.blocked.retain(|other| *other != n);
         self.command(Command::Cancel { listener, id });
         if waited {
             self.ended.cancelled += 1;
@@ -365,7 +365,7 @@ impl World {
     fn advance(&mut self, by: Duration) {
         let target = self.now + by;
         // What is due is due when it is due, not at the next command.
-        let dues = self.line.iter().filter_map(|&n| self.expiry(n));
+        let dues = self.wait_queue.iter().filter_map(|&n| self.expiry(n));
         let deadlines = self.running.values().filter(|run| !run.interrupted);
         let due = dues.chain(deadlines.filter_map(|run| run.deadline)).min();
         if let Some(due) = due {
@@ -373,7 +373,7 @@ impl World {
             assert!(next <= due, "a timeout would be late by {:?}", next - due);
         }
         self.now = target;
-        let expired: Vec<usize> = self.line.clone();
+        let expired: Vec<usize> = self.wait_queue.clone();
         for n in expired {
             if self.expiry(n).is_some_and(|due| due <= target) {
                 self.leave(n);
@@ -432,17 +432,17 @@ impl World {
     }
 
     fn leave(&mut self, n: usize) {
-        self.line.retain(|other| *other != n);
+        self.wait_queue.retain(|other| *other != n);
     }
 
     fn let_in(&mut self) {
-        while self.line.len() < MAX_SIZE && !self.door.is_empty() {
-            let n = self.door.remove(0);
+        while self.wait_queue.len() < MAX_SIZE && !self.blocked.is_empty() {
+            let n = self.blocked.remove(0);
             self.events[n].since = self.now;
             self.events[n].admitted = true;
             self.events[n].place = self.next_place;
             self.next_place += 1;
-            self.line.push(n);
+            self.wait_queue.push(n);
         }
     }
 
@@ -456,11 +456,11 @@ impl World {
         assert_eq!(self.scheduler.running(), self.running.len());
         let startable = !self.paused
             && !self.stopped
-            && !self.line.is_empty()
+            && !self.wait_queue.is_empty()
             && self.running.len() < self.limit
             && (!self.prepared || !self.free.is_empty());
         assert!(!startable, "nobody waits while a slot is free");
-        let full = self.line.len() >= MAX_SIZE && !self.stopped;
+        let full = self.wait_queue.len() >= MAX_SIZE && !self.stopped;
         assert_eq!(self.closed, full, "the listeners know whether the line is full");
         let keep = if self.stopped && self.prepared { 0 } else { self.limit };
         let mut idle = self.free.iter().chain(&self.preparing);
@@ -468,7 +468,7 @@ impl World {
         if self.prepared && !self.stopped && self.opened() < self.limit {
             let closed = |slots: usize| (0..slots).any(|slot| self.is_closed(slot));
             assert!(!closed(self.warm.min(self.limit)), "slots are kept warm");
-            let waits = !self.paused && !self.line.is_empty() && closed(self.limit);
+            let waits = !self.paused && !self.wait_queue.is_empty() && closed(self.limit);
             assert!(!waits || self.building() > 0, "nobody waits for a slot that isn't opened");
         }
         let snapshot = self.scheduler.snapshot(self.now);
@@ -495,7 +495,7 @@ impl World {
                 assert!(self.is_closed(slot));
                 if self.prepared {
                     assert!(self.opened() < self.limit);
-                    let is_needed = self.building() < self.line.len();
+                    let is_needed = self.building() < self.wait_queue.len();
                     assert!(slot < self.warm || is_needed, "no slot is opened for nothing");
                     self.preparing.insert(slot);
                 } else {
@@ -517,19 +517,19 @@ impl World {
                 assert!(self.preparing.contains(&slot));
                 self.told_to_prepare.insert(slot);
             }
-            Effect::Start { slot, event, terms } => self.start(slot, vec![event], terms),
-            Effect::StartBatch { slot, events, terms } => self.start(slot, events, terms),
+            Effect::Start { slot, event, params } => self.start(slot, vec![event], params),
+            Effect::StartBatch { slot, events, params } => self.start(slot, events, params),
             Effect::Interrupt { slot, event, cause } => self.interrupt(slot, event, cause),
             Effect::End { event, .. } => {
                 self.events[event].ends += 1;
-                assert!(!self.line.contains(&event));
+                assert!(!self.wait_queue.contains(&event));
             }
             Effect::Refuse { event, .. } => self.events[event].refused = true,
             Effect::Tell { key, estimation } => {
                 let n = *self.scheduler.waiting_mut(key).expect("told while it waits");
-                let rank = self.line.iter().position(|other| *other == n);
+                let rank = self.wait_queue.iter().position(|other| *other == n);
                 assert_eq!(Some(estimation.rank), rank, "P5: the rank is true");
-                let told = self.events[n].told.replace(estimation.rank);
+                let told = self.events[n].last_notified.replace(estimation.rank);
                 assert!(told.is_none_or(|told| estimation.rank <= told), "P5: it never rises");
             }
             Effect::Pressure(pressure) => self.closed = pressure != Pressure::Open,
@@ -542,16 +542,16 @@ impl World {
         }
     }
 
-    fn start(&mut self, slot: usize, events: Vec<usize>, terms: Terms) {
+    fn start(&mut self, slot: usize, events: Vec<usize>, params: RunParams) {
         assert!(!self.paused && !self.stopped);
         assert!(self.running.len() < self.limit, "P1: the limit holds");
         assert!(self.free.remove(&slot), "a run starts on a free slot");
         // P3: the oldest, and with it the oldest of its own listener.
-        let first = self.line[0];
+        let first = self.wait_queue[0];
         let listener = self.events[first].listener;
-        assert_eq!(terms.listener, listener);
+        assert_eq!(params.listener, listener);
         let most = if listener == 3 { BATCH } else { 1 };
-        let lane = self.line.iter().copied().filter(|n| self.events[*n].listener == listener);
+        let lane = self.wait_queue.iter().copied().filter(|n| self.events[*n].listener == listener);
         let expected: Vec<usize> = lane.take(most).collect();
         assert_eq!(events, expected, "P3: first in, first out");
         for &n in &events {
@@ -562,8 +562,8 @@ impl World {
             slot,
             Running {
                 events,
-                deadline: terms.deadline,
-                tally: Tally::default(),
+                deadline: params.deadline,
+                counts: OutcomeCounts::default(),
                 ended: BTreeSet::new(),
                 interrupted: false,
             },
@@ -578,9 +578,9 @@ impl World {
             if event.is_none_or(|id| id == self.events[n].id) && run.ended.insert(n) {
                 self.events[n].ends += 1;
                 match cause {
-                    Cause::Cancelled => run.tally.cancelled += 1,
-                    Cause::TimedOut => run.tally.timed_out += 1,
-                    Cause::Stopped => run.tally.stopped += 1,
+                    Cause::Cancelled => run.counts.cancelled += 1,
+                    Cause::TimedOut => run.counts.timed_out += 1,
+                    Cause::Stopped => run.counts.stopped += 1,
                 }
             }
         }
@@ -590,9 +590,9 @@ impl World {
     /// P7, and the books at the end.
     fn shut_down(&mut self) {
         self.stopped = true;
-        self.ended.stopped += self.line.len() as u64;
-        self.line.clear();
-        self.door.clear();
+        self.ended.stopped += self.wait_queue.len() as u64;
+        self.wait_queue.clear();
+        self.blocked.clear();
         self.command(Command::Stop);
         self.command(Command::Abort);
         let slots: Vec<usize> = self.running.keys().copied().collect();
@@ -695,14 +695,14 @@ fn a_lingering_batch_lets_others_pass() {
             id: EventId::for_test(n as u128),
             listener,
             watched: false,
-            patience: Patience::Refuse,
+            patience: WhenFull::Refuse,
             placed: false,
             payload: n,
         })
     };
     let done = |slot| Command::Done {
         slot,
-        tally: Tally { completed: 1, ..Tally::default() },
+        counts: OutcomeCounts { completed: 1, ..OutcomeCounts::default() },
         ready: true,
     };
     scheduler.handle(now, admit(0, 3));
@@ -757,7 +757,7 @@ fn slots_open_as_they_are_needed_and_close_when_idle() {
     assert_eq!(drive(&mut scheduler).0, 2, "ahead of use");
     scheduler.rules.max_size = None;
     for n in 0..100 {
-        let (id, patience) = (EventId::for_test(n), Patience::Wait);
+        let (id, patience) = (EventId::for_test(n), WhenFull::Wait);
         let arrival =
             Arrival { id, listener: 0, watched: false, patience, placed: false, payload: 0 };
         scheduler.handle(now, Command::Admit(arrival));
@@ -771,8 +771,8 @@ fn slots_open_as_they_are_needed_and_close_when_idle() {
     let (_, opened, started, _) = drive(&mut scheduler);
     assert_eq!((opened.len(), started.len()), (100, 100));
     for slot in started {
-        let tally = Tally { completed: 1, ..Tally::default() };
-        scheduler.handle(now, Command::Done { slot, tally, ready: true });
+        let counts = OutcomeCounts { completed: 1, ..OutcomeCounts::default() };
+        scheduler.handle(now, Command::Done { slot, counts, ready: true });
     }
     drive(&mut scheduler);
     assert_eq!(scheduler.next_timeout(), Some(now + slots::IDLE_RESOURCE));
@@ -795,7 +795,7 @@ fn a_concurrency_id_that_cannot_be_served_refuses_until_it_can() {
     while scheduler.poll_effect().is_some() {}
     let mut next = 0;
     let mut admitted = |scheduler: &mut Scheduler<usize>, now: Instant| {
-        let (id, patience) = (EventId::for_test(next), Patience::Wait);
+        let (id, patience) = (EventId::for_test(next), WhenFull::Wait);
         next += 1;
         let arrival =
             Arrival { id, listener: 0, watched: false, patience, placed: false, payload: 0 };
@@ -833,7 +833,7 @@ fn arrival(n: usize, listener: usize) -> Command<usize> {
         id: EventId::for_test(n as u128),
         listener,
         watched: false,
-        patience: Patience::Wait,
+        patience: WhenFull::Wait,
         placed: false,
         payload: n,
     })
@@ -850,8 +850,8 @@ fn what_is_due_comes_before_a_command() {
     while scheduler.poll_effect().is_some() {}
     assert_eq!((scheduler.running(), scheduler.waiting()), (1, 1));
     // Not even the end of the run starts an event whose time is up.
-    let tally = Tally { completed: 1, ..Tally::default() };
-    let done = Command::Done { slot: 0, tally, ready: true };
+    let counts = OutcomeCounts { completed: 1, ..OutcomeCounts::default() };
+    let done = Command::Done { slot: 0, counts, ready: true };
     scheduler.handle(now + TIME_LIMIT, done);
     let effects: Vec<_> = std::iter::from_fn(|| scheduler.poll_effect()).collect();
     let timed_out = Cause::TimedOut;
@@ -877,7 +877,7 @@ fn a_veto_does_not_give_an_event_its_time_limit_again() {
     scheduler.handle_timeout(now + TIME_LIMIT);
     while scheduler.poll_effect().is_some() {}
     let events = vec![(EventId::for_test(0), 0)];
-    let returned = Command::Returned { slot: 0, tally: Tally::default(), events };
+    let returned = Command::Returned { slot: 0, counts: OutcomeCounts::default(), events };
     scheduler.handle(now + TIME_LIMIT, returned);
     let ended = |effect: &Effect<usize>| matches!(effect, Effect::End { event: 0, cause } if *cause == Cause::TimedOut);
     assert!(std::iter::from_fn(|| scheduler.poll_effect()).any(|effect| ended(&effect)));
@@ -895,7 +895,7 @@ fn a_snapshot_lists_a_bounded_number_of_slots() {
         scheduler.handle(now, arrival(n, 0));
         while scheduler.poll_effect().is_some() {}
     }
-    let done = |slot| Command::Done { slot, tally: Tally::default(), ready: true };
+    let done = |slot| Command::Done { slot, counts: OutcomeCounts::default(), ready: true };
     // The first ones are idle: those that are busy are listed before them.
     for slot in 0..crate::scheduler::inspect::LISTED {
         scheduler.handle(now, done(slot));

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::event::id::EventId;
-use crate::scheduler::command::{Arrival, Command, Effect, Patience, Tally};
+use crate::scheduler::command::{Arrival, Command, Effect, OutcomeCounts, WhenFull};
 use crate::scheduler::limit::Limit;
 use crate::scheduler::rules::{ListenerRules, Rules};
 use crate::scheduler::{rank_updates, *};
@@ -62,11 +62,11 @@ struct Simulation {
     limit: usize,
     listener: Vec<usize>,
     submitted: Vec<Instant>,
-    line: Vec<usize>,
+    wait_queue: Vec<usize>,
     running: HashMap<usize, (usize, Instant)>,
     gradio: AllTimeMean,
     /// What each event was told at first: by us, and by Gradio.
-    told: Vec<(Option<f64>, Option<f64>)>,
+    last_notified: Vec<(Option<f64>, Option<f64>)>,
     errors: [Vec<f64>; 2],
     ended: usize,
 }
@@ -97,10 +97,10 @@ impl Simulation {
             limit: 2,
             listener: Vec::new(),
             submitted: Vec::new(),
-            line: Vec::new(),
+            wait_queue: Vec::new(),
             running: HashMap::new(),
             gradio: AllTimeMean::default(),
-            told: Vec::new(),
+            last_notified: Vec::new(),
             errors: [Vec::new(), Vec::new()],
             ended: 0,
         }
@@ -136,17 +136,17 @@ impl Simulation {
                 let runs = &mut self.gradio.runs[self.listener[n]];
                 *runs = (runs.0 + took, runs.1 + 1.0);
                 let waited = (self.now - self.submitted[n]).as_secs_f64();
-                if let (Some(ours), Some(gradio)) = self.told[n] {
+                if let (Some(ours), Some(gradio)) = self.last_notified[n] {
                     self.errors[0].push((ours - waited).abs());
                     self.errors[1].push((gradio - waited).abs());
                 }
                 self.ended += 1;
-                let tally = Tally { completed: 1, ..Tally::default() };
-                self.scheduler.handle(self.now, Command::Done { slot, tally, ready: true });
+                let counts = OutcomeCounts { completed: 1, ..OutcomeCounts::default() };
+                self.scheduler.handle(self.now, Command::Done { slot, counts, ready: true });
             }
             Due::Cancel(n) => {
-                if self.line.contains(&n) {
-                    self.line.retain(|other| *other != n);
+                if self.wait_queue.contains(&n) {
+                    self.wait_queue.retain(|other| *other != n);
                     self.ended += 1;
                     let id = EventId::for_test(n as u128);
                     let listener = self.listener[n];
@@ -168,16 +168,16 @@ impl Simulation {
         let listener = self.random.random_range(0..LISTENERS);
         self.listener.push(listener);
         self.submitted.push(self.now);
-        let ahead: Vec<usize> = self.line.iter().map(|n| self.listener[*n]).collect();
-        self.told.push((None, self.gradio.eta(&ahead, listener, self.limit)));
-        self.line.push(n);
+        let ahead: Vec<usize> = self.wait_queue.iter().map(|n| self.listener[*n]).collect();
+        self.last_notified.push((None, self.gradio.eta(&ahead, listener, self.limit)));
+        self.wait_queue.push(n);
         self.scheduler.handle(
             self.now,
             Command::Admit(Arrival {
                 id: EventId::for_test(n as u128),
                 listener,
                 watched: true,
-                patience: Patience::Refuse,
+                patience: WhenFull::Refuse,
                 placed: false,
                 payload: n,
             }),
@@ -198,7 +198,7 @@ impl Simulation {
             match effect {
                 Effect::Start { slot, event, .. } => {
                     assert!(self.running.len() < self.limit, "the limit holds");
-                    assert_eq!(self.line.remove(0), event, "the order holds");
+                    assert_eq!(self.wait_queue.remove(0), event, "the order holds");
                     let half = usize::from(event >= EVENTS / 2);
                     let mean = MEANS[half][self.listener[event]];
                     // Runs vary by a third around their mean.
@@ -208,7 +208,7 @@ impl Simulation {
                 }
                 Effect::Tell { key, estimation } => {
                     let n = *self.scheduler.waiting_mut(key).expect("it waits");
-                    self.told[n].0 = self.told[n].0.or(estimation.eta);
+                    self.last_notified[n].0 = self.last_notified[n].0.or(estimation.eta);
                 }
                 Effect::Open { .. } | Effect::Close { .. } | Effect::End { .. } => {}
                 other => panic!("{other:?}"),
@@ -269,7 +269,7 @@ fn estimations(clients: usize, run: Duration) -> (f64, f64) {
             }
         }
         if next < clients {
-            let (id, patience) = (EventId::for_test(next as u128), Patience::Refuse);
+            let (id, patience) = (EventId::for_test(next as u128), WhenFull::Refuse);
             let placed = false;
             let arrival =
                 Arrival { id, listener: 0, watched: true, patience, placed, payload: next };
@@ -288,8 +288,8 @@ fn estimations(clients: usize, run: Duration) -> (f64, f64) {
             None => {
                 now = end;
                 ends = None;
-                let tally = Tally { completed: 1, ..Tally::default() };
-                scheduler.handle(now, Command::Done { slot, tally, ready: true });
+                let counts = OutcomeCounts { completed: 1, ..OutcomeCounts::default() };
+                scheduler.handle(now, Command::Done { slot, counts, ready: true });
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::handler::codec::allowance::Allowance;
 use crate::handler::codec::brief::beginning;
 use crate::handler::input::Input;
 use crate::queue::listener_options::ApiVisibility;
-use crate::queue::listener_ref::Entry;
+use crate::queue::listener_ref::ListenerRef;
 use crate::web::auth::guard::Caller;
 use crate::web::base_url::root_url_of_api;
 use crate::web::body::json;
@@ -34,7 +34,7 @@ use crate::web::state::Web;
 pub(crate) struct Endpoint {
     /// Its `fn_index`.
     pub number: u64,
-    pub entry: Arc<Entry>,
+    pub entry: Arc<ListenerRef>,
     pub input: Layout,
     pub output: Layout,
     pub parameters: Vec<Parameter>,
@@ -104,7 +104,7 @@ impl From<WrongInput> for Rejection {
 }
 
 impl Endpoint {
-    pub fn new(number: u64, entry: Arc<Entry>) -> Self {
+    pub fn new(number: u64, entry: Arc<ListenerRef>) -> Self {
         let (input_schema, output_schema) = ((entry.input.schema)(), (entry.output.schema)());
         let input = Layout::of_input(&input_schema);
         let output = Layout::of_output(&output_schema);
@@ -119,7 +119,7 @@ impl Endpoint {
             gives_files: returns.iter().any(holds_file),
             returns,
             comment,
-            cache: entry.facts.cache.map(|entries| Arc::new(Cache::new(entries))),
+            cache: entry.options.cache.map(|entries| Arc::new(Cache::new(entries))),
             entry,
             input,
             output,
@@ -127,11 +127,11 @@ impl Endpoint {
     }
 
     pub fn is_callable(&self) -> bool {
-        self.entry.facts.visibility != ApiVisibility::Private
+        self.entry.options.visibility != ApiVisibility::Private
     }
 
     pub fn description(&self) -> Option<&str> {
-        self.entry.facts.description.as_deref().or(self.comment.as_deref())
+        self.entry.options.description.as_deref().or(self.comment.as_deref())
     }
 
     /// How the client of a request is told of its events.

@@ -34,7 +34,7 @@ use crate::web::shares::Holder;
 pub(crate) const LONGEST: usize = 4096;
 
 /// The login of a queue that has one.
-pub(crate) struct Door {
+pub(crate) struct LoginGuard {
     pub(crate) auth: Arc<dyn AnyAuth>,
     pub(crate) tokens: Tokens,
     pub(crate) message: Option<String>,
@@ -42,10 +42,10 @@ pub(crate) struct Door {
     pub(crate) cookie: String,
 }
 
-impl Door {
+impl LoginGuard {
     pub fn new(auth: Arc<dyn AnyAuth>, tokens: Tokens, message: Option<String>) -> Self {
         let cookie = format!("access-token-{:032x}", rand::random::<u128>());
-        Door { auth, tokens, message, cookie }
+        LoginGuard { auth, tokens, message, cookie }
     }
 
     /// The user of a request, and where that comes from a login, what is cancelled when it ends.
@@ -136,7 +136,7 @@ impl FromRequest for Caller {
 
 /// Lets nobody pass who hasn't logged in, and delivers nothing more to a login that has ended.
 pub(crate) async fn guard<B: MessageBody + 'static>(
-    door: Arc<Door>,
+    door: Arc<LoginGuard>,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse, actix_web::Error> {

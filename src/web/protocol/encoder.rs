@@ -18,7 +18,7 @@ use crate::web::api::endpoint::Endpoint;
 
 /// What one event's stream must remember to speak: the layout of its outputs, and what it has said.
 #[derive(Debug)]
-pub(crate) struct Speaker {
+pub(crate) struct Encoder {
     /// The listener's; none where only the event is known.
     api_name: Option<Arc<str>>,
     output: Layout,
@@ -42,11 +42,11 @@ pub(crate) struct Audience {
 /// What a `/call` stream sends for an update: an event's name and its data.
 pub(crate) type Called = (&'static str, Value);
 
-impl Speaker {
+impl Encoder {
     pub fn new(endpoint: &Endpoint, audience: Audience) -> Self {
         let api_name = Some(endpoint.entry.api_name.clone());
         let output = endpoint.output.clone();
-        Speaker { api_name, output, audience, generated: None, uncertain: false, of_cache: false }
+        Encoder { api_name, output, audience, generated: None, uncertain: false, of_cache: false }
     }
 
     /// Whether the event may be one of this listener.
@@ -108,7 +108,7 @@ impl Speaker {
             return None;
         };
         Some(Ended {
-            speaker: Speaker {
+            encoder: Encoder {
                 api_name: self.api_name.clone(),
                 output: self.output.clone(),
                 audience: self.audience.clone(),
@@ -260,7 +260,7 @@ fn replaced(values: &[Value]) -> Vec<Value> {
 /// How an event ended, as it is told to those who ask once more.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    speaker: Speaker,
+    encoder: Encoder,
     event_id: EventId,
     outcome: Outcome,
     duration: f64,
@@ -270,17 +270,17 @@ pub(crate) struct Ended {
 impl Ended {
     /// Whether the event may be one of this listener.
     pub fn is_of(&self, api_name: &str) -> bool {
-        self.speaker.is_of(api_name)
+        self.encoder.is_of(api_name)
     }
 
     /// As a session's stream carries it.
     pub fn message(&self) -> Message {
-        self.speaker.completed(self.event_id, self.outcome.share(), self.duration, self.average)
+        self.encoder.completed(self.event_id, self.outcome.share(), self.duration, self.average)
     }
 
     /// As the stream of a `/call` carries it.
     pub fn called(&self) -> Called {
-        self.speaker.called_end(self.outcome.share())
+        self.encoder.called_end(self.outcome.share())
     }
 
     /// The length of its value as JSON, in bytes.
@@ -294,7 +294,7 @@ impl Ended {
 
     /// An end that isn't kept any more.
     pub fn gone(event_id: EventId) -> Self {
-        let speaker = Speaker {
+        let encoder = Encoder {
             api_name: None,
             output: Layout::Nothing,
             audience: Audience::default(),
@@ -303,7 +303,7 @@ impl Ended {
             of_cache: false,
         };
         let outcome = Outcome::Failed(not_kept());
-        Ended { speaker, event_id, outcome, duration: 0.0, average: None }
+        Ended { encoder, event_id, outcome, duration: 0.0, average: None }
     }
 }
 

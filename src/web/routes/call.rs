@@ -128,7 +128,7 @@ pub(crate) async fn follow(
         let stream = session.open_stream(manner, last_event_id(&request, query.last_event_id));
         return sse::response(CallStream::Event { id, stream, sessions: sessions.clone() });
     }
-    let ended = id.parse().ok().and_then(|id| sessions.terms.results.find(&caller, id));
+    let ended = id.parse().ok().and_then(|id| sessions.limits.results.find(&caller, id));
     let ended = ended.filter(|ended| ended.is_of(&api_name));
     sse::response(ended.map_or(CallStream::Unknown, CallStream::Ended))
 }

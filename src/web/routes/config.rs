@@ -119,7 +119,7 @@ fn component(id: usize, position: usize, schema: &Value, default: Option<&Value>
 }
 
 fn dependency(id: usize, endpoint: &Endpoint, inputs: Vec<usize>, outputs: Vec<usize>) -> Value {
-    let facts = &endpoint.entry.facts;
+    let facts = &endpoint.entry.options;
     json!({
         "id": id,
         "targets": [],

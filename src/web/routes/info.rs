@@ -15,7 +15,7 @@ use crate::web::base_url::root_url;
 pub(crate) async fn info(queue: web::Data<Queue>, request: HttpRequest) -> HttpResponse {
     let web = &queue.inner().web;
     let root = root_url(&request, "/gradio_api/info", web.options.root_path.as_deref());
-    let public = |endpoint: &&Endpoint| endpoint.entry.facts.visibility == ApiVisibility::Public;
+    let public = |endpoint: &&Endpoint| endpoint.entry.options.visibility == ApiVisibility::Public;
     let described = web.endpoints.iter().filter(public);
     let named: Map<String, Value> = described
         .map(|endpoint| (format!("/{}", endpoint.entry.api_name), describe(endpoint, &root)))
@@ -56,7 +56,7 @@ fn describe(endpoint: &Endpoint, root: &str) -> Value {
     json!({
         "parameters": parameters,
         "returns": returns,
-        "api_visibility": visibility(endpoint.entry.facts.visibility),
+        "api_visibility": visibility(endpoint.entry.options.visibility),
         "description": endpoint.description().unwrap_or_default(),
         "code_snippets": snippets::snippets(endpoint, root),
     })

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::logging::{debug, error, info};
 use crate::queue::Queue;
-use crate::web::auth::guard::{BoxedPayload, Caller, Door, LONGEST, after_logout};
+use crate::web::auth::guard::{BoxedPayload, Caller, LONGEST, LoginGuard, after_logout};
 use crate::web::body::pace::Paced;
 use crate::web::rejection::Rejection;
 
@@ -31,7 +31,7 @@ struct Credentials {
 
 /// `POST /login`, with a form that is URL-encoded or in parts.
 pub(crate) async fn login(
-    door: web::Data<Door>,
+    door: web::Data<LoginGuard>,
     _: Caller,
     request: HttpRequest,
     payload: web::Payload,
@@ -108,7 +108,7 @@ impl Logout {
 /// the root, as Gradio's, if the service has a page there. What was still being answered to these logins
 /// ends.
 pub(crate) async fn logout(
-    door: web::Data<Door>,
+    door: web::Data<LoginGuard>,
     queue: web::Data<Queue>,
     _: Caller,
     query: web::Query<Logout>,

@@ -9,7 +9,7 @@ use crate::web::api::endpoint::Endpoint;
 
 pub(crate) async fn openapi(queue: web::Data<Queue>) -> HttpResponse {
     let web = &queue.inner().web;
-    let public = |endpoint: &&Endpoint| endpoint.entry.facts.visibility == ApiVisibility::Public;
+    let public = |endpoint: &&Endpoint| endpoint.entry.options.visibility == ApiVisibility::Public;
     let mut paths = Map::new();
     for endpoint in web.endpoints.iter().filter(public) {
         let name = &endpoint.entry.api_name;

@@ -13,13 +13,13 @@ use crate::event::output::Output;
 use crate::event::refusal::Refusal;
 use crate::event::update::{Finished, Outcome};
 use crate::queue::Queue;
-use crate::scheduler::command::Patience;
+use crate::scheduler::command::WhenFull;
 use crate::web::auth::guard::Caller;
 use crate::web::body::json;
 use crate::web::body::json::Data;
 use crate::web::body::received::Body;
 use crate::web::cache::Kept;
-use crate::web::protocol::encoder::Speaker;
+use crate::web::protocol::encoder::Encoder;
 use crate::web::rejection::Rejection;
 use crate::web::session::registry::Begun;
 
@@ -74,41 +74,41 @@ async fn answer(
     let endpoint = inner.web.endpoint(index)?;
     let sessions = &inner.web.sessions;
     let (session, begun) = sessions.state(&caller, session_hash.as_deref())?;
-    let under_way = session.begin_event(sessions.terms.most_events);
-    let _under_way = under_way.ok_or_else(|| Rejection::too_many_events(&sessions.terms))?;
-    let mut speaker = Speaker::new(endpoint, endpoint.audience(&inner.web, request));
+    let under_way = session.begin_event(sessions.limits.most_events);
+    let _under_way = under_way.ok_or_else(|| Rejection::too_many_events(&sessions.limits))?;
+    let mut encoder = Encoder::new(endpoint, endpoint.audience(&inner.web, request));
     if let Some(kept) = input.kept(endpoint) {
         let outcome = Outcome::Completed(kept.output.as_ref().map(Output::share));
-        speaker.tells_of_cache();
+        encoder.tells_of_cache();
         begun.map(Begun::keep);
         let finished = Finished { outcome, duration: 0.0, average_duration: None };
-        return Ok(response(&speaker, finished));
+        return Ok(response(&encoder, finished));
     }
     let (input, keep) = input.split(endpoint);
-    let (ended, guard) = endpoint.entry.ask(input, Some(session), Patience::Refuse).await;
+    let (ended, guard) = endpoint.entry.ask(input, Some(session), WhenFull::Refuse).await;
     let reply = ended.await.unwrap_or(Err(Refusal::Stopped));
     guard.disarm();
     let finished = reply.map_err(|refusal| Rejection::of(refusal, &endpoint.parameters))?;
     begun.map(Begun::keep);
     // A stream's values on the way are not known here.
     if let (Some((cache, key)), Outcome::Completed(output), false) =
-        (keep, &finished.outcome, endpoint.entry.facts.generator)
+        (keep, &finished.outcome, endpoint.entry.options.generator)
     {
         let output = output.as_ref().map(Output::share);
         let holder = caller.holder(session_hash.as_deref());
         cache.keep(holder, key, Kept { items: Vec::new(), output });
     }
-    Ok(response(&speaker, finished))
+    Ok(response(&encoder, finished))
 }
 
-fn response(speaker: &Speaker, finished: Finished) -> HttpResponse {
+fn response(encoder: &Encoder, finished: Finished) -> HttpResponse {
     let failed = match &finished.outcome {
         Outcome::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         Outcome::Cancelled | Outcome::Stopped => StatusCode::SERVICE_UNAVAILABLE,
         // One that completed has an output that is no JSON.
         Outcome::Failed(_) | Outcome::Completed(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    match speaker.answered(finished) {
+    match encoder.answered(finished) {
         Ok(Some(answer)) => HttpResponse::Ok().json(answer),
         Ok(None) => {
             HttpResponse::build(failed).json(json!({ "error": "The event was cancelled." }))

@@ -5,16 +5,16 @@ use crate::event::id::EventId;
 use crate::event::update::{ProgressUnit, Update};
 use crate::handler::session_state::UnderWay;
 use crate::queue::listener_ref::CancelOnDrop;
-use crate::web::protocol::encoder::Speaker;
+use crate::web::protocol::encoder::Encoder;
 use crate::web::protocol::message::Message;
 
-pub(crate) struct Live {
-    pub speaker: Speaker,
+pub(crate) struct ActiveEvent {
+    pub encoder: Encoder,
     /// The number of the first value that was handed out.
     pub first_value: Option<u64>,
     /// Somebody has listened since it began.
     pub followed: bool,
-    told: Told,
+    told: LastNotified,
     /// Comes with the admission; dropped before the end, it cancels.
     guard: Option<CancelOnDrop>,
     /// Goes on when its client doesn't come back.
@@ -24,24 +24,24 @@ pub(crate) struct Live {
 
 /// What a client that comes back must hear again: where the event is now.
 #[derive(Default)]
-struct Told {
-    place: Option<Place>,
+struct LastNotified {
+    place: Option<Position>,
     progress: Option<Vec<ProgressUnit>>,
 }
 
 #[derive(Clone, Copy)]
-enum Place {
+enum Position {
     Waiting { rank: usize, queue_size: usize, rank_eta: Option<f64> },
     Running { eta: Option<f64> },
 }
 
-impl Live {
-    pub fn new(speaker: Speaker, keep: bool, under_way: UnderWay) -> Self {
-        Live {
-            speaker,
+impl ActiveEvent {
+    pub fn new(encoder: Encoder, keep: bool, under_way: UnderWay) -> Self {
+        ActiveEvent {
+            encoder,
             first_value: None,
             followed: false,
-            told: Told::default(),
+            told: LastNotified::default(),
             guard: None,
             keep,
             _under_way: under_way,
@@ -50,7 +50,7 @@ impl Live {
 
     /// Its result was kept from an earlier event.
     pub fn of_cache(mut self) -> Self {
-        self.speaker.tells_of_cache();
+        self.encoder.tells_of_cache();
         self
     }
 
@@ -88,10 +88,10 @@ impl Live {
         match update {
             Update::Estimation { rank, queue_size, rank_eta, .. } => {
                 let (rank, queue_size, rank_eta) = (*rank, *queue_size, *rank_eta);
-                self.told.place = Some(Place::Waiting { rank, queue_size, rank_eta });
+                self.told.place = Some(Position::Waiting { rank, queue_size, rank_eta });
             }
             Update::ProcessStarts { eta, .. } => {
-                self.told.place = Some(Place::Running { eta: *eta });
+                self.told.place = Some(Position::Running { eta: *eta });
             }
             Update::Progress { units, .. } => self.told.progress = Some(units.clone()),
             _ => {}
@@ -101,19 +101,19 @@ impl Live {
     /// Where the event is, once more.
     pub fn retell(&mut self, event_id: EventId) -> impl Iterator<Item = Message> {
         let place = self.told.place.map(|place| match place {
-            Place::Waiting { rank, queue_size, rank_eta } => {
+            Position::Waiting { rank, queue_size, rank_eta } => {
                 Update::Estimation { event_id, rank, queue_size, rank_eta }
             }
-            Place::Running { eta } => Update::ProcessStarts { event_id, eta },
+            Position::Running { eta } => Update::ProcessStarts { event_id, eta },
         });
         let progress = self.told.progress.clone();
         let progress = progress.map(|units| Update::Progress { event_id, units });
-        let speaker = &mut self.speaker;
-        place.into_iter().chain(progress).map(|update| speaker.message(update))
+        let encoder = &mut self.encoder;
+        place.into_iter().chain(progress).map(|update| encoder.message(update))
     }
 }
 
-impl Drop for Live {
+impl Drop for ActiveEvent {
     fn drop(&mut self) {
         if self.keep {
             self.ended();

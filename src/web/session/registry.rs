@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::replay_log::ALL_BYTES;
 use super::results;
 use super::results::Results;
-use super::session::{Session, Terms};
+use super::session::{Session, SessionLimits};
 use crate::event::id::{EventId, EventMap};
 use crate::handler::session_state::{OnEnd, SessionState};
 use crate::logging::{error, warn};
@@ -61,7 +61,7 @@ pub(crate) struct Sessions {
     /// What the sessions keep is worth more than their results.
     keep_state: bool,
     on_end: Option<OnEnd>,
-    pub terms: Arc<Terms>,
+    pub limits: Arc<SessionLimits>,
 }
 
 /// What the builder says of sessions.
@@ -107,7 +107,7 @@ impl Sessions {
             full: AtomicBool::new(false),
             keep_state,
             on_end: options.on_end.clone(),
-            terms: Arc::new(Terms {
+            limits: Arc::new(SessionLimits {
                 results: Results::new(options.results),
                 unread: Arc::default(),
                 replay: Arc::default(),
@@ -140,7 +140,7 @@ impl Sessions {
         }
         _forgotten = self.make_room(&mut inner)?;
         let state = SessionState::new(key.1.clone(), caller.0.clone(), self.on_end.clone());
-        let session = Arc::new(Session::new(Arc::new(state), true, caller.1, self.terms.clone()));
+        let session = Arc::new(Session::new(Arc::new(state), true, caller.1, self.limits.clone()));
         inner.sessions.insert(key, session.clone());
         Ok(Begun { sessions: self, session, is_new: true })
     }
@@ -191,7 +191,7 @@ impl Sessions {
 
     /// Many at once: looking through all of them is what costs.
     fn forget_oldest(&self, inner: &mut Inner, now: Instant) -> Vec<Arc<Session>> {
-        let grace = self.terms.grace;
+        let grace = self.limits.grace;
         let all = inner.sessions.values().chain(inner.calls.values());
         let mut gone: Vec<Instant> = all
             .filter(|session| session.is_idle() && session.is_deserted_for(grace, now))
@@ -234,16 +234,16 @@ impl Sessions {
     /// Looks after sessions whose clients have left: what they left behind, and whether they are to
     /// be forgotten. Their events are cancelled with them.
     fn sweep(&self, now: Instant) {
-        self.terms.results.sweep(now);
+        self.limits.results.sweep(now);
         let inner = self.lock();
         let all: Vec<_> = inner.sessions.values().chain(inner.calls.values()).cloned().collect();
         drop(inner);
-        let results = self.terms.results.ttl();
-        let crowded = self.terms.replay.load(Relaxed) > ALL_BYTES;
+        let results = self.limits.results.ttl();
+        let crowded = self.limits.replay.load(Relaxed) > ALL_BYTES;
         for session in all {
             session.give_up_stalled(now);
             let unread = UNREAD.min(self.ttl);
-            let patience = if session.was_followed() { self.terms.grace } else { unread };
+            let patience = if session.was_followed() { self.limits.grace } else { unread };
             if session.is_deserted_for(patience, now) {
                 session.abandon();
                 // Whoever reads slowly may still be reading what was handed out long ago.
@@ -263,7 +263,7 @@ impl Sessions {
         let old = |_: &_, session: &mut Arc<Session>| {
             // How it ended is among the results.
             let left = session.is_idle() && session.log_bytes() == 0;
-            let ttl = if left { self.terms.grace } else { unfollowed };
+            let ttl = if left { self.limits.grace } else { unfollowed };
             session.is_deserted_for(ttl, now) && !session.keeps_running()
         };
         let calls: Vec<_> = inner.calls.extract_if(old).collect();
@@ -315,7 +315,7 @@ impl Sessions {
         hash: Option<&str>,
     ) -> Result<BegunCall<'_>, Rejection> {
         let (state, begun) = self.state(caller, hash)?;
-        let session = Arc::new(Session::new(state, hash.is_some(), caller.1, self.terms.clone()));
+        let session = Arc::new(Session::new(state, hash.is_some(), caller.1, self.limits.clone()));
         let _forgotten;
         let mut inner = self.lock();
         _forgotten = self.make_room(&mut inner)?;
@@ -326,7 +326,7 @@ impl Sessions {
     pub fn snapshot(&self) -> ClientsSnapshot {
         let inner = self.lock();
         let all = || inner.sessions.values().chain(inner.calls.values());
-        let (kept_results, kept_result_bytes) = self.terms.results.size();
+        let (kept_results, kept_result_bytes) = self.limits.results.size();
         ClientsSnapshot {
             sessions: all().count(),
             streams: all().filter(|session| session.is_streaming()).count(),
@@ -347,10 +347,8 @@ impl Sessions {
 }
 
 /// Looks after sessions, for as long as there are any to look after.
-pub(crate) fn look_now_and_then(
-    sessions: &Arc<Sessions>,
-) -> impl Future<Output = ()> + Send + use<> {
-    let shortest = sessions.ttl.min(sessions.terms.results.ttl()).min(sessions.terms.grace);
+pub(crate) fn run_sweeper(sessions: &Arc<Sessions>) -> impl Future<Output = ()> + Send + use<> {
+    let shortest = sessions.ttl.min(sessions.limits.results.ttl()).min(sessions.limits.grace);
     let pause = (shortest / 2).clamp(LOOK.0, LOOK.1);
     let sessions = Arc::downgrade(sessions);
     async move {
@@ -428,7 +426,7 @@ impl Drop for Presence {
         if self.session.depart() {
             // Not held meanwhile: it may end before.
             let (sessions, session) = (self.sessions.clone(), Arc::downgrade(&self.session));
-            let grace = self.session.terms.grace;
+            let grace = self.session.limits.grace;
             actix_web::rt::spawn(async move {
                 tokio::time::sleep(grace).await;
                 if let (Some(sessions), Some(session)) = (sessions.upgrade(), session.upgrade()) {

@@ -28,7 +28,7 @@ const OVERHEAD: usize = 128;
 /// Numbers every message; keeps yielded values as they were written, and the place of each end.
 /// Estimations and progress are not kept: what holds now counts.
 #[derive(Debug, Default)]
-pub(crate) struct Log {
+pub(crate) struct ReplayLog {
     /// The bytes of all sessions. A sum, in which the order doesn't matter.
     all: Arc<AtomicUsize>,
     last: u64,
@@ -53,10 +53,10 @@ pub(crate) struct Entry {
     pub value: Option<Bytes>,
 }
 
-impl Log {
+impl ReplayLog {
     /// One of several that count their bytes together.
     pub fn new(all: Arc<AtomicUsize>) -> Self {
-        let mut log = Log::default();
+        let mut log = ReplayLog::default();
         log.all = all;
         log
     }
@@ -156,7 +156,7 @@ impl Log {
     }
 }
 
-impl Drop for Log {
+impl Drop for ReplayLog {
     fn drop(&mut self) {
         self.all.fetch_sub(self.bytes, Relaxed);
     }
@@ -170,13 +170,13 @@ mod tests {
         EventId::for_test(1)
     }
 
-    fn values(log: &Log, after: u64) -> Vec<u64> {
+    fn values(log: &ReplayLog, after: u64) -> Vec<u64> {
         log.after(after).map(|entry| entry.number).collect()
     }
 
     #[test]
     fn what_came_after_a_number_is_found() {
-        let mut log = Log::default();
+        let mut log = ReplayLog::default();
         for n in 1..=5 {
             let number = log.number();
             assert_eq!(number, n);
@@ -195,7 +195,7 @@ mod tests {
         assert!(!log.has_values_after(5) && log.has_values_after(6));
     }
 
-    fn add(log: &mut Log, bytes: usize) -> u64 {
+    fn add(log: &mut ReplayLog, bytes: usize) -> u64 {
         let number = log.number();
         log.value(number, event(), Bytes::from(vec![0; bytes]));
         number
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_in_bytes() {
-        let mut log = Log::default();
+        let mut log = ReplayLog::default();
         let fit = MOST_BYTES / (OVERHEAD + 128);
         for _ in 0..2 * fit {
             add(&mut log, 128);
@@ -222,7 +222,7 @@ mod tests {
         let all = Arc::new(AtomicUsize::new(0));
         let mut logs = Vec::new();
         for _ in 0..100 {
-            let mut log = Log::new(all.clone());
+            let mut log = ReplayLog::new(all.clone());
             for _ in 0..20 {
                 add(&mut log, 100_000);
             }
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_was_lost_stays_lost_when_something_older_goes() {
-        let mut log = Log::default();
+        let mut log = ReplayLog::default();
         let kept = add(&mut log, 10);
         // Told to a client that doesn't count, and not kept.
         let lost = log.number();
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn an_end_outlasts_values() {
-        let mut log = Log::default();
+        let mut log = ReplayLog::default();
         let end = log.number();
         log.end(end, event());
         for _ in 0..2000 {
@@ -262,14 +262,14 @@ mod tests {
 
     #[test]
     fn an_end_is_unsettled_until_more_is_taken() {
-        let mut log = Log::default();
-        let end = |log: &mut Log, n| {
+        let mut log = ReplayLog::default();
+        let end = |log: &mut ReplayLog, n| {
             let number = log.number();
             log.end(number, EventId::for_test(n));
         };
-        let handed = |log: &mut Log| log.hand_out();
+        let handed = |log: &mut ReplayLog| log.hand_out();
         let unsettled =
-            |log: &Log| log.unsettled_ends().map(|entry| entry.number).collect::<Vec<_>>();
+            |log: &ReplayLog| log.unsettled_ends().map(|entry| entry.number).collect::<Vec<_>>();
         end(&mut log, 1);
         handed(&mut log);
         log.settle();

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::active_event::Live;
+use super::active_event::ActiveEvent;
 use super::mailbox::{Ledger, Mailbox};
-use super::replay_log::Log;
+use super::replay_log::ReplayLog;
 use super::results::Results;
 use super::stream::{Manner, Stream};
 use crate::delivery::outbox::{Gone, Read};
@@ -18,12 +18,12 @@ use crate::event::id::{EventId, EventMap};
 use crate::event::output::Output;
 use crate::event::update::{Outcome, Update};
 use crate::handler::session_state::SessionState;
-use crate::scheduler::command::Patience;
+use crate::scheduler::command::WhenFull;
 use crate::web::api::endpoint::{Endpoint, Prepared};
 use crate::web::auth::guard::Caller;
 use crate::web::auth::peer::Peer;
 use crate::web::cache::Kept;
-use crate::web::protocol::encoder::{Audience, Ended, Speaker};
+use crate::web::protocol::encoder::{Audience, Encoder, Ended};
 use crate::web::rejection::Rejection;
 use crate::web::shares::Holder;
 
@@ -35,7 +35,7 @@ const STALLED: Duration = Duration::from_secs(60);
 const SETTLING: Duration = Duration::from_secs(10);
 
 /// What holds for every session of a queue.
-pub(crate) struct Terms {
+pub(crate) struct SessionLimits {
     pub results: Results,
     /// What all sessions have unread.
     pub unread: Arc<Ledger>,
@@ -53,7 +53,7 @@ pub(crate) struct Session {
     /// Its client chose the hash. A call that named none has a session which nobody can name.
     pub named: bool,
     pub(crate) kept: Arc<SessionState>,
-    pub(crate) terms: Arc<Terms>,
+    pub(crate) limits: Arc<SessionLimits>,
     pub(crate) mailbox: Arc<Mailbox>,
     peer: Peer,
     state: Mutex<State>,
@@ -61,9 +61,9 @@ pub(crate) struct Session {
 
 pub(crate) struct State {
     /// Events whose end hasn't been handed out.
-    pub live: EventMap<Live>,
+    pub live: EventMap<ActiveEvent>,
     /// What has been handed out.
-    pub log: Log,
+    pub log: ReplayLog,
     /// The number of the stream that reads; a newer one takes over.
     pub stream: u64,
     pub streaming: bool,
@@ -105,7 +105,7 @@ impl State {
         self.is_deserted() && now.saturating_duration_since(self.touched) >= time
     }
 
-    fn begin(&mut self, id: EventId, mut live: Live) {
+    fn begin(&mut self, id: EventId, mut live: ActiveEvent) {
         live.followed = self.streaming;
         self.touched = Instant::now();
         if self.live.is_empty() {
@@ -117,10 +117,15 @@ impl State {
 }
 
 impl Session {
-    pub fn new(kept: Arc<SessionState>, named: bool, peer: Peer, terms: Arc<Terms>) -> Self {
+    pub fn new(
+        kept: Arc<SessionState>,
+        named: bool,
+        peer: Peer,
+        limits: Arc<SessionLimits>,
+    ) -> Self {
         let state = State {
             live: EventMap::default(),
-            log: Log::new(terms.replay.clone()),
+            log: ReplayLog::new(limits.replay.clone()),
             stream: 0,
             streaming: false,
             asked: Instant::now(),
@@ -130,9 +135,9 @@ impl Session {
             left: false,
             touched: Instant::now(),
         };
-        let mailbox = Mailbox::new(terms.unread.clone());
+        let mailbox = Mailbox::new(limits.unread.clone());
         let hash = kept.id.clone();
-        Session { hash, named, kept, terms, mailbox, peer, state: Mutex::new(state) }
+        Session { hash, named, kept, limits, mailbox, peer, state: Mutex::new(state) }
     }
 
     /// What its listeners keep for it.
@@ -185,18 +190,19 @@ impl Session {
     pub fn leave(&self) -> bool {
         let state = self.lock();
         // One that has asked for something since is there after all, if without a heartbeat.
-        state.touched.elapsed() >= self.terms.grace && !state.live.values().any(Live::keeps_running)
+        state.touched.elapsed() >= self.limits.grace
+            && !state.live.values().any(ActiveEvent::keeps_running)
     }
 
     /// Its heartbeat has ended, and nothing has been heard of its client since.
     pub fn has_left(&self, now: Instant) -> bool {
         let state = self.lock();
-        state.left && state.is_deserted_for(self.terms.grace, now)
+        state.left && state.is_deserted_for(self.limits.grace, now)
     }
 
     /// Some event of it goes on without its client.
     pub fn keeps_running(&self) -> bool {
-        self.lock().live.values().any(Live::keeps_running)
+        self.lock().live.values().any(ActiveEvent::keeps_running)
     }
 
     /// Nobody listens and nobody says that he is there.
@@ -251,10 +257,10 @@ impl Session {
         input: Prepared,
         audience: Audience,
     ) -> Result<(), Rejection> {
-        let under_way = self.kept.begin_event(self.terms.most_events);
-        let under_way = under_way.ok_or_else(|| Rejection::too_many_events(&self.terms))?;
-        let keep_running = endpoint.entry.facts.keeps_running;
-        let live = Live::new(Speaker::new(endpoint, audience), keep_running, under_way);
+        let under_way = self.kept.begin_event(self.limits.most_events);
+        let under_way = under_way.ok_or_else(|| Rejection::too_many_events(&self.limits))?;
+        let keep_running = endpoint.entry.options.keeps_running;
+        let live = ActiveEvent::new(Encoder::new(endpoint, audience), keep_running, under_way);
         if let Some(kept) = input.kept(endpoint) {
             self.give(id, &kept, live.of_cache());
             return Ok(());
@@ -279,7 +285,7 @@ impl Session {
             }
         }));
         let session = Some(self.kept.clone());
-        let submitted = endpoint.entry.submit(id, input, session, follower, Patience::Refuse).await;
+        let submitted = endpoint.entry.submit(id, input, session, follower, WhenFull::Refuse).await;
         let guard = submitted.map_err(|r| Rejection::of(r, &endpoint.parameters))?;
         unregister.disarm();
         match self.lock().live.get_mut(&id) {
@@ -296,7 +302,7 @@ impl Session {
     }
 
     /// Gives what an event of the same input gave.
-    fn give(&self, event_id: EventId, kept: &Kept, live: Live) {
+    fn give(&self, event_id: EventId, kept: &Kept, live: ActiveEvent) {
         self.lock().begin(event_id, live);
         self.mailbox.begin(event_id);
         for item in &kept.items {
@@ -316,9 +322,9 @@ impl Session {
         failure: Failure,
         audience: Audience,
     ) -> Result<(), Rejection> {
-        let under_way = self.kept.begin_event(self.terms.most_events);
-        let under_way = under_way.ok_or_else(|| Rejection::too_many_events(&self.terms))?;
-        let live = Live::new(Speaker::new(endpoint, audience), false, under_way);
+        let under_way = self.kept.begin_event(self.limits.most_events);
+        let under_way = under_way.ok_or_else(|| Rejection::too_many_events(&self.limits))?;
+        let live = ActiveEvent::new(Encoder::new(endpoint, audience), false, under_way);
         self.lock().begin(event_id, live);
         self.mailbox.begin(event_id);
         let outcome = Outcome::Failed(failure);
@@ -331,9 +337,9 @@ impl Session {
     /// listener.
     pub fn may_be_of(&self, id: EventId, api_name: &str) -> bool {
         if let Some(live) = self.lock().live.get(&id) {
-            return live.speaker.is_of(api_name);
+            return live.encoder.is_of(api_name);
         }
-        let ended = self.terms.results.find(&self.caller(), id);
+        let ended = self.limits.results.find(&self.caller(), id);
         ended.is_none_or(|ended| ended.is_of(api_name))
     }
 
@@ -352,7 +358,7 @@ impl Session {
 
     /// Keeps how an event ended, for a client that comes back.
     pub(crate) fn put_aside(&self, id: EventId, ended: Ended, bytes: usize) {
-        self.terms.results.keep(self.caller(), self.holder(), id, ended, bytes, Instant::now());
+        self.limits.results.keep(self.caller(), self.holder(), id, ended, bytes, Instant::now());
     }
 
     /// Gives a stream up whose client takes nothing, though there is something for it.
@@ -372,19 +378,19 @@ impl Session {
     pub fn abandon(&self) {
         let mut state = self.lock();
         let state = &mut *state;
-        if state.streaming || state.touched.elapsed() < self.terms.grace {
+        if state.streaming || state.touched.elapsed() < self.limits.grace {
             // It has come back.
             return;
         }
-        state.live.values().for_each(Live::abandon);
+        state.live.values().for_each(ActiveEvent::abandon);
         while let Some(Read { update, weight, .. }) = self.mailbox.try_next() {
             let id = update.event_id();
             let Some(live) = state.live.get_mut(&id) else { continue };
-            match live.speaker.keep(&update) {
+            match live.encoder.keep(&update) {
                 // Its client has missed it.
                 None => {
                     live.note(&update);
-                    live.speaker.doubt();
+                    live.encoder.doubt();
                 }
                 Some(ended) => {
                     live.ended();
@@ -431,7 +437,7 @@ mod tests {
     use crate::web::session::results::BOUNDS;
 
     fn session() -> Session {
-        let terms = Terms {
+        let limits = SessionLimits {
             results: Results::new(BOUNDS),
             unread: Arc::default(),
             replay: Arc::default(),
@@ -439,7 +445,7 @@ mod tests {
             most_events: 1,
         };
         let kept = SessionState::new("s".into(), None, None);
-        Session::new(Arc::new(kept), true, Peer::default(), Arc::new(terms))
+        Session::new(Arc::new(kept), true, Peer::default(), Arc::new(limits))
     }
 
     #[tokio::test(start_paused = true)]

@@ -152,7 +152,7 @@ impl Stream {
                 Missed::Text(missed) => text.extend_from_slice(&missed),
                 Missed::Values(event) => write_skipped(text, self.manner, event),
                 Missed::End { number, event } => {
-                    let ended = self.session.terms.results.find(&self.session.caller(), event);
+                    let ended = self.session.limits.results.find(&self.session.caller(), event);
                     write_end(text, self.manner, number, event, ended.as_deref());
                 }
             }
@@ -217,12 +217,12 @@ fn say(
     }
     let begin = text.len();
     live.note(&update);
-    let ended = live.speaker.keep(&update);
+    let ended = live.encoder.keep(&update);
     let is_value = matches!(update, Update::ProcessGenerating { .. });
     match manner.form {
-        Form::Session => sse::write(text, numbered, None, &live.speaker.message(update)),
+        Form::Session => sse::write(text, numbered, None, &live.encoder.message(update)),
         Form::Call => {
-            if let Some((name, data)) = live.speaker.called(update) {
+            if let Some((name, data)) = live.encoder.called(update) {
                 sse::write(text, numbered, Some(name), &data);
             }
         }
@@ -263,7 +263,7 @@ fn resume(state: &mut State, manner: Manner, after: Option<u64>) -> VecDeque<Mis
     let Some(after) = after.filter(|after| *after <= state.log.last()) else {
         // What was handed out last may not have arrived. Better an end twice than never: it is known
         // by its event. Who wants all exactly once says where it was.
-        state.live.values_mut().for_each(|live| live.speaker.doubt());
+        state.live.values_mut().for_each(|live| live.encoder.doubt());
         missed.extend(state.log.unsettled_ends().map(end));
         return missed;
     };
@@ -286,7 +286,7 @@ fn resume(state: &mut State, manner: Manner, after: Option<u64>) -> VecDeque<Mis
     if !complete && manner.form == Form::Session {
         for (id, live) in &mut state.live {
             let has_some = live.first_value.is_some_and(|first| first <= after);
-            if let Some(message) = live.speaker.repeat(*id, !has_some) {
+            if let Some(message) = live.encoder.repeat(*id, !has_some) {
                 missed.push_back(Missed::Values(*id));
                 let number = state.log.number();
                 let mut text = BytesMut::new();
@@ -351,7 +351,7 @@ impl Drop for Stream {
         if !idle {
             let (session, number) = (self.session.clone(), self.number);
             actix_web::rt::spawn(async move {
-                tokio::time::sleep(session.terms.grace).await;
+                tokio::time::sleep(session.limits.grace).await;
                 if session.lock().stream == number {
                     session.abandon();
                 }

@@ -45,7 +45,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
 
 use capacity::{Account, Capacity};
-use wake_cell::Handover;
+use wake_cell::WakeCell;
 
 /// An account, and how often it was notified. The count is none of loom's business.
 fn account(capacity: &Arc<Capacity<u8>>) -> (Account<u8>, Arc<AtomicUsize>) {
@@ -141,7 +141,7 @@ fn never_more_places_are_taken_than_there_are() {
 #[test]
 fn a_reader_never_sleeps_on_what_was_written() {
     loom::model(|| {
-        let handover = Arc::new(Handover::new(Vec::new()));
+        let handover = Arc::new(WakeCell::new(Vec::new()));
         let writer = {
             let handover = handover.clone();
             loom::thread::spawn(move || handover.write(|values: &mut Vec<i32>| values.push(7)))
