@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::key::is_id;
-use super::store::FILE_COST;
+
+/// What a file takes beside its content, in bytes: its directory, and its entry there.
+pub(crate) const FILE_COST: u64 = 4096;
 
 /// Where a file is written before it is whole.
 const PART: &str = ".part";

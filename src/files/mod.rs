@@ -2,6 +2,7 @@
 
 pub(crate) mod directory;
 pub(crate) mod file_data;
+pub(crate) mod json;
 pub(crate) mod key;
 pub(crate) mod name;
 pub(crate) mod scope;

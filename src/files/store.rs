@@ -193,9 +193,6 @@ impl Files {
     }
 }
 
-/// What a file takes beside its content, in bytes: its directory, and its entry there.
-pub(crate) const FILE_COST: u64 = 4096;
-
 impl Store {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Weak<Lease>>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)

@@ -25,9 +25,8 @@ use crate::handler::slot_resource::{Factory, SlotResource};
 use crate::handler::threads::Threads;
 use crate::handler::validator::Validator;
 use crate::logging::{info, warn};
-use crate::scheduler::ResourceRules;
 use crate::scheduler::limit::{Limit, merge};
-use crate::scheduler::rules::{BatchRules, ListenerRules, Rules};
+use crate::scheduler::rules::{BatchRules, ListenerRules, ResourceRules, Rules};
 
 /// Declares a [`Queue`]: its listeners and its limits. From [`Queue::builder`].
 #[must_use = "nothing runs before start()"]
@@ -202,7 +201,7 @@ impl QueueBuilder {
                 Supervisor::new(rules, served, shared.0, shared.1)
             });
             let edge = |listener: usize, validator: Option<Validator>| -> Addr<ListenerActor> {
-                let supervisor = supervisor.clone();
+                let supervisor = supervisor.clone().into();
                 let (capacity, gauges) = (capacity.clone(), gauges.clone());
                 ListenerActor::start_in_arbiter(arbiter, move |_| {
                     ListenerActor::new(listener, supervisor, validator, capacity, gauges)

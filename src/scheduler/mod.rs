@@ -23,7 +23,7 @@ pub(crate) mod tests;
 pub(crate) mod wait_queue;
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::event::id::{EventId, EventMap};
 use crate::event::refusal::Refusal;
@@ -36,21 +36,6 @@ use crate::scheduler::rules::{ListenerRules, Rules};
 use crate::scheduler::slots::{Run, RunEvent, Slot, Slots};
 use crate::scheduler::snapshot::{EndedAs, Refusals};
 use crate::scheduler::wait_queue::{Key, WaitQueue};
-
-/// What a scheduler is told of the resources that slots own.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ResourceRules {
-    /// So many slots are opened before anybody needs them, and stay open when idle.
-    pub warm: usize,
-    /// Once no slot has had its resource for this long, because builds fail, new events are refused.
-    pub unavailable_after: Duration,
-}
-
-impl ResourceRules {
-    pub fn new(limit: Limit, unavailable_after: Duration) -> Self {
-        ResourceRules { warm: limit.slots().min(slots::WARM), unavailable_after }
-    }
-}
 
 /// An event in the line, or a blocked one.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ResourceRules;
 use super::limit::Limit;
+use super::slots::WARM;
 
 /// What a scheduler is told of its concurrency id before the first event.
 #[derive(Clone, Debug)]
@@ -22,6 +22,21 @@ pub(crate) struct Rules {
     /// holds one of so many places. Who has them is not decided here: the scheduler asks for places,
     /// and gives them back.
     pub queue_max_size: Option<usize>,
+}
+
+/// What a scheduler is told of the resources that slots own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResourceRules {
+    /// So many slots are opened before anybody needs them, and stay open when idle.
+    pub warm: usize,
+    /// Once no slot has had its resource for this long, because builds fail, new events are refused.
+    pub unavailable_after: Duration,
+}
+
+impl ResourceRules {
+    pub fn new(limit: Limit, unavailable_after: Duration) -> Self {
+        ResourceRules { warm: limit.slots().min(WARM), unavailable_after }
+    }
 }
 
 /// What a scheduler is told of one listener.

@@ -26,19 +26,12 @@ use actix_web::web;
 use actix_web::web::ServiceConfig;
 
 use crate::queue::Queue;
-use crate::web::api::endpoint::Endpoint;
 use crate::web::auth::guard;
 use crate::web::protocol::sse;
-use crate::web::rejection::Rejection;
 use crate::web::routes::{
     call, cancel, config, data, file, heartbeat, info, join, login, openapi, run, status, upload,
     upload_progress,
 };
-
-/// The listener of a name, if clients may call it.
-fn known<'a>(queue: &'a Queue, api_name: &str) -> Result<&'a Endpoint, Rejection> {
-    queue.inner().endpoint(api_name).ok_or_else(|| Rejection::unknown_listener(api_name))
-}
 
 impl Queue {
     /// The routes of Gradio's protocol, for `App::configure`: `/config`, and under `/gradio_api`

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use crate::event::failure::{Failure, UserError};
 use crate::event::refusal::Refusal;
 use crate::web::api::parameters::Parameter;
-use crate::web::session::session::SessionLimits;
 
 /// One thing wrong with a request's body.
 #[derive(Clone, Debug, Serialize)]
@@ -111,8 +110,7 @@ impl Rejection {
         Self::new(StatusCode::REQUEST_TIMEOUT, told.into())
     }
 
-    pub fn too_many_events(limits: &SessionLimits) -> Self {
-        let most = limits.most_events;
+    pub fn too_many_events(most: usize) -> Self {
         Self::too_many(format!("This session has {most} events under way; let some end first."))
     }
 

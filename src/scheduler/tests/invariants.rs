@@ -15,7 +15,7 @@ use crate::scheduler::command::{
     Arrival, Cause, Command, Effect, OutcomeCounts, Pressure, RunParams, WhenFull,
 };
 use crate::scheduler::limit::Limit;
-use crate::scheduler::rules::{BatchRules, ListenerRules, Rules};
+use crate::scheduler::rules::{BatchRules, ListenerRules, ResourceRules, Rules};
 use crate::scheduler::{inspect, slots, *};
 
 const QUEUE_TIMEOUT: Duration = Duration::from_millis(50);

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::parameters;
 use super::parameters::Parameter;
-use crate::files::file_data::is_file;
+use crate::files::json::is_file;
 use crate::files::scope::reading;
 use crate::handler::codec::InputError;
 use crate::handler::codec::allowance::Allowance;
@@ -24,7 +24,7 @@ use crate::web::base_url::root_url_of_api;
 use crate::web::body::json;
 use crate::web::body::json::Data;
 use crate::web::cache::{Cache, Kept, Key};
-use crate::web::protocol::encoder::Audience;
+use crate::web::protocol::encoder::{Audience, Encoder};
 use crate::web::protocol::layout::Layout;
 use crate::web::rejection::{Detail, Rejection};
 use crate::web::state::Web;
@@ -139,6 +139,11 @@ impl Endpoint {
         let root = || root_url_of_api(request, web.options.root_path.as_deref());
         let files_at = self.gives_files.then(|| format!("{}/gradio_api/file=", root()).into());
         Audience { show_error: web.options.show_error, files_at }
+    }
+
+    /// What an event's stream speaks with.
+    pub fn encoder(&self, audience: Audience) -> Encoder {
+        Encoder::new(self.entry.api_name.clone(), self.output.clone(), audience)
     }
 
     /// The typed input of positional data.

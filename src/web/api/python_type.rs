@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::files::file_data::is_file;
+use crate::files::json::is_file;
 
 /// The hint, such as `list[str]` or `Literal['oil', 'ink']`. As Gradio's clients print it.
 pub(crate) fn python_type(schema: &Value) -> String {

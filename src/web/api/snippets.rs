@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::endpoint::Endpoint;
 use super::parameters::Parameter;
-use crate::files::file_data::is_file;
+use crate::files::json::is_file;
 
 /// An example for a parameter: its default, or a value of its type.
 pub(crate) fn example_of(parameter: &Parameter) -> Value {

@@ -14,7 +14,6 @@ use crate::event::output::Output;
 use crate::event::update::{Finished, Outcome, Update};
 use crate::files::scope::writing;
 use crate::logging::error;
-use crate::web::api::endpoint::Endpoint;
 
 /// What one event's stream must remember to speak: the layout of its outputs, and what it has said.
 #[derive(Debug)]
@@ -43,9 +42,8 @@ pub(crate) struct Audience {
 pub(crate) type Called = (&'static str, Value);
 
 impl Encoder {
-    pub fn new(endpoint: &Endpoint, audience: Audience) -> Self {
-        let api_name = Some(endpoint.entry.api_name.clone());
-        let output = endpoint.output.clone();
+    pub fn new(api_name: Arc<str>, output: Layout, audience: Audience) -> Self {
+        let api_name = Some(api_name);
         Encoder { api_name, output, audience, generated: None, uncertain: false, of_cache: false }
     }
 

@@ -7,7 +7,7 @@ use schemars::Schema;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::files::file_data::is_file;
+use crate::files::json::is_file;
 use crate::handler::codec::Json;
 
 /// The layout of an input or an output.

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::known;
 use crate::event::id::EventId;
 use crate::queue::Queue;
 use crate::web::api::endpoint::{Endpoint, Prepared};
@@ -49,18 +50,18 @@ pub(crate) async fn start(
 ) -> Result<HttpResponse, Rejection> {
     let api_name = path.into_inner().api_name;
     // Before its body is read.
-    crate::web::known(&queue, &api_name)?;
+    known(&queue, &api_name)?;
     let read = json::read(&queue, bytes, {
         let (caller, api_name) = (caller.clone(), api_name.clone());
         move |queue, text| {
             let Call { data, session_hash } = json::from_text::<Call<'_>>(text)?;
-            let endpoint = crate::web::known(queue, &api_name)?;
+            let endpoint = known(queue, &api_name)?;
             let input = endpoint.input_from_positional(&data, &queue.inner().web, &caller)??;
             Ok((input, session_hash))
         }
     });
     let (input, session_hash) = read.await?;
-    let endpoint = crate::web::known(&queue, &api_name)?;
+    let endpoint = known(&queue, &api_name)?;
     submit(&queue, caller, &request, endpoint, input, session_hash).await
 }
 
@@ -73,16 +74,16 @@ pub(crate) async fn start_named(
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
     let api_name = path.into_inner().api_name;
-    crate::web::known(&queue, &api_name)?;
+    known(&queue, &api_name)?;
     let read = json::read(&queue, bytes, {
         let (caller, api_name) = (caller.clone(), api_name.clone());
         move |queue, text| {
-            let endpoint = crate::web::known(queue, &api_name)?;
+            let endpoint = known(queue, &api_name)?;
             endpoint.input_from_named(text, &queue.inner().web, &caller)
         }
     });
     let input = read.await?;
-    let endpoint = crate::web::known(&queue, &api_name)?;
+    let endpoint = known(&queue, &api_name)?;
     submit(&queue, caller, &request, endpoint, input, None).await
 }
 
@@ -125,7 +126,7 @@ pub(crate) async fn follow(
         && session.may_be_of(id, &api_name)
     {
         let manner = Manner::of(&request, Form::Call);
-        let stream = session.open_stream(manner, last_event_id(&request, query.last_event_id));
+        let stream = Stream::open(&session, manner, last_event_id(&request, query.last_event_id));
         return sse::response(CallStream::Event { id, stream, sessions: sessions.clone() });
     }
     let ended = id.parse().ok().and_then(|id| sessions.limits.results.find(&caller, id));

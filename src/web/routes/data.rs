@@ -32,7 +32,7 @@ pub(crate) async fn data(
         Some(session) => {
             let manner = Manner::of(&request, Form::Session);
             let after = last_event_id(&request, query.last_event_id);
-            let stream = session.open_stream(manner, after);
+            let stream = Stream::open(&session, manner, after);
             sse::response(SessionStream { stream, closing: None })
         }
         None => sse::response(Unknown { said: false }),

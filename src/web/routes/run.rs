@@ -9,6 +9,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::known;
 use crate::event::output::Output;
 use crate::event::refusal::Refusal;
 use crate::event::update::{Finished, Outcome};
@@ -64,7 +65,7 @@ async fn answer(
             // As in Gradio, whatever the path says.
             let index = match fn_index {
                 Some(index) => index,
-                None => crate::web::known(queue, &api_name)?.number,
+                None => known(queue, &api_name)?.number,
             };
             let input = web.endpoint(index)?.input_from_positional(&data, web, &caller)??;
             Ok((index, input, session_hash))
@@ -75,8 +76,9 @@ async fn answer(
     let sessions = &inner.web.sessions;
     let (session, begun) = sessions.state(&caller, session_hash.as_deref())?;
     let under_way = session.begin_event(sessions.limits.most_events);
-    let _under_way = under_way.ok_or_else(|| Rejection::too_many_events(&sessions.limits))?;
-    let mut encoder = Encoder::new(endpoint, endpoint.audience(&inner.web, request));
+    let _under_way =
+        under_way.ok_or_else(|| Rejection::too_many_events(sessions.limits.most_events))?;
+    let mut encoder = endpoint.encoder(endpoint.audience(&inner.web, request));
     if let Some(kept) = input.kept(endpoint) {
         let outcome = Outcome::Completed(kept.output.as_ref().map(Output::share));
         encoder.tells_of_cache();

@@ -12,9 +12,10 @@ use serde::Deserialize;
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
+use crate::files::directory::FILE_COST;
 use crate::files::directory::part;
 use crate::files::file_data::FileData;
-use crate::files::store::{FILE_COST, Files};
+use crate::files::store::Files;
 use crate::logging::{error, warn};
 use crate::queue::Queue;
 use crate::web::auth::guard::Caller;

@@ -10,7 +10,6 @@ use super::active_event::ActiveEvent;
 use super::mailbox::{Ledger, Mailbox};
 use super::replay_log::ReplayLog;
 use super::results::Results;
-use super::stream::{Manner, Stream};
 use crate::delivery::outbox::{Gone, Read};
 use crate::delivery::sender::{Follower, Function};
 use crate::event::failure::Failure;
@@ -23,7 +22,7 @@ use crate::web::api::endpoint::{Endpoint, Prepared};
 use crate::web::auth::guard::Caller;
 use crate::web::auth::peer::Peer;
 use crate::web::cache::Kept;
-use crate::web::protocol::encoder::{Audience, Encoder, Ended};
+use crate::web::protocol::encoder::{Audience, Ended};
 use crate::web::rejection::Rejection;
 use crate::web::shares::Holder;
 
@@ -258,9 +257,10 @@ impl Session {
         audience: Audience,
     ) -> Result<(), Rejection> {
         let under_way = self.kept.begin_event(self.limits.most_events);
-        let under_way = under_way.ok_or_else(|| Rejection::too_many_events(&self.limits))?;
+        let under_way =
+            under_way.ok_or_else(|| Rejection::too_many_events(self.limits.most_events))?;
         let keep_running = endpoint.entry.options.keeps_running;
-        let live = ActiveEvent::new(Encoder::new(endpoint, audience), keep_running, under_way);
+        let live = ActiveEvent::new(endpoint.encoder(audience), keep_running, under_way);
         if let Some(kept) = input.kept(endpoint) {
             self.give(id, &kept, live.of_cache());
             return Ok(());
@@ -323,8 +323,9 @@ impl Session {
         audience: Audience,
     ) -> Result<(), Rejection> {
         let under_way = self.kept.begin_event(self.limits.most_events);
-        let under_way = under_way.ok_or_else(|| Rejection::too_many_events(&self.limits))?;
-        let live = ActiveEvent::new(Encoder::new(endpoint, audience), false, under_way);
+        let under_way =
+            under_way.ok_or_else(|| Rejection::too_many_events(self.limits.most_events))?;
+        let live = ActiveEvent::new(endpoint.encoder(audience), false, under_way);
         self.lock().begin(event_id, live);
         self.mailbox.begin(event_id);
         let outcome = Outcome::Failed(failure);
@@ -348,12 +349,6 @@ impl Session {
         if let Some(live) = self.lock().live.get(&id) {
             live.cancel();
         }
-    }
-
-    /// Begins to read; whoever read before is told so. A client that comes back says after which
-    /// message, if it knows.
-    pub fn open_stream(self: &Arc<Self>, manner: Manner, after: Option<u64>) -> Stream {
-        Stream::open(self, manner, after)
     }
 
     /// Keeps how an event ended, for a client that comes back.

@@ -101,6 +101,8 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// Begins to read; whoever read before is told so. A client that comes back says after which
+    /// message, if it knows.
     pub fn open(session: &Arc<Session>, manner: Manner, after: Option<u64>) -> Stream {
         let mut state = session.lock();
         state.stream += 1;
