@@ -1,9 +1,14 @@
-//! A slot in the hands of somebody who isn't its worker.
+//! A slot in the hands of somebody who isn't its worker, and how it is asked for.
 
 use std::sync::Arc;
 
-use super::messages::{Report, WorkerEvent};
+use actix::Message;
+use tokio::sync::oneshot;
+
+use super::messages::{Job, Report, WorkerEvent};
 use super::slot_hold::SlotHold;
+use crate::event::id::EventId;
+use crate::event::refusal::Refusal;
 use crate::scheduler::command::OutcomeCounts;
 
 /// Given to whoever waited for a slot without an event of a listener. The slot is free again when it
@@ -27,5 +32,29 @@ impl Drop for Grant {
         // Past the mailbox' bound: there is one for each slot at most.
         let news = WorkerEvent::Done { counts, ready: true };
         supervisor.do_send(Report { slot: *slot, seat: *seat, news });
+    }
+}
+
+/// Queue → supervisor: let somebody wait for a slot that is no listener's event.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Acquire {
+    pub id: EventId,
+    pub grant: oneshot::Sender<Result<Grant, Refusal>>,
+}
+
+/// Who waits in the line.
+pub(crate) enum Queued {
+    Event(Box<Job>),
+    /// Somebody who takes the slot as a [`Grant`].
+    Permit(oneshot::Sender<Result<Grant, Refusal>>),
+}
+
+impl Queued {
+    pub fn into_event(self) -> Option<Box<Job>> {
+        match self {
+            Queued::Event(job) => Some(job),
+            Queued::Permit(_) => None,
+        }
     }
 }

@@ -4,14 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use actix::dev::SendError;
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient, WrapFuture};
 use futures::FutureExt;
 
 use super::Capacity;
 use super::gauges::Gauges;
 use super::mailbox_budget::MailboxBudget;
 use super::messages::{Admit, Cancel, CancelOf, PressureChanged, Quit, Submit, Subscribe};
-use super::supervisor::Supervisor;
 use crate::event::guarded::discard_payload;
 use crate::event::refusal::Refusal;
 use crate::handler::validator::Validator;
@@ -21,13 +20,35 @@ use crate::scheduler::command::{Pressure, WhenFull};
 /// Submits that a listener holds; the caller's next `send` waits.
 const MAILBOX: usize = 1024;
 
+/// A listener's way to its supervisor. Recipients, and not an address: the supervisor may live on
+/// another node, with something here that stands for it.
+#[derive(Clone)]
+pub(crate) struct SupervisorRef {
+    admit: Recipient<Admit>,
+    cancel: Recipient<CancelOf>,
+    subscribe: Recipient<Subscribe>,
+}
+
+impl<A> From<Addr<A>> for SupervisorRef
+where
+    A: Actor<Context = Context<A>> + Handler<Admit> + Handler<CancelOf> + Handler<Subscribe>,
+{
+    fn from(supervisor: Addr<A>) -> Self {
+        SupervisorRef {
+            admit: supervisor.clone().recipient(),
+            cancel: supervisor.clone().recipient(),
+            subscribe: supervisor.recipient(),
+        }
+    }
+}
+
 /// Forwards events to its supervisor. Refuses itself what the validator complains of, and everything
 /// while it knows that the line is full, or the whole queue.
 ///
-/// It knows nothing else than its supervisor's address and its own number there.
+/// It knows nothing else than the way to its supervisor and its own number there.
 pub(crate) struct ListenerActor {
     listener: usize,
-    supervisor: Addr<Supervisor>,
+    supervisor: SupervisorRef,
     validator: Option<Validator>,
     /// What the supervisor says of its own line.
     pressure: Pressure,
@@ -40,7 +61,7 @@ pub(crate) struct ListenerActor {
 impl ListenerActor {
     pub fn new(
         listener: usize,
-        supervisor: Addr<Supervisor>,
+        supervisor: SupervisorRef,
         validator: Option<Validator>,
         capacity: Option<Arc<Capacity>>,
         gauges: Arc<Gauges>,
@@ -62,7 +83,7 @@ impl Actor for ListenerActor {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX);
-        self.supervisor.do_send(Subscribe(context.address().recipient()));
+        self.supervisor.subscribe.do_send(Subscribe(context.address().recipient()));
     }
 }
 
@@ -114,12 +135,12 @@ impl ListenerActor {
             return;
         }
         let admit = Admit { listener: self.listener, submit };
-        match self.supervisor.try_send(admit) {
+        match self.supervisor.admit.try_send(admit) {
             Ok(()) => {}
             // Wait for the supervisor, and let our own mailbox fill meanwhile: so the pressure
             // reaches the callers.
             Err(SendError::Full(admit)) => {
-                let sent = self.supervisor.send(admit);
+                let sent = self.supervisor.admit.send(admit);
                 // Should the supervisor die meanwhile, the event's sink says so.
                 context.wait(sent.map(|_| ()).into_actor(self));
             }
@@ -135,7 +156,7 @@ impl Handler<Cancel> for ListenerActor {
     fn handle(&mut self, Cancel(id): Cancel, context: &mut Self::Context) {
         self.budget.spend::<Self>(context);
         // Past the mailbox' bound: there is at most one for each event that was let in.
-        self.supervisor.do_send(CancelOf { listener: Some(self.listener), id });
+        self.supervisor.cancel.do_send(CancelOf { listener: Some(self.listener), id });
     }
 }
 

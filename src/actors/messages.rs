@@ -6,10 +6,8 @@ use std::time::Duration;
 use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
-use super::grant::Grant;
 use crate::delivery::sender::EventSender;
 use crate::event::id::EventId;
-use crate::event::refusal::Refusal;
 use crate::handler::input::{Input, OneOrMany};
 use crate::handler::session_state::SessionState;
 use crate::scheduler::command::{Cause, OutcomeCounts, Pressure, RunParams, WhenFull};
@@ -40,30 +38,6 @@ pub(crate) struct Submit {
 pub(crate) struct Admit {
     pub listener: usize,
     pub submit: Submit,
-}
-
-/// Queue → supervisor: let somebody wait for a slot that is no listener's event.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Acquire {
-    pub id: EventId,
-    pub grant: oneshot::Sender<Result<Grant, Refusal>>,
-}
-
-/// Who waits in the line.
-pub(crate) enum Queued {
-    Event(Box<Job>),
-    /// Somebody who takes the slot as a [`Grant`].
-    Permit(oneshot::Sender<Result<Grant, Refusal>>),
-}
-
-impl Queued {
-    pub fn into_event(self) -> Option<Box<Job>> {
-        match self {
-            Queued::Event(job) => Some(job),
-            Queued::Permit(_) => None,
-        }
-    }
 }
 
 /// Supervisor → worker: run this on your slot.

@@ -1,14 +1,13 @@
 //! Who is on a slot.
 
-use actix::Addr;
+use actix::Recipient;
 
 use super::messages::{Report, WorkerEvent};
-use super::supervisor::Supervisor;
 
 /// Held by a worker, and by the thread of a blocking handler, which can outlive the worker. The slot
 /// is vacant when the last of them is gone; then the supervisor learns it.
 pub(super) struct SlotHold {
-    pub supervisor: Addr<Supervisor>,
+    pub supervisor: Recipient<Report>,
     pub slot: usize,
     /// Tells this worker from an earlier one on the same slot.
     pub seat: u64,

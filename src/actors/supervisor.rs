@@ -10,12 +10,11 @@ use tokio::sync::oneshot;
 use super::Capacity;
 use super::capacity::Account;
 use super::gauges::Gauges;
-use super::grant::Grant;
+use super::grant::{Acquire, Grant, Queued};
 use super::mailbox_budget::MailboxBudget;
 use super::messages::{
-    Abort, Acquire, Admit, AwaitClosed, CancelOf, Control, Interrupt, Leave, PlacesGranted,
-    Prepare, PressureChanged, Queued, Quit, Report, Run, Stop, Subscribe, TakeSnapshot,
-    WorkerEvent,
+    Abort, Admit, AwaitClosed, CancelOf, Control, Interrupt, Leave, PlacesGranted, Prepare,
+    PressureChanged, Quit, Report, Run, Stop, Subscribe, TakeSnapshot, WorkerEvent,
 };
 use super::pace::Pace;
 use super::slot_hold::SlotHold;
@@ -307,7 +306,8 @@ impl Supervisor {
         let number = self.next_seat;
         self.next_seat += 1;
         let meter = Meter::default();
-        let hold = Arc::new(SlotHold { supervisor: context.address(), slot, seat: number });
+        let supervisor = context.address().recipient();
+        let hold = Arc::new(SlotHold { supervisor, slot, seat: number });
         let kept = Arc::downgrade(&hold);
         let worker = Worker::new(hold, self.served.clone(), meter.clone()).start();
         self.workers[slot] = Some(WorkerRef { worker, number, meter, hold: kept });

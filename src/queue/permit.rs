@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use super::error::AcquireError;
 use super::{ConcurrencyId, Queue};
-use crate::actors::grant::Grant;
-use crate::actors::messages::{Acquire, CancelOf};
+use crate::actors::grant::{Acquire, Grant};
+use crate::actors::messages::CancelOf;
 use crate::actors::supervisor::Supervisor;
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
