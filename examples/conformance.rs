@@ -79,7 +79,7 @@ async fn prog(Text { x }: Text, context: EventContext) -> Result<String, UserErr
 }
 
 /// One of the guide's three image generators: half a second on the shared GPU.
-fn generator(name: &'static str) -> Listener {
+fn generator(name: &'static str) -> Listener<Text, String> {
     let generate = move |Text { x }: Text| async move {
         sleep(Duration::from_millis(500)).await;
         Ok::<_, UserError>(format!("{name}{x}"))

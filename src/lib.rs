@@ -99,7 +99,9 @@ pub use handler::extract::{Extract, Handler};
 pub use handler::session_state::{EndedSession, State};
 pub use handler::slot::Slot;
 pub use handler::slot_resource::SlotResource;
+pub use queue::Queue;
 pub use queue::builder::QueueBuilder;
+pub use queue::control::Shutdown;
 pub use queue::error::{AcquireError, CallError, ControlError, StartError, SubmitError};
 pub use queue::handle::ListenerHandle;
 pub use queue::listener::Listener;
@@ -109,7 +111,6 @@ pub use queue::permit::Permit;
 pub use queue::snapshot::ClientsSnapshot;
 pub use queue::snapshot::QueueSnapshot;
 pub use queue::submission::Submission;
-pub use queue::{Queue, Shutdown};
 pub use scheduler::limit::Limit;
 pub use scheduler::snapshot::{
     ConcurrencyIdSnapshot, EndedAs, EndedEvent, Histogram, ListenerSnapshot, Refusals,

@@ -23,7 +23,7 @@ struct Sum {
 }
 
 /// A listener that counts its runs.
-fn add(runs: &Arc<AtomicUsize>) -> Listener {
+fn add(runs: &Arc<AtomicUsize>) -> Listener<Sum, u32> {
     let runs = runs.clone();
     let add = move |Sum { a, b }: Sum| {
         let runs = runs.clone();

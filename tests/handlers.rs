@@ -23,7 +23,7 @@ struct Painted {
     heat: f64,
 }
 
-async fn start(listener: Listener) -> Queue {
+async fn start<I, O>(listener: Listener<I, O>) -> Queue {
     Queue::builder().listener(listener).start().unwrap()
 }
 

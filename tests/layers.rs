@@ -40,14 +40,10 @@ const NOT_YET: &[&str] = &[
     "handler::context -> files::store",
     "handler::run_context -> files::store",
     "queue -> files::store",
-    "queue -> queue::builder",
-    "queue -> queue::handle",
-    "queue -> queue::submission",
     "queue -> web::api::endpoint",
     "queue -> web::state",
     "queue::builder -> web::options",
     "queue::builder -> web::state",
-    "queue::validate -> queue::builder",
     "web::api::endpoint -> web::state",
 ];
 

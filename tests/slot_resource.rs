@@ -100,7 +100,7 @@ async fn run(what: String, mut model: Slot<Model>) -> Result<usize, String> {
 }
 
 /// Leaves its input behind and waits.
-fn holding(turnstile: &Turnstile) -> Listener {
+fn holding(turnstile: &Turnstile) -> Listener<String, usize> {
     let gate = turnstile.clone();
     let hold = move |what: String, mut model: Slot<Model>| {
         let gate = gate.clone();

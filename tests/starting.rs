@@ -18,7 +18,7 @@ async fn keep(input: u32, _kept: State<u32>) -> Result<u32, String> {
     Ok(input)
 }
 
-fn listener() -> Listener {
+fn listener() -> Listener<u32, u32> {
     Listener::new("paint", echo)
 }
 

@@ -1,8 +1,7 @@
 //! What a user declares: a named handler, its concurrency id and its limits.
 
 use std::fmt;
-use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use futures::Stream;
@@ -10,9 +9,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::listener_options::{ApiVisibility, ListenerOptions, OnDisconnect};
+use super::declarations::DeclaredListener;
+use super::listener_options::{ApiVisibility, OnDisconnect};
 use crate::event::validation::Validation;
-use crate::handler::codec::{InputType, OutputType, output_type};
+use crate::handler::codec::{InputType, OutputType};
 use crate::handler::erased::{
     ErasedHandler, start_async, start_batch, start_blocking, start_stream,
 };
@@ -43,29 +43,10 @@ const BATCH: usize = 4;
 ///     .concurrency_id("gpu_queue")
 ///     .concurrency_limit(2);
 /// ```
-pub struct Listener {
-    pub(crate) api_name: Arc<str>,
-    pub(crate) concurrency_id: Option<String>,
-    pub(crate) limit: Option<Limit>,
-    pub(crate) max_size: Option<usize>,
-    pub(crate) time_limit: Option<Duration>,
-    pub(crate) queue_timeout: Option<Duration>,
-    pub(crate) batch: Option<BatchRules>,
-    pub(crate) needs: Vec<ResourceType>,
-    pub(crate) takes_state: bool,
-    pub(crate) start: ErasedHandler,
-    pub(crate) description: Option<String>,
-    pub(crate) visibility: ApiVisibility,
-    pub(crate) queued: bool,
-    pub(crate) generator: bool,
-    pub(crate) validator: Option<Validator>,
-    pub(crate) cache: Option<usize>,
-    pub(crate) on_disconnect: OnDisconnect,
-    pub(crate) own_arbiter: bool,
-    pub(crate) input: InputType,
-    pub(crate) output: OutputType,
-    /// A batch option was set on a listener that takes no batches; `start()` says so.
-    pub(crate) misplaced: Option<&'static str>,
+pub struct Listener<I, O> {
+    declared: DeclaredListener,
+    /// Known until the queue takes it: an option may ask something of them.
+    types: PhantomData<fn(I) -> O>,
 }
 
 /// What the extras of a handler ask of its id and its session.
@@ -73,7 +54,7 @@ fn extras<X: Extract>() -> (Vec<ResourceType>, bool) {
     (X::needs(), X::takes_state())
 }
 
-impl Listener {
+impl<I, O> Listener<I, O> {
     /// A listener with an async handler: `async fn(I) -> Result<O, E>`, with an
     /// [`EventContext`](crate::EventContext), a [`Slot`](crate::Slot) or a
     /// [`State`](crate::State) as further arguments.
@@ -81,7 +62,7 @@ impl Listener {
     /// `api_name` stands in URLs: letters, digits, `_`, `-` and `.`. The handler runs on a thread
     /// that it shares with others, so it must not block; see [`Listener::blocking`]. Its future
     /// needn't be `Send`.
-    pub fn new<F, I, X, Fut, O, E>(api_name: impl Into<String>, handler: F) -> Self
+    pub fn new<F, X, Fut, E>(api_name: impl Into<String>, handler: F) -> Self
     where
         F: Handler<I, X, Output = Fut>,
         I: DeserializeOwned + JsonSchema + Send + 'static,
@@ -90,7 +71,7 @@ impl Listener {
         O: Serialize + JsonSchema + Send + Sync + 'static,
         E: fmt::Display + 'static,
     {
-        let types = (InputType::of::<I>(), output_type::<O>());
+        let types = (InputType::of::<I>(), OutputType::of::<O>());
         Self::with(api_name.into(), start_async(handler), extras::<X>(), types)
     }
 
@@ -102,7 +83,7 @@ impl Listener {
     /// give fails.
     ///
     /// [`EventContext::is_cancelled`]: crate::EventContext::is_cancelled
-    pub fn blocking<F, I, X, O, E>(api_name: impl Into<String>, handler: F) -> Self
+    pub fn blocking<F, X, E>(api_name: impl Into<String>, handler: F) -> Self
     where
         F: Handler<I, X, Output = Result<O, E>>,
         I: DeserializeOwned + JsonSchema + Send + 'static,
@@ -110,7 +91,7 @@ impl Listener {
         O: Serialize + JsonSchema + Send + Sync + 'static,
         E: fmt::Display + 'static,
     {
-        let types = (InputType::of::<I>(), output_type::<O>());
+        let types = (InputType::of::<I>(), OutputType::of::<O>());
         Self::with(api_name.into(), start_blocking(handler), extras::<X>(), types)
     }
 
@@ -128,7 +109,7 @@ impl Listener {
     ///
     /// let listener = Listener::stream("count", count);
     /// ```
-    pub fn stream<F, I, X, S, O, E>(api_name: impl Into<String>, handler: F) -> Self
+    pub fn stream<F, X, S, E>(api_name: impl Into<String>, handler: F) -> Self
     where
         F: Handler<I, X, Output = S>,
         I: DeserializeOwned + JsonSchema + Send + 'static,
@@ -137,16 +118,17 @@ impl Listener {
         O: Serialize + JsonSchema + Clone + Send + Sync + 'static,
         E: fmt::Display + 'static,
     {
-        let types = (InputType::of::<I>(), output_type::<O>());
-        let listener = Self::with(api_name.into(), start_stream(handler), extras::<X>(), types);
-        Listener { generator: true, ..listener }
+        let types = (InputType::of::<I>(), OutputType::of::<O>());
+        let mut listener = Self::with(api_name.into(), start_stream(handler), extras::<X>(), types);
+        listener.declared.generator = true;
+        listener
     }
 
     /// A listener whose handler takes several events at once:
     /// `async fn(Vec<I>) -> Result<Vec<O>, E>`, one output for each input, in order. A batch holds
     /// up to [`max_batch_size`](Listener::max_batch_size) events of this listener, oldest first,
     /// and takes one slot.
-    pub fn batch<F, I, X, Fut, O, E>(api_name: impl Into<String>, handler: F) -> Self
+    pub fn batch<F, X, Fut, E>(api_name: impl Into<String>, handler: F) -> Self
     where
         F: Handler<Vec<I>, X, Output = Fut>,
         I: DeserializeOwned + JsonSchema + Send + 'static,
@@ -155,10 +137,11 @@ impl Listener {
         O: Serialize + JsonSchema + Send + Sync + 'static,
         E: fmt::Display + 'static,
     {
-        let types = (InputType::of::<I>(), output_type::<O>());
-        let listener = Self::with(api_name.into(), start_batch(handler), extras::<X>(), types);
-        let batch = Some(BatchRules { max_size: BATCH, max_wait: Duration::ZERO });
-        Listener { batch, ..listener }
+        let types = (InputType::of::<I>(), OutputType::of::<O>());
+        let mut listener = Self::with(api_name.into(), start_batch(handler), extras::<X>(), types);
+        let batch = BatchRules { max_size: BATCH, max_wait: Duration::ZERO };
+        listener.declared.batch = Some(batch);
+        listener
     }
 
     fn with(
@@ -167,7 +150,7 @@ impl Listener {
         (needs, takes_state): (Vec<ResourceType>, bool),
         (input, output): (InputType, OutputType),
     ) -> Self {
-        Listener {
+        let declared = DeclaredListener {
             api_name: api_name.into(),
             concurrency_id: None,
             limit: None,
@@ -189,13 +172,19 @@ impl Listener {
             input,
             output,
             misplaced: None,
-        }
+        };
+        Listener { declared, types: PhantomData }
+    }
+
+    /// What it says to the queue, with its types erased.
+    pub(crate) fn into_declared(self) -> DeclaredListener {
+        self.declared
     }
 
     /// Names the queue that this listener shares with every listener of the same id. Without, it
     /// has one of its own, named as itself.
     pub fn concurrency_id(mut self, id: impl Into<String>) -> Self {
-        self.concurrency_id = Some(id.into());
+        self.declared.concurrency_id = Some(id.into());
         self
     }
 
@@ -205,7 +194,7 @@ impl Listener {
     /// Of several listeners of one id those that say nothing don't count and the lowest limit
     /// holds. Gradio differs: there, saying nothing counts as saying the default.
     pub fn concurrency_limit(mut self, limit: impl Into<Limit>) -> Self {
-        self.limit = Some(limit.into());
+        self.declared.limit = Some(limit.into());
         self
     }
 
@@ -213,19 +202,19 @@ impl Listener {
     /// but the queue's own, [`QueueBuilder::max_size`](crate::QueueBuilder::max_size). Of several
     /// listeners of one id those that say nothing don't count and the lowest holds.
     pub fn max_size(mut self, events: usize) -> Self {
-        self.max_size = Some(events);
+        self.declared.max_size = Some(events);
         self
     }
 
     /// How long a run may take; after that its events end as timed out. Without, for ever.
     pub fn time_limit(mut self, limit: Duration) -> Self {
-        self.time_limit = Some(limit);
+        self.declared.time_limit = Some(limit);
         self
     }
 
     /// How long an event may wait in the line; after that it ends as timed out. Without, for ever.
     pub fn queue_timeout(mut self, timeout: Duration) -> Self {
-        self.queue_timeout = Some(timeout);
+        self.declared.queue_timeout = Some(timeout);
         self
     }
 
@@ -233,18 +222,18 @@ impl Listener {
     /// nobody else. Otherwise the id shares one with others; see
     /// [`QueueBuilder::arbiters`](crate::QueueBuilder::arbiters).
     pub fn own_arbiter(mut self) -> Self {
-        self.own_arbiter = true;
+        self.declared.own_arbiter = true;
         self
     }
 
     /// Looks at each input before its event is let into the line, and refuses it with a message for
     /// each parameter that is wrong. As Gradio's `validator`. It must be quick: it runs on the
-    /// thread of the listener's actor. `I` is the listener's input.
-    pub fn validator<I: Send + 'static>(
+    /// thread of the listener's actor. `T` is the listener's input.
+    pub fn validator<T: Send + 'static>(
         mut self,
-        check: impl Fn(&I) -> Validation + Send + Sync + 'static,
+        check: impl Fn(&T) -> Validation + Send + Sync + 'static,
     ) -> Self {
-        self.validator = Some(Validator::new(check));
+        self.declared.validator = Some(Validator::new(check));
         self
     }
 
@@ -256,7 +245,7 @@ impl Listener {
     /// `QueueBuilder::auth`, their user. Calls in process always run, and one with
     /// newly uploaded files has a new input.
     pub fn cache(mut self, entries: usize) -> Self {
-        self.cache = Some(entries);
+        self.declared.cache = Some(entries);
         self
     }
 
@@ -264,34 +253,34 @@ impl Listener {
     /// has no limit and shares no concurrency id, and Gradio's clients call it by
     /// `run/{api_name}`: for quick things only. As Gradio's `queue`.
     pub fn queue(mut self, queued: bool) -> Self {
-        self.queued = queued;
+        self.declared.queued = queued;
         self
     }
 
     /// What becomes of its events when their client vanishes (default: they are cancelled).
     pub fn on_disconnect(mut self, then: OnDisconnect) -> Self {
-        self.on_disconnect = then;
+        self.declared.on_disconnect = then;
         self
     }
 
     /// Says to clients over HTTP what the listener does. Without, they are told the doc comment of
     /// its input type, if there is one.
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.description = Some(description.into());
+        self.declared.description = Some(description.into());
         self
     }
 
     /// Who learns of the listener, and may call it over HTTP (default: everybody).
     pub fn api_visibility(mut self, visibility: ApiVisibility) -> Self {
-        self.visibility = visibility;
+        self.declared.visibility = visibility;
         self
     }
 
     /// The most events in a batch (default: 4, as Gradio's). Only for [`Listener::batch`].
     pub fn max_batch_size(mut self, events: usize) -> Self {
-        match &mut self.batch {
+        match &mut self.declared.batch {
             Some(batch) => batch.max_size = events,
-            None => self.misplaced = Some("max_batch_size"),
+            None => self.declared.misplaced = Some("max_batch_size"),
         }
         self
     }
@@ -299,47 +288,16 @@ impl Listener {
     /// How long the first event of a batch waits, with a slot free, for others to fill it
     /// (default: not at all). Others may pass meanwhile. Only for [`Listener::batch`].
     pub fn max_batch_wait(mut self, wait: Duration) -> Self {
-        match &mut self.batch {
+        match &mut self.declared.batch {
             Some(batch) => batch.max_wait = wait,
-            None => self.misplaced = Some("max_batch_wait"),
+            None => self.declared.misplaced = Some("max_batch_wait"),
         }
         self
     }
 }
 
-impl Listener {
-    /// An option that makes no sense for a listener that doesn't queue.
-    pub(crate) fn queue_option(&self) -> Option<&'static str> {
-        let set = [
-            (self.limit.is_some(), "concurrency_limit"),
-            (self.concurrency_id.is_some(), "concurrency_id"),
-            (self.max_size.is_some(), "max_size"),
-            (self.queue_timeout.is_some(), "queue_timeout"),
-            (self.batch.is_some(), "batches"),
-        ];
-        set.into_iter().find(|(set, _)| *set).map(|(_, option)| option)
-    }
-
-    pub(crate) fn options(&self) -> ListenerOptions {
-        ListenerOptions {
-            description: self.description.clone(),
-            visibility: self.visibility,
-            queued: self.queued,
-            generator: self.generator,
-            batch: self.batch.map(|batch| batch.max_size),
-            takes_state: self.takes_state,
-            cache: self.cache.and_then(NonZeroUsize::new),
-            keeps_running: self.on_disconnect == OnDisconnect::KeepRunning,
-        }
-    }
-}
-
-impl fmt::Debug for Listener {
+impl<I, O> fmt::Debug for Listener<I, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener")
-            .field("api_name", &self.api_name)
-            .field("concurrency_id", &self.concurrency_id)
-            .field("concurrency_limit", &self.limit)
-            .finish_non_exhaustive()
+        self.declared.fmt(f)
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use super::builder::QueueBuilder;
+use super::declarations::Declarations;
 use super::error::StartError;
 use crate::scheduler::limit::Limit;
 
 /// Refuses what contradicts itself, naming the listener.
-pub(crate) fn check(queue: &QueueBuilder, default: Limit) -> Result<(), StartError> {
+pub(crate) fn check(queue: &Declarations, default: Limit) -> Result<(), StartError> {
     let mut names = HashSet::new();
     for listener in &queue.listeners {
         let name = &*listener.api_name;
@@ -62,7 +62,7 @@ pub(crate) fn check(queue: &QueueBuilder, default: Limit) -> Result<(), StartErr
     if queue.max_size == Some(0) {
         return Err(StartError::ZeroMaxSize("the queue".into()));
     }
-    for (id, limit) in &queue.declared {
+    for (id, limit) in &queue.limits {
         if id.is_empty() {
             return Err(StartError::EmptyConcurrencyId("concurrency_id()".into()));
         }

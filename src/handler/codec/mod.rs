@@ -17,7 +17,8 @@ use crate::handler::codec::allowance::Allowance;
 use crate::handler::codec::brief::Brief;
 use crate::handler::codec::metered::Metered;
 
-/// The type of a listener's input, and how to make one from JSON.
+/// The type of a listener's input, and how to make one from JSON. What makes JSON of one, for an
+/// event that outlives its process, belongs in here, beside `from_json`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InputType {
     pub id: TypeId,
@@ -36,6 +37,22 @@ impl InputType {
             schema: || schema_for!(I),
             from_json: |json, allowance| read::<I>(json, allowance).map(Input::new),
         }
+    }
+}
+
+/// The type of a listener's output. It writes itself as JSON ([`Output`](crate::Output)); what makes
+/// one from JSON again, for a result that outlives its process, belongs in here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutputType {
+    pub id: TypeId,
+    pub name: &'static str,
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub schema: fn() -> Schema,
+}
+
+impl OutputType {
+    pub fn of<O: JsonSchema + 'static>() -> Self {
+        OutputType { id: TypeId::of::<O>(), name: type_name::<O>(), schema: || schema_for!(O) }
     }
 }
 
@@ -276,17 +293,4 @@ mod tests {
         let large: Result<Vec<Box<Large>>, _> = whole(&empty);
         assert!(large.err().unwrap().too_large);
     }
-}
-
-/// The type of a listener's output.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct OutputType {
-    pub id: TypeId,
-    pub name: &'static str,
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
-    pub schema: fn() -> Schema,
-}
-
-pub(crate) fn output_type<O: JsonSchema + 'static>() -> OutputType {
-    OutputType { id: TypeId::of::<O>(), name: type_name::<O>(), schema: || schema_for!(O) }
 }

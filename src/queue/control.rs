@@ -1,0 +1,163 @@
+//! How a running queue is steered, looked at and stopped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::error::ControlError;
+use super::snapshot::QueueSnapshot;
+use super::{ConcurrencyId, Queue};
+use crate::actors::messages::{Abort, AwaitClosed, Control, Stop, TakeSnapshot};
+use crate::event::id::EventId;
+use crate::handler::slot_resource::CLOSE;
+use crate::scheduler::limit::Limit;
+use crate::scheduler::snapshot::ConcurrencyIdSnapshot;
+
+/// How long a shutdown waits, past its grace, for interrupted handlers to let go.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// How long a supervisor is waited for that is asked what it looks like.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What [`Queue::shutdown`] left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Shutdown {
+    /// Every handler had stopped by itself within the grace. False also where that can't be known,
+    /// because the actix system ended first and took what ran with it.
+    pub drained: bool,
+    /// Every handler has stopped. Otherwise blocking ones still run, which can't be stopped from
+    /// outside; their clients have been told.
+    pub stopped: bool,
+    /// What the slots own is closed and dropped. Always so where they own nothing.
+    pub closed: bool,
+}
+
+impl Queue {
+    /// Cancels an event of a listener: [`ListenerHandle::cancel`](crate::ListenerHandle::cancel) by name. Nothing happens when it
+    /// has ended.
+    ///
+    /// # Errors
+    /// When there is no such listener.
+    pub fn cancel(&self, api_name: &str, event: EventId) -> Result<(), ControlError> {
+        let listener_ref = self.0.listener_ref(api_name);
+        let listener_ref =
+            listener_ref.ok_or_else(|| ControlError::UnknownListener(api_name.into()))?;
+        listener_ref.cancel(event);
+        Ok(())
+    }
+
+    fn id(&self, name: &str) -> Result<&ConcurrencyId, ControlError> {
+        let id = self.0.ids.iter().find(|id| &*id.name == name);
+        id.ok_or_else(|| ControlError::UnknownConcurrencyId(name.into()))
+    }
+
+    async fn control(&self, id: &ConcurrencyId, control: Control) -> Result<(), ControlError> {
+        id.supervisor.send(control).await.map_err(|_| ControlError::Stopped)
+    }
+
+    /// Starts no more events of a concurrency id until it is resumed. Running ones go on, new ones
+    /// wait.
+    ///
+    /// # Errors
+    /// When no listener has this id, or the queue is stopped.
+    pub async fn pause(&self, concurrency_id: &str) -> Result<(), ControlError> {
+        self.control(self.id(concurrency_id)?, Control::Pause).await
+    }
+
+    /// Ends a pause.
+    ///
+    /// # Errors
+    /// As [`Queue::pause`].
+    pub async fn resume(&self, concurrency_id: &str) -> Result<(), ControlError> {
+        self.control(self.id(concurrency_id)?, Control::Resume).await
+    }
+
+    /// Changes how many events of a concurrency id run at once. Up: more start at once. Down:
+    /// running ones finish, and slots retire as they come free.
+    ///
+    /// # Errors
+    /// When the limit is 0, or unlimited where slots own a resource; also as [`Queue::pause`].
+    pub async fn set_concurrency_limit(
+        &self,
+        concurrency_id: &str,
+        limit: impl Into<Limit>,
+    ) -> Result<(), ControlError> {
+        let (id, limit) = (self.id(concurrency_id)?, limit.into());
+        match limit {
+            Limit::Slots(0) => Err(ControlError::ZeroLimit),
+            Limit::Unlimited if id.prepared => {
+                Err(ControlError::ResourceWithoutLimit(concurrency_id.into()))
+            }
+            Limit::Slots(_) | Limit::Unlimited => self.control(id, Control::SetLimit(limit)).await,
+        }
+    }
+
+    /// What the queue looks like now. Ids whose actors have ended, or don't answer within a second
+    /// because a handler keeps their thread to itself, are left out.
+    ///
+    /// Each id spends at most a fifth of its thread's time on this: where many ask at once, they
+    /// wait a moment and get the same answer.
+    pub async fn snapshot(&self) -> QueueSnapshot {
+        let ask = |id| timeout(PATIENCE, ConcurrencyId::snapshot(id));
+        let ids = join_all(self.0.ids.iter().map(ask)).await.into_iter().flatten().flatten();
+        QueueSnapshot {
+            concurrency_ids: ids.collect(),
+            #[cfg(feature = "web")]
+            clients: self.0.web.sessions.snapshot(),
+        }
+    }
+
+    /// Takes no more events, tells the waiting ones, and lets the running ones finish for up to
+    /// `grace`; those that still run then are interrupted, and a second later it no longer waits for
+    /// them. What the slots own is closed and dropped as they come free (see
+    /// [`SlotResource::close`](crate::SlotResource::close)), which it waits for, up to 5 seconds
+    /// more. May be called again, with another grace.
+    pub async fn shutdown(&self, grace: Duration) -> Shutdown {
+        let idle = self.0.ids.iter().map(|id| {
+            let (idle, is_idle) = oneshot::channel();
+            // Past the mailbox' bound: a shutdown doesn't queue behind a flood's admissions.
+            id.supervisor.do_send(Stop { idle });
+            is_idle
+        });
+        let idle = async {
+            let drained = join_all(idle).await.iter().all(Result::is_ok);
+            if !drained {
+                // A supervisor is gone that had not said so. Its async handlers went with it; what
+                // was on a thread didn't.
+                self.0.outside.emptied().await;
+            }
+            drained
+        };
+        let mut idle = std::pin::pin!(idle);
+        let (drained, stopped) = match timeout(grace, &mut idle).await {
+            Ok(drained) => (drained, true),
+            Err(_) => {
+                for id in &self.0.ids {
+                    id.supervisor.do_send(Abort);
+                }
+                (false, timeout(LAST_CALL, idle).await.is_ok())
+            }
+        };
+        let closed = self.0.ids.iter().filter(|id| id.prepared).map(|id| {
+            let (closed, is_closed) = oneshot::channel();
+            id.supervisor.do_send(AwaitClosed { closed });
+            is_closed
+        });
+        // A reset or a check that is under way stops at once; what closes has a bound of its own.
+        let closed = timeout(CLOSE + LAST_CALL, join_all(closed)).await.is_ok();
+        Shutdown { drained, stopped, closed: closed && stopped }
+    }
+}
+
+impl ConcurrencyId {
+    async fn snapshot(&self) -> Option<ConcurrencyIdSnapshot> {
+        let (reply, snapshot) = oneshot::channel();
+        self.supervisor.send(TakeSnapshot { reply }).await.ok()?;
+        // Copied here and not by the supervisor, whose time is everybody's.
+        snapshot.await.ok().map(Arc::unwrap_or_clone)
+    }
+}

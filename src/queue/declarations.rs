@@ -1,0 +1,101 @@
+//! What a builder has been told, before anything comes of it.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::listener_options::{ApiVisibility, ListenerOptions, OnDisconnect};
+use crate::handler::codec::{InputType, OutputType};
+use crate::handler::erased::ErasedHandler;
+use crate::handler::slot::ResourceType;
+use crate::handler::slot_resource::Factory;
+use crate::handler::validator::Validator;
+use crate::scheduler::limit::Limit;
+use crate::scheduler::rules::BatchRules;
+
+/// What a builder has been told, before anything comes of it.
+#[derive(Default)]
+pub(crate) struct Declarations {
+    pub listeners: Vec<DeclaredListener>,
+    /// Concurrency ids whose limit is declared apart from their listeners.
+    pub limits: Vec<(String, Limit)>,
+    /// What the slots of a concurrency id own.
+    pub factories: Vec<(String, Factory)>,
+    pub default_limit: Option<Limit>,
+    pub max_size: Option<usize>,
+    pub max_eta: Option<Duration>,
+    /// Threads for the actors.
+    pub arbiters: Option<usize>,
+    pub watchdog: Option<Duration>,
+}
+
+impl Declarations {
+    /// What builds the resources of a concurrency id's slots.
+    pub fn factory(&self, id: &str) -> Option<&Factory> {
+        self.factories.iter().find(|(name, _)| name == id).map(|(_, factory)| factory)
+    }
+}
+
+/// A listener with its types erased.
+pub(crate) struct DeclaredListener {
+    pub api_name: Arc<str>,
+    pub concurrency_id: Option<String>,
+    pub limit: Option<Limit>,
+    pub max_size: Option<usize>,
+    pub time_limit: Option<Duration>,
+    pub queue_timeout: Option<Duration>,
+    pub batch: Option<BatchRules>,
+    pub needs: Vec<ResourceType>,
+    pub takes_state: bool,
+    pub start: ErasedHandler,
+    pub description: Option<String>,
+    pub visibility: ApiVisibility,
+    pub queued: bool,
+    pub generator: bool,
+    pub validator: Option<Validator>,
+    pub cache: Option<usize>,
+    pub on_disconnect: OnDisconnect,
+    pub own_arbiter: bool,
+    pub input: InputType,
+    pub output: OutputType,
+    /// A batch option was set on a listener that takes no batches; `start()` says so.
+    pub misplaced: Option<&'static str>,
+}
+
+impl DeclaredListener {
+    /// An option that makes no sense for a listener that doesn't queue.
+    pub(crate) fn queue_option(&self) -> Option<&'static str> {
+        let set = [
+            (self.limit.is_some(), "concurrency_limit"),
+            (self.concurrency_id.is_some(), "concurrency_id"),
+            (self.max_size.is_some(), "max_size"),
+            (self.queue_timeout.is_some(), "queue_timeout"),
+            (self.batch.is_some(), "batches"),
+        ];
+        set.into_iter().find(|(set, _)| *set).map(|(_, option)| option)
+    }
+
+    pub(crate) fn options(&self) -> ListenerOptions {
+        ListenerOptions {
+            description: self.description.clone(),
+            visibility: self.visibility,
+            queued: self.queued,
+            generator: self.generator,
+            batch: self.batch.map(|batch| batch.max_size),
+            takes_state: self.takes_state,
+            cache: self.cache.and_then(NonZeroUsize::new),
+            keeps_running: self.on_disconnect == OnDisconnect::KeepRunning,
+        }
+    }
+}
+
+impl fmt::Debug for DeclaredListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("api_name", &self.api_name)
+            .field("concurrency_id", &self.concurrency_id)
+            .field("concurrency_limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
