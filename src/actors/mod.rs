@@ -7,6 +7,7 @@
 //! ```
 
 pub(crate) mod capacity;
+pub(crate) mod effects;
 #[cfg(test)]
 pub(crate) mod fairness;
 pub(crate) mod gauges;

@@ -10,24 +10,21 @@ use tokio::sync::oneshot;
 use super::Capacity;
 use super::capacity::Account;
 use super::gauges::Gauges;
-use super::grant::{Acquire, Grant, Queued};
+use super::grant::{Acquire, Queued};
 use super::mailbox_budget::MailboxBudget;
 use super::messages::{
-    Abort, Admit, AwaitClosed, CancelOf, Control, Interrupt, Leave, PlacesGranted, Prepare,
-    PressureChanged, Quit, Report, Run, Stop, Subscribe, TakeSnapshot, WorkerEvent,
+    Abort, Admit, AwaitClosed, CancelOf, Control, Leave, PlacesGranted, PressureChanged, Quit,
+    Report, Stop, Subscribe, TakeSnapshot, WorkerEvent,
 };
 use super::pace::Pace;
 use super::slot_hold::SlotHold;
 use super::worker::Worker;
 use super::worker_config::WorkerConfig;
 use crate::event::guarded::{discard, discard_payload};
-use crate::event::refusal::Refusal;
-use crate::event::update::{Outcome, Update};
-use crate::handler::input::OneOrMany;
 use crate::handler::progress::Meter;
 use crate::logging::{debug, error, info};
 use crate::scheduler::Scheduler;
-use crate::scheduler::command::{Arrival, Cause, Command, Effect, Pressure, WhenFull};
+use crate::scheduler::command::{Arrival, Command, Pressure, WhenFull};
 use crate::scheduler::rules::Rules;
 use crate::scheduler::snapshot::{ConcurrencyIdSnapshot, SlotState};
 use crate::scheduler::wait_queue::Key;
@@ -36,26 +33,26 @@ use crate::scheduler::wait_queue::Key;
 const MAILBOX: usize = 1024;
 
 /// A worker on a slot. The number tells its messages from those of an earlier worker there.
-struct WorkerRef {
-    worker: Addr<Worker>,
-    number: u64,
+pub(super) struct WorkerRef {
+    pub worker: Addr<Worker>,
+    pub number: u64,
     /// How far its run has got.
-    meter: Meter,
-    hold: Weak<SlotHold>,
+    pub meter: Meter,
+    pub hold: Weak<SlotHold>,
 }
 
 /// The shell around the scheduler: messages in, effects out. It decides nothing.
 pub(crate) struct Supervisor {
-    scheduler: Scheduler<Queued>,
-    served: Arc<WorkerConfig>,
-    workers: Vec<Option<WorkerRef>>,
-    next_seat: u64,
-    listeners: Vec<Recipient<PressureChanged>>,
+    pub(super) scheduler: Scheduler<Queued>,
+    pub(super) served: Arc<WorkerConfig>,
+    pub(super) workers: Vec<Option<WorkerRef>>,
+    pub(super) next_seat: u64,
+    pub(super) listeners: Vec<Recipient<PressureChanged>>,
     gauges: Arc<Gauges>,
     /// The places that the lines of all ids share, and what this one holds of them once it has
     /// started.
     capacity: Option<Arc<Capacity>>,
-    account: Option<Account<Key>>,
+    pub(super) account: Option<Account<Key>>,
     /// Those who wait for a snapshot.
     askers: Vec<oneshot::Sender<Arc<ConcurrencyIdSnapshot>>>,
     /// How often one is taken.
@@ -126,12 +123,8 @@ impl Supervisor {
 
     /// Does what the scheduler wants done, then sees to its next timeout.
     fn settle(&mut self, context: &mut Context<Self>) {
-        while let Some(effect) = self.scheduler.poll_effect() {
-            // First, so that who hears of an effect finds the number that goes with it.
-            self.gauges.set_waiting(self.scheduler.waiting());
-            self.perform(effect, context);
-        }
-        // Who is followed by nobody comes into the line without an effect.
+        self.pass_effects(context);
+        // Who is followed by nobody comes into the wait queue without an effect.
         self.gauges.set_waiting(self.scheduler.waiting());
         self.arm(context);
         if self.scheduler.running() == 0 {
@@ -147,102 +140,13 @@ impl Supervisor {
         }
     }
 
-    fn perform(&mut self, effect: Effect<Queued>, context: &mut Context<Self>) {
-        match effect {
-            Effect::Open { slot } => self.open(slot, context),
-            Effect::Close { slot } => {
-                if let Some(Some(seat)) = self.workers.get(slot) {
-                    seat.worker.do_send(Leave);
-                }
-                // One that owns a resource keeps its slot until it has closed that and is gone.
-                if self.served.factory.is_none()
-                    && let Some(seat) = self.workers.get_mut(slot)
-                {
-                    *seat = None;
-                }
-            }
-            Effect::Prepare { slot } => {
-                if let Some(Some(seat)) = self.workers.get(slot) {
-                    seat.worker.do_send(Prepare);
-                }
-            }
-            Effect::Start { slot, event: Queued::Event(job), params } => {
-                self.send_run(slot, Run { jobs: OneOrMany::One(job), params });
-            }
-            Effect::Start { slot, event: Queued::Permit(grant), .. } => self.grant(slot, grant),
-            Effect::StartBatch { slot, events, params } => {
-                let jobs = events.into_iter().filter_map(Queued::into_event).collect();
-                self.send_run(slot, Run { jobs: OneOrMany::Many(jobs), params });
-            }
-            Effect::Interrupt { slot, event, cause } => {
-                if let Some(Some(seat)) = self.workers.get(slot) {
-                    seat.worker.do_send(Interrupt { event, cause });
-                }
-            }
-            Effect::End { event, cause } => {
-                let outcome = match cause {
-                    Cause::Cancelled => Outcome::Cancelled,
-                    Cause::TimedOut => Outcome::TimedOut,
-                    Cause::Stopped => Outcome::Stopped,
-                };
-                match event {
-                    Queued::Event(job) => {
-                        debug!("{}: event {} {outcome} in the line", self.name(), job.id);
-                        job.sink.end_unstarted(outcome);
-                    }
-                    // Who cancelled it has gone.
-                    Queued::Permit(grant) => drop(grant.send(Err(Refusal::Stopped))),
-                }
-            }
-            Effect::Refuse { event, refusal } => {
-                debug!("{}: refused: {refusal}", self.name());
-                match event {
-                    Queued::Event(job) => job.sink.refuse(refusal),
-                    Queued::Permit(grant) => drop(grant.send(Err(refusal))),
-                }
-            }
-            Effect::Tell { key, estimation } => {
-                if let Some(Queued::Event(job)) = self.scheduler.waiting_mut(key) {
-                    job.sink.admit();
-                    job.sink.say(|event_id| Update::Estimation {
-                        event_id,
-                        rank: estimation.rank,
-                        queue_size: estimation.queue_size,
-                        rank_eta: estimation.eta,
-                    });
-                }
-            }
-            Effect::Pressure(pressure) => {
-                match pressure {
-                    Pressure::Open => debug!("{}: room in the line again", self.name()),
-                    Pressure::Closed { size, .. } => {
-                        debug!("{}: the line is full with {size} events", self.name());
-                    }
-                }
-                for listener in &self.listeners {
-                    listener.do_send(PressureChanged(pressure));
-                }
-            }
-            Effect::AskPlace { key, since } => {
-                if let Some(account) = &self.account {
-                    account.ask(since, key);
-                }
-            }
-            Effect::WithdrawPlace { key, since } => {
-                if let Some(account) = &self.account {
-                    account.withdraw(since, key);
-                }
-            }
-            Effect::RetakePlace => {
-                if let Some(account) = &mut self.account {
-                    account.retake();
-                }
-            }
-            Effect::FreePlaces(places) => {
-                if let Some(account) = &mut self.account {
-                    account.free(places);
-                }
-            }
+    /// The one way from the scheduler to the world: nothing else performs an effect. Those of one
+    /// command are a batch; what must be on record before anybody sees it is held back here.
+    fn pass_effects(&mut self, context: &mut Context<Self>) {
+        while let Some(effect) = self.scheduler.poll_effect() {
+            // First, so that who hears of an effect finds the number that goes with it.
+            self.gauges.set_waiting(self.scheduler.waiting());
+            self.perform(effect, context);
         }
     }
 
@@ -295,44 +199,8 @@ impl Supervisor {
         self.settle(context);
     }
 
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.served.concurrency_id
-    }
-
-    fn open(&mut self, slot: usize, context: &mut Context<Self>) {
-        if self.workers.len() <= slot {
-            self.workers.resize_with(slot + 1, || None);
-        }
-        let number = self.next_seat;
-        self.next_seat += 1;
-        let meter = Meter::default();
-        let supervisor = context.address().recipient();
-        let hold = Arc::new(SlotHold { supervisor, slot, seat: number });
-        let kept = Arc::downgrade(&hold);
-        let worker = Worker::new(hold, self.served.clone(), meter.clone()).start();
-        self.workers[slot] = Some(WorkerRef { worker, number, meter, hold: kept });
-    }
-
-    /// Gives a slot to somebody who isn't its worker, and who may have gone.
-    fn grant(&self, slot: usize, grant: oneshot::Sender<Result<Grant, Refusal>>) {
-        let seat = self.workers.get(slot).and_then(Option::as_ref);
-        match seat.and_then(|seat| seat.hold.upgrade()) {
-            Some(hold) => drop(grant.send(Ok(Grant::new(hold)))),
-            None => error!("{}: the worker on slot {slot} is gone", self.name()),
-        }
-    }
-
-    fn send_run(&self, slot: usize, run: Run) {
-        let seat = self.workers.get(slot).and_then(Option::as_ref);
-        // Past the mailbox' bound: a worker gets a run only when it has reported on the last.
-        if let Some(seat) = seat.filter(|seat| seat.worker.connected()) {
-            seat.worker.do_send(run);
-        } else {
-            // Workers catch the panics of handlers, so this is a bug of ours. The run's sinks tell
-            // their callers that they were lost. That the slot is vacant is under way.
-            error!("{}: the worker on slot {slot} is gone", self.name());
-            drop(run);
-        }
     }
 
     /// Sees to it that the scheduler is called when it next wants to be. A timer that is early is

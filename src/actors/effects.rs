@@ -1,0 +1,156 @@
+//! What the scheduler's effects do: to workers, to listeners, to whoever waits for an event.
+
+use std::sync::Arc;
+
+use actix::{Actor, AsyncContext, Context};
+use tokio::sync::oneshot;
+
+use super::grant::{Grant, Queued};
+use super::messages::{Interrupt, Leave, Prepare, PressureChanged, Run};
+use super::slot_hold::SlotHold;
+use super::supervisor::{Supervisor, WorkerRef};
+use super::worker::Worker;
+use crate::event::refusal::Refusal;
+use crate::event::update::{Outcome, Update};
+use crate::handler::input::OneOrMany;
+use crate::handler::progress::Meter;
+use crate::logging::{debug, error};
+use crate::scheduler::command::{Cause, Effect, Pressure};
+
+impl Supervisor {
+    /// Does one thing that the scheduler wants done.
+    pub(super) fn perform(&mut self, effect: Effect<Queued>, context: &mut Context<Self>) {
+        match effect {
+            Effect::Open { slot } => self.open(slot, context),
+            Effect::Close { slot } => {
+                if let Some(Some(seat)) = self.workers.get(slot) {
+                    seat.worker.do_send(Leave);
+                }
+                // One that owns a resource keeps its slot until it has closed that and is gone.
+                if self.served.factory.is_none()
+                    && let Some(seat) = self.workers.get_mut(slot)
+                {
+                    *seat = None;
+                }
+            }
+            Effect::Prepare { slot } => {
+                if let Some(Some(seat)) = self.workers.get(slot) {
+                    seat.worker.do_send(Prepare);
+                }
+            }
+            Effect::Start { slot, event: Queued::Event(job), params } => {
+                self.send_run(slot, Run { jobs: OneOrMany::One(job), params });
+            }
+            Effect::Start { slot, event: Queued::Permit(grant), .. } => self.grant(slot, grant),
+            Effect::StartBatch { slot, events, params } => {
+                let jobs = events.into_iter().filter_map(Queued::into_event).collect();
+                self.send_run(slot, Run { jobs: OneOrMany::Many(jobs), params });
+            }
+            Effect::Interrupt { slot, event, cause } => {
+                if let Some(Some(seat)) = self.workers.get(slot) {
+                    seat.worker.do_send(Interrupt { event, cause });
+                }
+            }
+            Effect::End { event, cause } => {
+                let outcome = match cause {
+                    Cause::Cancelled => Outcome::Cancelled,
+                    Cause::TimedOut => Outcome::TimedOut,
+                    Cause::Stopped => Outcome::Stopped,
+                };
+                match event {
+                    Queued::Event(job) => {
+                        debug!("{}: event {} {outcome} in the line", self.name(), job.id);
+                        job.sink.end_unstarted(outcome);
+                    }
+                    // Who cancelled it has gone.
+                    Queued::Permit(grant) => drop(grant.send(Err(Refusal::Stopped))),
+                }
+            }
+            Effect::Refuse { event, refusal } => {
+                debug!("{}: refused: {refusal}", self.name());
+                match event {
+                    Queued::Event(job) => job.sink.refuse(refusal),
+                    Queued::Permit(grant) => drop(grant.send(Err(refusal))),
+                }
+            }
+            Effect::Tell { key, estimation } => {
+                if let Some(Queued::Event(job)) = self.scheduler.waiting_mut(key) {
+                    job.sink.admit();
+                    job.sink.say(|event_id| Update::Estimation {
+                        event_id,
+                        rank: estimation.rank,
+                        queue_size: estimation.queue_size,
+                        rank_eta: estimation.eta,
+                    });
+                }
+            }
+            Effect::Pressure(pressure) => {
+                match pressure {
+                    Pressure::Open => debug!("{}: room in the line again", self.name()),
+                    Pressure::Closed { size, .. } => {
+                        debug!("{}: the line is full with {size} events", self.name());
+                    }
+                }
+                for listener in &self.listeners {
+                    listener.do_send(PressureChanged(pressure));
+                }
+            }
+            Effect::AskPlace { key, since } => {
+                if let Some(account) = &self.account {
+                    account.ask(since, key);
+                }
+            }
+            Effect::WithdrawPlace { key, since } => {
+                if let Some(account) = &self.account {
+                    account.withdraw(since, key);
+                }
+            }
+            Effect::RetakePlace => {
+                if let Some(account) = &mut self.account {
+                    account.retake();
+                }
+            }
+            Effect::FreePlaces(places) => {
+                if let Some(account) = &mut self.account {
+                    account.free(places);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, slot: usize, context: &mut Context<Self>) {
+        if self.workers.len() <= slot {
+            self.workers.resize_with(slot + 1, || None);
+        }
+        let number = self.next_seat;
+        self.next_seat += 1;
+        let meter = Meter::default();
+        let supervisor = context.address().recipient();
+        let hold = Arc::new(SlotHold { supervisor, slot, seat: number });
+        let kept = Arc::downgrade(&hold);
+        let worker = Worker::new(hold, self.served.clone(), meter.clone()).start();
+        self.workers[slot] = Some(WorkerRef { worker, number, meter, hold: kept });
+    }
+
+    /// Gives a slot to somebody who isn't its worker, and who may have gone.
+    fn grant(&self, slot: usize, grant: oneshot::Sender<Result<Grant, Refusal>>) {
+        let seat = self.workers.get(slot).and_then(Option::as_ref);
+        match seat.and_then(|seat| seat.hold.upgrade()) {
+            Some(hold) => drop(grant.send(Ok(Grant::new(hold)))),
+            None => error!("{}: the worker on slot {slot} is gone", self.name()),
+        }
+    }
+
+    fn send_run(&self, slot: usize, run: Run) {
+        let seat = self.workers.get(slot).and_then(Option::as_ref);
+        // Past the mailbox' bound: a worker gets a run only when it has reported on the last.
+        if let Some(seat) = seat.filter(|seat| seat.worker.connected()) {
+            seat.worker.do_send(run);
+        } else {
+            // Workers catch the panics of handlers, so this is a bug of ours. The run's sinks tell
+            // their callers that they were lost. That the slot is vacant is under way.
+            error!("{}: the worker on slot {slot} is gone", self.name());
+            drop(run);
+        }
+    }
+}
