@@ -99,6 +99,7 @@ pub use handler::extract::{Extract, Handler};
 pub use handler::session_state::{EndedSession, State};
 pub use handler::slot::Slot;
 pub use handler::slot_resource::SlotResource;
+pub use handler::types::{ListenerInput, ListenerOutput};
 pub use queue::Queue;
 pub use queue::builder::QueueBuilder;
 pub use queue::control::Shutdown;

@@ -10,6 +10,13 @@ use crate::event::failure::Failure;
 /// A function that takes an input and up to three extras: [`EventContext`], [`Slot`], [`State`].
 ///
 /// Implemented for every `Fn(input, ..) -> Output`; not to be implemented by hand.
+#[diagnostic::on_unimplemented(
+    message = "this is no handler: its arguments are not an input, then up to three extras",
+    label = "should be `fn(Input)`, or `fn(Input, Extra, ..)` with extras of `EventContext`, `Slot<R>` and `State<T>`",
+    note = "a handler takes exactly one input, as its first argument; one that needs nothing takes `()`: `async fn now(_: ()) -> Result<u64, Error>`",
+    note = "the handler of a `Listener::batch` takes a `Vec` of inputs first",
+    note = "a closure must be `Fn`, `Clone`, `Send` and `Sync`, and name the type of its input: `async |prompt: Prompt| ..`"
+)]
 pub trait Handler<Input, Extras>: Clone + Send + Sync + 'static {
     /// What the function returns: a future, a result or a stream.
     type Output;
@@ -62,6 +69,12 @@ handler!(A B C);
 
 /// What a handler can take besides its input. Sealed: [`EventContext`], [`Slot`],
 /// [`State`], tuples of them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is nothing that a handler can take behind its input",
+    label = "a handler takes its input first, and then only `EventContext`, `Slot<R>` and `State<T>`",
+    note = "write the input first: `async fn paint(prompt: Prompt, context: EventContext)`",
+    note = "of several inputs make one: a struct whose fields they are, or a tuple"
+)]
 pub trait Extract: sealed::Sealed + Sized + 'static {
     #[doc(hidden)]
     fn needs() -> Vec<ResourceType>;

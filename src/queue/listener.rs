@@ -5,9 +5,6 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use futures::Stream;
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::declarations::DeclaredListener;
 use super::listener_options::{ApiVisibility, OnDisconnect};
@@ -18,6 +15,7 @@ use crate::handler::erased::{
 };
 use crate::handler::extract::{Extract, Handler};
 use crate::handler::slot::ResourceType;
+use crate::handler::types::{ListenerInput, ListenerOutput};
 use crate::handler::validator::Validator;
 use crate::scheduler::limit::Limit;
 use crate::scheduler::rules::BatchRules;
@@ -25,7 +23,8 @@ use crate::scheduler::rules::BatchRules;
 /// How many events a batch holds when the listener doesn't say: Gradio's default.
 const BATCH: usize = 4;
 
-/// An event listener: a name, a handler, and how its events queue.
+/// An event listener: a name, a handler, and how its events queue. `I` is what the handler takes,
+/// `O` what it gives; both follow from the handler.
 ///
 /// ```
 /// use now_serving::Listener;
@@ -65,10 +64,10 @@ impl<I, O> Listener<I, O> {
     pub fn new<F, X, Fut, E>(api_name: impl Into<String>, handler: F) -> Self
     where
         F: Handler<I, X, Output = Fut>,
-        I: DeserializeOwned + JsonSchema + Send + 'static,
+        I: ListenerInput,
         X: Extract,
         Fut: Future<Output = Result<O, E>> + 'static,
-        O: Serialize + JsonSchema + Send + Sync + 'static,
+        O: ListenerOutput,
         E: fmt::Display + 'static,
     {
         let types = (InputType::of::<I>(), OutputType::of::<O>());
@@ -86,9 +85,9 @@ impl<I, O> Listener<I, O> {
     pub fn blocking<F, X, E>(api_name: impl Into<String>, handler: F) -> Self
     where
         F: Handler<I, X, Output = Result<O, E>>,
-        I: DeserializeOwned + JsonSchema + Send + 'static,
+        I: ListenerInput,
         X: Extract + Send,
-        O: Serialize + JsonSchema + Send + Sync + 'static,
+        O: ListenerOutput,
         E: fmt::Display + 'static,
     {
         let types = (InputType::of::<I>(), OutputType::of::<O>());
@@ -112,10 +111,10 @@ impl<I, O> Listener<I, O> {
     pub fn stream<F, X, S, E>(api_name: impl Into<String>, handler: F) -> Self
     where
         F: Handler<I, X, Output = S>,
-        I: DeserializeOwned + JsonSchema + Send + 'static,
+        I: ListenerInput,
         X: Extract,
         S: Stream<Item = Result<O, E>> + 'static,
-        O: Serialize + JsonSchema + Clone + Send + Sync + 'static,
+        O: ListenerOutput + Clone,
         E: fmt::Display + 'static,
     {
         let types = (InputType::of::<I>(), OutputType::of::<O>());
@@ -131,10 +130,10 @@ impl<I, O> Listener<I, O> {
     pub fn batch<F, X, Fut, E>(api_name: impl Into<String>, handler: F) -> Self
     where
         F: Handler<Vec<I>, X, Output = Fut>,
-        I: DeserializeOwned + JsonSchema + Send + 'static,
+        I: ListenerInput,
         X: Extract,
         Fut: Future<Output = Result<Vec<O>, E>> + 'static,
-        O: Serialize + JsonSchema + Send + Sync + 'static,
+        O: ListenerOutput,
         E: fmt::Display + 'static,
     {
         let types = (InputType::of::<I>(), OutputType::of::<O>());
