@@ -13,9 +13,11 @@ pub(crate) mod estimate;
 pub(crate) mod eta;
 pub(crate) mod history;
 pub(crate) mod inspect;
+pub(crate) mod leaving;
 pub(crate) mod limit;
 pub(crate) mod rank_updates;
 pub(crate) mod rules;
+pub(crate) mod slot_changes;
 pub(crate) mod slots;
 pub(crate) mod snapshot;
 #[cfg(test)]
@@ -26,15 +28,13 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::event::id::{EventId, EventMap};
-use crate::event::refusal::Refusal;
-use crate::scheduler::command::{Cause, Command, Effect, OutcomeCounts};
+use crate::scheduler::command::{Command, Effect, OutcomeCounts};
 use crate::scheduler::eta::RunTimes;
 use crate::scheduler::history::{Distribution, Recent};
-use crate::scheduler::limit::Limit;
 use crate::scheduler::rank_updates::LastNotified;
 use crate::scheduler::rules::{ListenerRules, Rules};
-use crate::scheduler::slots::{Run, RunEvent, Slot, Slots};
-use crate::scheduler::snapshot::{EndedAs, Refusals};
+use crate::scheduler::slots::{Slot, Slots};
+use crate::scheduler::snapshot::Refusals;
 use crate::scheduler::wait_queue::{Key, WaitQueue};
 
 /// An event in the line, or a blocked one.
@@ -273,19 +273,6 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Ends what has waited or run for too long.
-    fn expire(&mut self) {
-        for lane in 0..self.listeners.len() {
-            while self.next_expiry(lane).is_some_and(|due| due <= self.now) {
-                let Some(key) = self.wait_queue.lane_front(lane) else { break };
-                self.end_waiting(key, Cause::TimedOut);
-            }
-        }
-        while let Some(slot) = self.slots.pop_overdue(self.now) {
-            self.interrupt(slot, Cause::TimedOut);
-        }
-    }
-
     /// What the shell stored with a waiting event.
     pub fn waiting_mut(&mut self, key: Key) -> Option<&mut T> {
         self.wait_queue.get_mut(key).map(|waiting| &mut waiting.payload)
@@ -328,210 +315,5 @@ impl<T> Scheduler<T> {
         let patience = self.lane_rules(lane).queue_timeout?;
         let first = self.wait_queue.get(self.wait_queue.lane_front(lane)?)?;
         Some(first.since + patience)
-    }
-
-    // Out of the line.
-
-    /// Takes an event out of the line. It must be given its next place, or none.
-    fn leave(&mut self, key: Key) -> Option<(usize, Waiting<T>)> {
-        let (listener, waiting) = self.wait_queue.remove(key)?;
-        self.watchers -= usize::from(waiting.watched);
-        self.front_moved = true;
-        self.queue_moved = true;
-        self.free_place();
-        Some((listener, waiting))
-    }
-
-    fn end_waiting(&mut self, key: Key, cause: Cause) {
-        if let Some((listener, waiting)) = self.leave(key) {
-            self.places.remove(&waiting.id);
-            let ended = &mut self.listeners[listener].ended;
-            let (count, outcome) = match cause {
-                Cause::Cancelled => (&mut ended.cancelled, EndedAs::Cancelled),
-                Cause::TimedOut => (&mut ended.timed_out, EndedAs::TimedOut),
-                Cause::Stopped => (&mut ended.stopped, EndedAs::Stopped),
-            };
-            *count += 1;
-            let (id, since) = (waiting.id, waiting.since);
-            self.recent.push(id, listener, outcome, since, None, self.now);
-            self.effects.push_back(Effect::End { event: waiting.payload, cause });
-        }
-    }
-
-    fn cancel(&mut self, listener: usize, id: EventId) {
-        let Some(place) = self.places.get(&id).copied() else { return };
-        let whose = match place {
-            Location::Blocked(key) => self.blocked.lane_of(key),
-            Location::Asking(key) => self.asking.lane_of(key),
-            Location::Waiting(key) => self.wait_queue.lane_of(key),
-            Location::Running(slot) => self.slots.run(slot).map(|run| run.listener),
-        };
-        if whose != Some(listener) {
-            return;
-        }
-        let cause = Cause::Cancelled;
-        let left = match place {
-            Location::Blocked(key) => self.blocked.remove(key),
-            Location::Asking(key) => {
-                let left = self.asking.remove(key);
-                if let Some((_, Waiting { since, .. })) = left {
-                    self.effects.push_back(Effect::WithdrawPlace { key, since });
-                }
-                left
-            }
-            Location::Waiting(key) => return self.end_waiting(key, cause),
-            // A permit is its holder's to give back.
-            Location::Running(slot) if self.is_held(slot) => return,
-            Location::Running(slot) => {
-                self.slots.cancel(slot, id);
-                self.effects.push_back(Effect::Interrupt { slot, event: Some(id), cause });
-                return;
-            }
-        };
-        self.places.remove(&id);
-        if let Some((_, waiting)) = left {
-            self.effects.push_back(Effect::End { event: waiting.payload, cause });
-        }
-    }
-
-    /// Whether a slot is held by a permit.
-    fn is_held(&self, slot: usize) -> bool {
-        matches!(self.slots.get(slot), Some(Slot::Busy(run)) if run.listener == self.permits())
-    }
-
-    // Off a slot.
-
-    fn done(&mut self, slot: usize, counts: OutcomeCounts, ready: bool) {
-        let Some(run) = self.slots.vacate(slot) else { return };
-        self.record_run(&run, counts);
-        if ready {
-            self.free(slot);
-        } else {
-            self.prepare(slot);
-        }
-    }
-
-    /// A slot can take an event, unless it retires.
-    fn free(&mut self, slot: usize) {
-        if self.is_surplus(slot) {
-            self.close(slot);
-        } else {
-            self.slots.set_free(slot, self.now);
-        }
-    }
-
-    /// The worker on a vacated slot sees to its resource, unless it retires.
-    fn prepare(&mut self, slot: usize) {
-        if self.is_surplus(slot) {
-            self.close(slot);
-        } else {
-            self.slots.set_preparing(slot);
-            self.effects.push_back(Effect::Prepare { slot });
-        }
-    }
-
-    fn close(&mut self, slot: usize) {
-        self.slots.close(slot);
-        self.effects.push_back(Effect::Close { slot });
-    }
-
-    /// Whether a slot closes as soon as it runs nothing: beyond the limit, and when the queue is
-    /// stopped where it owns a resource.
-    fn is_surplus(&self, slot: usize) -> bool {
-        slot >= self.slots_to_keep()
-    }
-
-    fn slots_to_keep(&self) -> usize {
-        let closes = self.phase == Phase::Stopped && self.rules.resource.is_some();
-        if closes { 0 } else { self.limit() }
-    }
-
-    fn record_run(&mut self, run: &Run, counts: OutcomeCounts) {
-        let outcome = history::ended_as(&counts);
-        let (submitted, started) = (run.submitted, Some(run.started));
-        for RunEvent { id, .. } in run.riders.as_slice() {
-            self.places.remove(id);
-            self.recent.push(*id, run.listener, outcome, submitted, started, self.now);
-        }
-        let since_birth = self.seconds_since_birth(run.started);
-        let took = self.now.saturating_duration_since(run.started).as_secs_f64();
-        let state = &mut self.listeners[run.listener];
-        state.running -= 1;
-        state.started_sum -= since_birth;
-        state.ended.add(counts);
-        state.runs.observe(took);
-        // A run that was cut short says nothing of how long the next will take.
-        if counts.completed > 0 {
-            state.times.observe(took, run.riders.as_slice().len());
-        }
-        self.queue_moved = true;
-    }
-
-    fn slot_ready(&mut self, slot: usize) {
-        if matches!(self.slots.get(slot), Some(Slot::Preparing { .. })) {
-            self.free(slot);
-        }
-    }
-
-    /// Another worker is put there when the slot is needed.
-    fn slot_lost(&mut self, slot: usize) {
-        match self.slots.get(slot) {
-            None | Some(Slot::Closed) => return,
-            Some(Slot::Busy(_)) => {
-                if let Some(run) = self.slots.vacate(slot) {
-                    let failed = run.riders.as_slice().len() as u64;
-                    self.record_run(&run, OutcomeCounts { failed, ..OutcomeCounts::default() });
-                }
-            }
-            Some(_) => {}
-        }
-        self.slots.set_closed(slot);
-    }
-
-    fn set_limit(&mut self, limit: Limit) {
-        self.rules.limit = limit;
-        self.queue_moved = true;
-        self.retire();
-    }
-
-    /// Drops the workers of slots beyond the limit that run nothing.
-    fn retire(&mut self) {
-        for slot in self.slots.retire(self.slots_to_keep()) {
-            self.effects.push_back(Effect::Close { slot });
-        }
-    }
-
-    // The end.
-
-    fn stop(&mut self) {
-        self.phase = Phase::Stopped;
-        while let Some((listener, key)) = self.asking.front() {
-            let Some((_, waiting)) = self.asking.remove(key) else { break };
-            self.effects.push_back(Effect::WithdrawPlace { key, since: waiting.since });
-            self.refuse_blocked(listener, waiting);
-        }
-        while let Some((listener, key)) = self.blocked.front() {
-            let Some((_, waiting)) = self.blocked.remove(key) else { break };
-            self.refuse_blocked(listener, waiting);
-        }
-        while let Some((_, key)) = self.wait_queue.front() {
-            self.end_waiting(key, Cause::Stopped);
-        }
-        self.retire();
-    }
-
-    fn refuse_blocked(&mut self, listener: usize, waiting: Waiting<T>) {
-        self.places.remove(&waiting.id);
-        self.listeners[listener].refused.stopped += 1;
-        let refusal = Refusal::Stopped;
-        self.effects.push_back(Effect::Refuse { event: waiting.payload, refusal });
-    }
-
-    fn abort(&mut self) {
-        self.stop();
-        let busy: Vec<usize> = self.slots.runs().map(|(slot, _)| slot).collect();
-        for slot in busy {
-            self.interrupt(slot, Cause::Stopped);
-        }
     }
 }

@@ -1,0 +1,118 @@
+//! Out of the wait queue without a run: who is cancelled, who has waited too long, and what a stop
+//! ends.
+
+use super::command::{Cause, Effect};
+use super::snapshot::EndedAs;
+use super::wait_queue::Key;
+use super::{Location, Phase, Scheduler, Waiting};
+use crate::event::id::EventId;
+use crate::event::refusal::Refusal;
+
+impl<T> Scheduler<T> {
+    /// Takes an event out of the line. It must be given its next place, or none.
+    pub(super) fn leave(&mut self, key: Key) -> Option<(usize, Waiting<T>)> {
+        let (listener, waiting) = self.wait_queue.remove(key)?;
+        self.watchers -= usize::from(waiting.watched);
+        self.front_moved = true;
+        self.queue_moved = true;
+        self.free_place();
+        Some((listener, waiting))
+    }
+
+    pub(super) fn end_waiting(&mut self, key: Key, cause: Cause) {
+        if let Some((listener, waiting)) = self.leave(key) {
+            self.places.remove(&waiting.id);
+            let ended = &mut self.listeners[listener].ended;
+            let (count, outcome) = match cause {
+                Cause::Cancelled => (&mut ended.cancelled, EndedAs::Cancelled),
+                Cause::TimedOut => (&mut ended.timed_out, EndedAs::TimedOut),
+                Cause::Stopped => (&mut ended.stopped, EndedAs::Stopped),
+            };
+            *count += 1;
+            let (id, since) = (waiting.id, waiting.since);
+            self.recent.push(id, listener, outcome, since, None, self.now);
+            self.effects.push_back(Effect::End { event: waiting.payload, cause });
+        }
+    }
+
+    pub(super) fn cancel(&mut self, listener: usize, id: EventId) {
+        let Some(place) = self.places.get(&id).copied() else { return };
+        let whose = match place {
+            Location::Blocked(key) => self.blocked.lane_of(key),
+            Location::Asking(key) => self.asking.lane_of(key),
+            Location::Waiting(key) => self.wait_queue.lane_of(key),
+            Location::Running(slot) => self.slots.run(slot).map(|run| run.listener),
+        };
+        if whose != Some(listener) {
+            return;
+        }
+        let cause = Cause::Cancelled;
+        let left = match place {
+            Location::Blocked(key) => self.blocked.remove(key),
+            Location::Asking(key) => {
+                let left = self.asking.remove(key);
+                if let Some((_, Waiting { since, .. })) = left {
+                    self.effects.push_back(Effect::WithdrawPlace { key, since });
+                }
+                left
+            }
+            Location::Waiting(key) => return self.end_waiting(key, cause),
+            // A permit is its holder's to give back.
+            Location::Running(slot) if self.is_held(slot) => return,
+            Location::Running(slot) => {
+                self.slots.cancel(slot, id);
+                self.effects.push_back(Effect::Interrupt { slot, event: Some(id), cause });
+                return;
+            }
+        };
+        self.places.remove(&id);
+        if let Some((_, waiting)) = left {
+            self.effects.push_back(Effect::End { event: waiting.payload, cause });
+        }
+    }
+
+    /// Ends what has waited or run for too long.
+    pub(super) fn expire(&mut self) {
+        for lane in 0..self.listeners.len() {
+            while self.next_expiry(lane).is_some_and(|due| due <= self.now) {
+                let Some(key) = self.wait_queue.lane_front(lane) else { break };
+                self.end_waiting(key, Cause::TimedOut);
+            }
+        }
+        while let Some(slot) = self.slots.pop_overdue(self.now) {
+            self.interrupt(slot, Cause::TimedOut);
+        }
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.phase = Phase::Stopped;
+        while let Some((listener, key)) = self.asking.front() {
+            let Some((_, waiting)) = self.asking.remove(key) else { break };
+            self.effects.push_back(Effect::WithdrawPlace { key, since: waiting.since });
+            self.refuse_blocked(listener, waiting);
+        }
+        while let Some((listener, key)) = self.blocked.front() {
+            let Some((_, waiting)) = self.blocked.remove(key) else { break };
+            self.refuse_blocked(listener, waiting);
+        }
+        while let Some((_, key)) = self.wait_queue.front() {
+            self.end_waiting(key, Cause::Stopped);
+        }
+        self.retire();
+    }
+
+    pub(super) fn refuse_blocked(&mut self, listener: usize, waiting: Waiting<T>) {
+        self.places.remove(&waiting.id);
+        self.listeners[listener].refused.stopped += 1;
+        let refusal = Refusal::Stopped;
+        self.effects.push_back(Effect::Refuse { event: waiting.payload, refusal });
+    }
+
+    pub(super) fn abort(&mut self) {
+        self.stop();
+        let busy: Vec<usize> = self.slots.runs().map(|(slot, _)| slot).collect();
+        for slot in busy {
+            self.interrupt(slot, Cause::Stopped);
+        }
+    }
+}
