@@ -1,5 +1,6 @@
 //! Where an event's updates go.
 
+pub(crate) mod bounds;
 pub(crate) mod outbox;
 pub(crate) mod sender;
 pub(crate) mod wake_cell;

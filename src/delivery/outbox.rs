@@ -8,37 +8,12 @@
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
+use super::bounds::{Bounds, ByteBounds, weight};
 use super::wake_cell::WakeCell;
 use crate::event::failure::{Failure, UserError};
 use crate::event::id::{EventId, EventMap};
 use crate::event::output::Output;
 use crate::event::update::{Outcome, Update};
-
-/// What a reader may have unread.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    /// Yielded values, and log messages, of one event.
-    pub number: u32,
-    /// None for readers in this process: what they have unread is theirs.
-    pub bytes: Option<ByteBounds>,
-}
-
-/// Bytes as JSON, with [`OVERHEAD`] for each value and each message.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ByteBounds {
-    /// The values of one event, and its log messages, while somebody reads.
-    pub attended: usize,
-    /// The same while nobody does.
-    pub absent: usize,
-    /// Values, messages and results of all events. A single one may be larger.
-    pub all: usize,
-}
-
-/// For readers in this process.
-pub(crate) const UNREAD: Bounds = Bounds { number: 1024, bytes: None };
-
-/// What a value or a message takes beside its text, in bytes.
-pub(crate) const OVERHEAD: usize = 256;
 
 /// What has given way to something newer, or is too much. It holds values of the service's own, whose
 /// `Drop` may say something about an event: so it is dropped by whoever holds no lock any more.
@@ -116,24 +91,6 @@ fn kind(update: &Update) -> Option<usize> {
         Update::Log { .. } => Some(2),
         Update::ProcessGenerating { .. } => Some(VALUES),
         Update::ProcessStarts { .. } | Update::ProcessCompleted { .. } => None,
-    }
-}
-
-/// What an update holds, in bytes. Measuring a value costs as much as writing it.
-fn weight(update: &Update) -> usize {
-    match update {
-        Update::Estimation { .. } | Update::ProcessStarts { .. } => 0,
-        Update::Progress { units, .. } => {
-            let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-            units.iter().map(|unit| text(&unit.desc) + text(&unit.unit)).sum()
-        }
-        Update::Log { log, .. } => log.message.len() + log.title.len() + OVERHEAD,
-        Update::ProcessGenerating { output, .. } => output.json_len() + OVERHEAD,
-        Update::ProcessCompleted { outcome, .. } => match outcome {
-            Outcome::Completed(Some(output)) => output.json_len(),
-            Outcome::Failed(failure) => failure.message.len(),
-            _ => 0,
-        },
     }
 }
 
@@ -369,6 +326,7 @@ fn find(updates: &VecDeque<Unread>, number: u64) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bounds::{OVERHEAD, UNREAD};
     use super::*;
     use proptest::prelude::*;
 

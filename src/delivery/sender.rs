@@ -201,7 +201,7 @@ impl Drop for EventSender {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::outbox::UNREAD;
+    use crate::delivery::bounds::UNREAD;
     use crate::event::output::Output;
     use crate::event::update::Log;
     use crate::event::update::LogLevel;

@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::delivery::outbox::{Bounds, ByteBounds, Gone, Outbox, Read};
+use crate::delivery::bounds::{Bounds, ByteBounds};
+use crate::delivery::outbox::{Gone, Outbox, Read};
 use crate::event::id::EventId;
 use crate::event::update::Update;
 
