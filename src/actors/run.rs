@@ -15,6 +15,7 @@ use crate::event::guarded::{discard, discard_payload};
 use crate::event::id::EventId;
 use crate::event::update::{Outcome, Update};
 use crate::handler::erased::{ErasedHandler, HandlerFuture, HandlerOutput};
+use crate::handler::extensions::Extensions;
 use crate::handler::input::OneOrMany;
 use crate::handler::progress::Meter;
 use crate::handler::run_context::{RunContext, RunEvent};
@@ -61,8 +62,7 @@ pub(super) struct RunEnv<'a> {
     pub pulse: &'a Arc<Pulse>,
     /// By which number it is known there.
     pub number: u16,
-    #[cfg(feature = "web")]
-    pub files: &'a crate::files::store::Files,
+    pub extensions: &'a Arc<Extensions>,
 }
 
 impl Run {
@@ -101,8 +101,7 @@ impl Run {
             resource: env.resource,
             threads: env.threads,
             hold: env.hold,
-            #[cfg(feature = "web")]
-            files: env.files,
+            extensions: env.extensions,
         };
         let work = {
             let _turn = env.pulse.turn(env.number);

@@ -247,8 +247,7 @@ impl Worker {
             hold: &self.kept_by_threads,
             pulse: &served.pulse,
             number: listener.number,
-            #[cfg(feature = "web")]
-            files: &served.files,
+            extensions: &served.extensions,
         };
         let (run, stopped) = Run::start(jobs, params, counts, env);
         // `Drive` polls it right after the mailbox, or is woken.

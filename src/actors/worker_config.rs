@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::watchdog::Pulse;
 use crate::handler::erased::ErasedHandler;
+use crate::handler::extensions::Extensions;
 use crate::handler::slot_resource::Factory;
 use crate::handler::threads::Threads;
 
@@ -15,8 +16,8 @@ pub(crate) struct WorkerConfig {
     /// Of the arbiter that all of it runs on.
     pub pulse: Arc<Pulse>,
     pub threads: Arc<Threads>,
-    #[cfg(feature = "web")]
-    pub files: crate::files::store::Files,
+    /// What those above the core have given the queue.
+    pub extensions: Arc<Extensions>,
 }
 
 pub(crate) struct WorkerListener {

@@ -1,5 +1,6 @@
 //! Files that come from clients and go to them: where they lie, and how JSON names them.
 
+pub(crate) mod context;
 pub(crate) mod directory;
 pub(crate) mod file_data;
 pub(crate) mod json;

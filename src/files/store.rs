@@ -26,10 +26,10 @@ const MOST: u64 = 10 * 1024 * 1024 * 1024;
 
 /// The files of a queue: what clients uploaded, and what handlers made for them. Cheap to clone.
 ///
-/// From [`EventContext::files`](crate::EventContext::files) or [`Queue::files`](crate::Queue::files).
+/// From [`EventContext::files`](crate::EventContext::files) or [`Files::of`].
 /// Each file lies in a directory of its own with a random name of 128 bits; who knows its path may
 /// read it at `/gradio_api/file=`. A file is removed when it is older than
-/// [`cache_ttl`](crate::QueueBuilder::cache_ttl) and no event, result or [`FileData`] names it any
+/// [`cache_ttl`](crate::WebBuilder::cache_ttl) and no event, result or [`FileData`] names it any
 /// more.
 ///
 /// ```
@@ -76,17 +76,24 @@ impl Files {
         ttl: Option<Duration>,
         most: Option<u64>,
     ) -> io::Result<Self> {
-        if let Some(directory) = &directory {
-            make_directory(directory)?;
-            remove_unfinished(directory)?;
-        }
-        let place = directory.map_or_else(|| Root::Own(OnceLock::new()), Root::Given);
+        let Some(directory) = directory else { return Ok(Self::temporary(ttl, most)) };
+        make_directory(&directory)?;
+        remove_unfinished(&directory)?;
+        let files = Self::at(Root::Given(directory), ttl, most);
+        files.sweep(SystemTime::now())?;
+        Ok(files)
+    }
+
+    /// In a directory of its own, made when the first file comes.
+    pub(crate) fn temporary(ttl: Option<Duration>, most: Option<u64>) -> Self {
+        Self::at(Root::Own(OnceLock::new()), ttl, most)
+    }
+
+    fn at(place: Root, ttl: Option<Duration>, most: Option<u64>) -> Self {
         let (ttl, most) = (ttl.unwrap_or(TTL), most.unwrap_or(MOST));
         let (used, leases) = (AtomicU64::new(0), Mutex::default());
         let open = RwLock::new(true);
-        let files = Files(Arc::new(Store { place, ttl, most, used, leases, open }));
-        files.sweep(SystemTime::now())?;
-        Ok(files)
+        Files(Arc::new(Store { place, ttl, most, used, leases, open }))
     }
 
     /// Whether so many more bytes may be uploaded; they count as used.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
+use super::extensions::Extensions;
 use super::progress::Reporter;
 use super::run_context::{RunContext, RunEvent};
 use super::session_state::SessionState;
@@ -43,8 +44,7 @@ struct Inner {
     token: CancellationToken,
     updates: Vec<Arc<UpdateSender>>,
     reporter: Reporter,
-    #[cfg(feature = "web")]
-    files: crate::files::store::Files,
+    extensions: Arc<Extensions>,
     /// The loops that the handler tracks, outermost first.
     loops: Mutex<Vec<ProgressUnit>>,
 }
@@ -60,8 +60,7 @@ impl EventContext {
             token: run.token.get_or_init(CancellationToken::new).clone(),
             updates: run.riders.iter().filter_map(RunEvent::updates).collect(),
             reporter: run.meter.reporter(),
-            #[cfg(feature = "web")]
-            files: run.files.clone(),
+            extensions: run.extensions.clone(),
             loops: Mutex::default(),
         }))
     }
@@ -82,18 +81,16 @@ impl EventContext {
         self.0.session.as_deref().map(|session| &*session.id)
     }
 
-    /// The user whose event it is; `None` for in-process calls, and where the queue has no
-    /// [`auth`](crate::QueueBuilder::auth). In a batch: of the oldest event. As Gradio's
+    /// The user whose event it is; `None` for in-process calls, and without a login
+    /// (`WebBuilder::auth`). In a batch: of the oldest event. As Gradio's
     /// `request.username`.
-    #[cfg(feature = "web")]
     pub fn user(&self) -> Option<&str> {
         self.0.session.as_deref()?.user.as_deref()
     }
 
-    /// Where files for the client are made.
-    #[cfg(feature = "web")]
-    pub fn files(&self) -> &crate::files::store::Files {
-        &self.0.files
+    /// What those above the core have given the queue.
+    pub(crate) fn extensions(&self) -> &Extensions {
+        &self.0.extensions
     }
 
     /// The number of the slot that the handler runs on, from 0.

@@ -3,6 +3,7 @@
 pub(crate) mod codec;
 pub(crate) mod context;
 pub(crate) mod erased;
+pub(crate) mod extensions;
 pub(crate) mod extract;
 pub(crate) mod input;
 pub(crate) mod outside;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
+use super::extensions::Extensions;
 use super::session_state::SessionState;
 use super::slot::Resource;
 use super::threads::Threads;
@@ -29,8 +30,8 @@ pub struct RunContext<'a> {
     pub(crate) threads: &'a Threads,
     /// What such a thread keeps for as long as it runs, so that its slot isn't taken for free.
     pub(crate) hold: &'a Arc<dyn Any + Send + Sync>,
-    #[cfg(feature = "web")]
-    pub(crate) files: &'a crate::files::store::Files,
+    /// What those above the core have given the queue.
+    pub(crate) extensions: &'a Arc<Extensions>,
 }
 
 impl RunContext<'_> {

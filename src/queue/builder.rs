@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix::{Actor, Addr, Arbiter, System};
 
 use super::declarations::Declarations;
+use super::background::Background;
 use super::error::StartError;
 use super::listener::Listener;
 use super::listener_ref::ListenerRef;
@@ -18,6 +19,7 @@ use crate::actors::supervisor::Supervisor;
 use crate::actors::watchdog::Watchdog;
 use crate::actors::worker_config::WorkerConfig;
 use crate::actors::{Capacity, watchdog};
+use crate::handler::extensions::Extensions;
 use crate::handler::outside::Outside;
 use crate::handler::slot_resource::SlotResource;
 use crate::handler::threads::Threads;
@@ -162,8 +164,12 @@ impl QueueBuilder {
             places.push(place(Arbiter::current()));
         }
         let pooled = places.len();
+        let extensions = Arc::new(Extensions::default());
         #[cfg(feature = "web")]
         let files = self.web.files()?;
+        extensions.insert(Background(places[0].handle.clone()));
+        #[cfg(feature = "web")]
+        files.clone().begin(&extensions);
         let outside = Outside::default();
         let threads = Arc::new(Threads::new(outside.clone()));
         let capacity = self.declared.max_size.map(|max| Arc::new(Capacity::new(max)));
@@ -190,8 +196,7 @@ impl QueueBuilder {
                 factory: self.declared.factory(&name).cloned(),
                 pulse: pulse.clone(),
                 threads: threads.clone(),
-                #[cfg(feature = "web")]
-                files: files.clone(),
+                extensions: extensions.clone(),
             };
             let gauges = Arc::new(Gauges::new(rules.listeners.len()));
             let shared = (gauges.clone(), capacity.clone());
@@ -231,6 +236,7 @@ impl QueueBuilder {
         let watchdog = (!patience.is_zero()).then(|| Watchdog::start(&pulses, names, patience));
         Ok(Queue::new(Inner {
             _watchdog: watchdog.flatten(),
+            extensions,
             by_name: Inner::numbered(&listeners),
             #[cfg(feature = "web")]
             web,

@@ -1,5 +1,6 @@
 //! The running queue: what its handles share.
 
+pub(crate) mod background;
 pub(crate) mod builder;
 pub(crate) mod call;
 pub(crate) mod control;
@@ -27,6 +28,7 @@ use crate::actors::gauges::Gauges;
 use crate::actors::messages::Quit;
 use crate::actors::supervisor::Supervisor;
 use crate::actors::watchdog::Watchdog;
+use crate::handler::extensions::Extensions;
 use crate::handler::outside::Outside;
 use crate::queue::error::SubmitError;
 use crate::queue::listener_ref::ListenerRef;
@@ -75,6 +77,8 @@ pub(crate) struct Inner {
     pub outside: Outside,
     pub arbiters: Vec<Arbiter>,
     pub _watchdog: Option<Watchdog>,
+    /// What those above the core have given it.
+    pub extensions: Arc<Extensions>,
     #[cfg(feature = "web")]
     pub web: crate::web::state::Web,
 }

@@ -11,7 +11,7 @@ use super::options::Options;
 use super::rejection::Rejection;
 use super::session::registry;
 use super::uploads::Uploads;
-use crate::files::store::{Files, run_sweeper};
+use crate::files::store::Files;
 use crate::queue::listener_ref::ListenerRef;
 use crate::web::api::endpoint::Endpoint;
 use crate::web::auth::guard::LoginGuard;
@@ -54,7 +54,6 @@ impl Web {
         let keeps_state = state || options.sessions.on_end.is_some();
         let sessions = Arc::new(Sessions::new(&options.sessions, keeps_state));
         arbiter.spawn(registry::run_sweeper(&sessions));
-        arbiter.spawn(run_sweeper(&files));
         let caches = endpoints.iter().filter_map(|endpoint| endpoint.cache.as_ref());
         arbiter.spawn(cache::run_sweeper(caches.map(Arc::downgrade).collect()));
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
