@@ -12,7 +12,7 @@ use actix_web::{App, rt};
 use awc::Client;
 use futures::future::join_all;
 use now_serving::testing::Turnstile;
-use now_serving::{Listener, Queue};
+use now_serving::{Listener, Queue, Web};
 
 const ROUNDS: usize = 5;
 const FLOOD: usize = 20_000;
@@ -87,7 +87,7 @@ fn main() {
             queue.submit("full", n).await.expect("there is room").detach();
         }
         turnstile.arrived(1).await;
-        let routes = queue.clone();
+        let routes = Web::new(&queue);
         let server = now_serving::http_server(move || App::new().configure(routes.routes()))
             .workers(1)
             .bind(("127.0.0.1", 0))

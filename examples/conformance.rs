@@ -17,7 +17,7 @@ use address::Address;
 use futures::{Stream, StreamExt, stream};
 use now_serving::{
     ApiVisibility, EventContext, FileData, Listener, Queue, QueueBuilder, State, UserError, Users,
-    Validation, http_server,
+    Validation, Web, http_server,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -230,17 +230,20 @@ fn more(queue: QueueBuilder) -> QueueBuilder {
         .listener(Listener::new("list", list))
         .listener(Listener::stream("pages", pages))
         .listener(Listener::stream("tokens", tokens).concurrency_limit(None))
-        .max_file_size(MAX_FILE_SIZE)
 }
 
 /// For those who log in.
-fn private() -> QueueBuilder {
-    Queue::builder()
-        .auth(Users::new().user("alice", "open sesame"))
-        .auth_message("Members only.")
+fn private() -> std::io::Result<Web> {
+    let queue = Queue::builder()
         .listener(Listener::new("whoami", whoami))
         .listener(Listener::blocking("shout", shout))
         .listener(Listener::new("remember", remember))
+        .start()
+        .map_err(std::io::Error::other)?;
+    let web = Web::builder(&queue)
+        .auth(Users::new().user("alice", "open sesame"))
+        .auth_message("Members only.");
+    web.start().map_err(std::io::Error::other)
 }
 
 #[actix_web::main]
@@ -257,14 +260,15 @@ async fn main() -> std::io::Result<()> {
         .listener(generator("gen1").concurrency_limit(2))
         .listener(generator("gen2"))
         .listener(generator("gen3"));
-    let mut builder = more(nine);
+    let queue = more(nine).start().map_err(std::io::Error::other)?;
+    let mut builder = Web::builder(&queue).max_file_size(MAX_FILE_SIZE);
     // For tests of what is there after a crash.
     if let Ok(directory) = std::env::var("CONFORMANCE_CACHE_DIR") {
         builder = builder.cache_dir(directory);
     }
-    let queue = builder.start().map_err(std::io::Error::other)?;
-    let private = private().start().map_err(std::io::Error::other)?;
-    let served = queue.clone();
+    let public = builder.start().map_err(std::io::Error::other)?;
+    let private = private()?;
+    let served = public.clone();
     let server = http_server(move || {
         App::new()
             .service(web::scope("/app").configure(served.routes()))
@@ -277,5 +281,5 @@ async fn main() -> std::io::Result<()> {
     .unwrap_or_else(|error| address.refused("conformance", &error));
     println!("conformance listens on http://{}", server.addrs()[0]);
     let grace = std::env::var("CONFORMANCE_GRACE").ok().and_then(|seconds| seconds.parse().ok());
-    queue.serve(server.run(), Duration::from_secs(grace.unwrap_or(GRACE))).await
+    public.serve(server.run(), Duration::from_secs(grace.unwrap_or(GRACE))).await
 }

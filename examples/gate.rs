@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use actix_web::{App, Error, middleware, web};
 use address::Address;
-use now_serving::{Permit, Queue};
+use now_serving::{Permit, Queue, Web};
 
 /// Heavy work, on a thread that may block. A client that goes away drops this handler but not the
 /// thread; so the thread has the permit, and the slot is busy until the work is done.
@@ -44,7 +44,8 @@ async fn main() -> std::io::Result<()> {
         .max_size(3)
         .start()
         .map_err(std::io::Error::other)?;
-    let gated = queue.clone();
+    let served = Web::new(&queue);
+    let gated = served.clone();
     let server = now_serving::http_server(move || {
         App::new()
             .wrap(middleware::Logger::default())
@@ -59,5 +60,5 @@ async fn main() -> std::io::Result<()> {
     .bind(address.pair())
     .unwrap_or_else(|error| address.refused("gate", &error));
     println!("gate listens on http://{}", server.addrs()[0]);
-    queue.serve(server.run(), Duration::from_secs(10)).await
+    served.serve(server.run(), Duration::from_secs(10)).await
 }

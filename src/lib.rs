@@ -30,7 +30,7 @@
 //!     .listener(Listener::new("generate_3", image_gen).concurrency_id("gpu_queue"))
 //!     .start()?;
 //!
-//! // In process, typed, without JSON. Over HTTP: `App::new().configure(queue.routes())`.
+//! // In process, typed, without JSON. Over HTTP: `App::new().configure(Web::new(&queue).routes())`.
 //! let image: Image = queue.call("generate_1", Prompt { text: "a fox".into() }).await?;
 //! assert_eq!(image.caption, "a fox");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -45,7 +45,7 @@
 //! - How events queue: the methods of [`Listener`] and [`QueueBuilder`].
 //! - Calling: [`Queue::call`], [`Queue::submit`], [`Queue::submit_to`], [`ListenerHandle`].
 //! - Work that is no listener's, in the same line: [`Queue::acquire`].
-//! - Over HTTP, with the feature `web` (on by default): `Queue::routes` and `Queue::gate`.
+//! - Over HTTP, with the feature `web` (on by default): `Web::routes` and `Web::gate`.
 //! - Steering: [`Queue::pause`], [`Queue::set_concurrency_limit`], [`Queue::snapshot`],
 //!   [`Queue::shutdown`].
 //! - Testing your own listeners: [`testing`].
@@ -69,6 +69,8 @@
 //! 7. A shutdown tells everybody who waits, and hangs on nobody.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+// Much of the core's inner side has no other user than the web yet.
+#![cfg_attr(not(feature = "web"), allow(dead_code))]
 
 mod actors;
 mod delivery;
@@ -106,10 +108,7 @@ pub use queue::control::Shutdown;
 pub use queue::error::{AcquireError, CallError, ControlError, StartError, SubmitError};
 pub use queue::handle::ListenerHandle;
 pub use queue::listener::Listener;
-pub use queue::listener_options::{ApiVisibility, OnDisconnect};
 pub use queue::permit::Permit;
-#[cfg(feature = "web")]
-pub use queue::snapshot::ClientsSnapshot;
 pub use queue::snapshot::QueueSnapshot;
 pub use queue::submission::Submission;
 pub use scheduler::limit::Limit;
@@ -120,9 +119,19 @@ pub use scheduler::snapshot::{
 #[cfg(feature = "web")]
 pub use web::auth::{Auth, Users};
 #[cfg(feature = "web")]
+pub use web::error::WebError;
+#[cfg(feature = "web")]
 pub use web::gate::{Gate, GateService};
 #[cfg(feature = "web")]
 pub use web::http_server::http_server;
+#[cfg(feature = "web")]
+pub use web::listener_options::{ApiVisibility, OnDisconnect};
+#[cfg(feature = "web")]
+pub use web::options::WebBuilder;
+#[cfg(feature = "web")]
+pub use web::session::snapshot::ClientsSnapshot;
+#[cfg(feature = "web")]
+pub use web::state::{Web, WebSnapshot};
 
 /// The README's examples, compiled.
 #[cfg(all(doctest, feature = "web"))]

@@ -13,7 +13,7 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::test::{TestRequest, call_service, init_service};
 use actix_web::{App, HttpServer, body::MessageBody};
 use bytes::Bytes;
-use now_serving::{FileData, Listener, Queue, State, Users};
+use now_serving::{FileData, Listener, Queue, State, Users, Web};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -35,11 +35,9 @@ struct Prompt {
     nested: Option<Box<Prompt>>,
 }
 
-fn queue(auth: bool) -> Queue {
-    let builder = Queue::builder()
+fn queue(auth: bool) -> (Queue, Web) {
+    let queue = Queue::builder()
         .max_size(1000)
-        .max_file_size(2000)
-        .max_sessions(50_000)
         .listener(Listener::new("prompt", async |_: Prompt| Ok::<_, String>("fine")))
         .listener(Listener::new("pair", async |pair: (u8, String)| Ok::<_, String>(pair)))
         .listener(Listener::new("count", async |_: Value, state: State<u64>| {
@@ -49,9 +47,13 @@ fn queue(auth: bool) -> Queue {
             }))
         }))
         .listener(Listener::new("quick", async |x: Option<f64>| Ok::<_, String>(x)).queue(false))
-        .listener(Listener::new("cached", async |x: Vec<i64>| Ok::<_, String>(x)).cache(8));
+        .listener(Listener::new("cached", async |x: Vec<i64>| Ok::<_, String>(x)).cache(8))
+        .start()
+        .unwrap();
+    let builder = Web::builder(&queue).max_file_size(2000).max_sessions(50_000);
     let builder = if auth { builder.auth(Users::new().user("a", "b")) } else { builder };
-    builder.start().unwrap()
+    let web = builder.start().unwrap();
+    (queue, web)
 }
 
 /// A request before it is sent.
@@ -280,8 +282,7 @@ async fn requests_of_all_kinds_are_answered() {
     let strategy = bad();
     let mut seen = std::collections::BTreeMap::new();
     for auth in [false, true] {
-        let queue = queue(auth);
-        let routes = queue.clone();
+        let (queue, routes) = queue(auth);
         let app = init_service(App::new().configure(routes.routes())).await;
         // With a login, nearly everything ends there.
         let number = if auth { number() / 10 } else { number() };
@@ -330,8 +331,7 @@ async fn requests_of_all_kinds_are_answered() {
 #[actix_web::test]
 async fn what_is_no_http_harms_nobody() {
     count_panics();
-    let queue = queue(false);
-    let routes = queue.clone();
+    let (queue, routes) = queue(false);
     let server = HttpServer::new(move || App::new().configure(routes.routes()))
         .workers(1)
         .disable_signals()

@@ -17,7 +17,8 @@ use actix_web::web;
 use common::{Event, Server};
 use futures::{Stream, StreamExt, stream};
 use now_serving::{
-    EventContext, Listener, ListenerSnapshot, OnDisconnect, Queue, QueueSnapshot, Slot, State,
+    EventContext, Listener, ListenerSnapshot, OnDisconnect, Queue, QueueSnapshot, Slot, State, Web,
+    WebSnapshot,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -84,6 +85,7 @@ const NAMES: [&str; LISTENERS] = [
 
 struct House {
     queue: Queue,
+    web: Web,
     gauges: [Arc<Gauge>; 3],
     /// Sessions whose end the hook was told.
     ended: Arc<AtomicUsize>,
@@ -187,13 +189,6 @@ fn house() -> House {
     let ended = Arc::new(AtomicUsize::new(0));
     let hook = ended.clone();
     let queue = Queue::builder()
-        .reconnect_grace(GRACE)
-        .session_ttl(TTL)
-        .result_ttl(TTL)
-        .max_waiting_per_session(20)
-        .on_session_end(move |_| {
-            hook.fetch_add(1, SeqCst);
-        })
         .max_size(2000)
         .listener(
             Listener::new("quick", async |x: Value| Ok::<_, String>(x)).concurrency_limit(None),
@@ -228,7 +223,17 @@ fn house() -> House {
         .listener(Listener::new("remember", remember).concurrency_limit(None))
         .start()
         .unwrap();
-    House { queue, gauges, ended }
+    let web = Web::builder(&queue)
+        .reconnect_grace(GRACE)
+        .session_ttl(TTL)
+        .result_ttl(TTL)
+        .max_waiting_per_session(20)
+        .on_session_end(move |_| {
+            hook.fetch_add(1, SeqCst);
+        })
+        .start()
+        .unwrap();
+    House { queue, web, gauges, ended }
 }
 
 type Words = std::pin::Pin<Box<dyn Stream<Item = Result<String, String>>>>;
@@ -626,15 +631,15 @@ fn open_events(listener: &ListenerSnapshot) -> i64 {
 }
 
 /// Waits until nothing is under way and nobody is remembered, and gives the bytes in use then.
-async fn settle(queue: &Queue, over: impl Fn(&QueueSnapshot) -> bool) -> usize {
+async fn settle(web: &Web, over: impl Fn(&QueueSnapshot) -> bool) -> usize {
     let began = Instant::now();
     loop {
-        let snapshot = queue.snapshot().await;
+        let WebSnapshot { queue: snapshot, clients, .. } = web.snapshot().await;
         let idle = snapshot.concurrency_ids.iter().all(|id| id.running == 0 && id.waiting == 0);
-        let alone = snapshot.clients.sessions == 0 && snapshot.clients.streams == 0;
+        let alone = clients.sessions == 0 && clients.streams == 0;
         // Idle workers are let go after a while; those with a resource stay.
         let workers: usize = snapshot.concurrency_ids.iter().map(|id| id.slots.len()).sum();
-        if idle && alone && workers == 2 && snapshot.clients.kept_results == 0 && over(&snapshot) {
+        if idle && alone && workers == 2 && clients.kept_results == 0 && over(&snapshot) {
             for id in &snapshot.concurrency_ids {
                 for listener in &id.listeners {
                     // To the event.
@@ -643,7 +648,10 @@ async fn settle(queue: &Queue, over: impl Fn(&QueueSnapshot) -> bool) -> usize {
             }
             return MEMORY.allocated();
         }
-        assert!(began.elapsed() < 2 * PATIENCE, "it does not come to rest: {snapshot:#?}");
+        assert!(
+            began.elapsed() < 2 * PATIENCE,
+            "it does not come to rest: {clients:?} {snapshot:#?}"
+        );
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -663,10 +671,10 @@ async fn everything_at_once() {
     println!("seed {seed}, {time:?}");
     let house = house();
     let server = {
-        let queue = house.queue.clone();
+        let served = house.web.clone();
         Arc::new(Server::with(move |config| {
-            let gated = web::resource("/gated").wrap(queue.gate("slots")).get(gated);
-            config.service(gated).configure(queue.routes())
+            let gated = web::resource("/gated").wrap(served.gate("slots")).get(gated);
+            config.service(gated).configure(served.routes())
         }))
     };
     let mut in_use = Vec::new();
@@ -696,7 +704,7 @@ async fn everything_at_once() {
         let handlers_gone = house.gauges.clone();
         let idle =
             |_: &QueueSnapshot| handlers_gone.iter().all(|gauge| gauge.inside.load(SeqCst) == 0);
-        in_use.push(settle(&house.queue, idle).await);
+        in_use.push(settle(&house.web, idle).await);
         let snapshot = house.queue.snapshot().await;
         let total = |count: fn(&ListenerSnapshot) -> u64| -> u64 {
             snapshot.concurrency_ids.iter().flat_map(|id| &id.listeners).map(count).sum()

@@ -7,7 +7,7 @@ use awc::Client;
 use awc::http::StatusCode;
 use common::Server;
 use now_serving::testing::Turnstile;
-use now_serving::{Listener, Queue, Users};
+use now_serving::{Listener, Queue, Users, Web};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "open sesame";
@@ -19,7 +19,7 @@ fn server(turnstile: &Turnstile) -> (Queue, Server) {
         )
         .start()
         .unwrap();
-    let served = queue.clone();
+    let served = Web::new(&queue);
     let server = Server::with(move |config| {
         let operators = Users::new().user("operator", PASSWORD);
         config.configure(served.routes()).configure(served.dashboard("/queues", operators))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use awc::Client;
 use awc::http::StatusCode;
 use common::Server;
-use now_serving::{EventContext, FileData, Listener, Queue, QueueBuilder};
+use now_serving::{EventContext, FileData, Files, Listener, Queue, QueueBuilder, Web, WebError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -189,9 +189,9 @@ async fn a_file_may_be_the_whole_input_and_the_whole_output() {
 
 #[actix::test]
 async fn urls_are_those_that_the_client_can_reach() {
-    let queue = builder().start().unwrap();
+    let web = Web::new(&builder().start().unwrap());
     let server = Server::with(move |config| {
-        config.service(actix_web::web::scope("/app").configure(queue.routes()))
+        config.service(actix_web::web::scope("/app").configure(web.routes()))
     });
     let answer = upload_to(&server, "/app/gradio_api/upload", &[("files", "a.txt", b"a")]).await;
     let body = json!({ "data": [file(answer.json()[0].as_str().unwrap())] });
@@ -252,8 +252,9 @@ async fn parts_of_a_file_can_be_asked_for() {
 #[actix::test]
 async fn nothing_else_of_the_machine_is_served_or_read() {
     let directory = tempfile::tempdir().unwrap();
-    let queue = builder().cache_dir(directory.path().join("cache")).start().unwrap();
-    let server = Server::start(&queue);
+    let queue = builder().start().unwrap();
+    let web = Web::builder(&queue).cache_dir(directory.path().join("cache")).start().unwrap();
+    let server = Server::start(&web);
     std::fs::write(directory.path().join("secret.txt"), "secret").unwrap();
     let path = upload(&server, "a.txt", b"a").await;
     let id = path.split('/').next().unwrap();
@@ -311,8 +312,9 @@ async fn what_a_browser_would_run_is_only_downloaded() {
 #[actix::test]
 async fn a_file_that_is_too_large_is_refused_and_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let queue = builder().cache_dir(directory.path()).max_file_size(1000).start().unwrap();
-    let server = Server::start(&queue);
+    let queue = builder().start().unwrap();
+    let web = Web::builder(&queue).cache_dir(directory.path()).max_file_size(1000).start().unwrap();
+    let server = Server::start(&web);
     assert_eq!(server.get("/config").await["max_file_size"], 1000);
     // More than the server reads out of politeness.
     let huge = vec![b'x'; 20 << 20];
@@ -332,8 +334,9 @@ async fn a_file_that_is_too_large_is_refused_and_leaves_nothing() {
 
 #[actix::test]
 async fn files_that_are_too_many_for_the_disk_are_refused() {
-    let queue = builder().max_cache_size(10_000).start().unwrap();
-    let server = Server::start(&queue);
+    let queue = builder().start().unwrap();
+    let web = Web::builder(&queue).max_cache_size(10_000).start().unwrap();
+    let server = Server::start(&web);
     upload(&server, "a.txt", &[b'x'; 900]).await;
     let answer =
         upload_to(&server, "/gradio_api/upload", &[("files", "b.txt", &[b'x'; 1100])]).await;
@@ -350,10 +353,10 @@ async fn files_that_are_too_many_for_the_disk_are_refused() {
 async fn files_are_for_the_server_s_own_eyes() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
-    let own = builder().start().unwrap();
-    let given = builder().cache_dir(directory.path().join("cache")).start().unwrap();
-    for queue in [own, given] {
-        let file = queue.files().save("a.txt", "a").unwrap();
+    let (own, given) = (builder().start().unwrap(), builder().start().unwrap());
+    let given = Web::builder(&given).cache_dir(directory.path().join("cache")).start().unwrap();
+    for web in [Web::new(&own), given] {
+        let file = web.files().save("a.txt", "a").unwrap();
         for directory in file.path().ancestors().skip(1).take(2) {
             let mode = std::fs::metadata(directory).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o700, "{}", directory.display());
@@ -383,8 +386,9 @@ async fn a_form_that_makes_no_sense_is_refused() {
 #[actix::test]
 async fn an_upload_that_breaks_off_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let queue = builder().cache_dir(directory.path()).start().unwrap();
-    let server = Server::start(&queue);
+    let queue = builder().start().unwrap();
+    let web = Web::builder(&queue).cache_dir(directory.path()).start().unwrap();
+    let server = Server::start(&web);
     let address = server.base.trim_start_matches("http://").to_string();
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
     let whole = form(&[("files", "a.txt", &[b'x'; 100_000])]);
@@ -449,15 +453,15 @@ async fn old_files_go_but_not_one_that_an_event_needs() {
             }
         }
     };
-    let queue = Queue::builder()
-        .listener(Listener::new("slow", slow))
+    let queue = Queue::builder().listener(Listener::new("slow", slow)).start().unwrap();
+    let web = Web::builder(&queue)
         .cache_dir(directory.path())
         .cache_ttl(Duration::from_millis(50))
         .start()
         .unwrap();
-    let server = Server::start(&queue);
+    let server = Server::start(&web);
     // Held until the event holds it.
-    let held = queue.files().save("needed.txt", "needed").unwrap();
+    let held = web.files().save("needed.txt", "needed").unwrap();
     let needed = serde_json::to_value(&held).unwrap()["path"].as_str().unwrap().to_string();
     server.join("s", 0, json!([file(&needed)])).await;
     turnstile.arrived(1).await;
@@ -477,20 +481,23 @@ async fn old_files_go_but_not_one_that_an_event_needs() {
 #[actix::test]
 async fn files_of_a_cache_directory_outlive_the_queue() {
     let directory = tempfile::tempdir().unwrap();
-    let start = || builder().cache_dir(directory.path()).start().unwrap();
-    let path = {
-        let queue = start();
-        upload(&Server::start(&queue), "a.txt", b"kept").await
+    let start = || {
+        let queue = builder().start().unwrap();
+        Web::builder(&queue).cache_dir(directory.path()).start().unwrap()
     };
-    let queue = start();
-    let server = Server::start(&queue);
+    let path = {
+        let web = start();
+        upload(&Server::start(&web), "a.txt", b"kept").await
+    };
+    let web = start();
+    let server = Server::start(&web);
     assert_eq!(get(&server.url(&format!("/gradio_api/file={path}"))).await.text(), "kept");
 }
 
 #[actix::test]
 async fn files_are_made_for_calls_in_process_too() {
     let queue = builder().start().unwrap();
-    let text = queue.files().save("a.txt", "fox").unwrap();
+    let text = Files::of(&queue).save("a.txt", "fox").unwrap();
     let loud: Loud =
         queue.call("shout", Document { text: text.clone(), more: vec![text] }).await.unwrap();
     assert_eq!(std::fs::read_to_string(loud.file.path()).unwrap(), "FOXFOX");
@@ -516,6 +523,38 @@ async fn a_directory_that_can_t_be_made_is_told_at_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let taken = directory.path().join("file");
     std::fs::write(&taken, "").unwrap();
-    let error = builder().cache_dir(taken.join("cache")).start().unwrap_err().to_string();
+    let queue = builder().start().unwrap();
+    let web = Web::builder(&queue).cache_dir(taken.join("cache"));
+    let error = web.start().unwrap_err().to_string();
     assert!(error.contains("can't be made or read") && error.contains("take another"), "{error}");
+}
+
+#[actix::test]
+async fn a_queue_has_its_files_in_one_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = builder().start().unwrap();
+    let first = Web::builder(&queue).cache_dir(directory.path()).start().unwrap();
+    let file = first.files().save("a.txt", "fox").unwrap();
+    assert!(file.path().starts_with(directory.path()));
+    // Another one has the same; a handler too, and it can't be had otherwise any more.
+    let server = Server::start(&queue);
+    let path = serde_json::to_value(&file).unwrap()["path"].clone();
+    let (status, answer) = run(&server, json!([{ "path": path }])).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(files_below(directory.path()).len(), 2);
+    let late = Web::builder(&queue).cache_ttl(Duration::from_secs(1)).start();
+    assert_eq!(late.unwrap_err(), WebError::FilesBegun);
+}
+
+#[actix::test]
+async fn handlers_make_files_where_there_is_no_web() {
+    let queue = builder().start().unwrap();
+    let reversed: FileData = {
+        let file = Files::of(&queue).save("a.txt", "abc").unwrap();
+        queue.call("reverse", file).await.unwrap()
+    };
+    let root = reversed.path().ancestors().nth(2).unwrap().to_path_buf();
+    assert_eq!(std::fs::read_to_string(reversed.path()).unwrap(), "cba");
+    drop((queue, reversed));
+    until(|| !root.exists()).await;
 }

@@ -16,11 +16,11 @@ use common::Server;
 use futures::future::join_all;
 use futures::{StreamExt, stream};
 use now_serving::testing::Turnstile;
-use now_serving::{Listener, Permit, Queue, Refusal};
+use now_serving::{Listener, Permit, Queue, Refusal, Web};
 use tokio::sync::Notify;
 
 fn serve(queue: &Queue, turnstile: &Turnstile) -> Server {
-    let (queue, turnstile) = (queue.clone(), turnstile.clone());
+    let (queued, turnstile) = (Web::new(queue), turnstile.clone());
     Server::with(move |config| {
         let (held, streamed) = (turnstile.clone(), turnstile.clone());
         let render = move || {
@@ -44,8 +44,8 @@ fn serve(queue: &Queue, turnstile: &Turnstile) -> Server {
             }
         };
         config
-            .service(web::resource("/render").wrap(queue.gate("gpu_queue")).get(render))
-            .service(web::resource("/stream").wrap(queue.gate("gpu_queue")).get(streamed))
+            .service(web::resource("/render").wrap(queued.gate("gpu_queue")).get(render))
+            .service(web::resource("/stream").wrap(queued.gate("gpu_queue")).get(streamed))
             .service(web::resource("/free").get(async || "free"))
     })
 }
@@ -193,7 +193,7 @@ async fn a_stopped_queue_refuses() {
 #[should_panic(expected = "no concurrency id is named \"gpu\"")]
 async fn a_gate_needs_its_id() {
     let queue = Queue::builder().concurrency_id("gpu_queue", 1).start().unwrap();
-    queue.gate("gpu");
+    Web::new(&queue).gate("gpu");
 }
 
 /// Says when a request has been answered, or has gone with its client.
@@ -245,7 +245,7 @@ fn blocks(turnstile: &Turnstile) -> impl FnOnce() + Send + use<> {
 async fn a_permit_that_a_handler_takes_to_a_thread_holds_the_slot_there() {
     let turnstile = Turnstile::new();
     let queue = Queue::builder().concurrency_id("gpu_queue", 1).start().unwrap();
-    let (served, held) = (queue.clone(), turnstile.clone());
+    let (served, held) = (Web::new(&queue), turnstile.clone());
     let over = Arc::new(Notify::new());
     let noticed = over.clone();
     let server = Server::with(move |config| {
@@ -285,7 +285,7 @@ async fn a_permit_that_a_handler_takes_to_a_thread_holds_the_slot_there() {
 async fn a_route_that_runs_to_its_end_keeps_its_slot_without_its_client() {
     let turnstile = Turnstile::new();
     let queue = Queue::builder().concurrency_id("gpu_queue", 1).start().unwrap();
-    let (served, held) = (queue.clone(), turnstile.clone());
+    let (served, held) = (Web::new(&queue), turnstile.clone());
     let over = Arc::new(Notify::new());
     let noticed = over.clone();
     let server = Server::with(move |config| {
@@ -319,7 +319,7 @@ async fn a_route_that_runs_to_its_end_keeps_its_slot_without_its_client() {
 #[actix::test]
 async fn a_permit_is_taken_once_and_only_behind_a_gate() {
     let queue = Queue::builder().concurrency_id("gpu_queue", 1).start().unwrap();
-    let served = queue.clone();
+    let served = Web::new(&queue);
     let server = Server::with(move |config| {
         let both = async |first: Option<Permit>, second: Option<Permit>| {
             format!("{} {}", first.is_some(), second.is_some())

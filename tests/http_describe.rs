@@ -7,7 +7,8 @@ use actix_web::web;
 use awc::http::StatusCode;
 use common::Server;
 use now_serving::{
-    ApiVisibility, CallError, Listener, Queue, Refusal, SubmitError, UserError, Validation,
+    ApiVisibility, CallError, Files, Listener, Queue, Refusal, SubmitError, UserError, Validation,
+    Web,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -35,7 +36,6 @@ async fn repeat(words: Words) -> Result<String, UserError> {
 
 fn queue() -> Queue {
     Queue::builder()
-        .title("Words")
         .listener(Listener::new("repeat", repeat))
         .listener(Listener::new("quick", repeat).queue(false))
         .listener(Listener::new("swap", async |(a, b): (u8, u8)| Ok::<_, String>((b, a))))
@@ -129,11 +129,12 @@ async fn nothing_is_told_of_a_private_listener() {
 #[actix::test]
 async fn a_scope_may_have_parameters_of_its_own() {
     let queue = queue();
-    let file = queue.files().save("fox.txt", "fox").unwrap();
+    let file = Files::of(&queue).save("fox.txt", "fox").unwrap();
     let place = file.path().parent().unwrap().file_name().unwrap().to_str().unwrap();
     let key = format!("{place}/fox.txt");
+    let served = Web::new(&queue);
     let server = Server::with(move |config| {
-        config.service(web::scope("/t/{tenant}/{place}").configure(queue.routes()))
+        config.service(web::scope("/t/{tenant}/{place}").configure(served.routes()))
     });
     let api = "/t/acme/x/gradio_api";
     let body = json!({"data": ["a"]});
@@ -156,7 +157,8 @@ async fn a_scope_may_have_parameters_of_its_own() {
 #[actix::test]
 async fn head_is_answered_where_get_is_and_begins_nothing() {
     let queue = queue();
-    let served = queue.clone();
+    let described = Web::new(&queue);
+    let served = described.clone();
     let operators = now_serving::Users::new().user("operator", "open");
     let server = Server::with(move |config| {
         config
@@ -188,7 +190,7 @@ async fn head_is_answered_where_get_is_and_begins_nothing() {
         let kind = answer.headers().get("content-type").unwrap();
         assert_eq!(kind, "text/event-stream; charset=utf-8", "{path}");
     }
-    let clients = queue.snapshot().await.clients;
+    let clients = described.snapshot().await.clients;
     assert_eq!((clients.sessions, clients.streams), (2, 0), "those of the call and the join");
     // All is still there for who reads it.
     server.session("s").await.until("process_completed").await;
@@ -249,7 +251,8 @@ async fn a_validator_that_panics_refuses_and_the_listener_goes_on() {
 #[actix::test]
 async fn tools_get_an_openapi_document() {
     let queue = queue();
-    let server = Server::start(&queue);
+    let web = Web::builder(&queue).title("Words").start().unwrap();
+    let server = Server::start(&web);
     let document = server.get("/gradio_api/openapi.json").await;
     assert_eq!(document["info"]["title"], "Words");
     let paths = document["paths"].as_object().unwrap();
@@ -268,8 +271,9 @@ async fn tools_get_an_openapi_document() {
 #[actix::test]
 async fn routes_stand_in_a_scope() {
     let queue = queue();
+    let served = Web::new(&queue);
     let server = Server::with(move |config| {
-        config.service(web::scope("/deep/app").configure(queue.routes()))
+        config.service(web::scope("/deep/app").configure(served.routes()))
     });
     let config = server.get("/deep/app/config").await;
     assert_eq!(config["root"], format!("{}/deep/app", server.base));

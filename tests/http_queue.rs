@@ -6,7 +6,7 @@ mod common;
 use common::Server;
 use futures::{Stream, stream};
 use now_serving::testing::Turnstile;
-use now_serving::{EventContext, Listener, Queue, UserError};
+use now_serving::{EventContext, Listener, Queue, UserError, Web};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -39,9 +39,8 @@ async fn talk(x: String, context: EventContext) -> Result<String, String> {
     Ok(x)
 }
 
-fn queue(turnstile: &Turnstile, show_error: bool) -> Queue {
+fn queue(turnstile: &Turnstile) -> Queue {
     Queue::builder()
-        .show_error(show_error)
         .listener(Listener::new("wait", turnstile.handler()))
         .listener(Listener::new("add", add))
         .listener(Listener::stream("count", count))
@@ -78,7 +77,7 @@ fn shape(message: &Value) -> Vec<(String, &'static str)> {
 #[actix::test]
 async fn an_event_that_comes_at_once_is_told_on_the_stream_of_the_one_before() {
     let turnstile = Turnstile::new();
-    let queue = queue(&turnstile, false);
+    let queue = queue(&turnstile);
     let server = Server::start(&queue);
     // One of them is at once enough, however busy the machine is.
     for round in 0..100 {
@@ -104,7 +103,7 @@ async fn an_event_that_comes_at_once_is_told_on_the_stream_of_the_one_before() {
 #[actix::test]
 async fn a_join_is_answered_when_the_client_has_hung_up_its_stream() {
     let turnstile = Turnstile::new();
-    let queue = queue(&turnstile, false);
+    let queue = queue(&turnstile);
     let server = Server::start(&queue);
     let mut held = 0;
     for round in 0..20 {
@@ -132,7 +131,7 @@ async fn a_join_is_answered_when_the_client_has_hung_up_its_stream() {
 #[actix::test]
 async fn an_events_messages_have_the_keys_and_types_of_gradios() {
     let turnstile = Turnstile::new();
-    let queue = queue(&turnstile, false);
+    let queue = queue(&turnstile);
     let server = Server::start(&queue);
     // A first run makes the estimates known.
     server.join("s", TALK, json!(["hi"])).await;
@@ -160,7 +159,7 @@ async fn an_events_messages_have_the_keys_and_types_of_gradios() {
 
 #[actix::test]
 async fn positional_data_fills_fields_in_order_and_leaves_defaults() {
-    let queue = queue(&Turnstile::new(), false);
+    let queue = queue(&Turnstile::new());
     let server = Server::start(&queue);
     for (data, sum) in [(json!([2, 3]), 5), (json!([2]), 2)] {
         server.join("s", ADD, data).await;
@@ -171,7 +170,7 @@ async fn positional_data_fills_fields_in_order_and_leaves_defaults() {
 
 #[actix::test]
 async fn a_streams_first_values_are_whole_and_later_ones_edits() {
-    let queue = queue(&Turnstile::new(), false);
+    let queue = queue(&Turnstile::new());
     let server = Server::start(&queue);
     server.join("s", COUNT, json!([3])).await;
     let messages = server.session("s").await.until("close_stream").await;
@@ -194,8 +193,9 @@ async fn a_streams_first_values_are_whole_and_later_ones_edits() {
 #[actix::test]
 async fn errors_for_users_are_shown_and_unexpected_ones_are_not() {
     for show_error in [false, true] {
-        let queue = queue(&Turnstile::new(), show_error);
-        let server = Server::start(&queue);
+        let queue = queue(&Turnstile::new());
+        let web = Web::builder(&queue).show_error(show_error).start().unwrap();
+        let server = Server::start(&web);
         let unexpected = if show_error { json!("a secret") } else { Value::Null };
         for (kind, error) in [("user", json!("no good")), ("other", unexpected)] {
             server.join("s", FAIL, json!([kind])).await;
@@ -213,7 +213,7 @@ async fn errors_for_users_are_shown_and_unexpected_ones_are_not() {
 #[actix::test]
 async fn a_session_has_all_its_events_on_one_stream_and_only_its_own() {
     let turnstile = Turnstile::new();
-    let queue = queue(&turnstile, false);
+    let queue = queue(&turnstile);
     let server = Server::start(&queue);
     let mine: Vec<String> = vec![
         server.join("mine", WAIT, json!([1])).await,
@@ -244,7 +244,7 @@ async fn a_session_has_all_its_events_on_one_stream_and_only_its_own() {
 #[actix::test]
 async fn waiting_clients_see_their_rank_fall() {
     let turnstile = Turnstile::new();
-    let queue = queue(&turnstile, false);
+    let queue = queue(&turnstile);
     let server = Server::start(&queue);
     server.join("first", WAIT, json!([0])).await;
     turnstile.arrived(1).await;
@@ -264,7 +264,7 @@ async fn waiting_clients_see_their_rank_fall() {
 #[actix::test]
 async fn a_cancel_ends_waiting_and_running_events_of_ones_own_session() {
     let turnstile = Turnstile::new();
-    let queue = queue(&turnstile, false);
+    let queue = queue(&turnstile);
     let server = Server::start(&queue);
     let running = server.join("s", WAIT, json!([0])).await;
     turnstile.arrived(1).await;
@@ -289,7 +289,7 @@ async fn a_cancel_ends_waiting_and_running_events_of_ones_own_session() {
 
 #[actix::test]
 async fn an_unknown_session_is_told_so() {
-    let queue = queue(&Turnstile::new(), false);
+    let queue = queue(&Turnstile::new());
     let server = Server::start(&queue);
     for query in ["/gradio_api/queue/data?session_hash=x", "/gradio_api/queue/data"] {
         let events = server.stream(query).await.rest().await;
@@ -303,7 +303,7 @@ async fn an_unknown_session_is_told_so() {
 #[actix::test]
 async fn a_newer_stream_of_a_session_takes_over_and_misses_nothing() {
     let turnstile = Turnstile::new();
-    let queue = queue(&turnstile, false);
+    let queue = queue(&turnstile);
     let server = Server::start(&queue);
     server.join("s", WAIT, json!([7])).await;
     let mut first = server.session("s").await;
@@ -318,7 +318,7 @@ async fn a_newer_stream_of_a_session_takes_over_and_misses_nothing() {
 
 #[actix::test]
 async fn awkward_text_survives_both_ways() {
-    let queue = queue(&Turnstile::new(), false);
+    let queue = queue(&Turnstile::new());
     let server = Server::start(&queue);
     let text =
         format!("\"'\\\n\r\n\t\u{85}\u{2028}\u{2029}\0 🦊 data: x\n\n{}", "é".repeat(1 << 20));

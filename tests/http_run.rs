@@ -10,7 +10,7 @@ use awc::http::StatusCode;
 use common::Server;
 use futures::stream;
 use now_serving::testing::Turnstile;
-use now_serving::{Listener, Queue};
+use now_serving::{Listener, Queue, Web};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -67,8 +67,9 @@ async fn an_output_that_is_no_json_is_a_logged_error() {
 #[actix::test]
 async fn a_shown_error_of_an_output_has_its_text() {
     let broken = Listener::new("broken", async |(): ()| Ok::<_, String>(NoJson));
-    let queue = Queue::builder().show_error(true).listener(broken).start().unwrap();
-    let server = Server::start(&queue);
+    let queue = Queue::builder().listener(broken).start().unwrap();
+    let web = Web::builder(&queue).show_error(true).start().unwrap();
+    let server = Server::start(&web);
     let (status, answer) = run(&server, "run/broken", json!({"data": []})).await;
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
     assert!(answer["error"].as_str().unwrap().contains("it is no use"), "{answer}");

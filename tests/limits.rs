@@ -6,9 +6,9 @@ mod common;
 use std::time::Duration;
 
 use awc::http::StatusCode;
-use common::Server;
+use common::{Served, Server};
 use now_serving::testing::Turnstile;
-use now_serving::{Listener, Queue, QueueBuilder};
+use now_serving::{Listener, Queue, QueueBuilder, Web};
 use serde_json::json;
 
 fn builder(turnstile: &Turnstile) -> QueueBuilder {
@@ -16,8 +16,8 @@ fn builder(turnstile: &Turnstile) -> QueueBuilder {
 }
 
 /// A server whose listener `wait`, with room for one in its line, takes no more.
-async fn full(turnstile: &Turnstile, queue: &Queue) -> Server {
-    let server = Server::start(queue);
+async fn full(turnstile: &Turnstile, served: &impl Served) -> Server {
+    let server = Server::start(served);
     server.join("running", 0, json!([0])).await;
     turnstile.arrived(1).await;
     server.join("waiting", 0, json!([1])).await;
@@ -27,8 +27,9 @@ async fn full(turnstile: &Turnstile, queue: &Queue) -> Server {
 #[actix::test]
 async fn a_session_has_so_many_events_and_no_more() {
     let turnstile = Turnstile::new();
-    let queue = builder(&turnstile).max_waiting_per_session(3).start().unwrap();
-    let server = Server::start(&queue);
+    let queue = builder(&turnstile).start().unwrap();
+    let web = Web::builder(&queue).max_waiting_per_session(3).start().unwrap();
+    let server = Server::start(&web);
     server.join("s", 0, json!([0])).await;
     server.join("s", 0, json!([1])).await;
     let called = json!({"data": [2], "session_hash": "s"});
@@ -56,8 +57,9 @@ async fn a_session_has_so_many_events_and_no_more() {
 #[actix::test]
 async fn there_are_so_many_sessions_and_no_more() {
     let turnstile = Turnstile::new();
-    let queue = builder(&turnstile).max_sessions(2).start().unwrap();
-    let server = Server::start(&queue);
+    let queue = builder(&turnstile).start().unwrap();
+    let web = Web::builder(&queue).max_sessions(2).start().unwrap();
+    let server = Server::start(&web);
     server.join("a", 0, json!([0])).await;
     server.join("b", 0, json!([1])).await;
     let join = json!({"data": [2], "fn_index": 0, "session_hash": "c"});
@@ -81,9 +83,10 @@ async fn there_are_so_many_sessions_and_no_more() {
 #[actix::test]
 async fn sessions_whose_clients_have_gone_make_room() {
     let turnstile = Turnstile::new();
-    let builder = builder(&turnstile).max_sessions(2).reconnect_grace(Duration::from_millis(20));
-    let queue = builder.start().unwrap();
-    let server = Server::start(&queue);
+    let queue = builder(&turnstile).start().unwrap();
+    let builder = Web::builder(&queue).max_sessions(2);
+    let web = builder.reconnect_grace(Duration::from_millis(20)).start().unwrap();
+    let server = Server::start(&web);
     server.join("stays", 0, json!([0])).await;
     let mut stays = server.session("stays").await;
     turnstile.let_through(1);
@@ -151,8 +154,9 @@ async fn a_session_has_so_many_heartbeats_and_no_more() {
 async fn the_largest_body_can_be_chosen() {
     let turnstile = Turnstile::new();
     turnstile.open();
-    let queue = builder(&turnstile).max_body_size(1000).start().unwrap();
-    let server = Server::start(&queue);
+    let queue = builder(&turnstile).start().unwrap();
+    let web = Web::builder(&queue).max_body_size(1000).start().unwrap();
+    let server = Server::start(&web);
     let padded = |length: usize| format!("{}{}", json!({"data": [1]}), " ".repeat(length - 12));
     let (status, _, text) = server.post_text("/gradio_api/run/wait", padded(1000)).await;
     assert_eq!(status, StatusCode::OK, "{text}");
@@ -165,10 +169,10 @@ async fn refused_joins_leave_no_sessions() {
     let turnstile = Turnstile::new();
     let queue = Queue::builder()
         .listener(Listener::new("wait", turnstile.handler()).max_size(1))
-        .max_sessions(4)
         .start()
         .unwrap();
-    let server = full(&turnstile, &queue).await;
+    let web = Web::builder(&queue).max_sessions(4).start().unwrap();
+    let server = full(&turnstile, &web).await;
     for n in 0..10 {
         let join = json!({"data": [2], "fn_index": 0, "session_hash": format!("refused {n}")});
         let (status, answer) = server.post("/gradio_api/queue/join", join).await;
@@ -180,7 +184,7 @@ async fn refused_joins_leave_no_sessions() {
         let (status, _) = server.post(&format!("/gradio_api/{path}"), body).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     }
-    assert_eq!(queue.snapshot().await.clients.sessions, 2);
+    assert_eq!(web.snapshot().await.clients.sessions, 2);
     turnstile.open();
     server.session("waiting").await.until("close_stream").await;
     server.join("new", 0, json!([3])).await;

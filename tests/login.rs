@@ -10,7 +10,9 @@ use awc::http::StatusCode;
 use awc::{Client, ClientRequest};
 use common::Server;
 use now_serving::testing::Turnstile;
-use now_serving::{Auth, EventContext, Listener, Queue, QueueBuilder, State, Users};
+use now_serving::{
+    Auth, EventContext, Listener, Queue, QueueBuilder, State, Users, Web, WebBuilder,
+};
 use serde_json::{Value, json};
 
 async fn who(_: (), context: EventContext) -> Result<Option<String>, String> {
@@ -24,10 +26,14 @@ async fn remember(word: String, said: State<Vec<String>>) -> Result<Vec<String>,
 
 fn builder() -> QueueBuilder {
     Queue::builder()
-        .auth(Users::new().user("alice", "open sesame").user("bob", "b"))
-        .auth_message("Members only.")
         .listener(Listener::new("who", who))
         .listener(Listener::new("remember", remember))
+}
+
+fn members(queue: &Queue) -> WebBuilder {
+    Web::builder(queue)
+        .auth(Users::new().user("alice", "open sesame").user("bob", "b"))
+        .auth_message("Members only.")
 }
 
 struct Answer {
@@ -77,7 +83,8 @@ async fn post_as(server: &Server, cookie: &str, path: &str, body: Value) -> Answ
 #[actix::test]
 async fn nothing_is_told_to_those_who_have_not_logged_in() {
     let queue = builder().start().unwrap();
-    let server = Server::start(&queue);
+    let web = members(&queue).start().unwrap();
+    let server = Server::start(&web);
     let told = json!({"detail": {"error": "Not authenticated", "auth_message": "Members only."}});
     for path in [
         "/config",
@@ -106,7 +113,8 @@ async fn nothing_is_told_to_those_who_have_not_logged_in() {
 #[actix::test]
 async fn a_login_opens_every_route_and_the_handler_knows_the_user() {
     let queue = builder().start().unwrap();
-    let server = Server::start(&queue);
+    let web = members(&queue).start().unwrap();
+    let server = Server::start(&web);
     let answer = log_in(&server, "alice", "open sesame").await;
     let set = answer.headers.get("set-cookie").unwrap().to_str().unwrap();
     for part in ["access-token-", "HttpOnly", "SameSite=Lax", "Path=/"] {
@@ -134,7 +142,8 @@ async fn a_login_opens_every_route_and_the_handler_knows_the_user() {
 #[actix::test]
 async fn wrong_credentials_are_401() {
     let queue = builder().start().unwrap();
-    let server = Server::start(&queue);
+    let web = members(&queue).start().unwrap();
+    let server = Server::start(&web);
     for (name, password) in [
         ("alice", "open"),
         ("alice", ""),
@@ -155,7 +164,8 @@ async fn wrong_credentials_are_401() {
 #[actix::test]
 async fn a_form_in_parts_is_understood_too() {
     let queue = builder().start().unwrap();
-    let server = Server::start(&queue);
+    let web = members(&queue).start().unwrap();
+    let server = Server::start(&web);
     let login = |password: String| {
         let part = |name: &str, value: &str| {
             format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
@@ -175,7 +185,8 @@ async fn a_form_in_parts_is_understood_too() {
 async fn a_session_is_its_user_s_own_whatever_its_hash() {
     let turnstile = Turnstile::new();
     let queue = builder().listener(Listener::new("wait", turnstile.handler())).start().unwrap();
-    let server = Server::start(&queue);
+    let web = members(&queue).start().unwrap();
+    let server = Server::start(&web);
     let alice = cookie_of(&server, "alice", "open sesame").await;
     let bob = cookie_of(&server, "bob", "b").await;
     let say = |cookie: String, word: &'static str| {
@@ -209,7 +220,8 @@ async fn a_session_is_its_user_s_own_whatever_its_hash() {
 #[actix::test]
 async fn a_logout_ends_the_user_s_logins() {
     let queue = builder().start().unwrap();
-    let server = Server::start(&queue);
+    let web = members(&queue).start().unwrap();
+    let server = Server::start(&web);
     let mut cookies = Vec::new();
     for (name, password) in [("alice", "open sesame"), ("alice", "open sesame"), ("bob", "b")] {
         cookies.push(cookie_of(&server, name, password).await);
@@ -234,7 +246,8 @@ async fn a_logout_ends_what_is_still_being_answered() {
     let turnstile = Turnstile::new();
     let listener = Listener::new("wait", turnstile.handler()).concurrency_limit(None);
     let queue = builder().listener(listener).start().unwrap();
-    let server = Server::start(&queue);
+    let web = members(&queue).start().unwrap();
+    let server = Server::start(&web);
     let cookie = cookie_of(&server, "alice", "open sesame").await;
     let other = cookie_of(&server, "alice", "open sesame").await;
     let bob = cookie_of(&server, "bob", "b").await;
@@ -279,11 +292,11 @@ async fn a_logout_ends_what_is_still_being_answered() {
 
 #[actix::test]
 async fn a_logout_leads_to_the_page_if_there_is_one() {
-    let queue = builder().start().unwrap();
+    let members = members(&builder().start().unwrap()).start().unwrap();
     let server = Server::with(move |config| {
         let page = actix_web::web::get().to(async || "a page");
-        let app = actix_web::web::scope("/app").route("/", page).configure(queue.routes());
-        config.service(app).configure(queue.routes())
+        let app = actix_web::web::scope("/app").route("/", page).configure(members.routes());
+        config.service(app).configure(members.routes())
     });
     let client = Client::builder().disable_redirects().finish();
     let out = send(client.get(server.url("/app/logout")), String::new()).await;
@@ -295,8 +308,9 @@ async fn a_logout_leads_to_the_page_if_there_is_one() {
 
 #[actix::test]
 async fn a_login_ends_when_it_is_not_used() {
-    let queue = builder().login_ttl(Duration::ZERO).start().unwrap();
-    let server = Server::start(&queue);
+    let queue = builder().start().unwrap();
+    let web = members(&queue).login_ttl(Duration::ZERO).start().unwrap();
+    let server = Server::start(&web);
     let cookie = cookie_of(&server, "bob", "b").await;
     assert_eq!(get_as(&server, &cookie, "/config").await.status, StatusCode::UNAUTHORIZED);
 }
@@ -322,9 +336,10 @@ impl Auth for Store {
 
 #[actix::test]
 async fn a_service_plugs_in_its_own_store() {
-    let queue = Queue::builder().auth(Store).listener(Listener::new("who", who)).start().unwrap();
+    let queue = Queue::builder().listener(Listener::new("who", who)).start().unwrap();
+    let members = Web::builder(&queue).auth(Store).start().unwrap();
     let server =
-        Server::with(move |config| config.service(web::scope("/app").configure(queue.routes())));
+        Server::with(move |config| config.service(web::scope("/app").configure(members.routes())));
     let form = ("content-type", "application/x-www-form-urlencoded");
     let login = |user: &'static str| {
         let request = Client::default()
@@ -351,12 +366,12 @@ async fn a_service_plugs_in_its_own_store() {
 
 #[actix::test]
 async fn kept_results_are_a_user_s_own() {
-    let queue = Queue::builder()
+    let queue = Queue::builder().listener(Listener::new("who", who).cache(10)).start().unwrap();
+    let web = Web::builder(&queue)
         .auth(Users::new().user("alice", "a").user("bob", "b"))
-        .listener(Listener::new("who", who).cache(10))
         .start()
         .unwrap();
-    let server = Server::start(&queue);
+    let server = Server::start(&web);
     for user in ["alice", "bob", "alice"] {
         let cookie = cookie_of(&server, user, &user[..1]).await;
         let answer = post_as(&server, &cookie, "/gradio_api/run/who", json!({"data": []})).await;
@@ -367,7 +382,8 @@ async fn kept_results_are_a_user_s_own() {
 #[actix::test]
 async fn a_page_from_elsewhere_can_not_act_for_its_visitor() {
     let queue = builder().start().unwrap();
-    let server = Server::start(&queue);
+    let web = members(&queue).start().unwrap();
+    let server = Server::start(&web);
     let cookie = cookie_of(&server, "bob", "b").await;
     let run = |kind: &'static str, origin: String| {
         let request = Client::default()

@@ -10,7 +10,7 @@ use actix_web::dev::Service;
 use actix_web::test::{TestRequest, init_service};
 use common::Server;
 use now_serving::testing::Turnstile;
-use now_serving::{Listener, Queue};
+use now_serving::{Listener, Queue, Web};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -82,7 +82,7 @@ async fn joins_that_break_off_leave_nothing() {
     let _alone = ALONE.lock().await;
     let wait = Turnstile::new();
     let queue = Queue::builder().listener(Listener::new("wait", wait.handler())).start().unwrap();
-    let service = init_service(App::new().configure(queue.routes())).await;
+    let service = init_service(App::new().configure(Web::new(&queue).routes())).await;
     let join = || {
         let body = json!({"data": [1], "fn_index": 0, "session_hash": "s"});
         TestRequest::post().uri("/gradio_api/queue/join").set_json(body).to_request()
@@ -115,8 +115,9 @@ async fn joins_that_break_off_leave_nothing() {
 async fn bodies_that_do_not_end_are_bounded() {
     let _alone = ALONE.lock().await;
     let echo = Listener::new("echo", async |text: String| Ok::<_, String>(text));
-    let queue = Queue::builder().max_body_size(MIB).listener(echo).start().unwrap();
-    let server = Server::start(&queue);
+    let queue = Queue::builder().listener(echo).start().unwrap();
+    let web = Web::builder(&queue).max_body_size(MIB).start().unwrap();
+    let server = Server::start(&web);
     let address = server.base.trim_start_matches("http://").to_string();
     let before = MEMORY.allocated();
     let mut connections = Vec::new();

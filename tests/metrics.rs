@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::Server;
 use now_serving::testing::Turnstile;
-use now_serving::{Listener, Queue, Slot, SlotResource};
+use now_serving::{Listener, Queue, Slot, SlotResource, Web};
 use serde_json::json;
 
 async fn metrics(server: &Server) -> String {
@@ -34,7 +34,7 @@ async fn what_happens_is_counted() {
         )
         .start()
         .unwrap();
-    let served = queue.clone();
+    let served = Web::new(&queue);
     let server = Server::with(move |app| {
         app.configure(served.routes()).configure(served.metrics("/metrics"))
     });
@@ -73,7 +73,7 @@ async fn what_happens_is_counted() {
 #[actix::test]
 async fn labels_are_escaped() {
     let queue = Queue::builder().concurrency_id("a \"b\" \\ c\nd", 2).start().unwrap();
-    let served = queue.clone();
+    let served = Web::new(&queue);
     let server = Server::with(move |app| app.configure(served.metrics("/metrics")));
     let text = metrics(&server).await;
     let series = r#"now_serving_slots{concurrency_id="a \"b\" \\ c\nd"}"#;
@@ -88,7 +88,7 @@ async fn names_follow_the_conventions() {
         .listener(Listener::new("echo", async |n: u32| Ok::<_, String>(n)))
         .start()
         .unwrap();
-    let served = queue.clone();
+    let served = Web::new(&queue);
     let server = Server::with(move |app| app.configure(served.metrics("/metrics")));
     let text = metrics(&server).await;
     let mut families: Vec<(String, String)> = Vec::new();
@@ -130,7 +130,7 @@ async fn slots_that_cannot_be_built_are_counted_and_clients_are_told() {
     while queue.snapshot().await.concurrency_ids[0].failing_slots == 0 {
         tokio::task::yield_now().await;
     }
-    let served = queue.clone();
+    let served = Web::new(&queue);
     let server = Server::with(move |app| {
         app.configure(served.routes()).configure(served.metrics("/metrics"))
     });
@@ -153,7 +153,7 @@ async fn permits_have_series_only_where_there_are_any() {
         .listener(Listener::new("echo", async |n: u32| Ok::<_, String>(n)))
         .start()
         .unwrap();
-    let served = queue.clone();
+    let served = Web::new(&queue);
     let server = Server::with(move |app| app.configure(served.metrics("/metrics")));
     assert!(!metrics(&server).await.contains("(permit)"));
     drop(queue.acquire("gated").await.unwrap());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{Event, Server};
 use futures::{Stream, StreamExt, stream};
 use now_serving::testing::Turnstile;
-use now_serving::{EventContext, Listener, OnDisconnect, Queue, QueueBuilder};
+use now_serving::{EventContext, Listener, OnDisconnect, Queue, QueueBuilder, Web};
 use serde_json::{Value, json};
 
 const COUNT: usize = 0;
@@ -203,8 +203,9 @@ async fn a_page_that_begins_anew_hears_where_its_events_are() {
 #[actix::test]
 async fn one_that_does_not_come_back_loses_its_events_but_not_those_that_stay() {
     let turnstile = Turnstile::new();
-    let queue = builder(&turnstile).reconnect_grace(Duration::from_millis(50)).start().unwrap();
-    let server = Server::start(&queue);
+    let queue = builder(&turnstile).start().unwrap();
+    let web = Web::builder(&queue).reconnect_grace(Duration::from_millis(50)).start().unwrap();
+    let server = Server::start(&web);
     let lost = server.join("s", WAIT, json!([1])).await;
     let kept = server.join("s", STAY, json!([2])).await;
     let mut stream = server.session("s").await;
@@ -264,13 +265,14 @@ async fn follow(server: &Server, name: &str, id: &str) -> Vec<Event> {
 async fn an_end_that_was_put_aside_is_told_to_who_comes_back() {
     let turnstile = Turnstile::new();
     turnstile.open();
-    let queue = builder(&turnstile).reconnect_grace(Duration::from_millis(20)).start().unwrap();
-    let server = Server::start(&queue);
+    let queue = builder(&turnstile).start().unwrap();
+    let web = Web::builder(&queue).reconnect_grace(Duration::from_millis(20)).start().unwrap();
+    let server = Server::start(&web);
     server.join("s", WAIT, json!([0])).await;
     server.session("s").await.rest().await;
     let missed = server.join("s", WAIT, json!([1])).await;
     // Its end is put aside, as nobody listens.
-    while queue.snapshot().await.clients.kept_results < 2 {
+    while web.snapshot().await.clients.kept_results < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let next = server.join("s", WAIT, json!([2])).await;
@@ -304,8 +306,9 @@ async fn a_result_can_be_fetched_again_for_a_while() {
 async fn a_result_is_forgotten_after_its_time() {
     let turnstile = Turnstile::new();
     turnstile.open();
-    let queue = builder(&turnstile).result_ttl(Duration::from_millis(50)).start().unwrap();
-    let server = Server::start(&queue);
+    let queue = builder(&turnstile).start().unwrap();
+    let web = Web::builder(&queue).result_ttl(Duration::from_millis(50)).start().unwrap();
+    let server = Server::start(&web);
     let joined = server.join("s", WAIT, json!([7])).await;
     server.session("s").await.rest().await;
     let gone = |events: &[Event]| events[0].name.as_deref() == Some("error");
@@ -319,8 +322,9 @@ async fn a_result_is_forgotten_after_its_time() {
 async fn kept_results_are_bounded_the_oldest_goes_first() {
     let turnstile = Turnstile::new();
     turnstile.open();
-    let queue = builder(&turnstile).max_kept_results(2, 1 << 20).start().unwrap();
-    let server = Server::start(&queue);
+    let queue = builder(&turnstile).start().unwrap();
+    let web = Web::builder(&queue).max_kept_results(2, 1 << 20).start().unwrap();
+    let server = Server::start(&web);
     let mut ids = Vec::new();
     for n in 0..3 {
         let id = call(&server, "wait", json!([n])).await;
@@ -396,11 +400,11 @@ async fn a_reader_that_never_reads_gets_the_newest_value_in_place_of_many() {
 #[actix::test]
 async fn one_client_s_large_results_do_not_take_the_place_of_another_s() {
     let queue = Queue::builder()
-        .max_kept_results(100, 100_000)
         .listener(Listener::new("large", async |n: u32| Ok::<_, String>("x".repeat(n as usize))))
         .start()
         .unwrap();
-    let server = Server::start(&queue);
+    let web = Web::builder(&queue).max_kept_results(100, 100_000).start().unwrap();
+    let server = Server::start(&web);
     server.join("small", 0, json!([10])).await;
     server.event_source("small", None).await.rest().await;
     for n in 0..10 {
@@ -412,7 +416,7 @@ async fn one_client_s_large_results_do_not_take_the_place_of_another_s() {
             follow(&server, "large", &id).await;
         }
     }
-    assert!(queue.snapshot().await.clients.kept_result_bytes <= 100_000);
+    assert!(web.snapshot().await.clients.kept_result_bytes <= 100_000);
     let again = server.event_source("small", Some(0)).await.rest().await;
     assert_eq!(again[0].data["output"]["data"], json!(["x".repeat(10)]));
 }
@@ -528,12 +532,13 @@ async fn who_comes_back_too_late_for_values_that_were_handed_out_is_told() {
 #[actix::test]
 async fn an_event_that_stays_may_run_for_longer_than_results_are_kept() {
     let turnstile = Turnstile::new();
-    let queue = builder(&turnstile)
+    let queue = builder(&turnstile).start().unwrap();
+    let web = Web::builder(&queue)
         .reconnect_grace(Duration::from_millis(10))
         .session_ttl(Duration::from_millis(20))
         .start()
         .unwrap();
-    let server = Server::start(&queue);
+    let server = Server::start(&web);
     let other = call(&server, "wait", json!([1])).await;
     let id = call(&server, "stay", json!([7])).await;
     turnstile.arrived(2).await;
@@ -543,7 +548,7 @@ async fn an_event_that_stays_may_run_for_longer_than_results_are_kept() {
     while queue.snapshot().await.listener("wait").unwrap().cancelled == 0 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    while queue.snapshot().await.clients.sessions > 1 {
+    while web.snapshot().await.clients.sessions > 1 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     turnstile.open();
@@ -584,8 +589,9 @@ async fn an_end_outlasts_the_values_of_others() {
 async fn a_result_that_is_not_kept_any_more_is_told_as_such() {
     let turnstile = Turnstile::new();
     turnstile.open();
-    let queue = builder(&turnstile).max_kept_results(1, 1 << 20).start().unwrap();
-    let server = Server::start(&queue);
+    let queue = builder(&turnstile).start().unwrap();
+    let web = Web::builder(&queue).max_kept_results(1, 1 << 20).start().unwrap();
+    let server = Server::start(&web);
     let id = server.join("s", WAIT, json!([1])).await;
     server.event_source("s", None).await.rest().await;
     server.join("other", WAIT, json!([2])).await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use awc::http::StatusCode;
 use common::Server;
-use now_serving::{Listener, Queue, QueueBuilder, State};
+use now_serving::{Listener, Queue, QueueBuilder, State, Web};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -112,8 +112,13 @@ async fn a_session_ends_after_its_ttl_and_the_hook_is_told() {
         let wrong_type = session.state::<String>().is_some();
         ended.send((session.id().to_string(), said, wrong_type)).unwrap();
     };
-    let queue = builder().session_ttl(Duration::from_secs(2)).on_session_end(hook).start().unwrap();
-    let server = Server::start(&queue);
+    let queue = builder().start().unwrap();
+    let web = Web::builder(&queue)
+        .session_ttl(Duration::from_secs(2))
+        .on_session_end(hook)
+        .start()
+        .unwrap();
+    let server = Server::start(&web);
     // One that is there outlives its ttl.
     let mut heartbeat = server.stream("/gradio_api/heartbeat/there").await;
     assert_eq!(heartbeat.next_text().await, "data: ALIVE");

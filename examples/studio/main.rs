@@ -17,7 +17,7 @@ use std::time::Duration;
 use actix_web::http::header::ContentType;
 use actix_web::{App, HttpResponse, web};
 use address::Address;
-use now_serving::{EventContext, FileData, Listener, Queue, SlotState, UserError, Users};
+use now_serving::{EventContext, FileData, Listener, Queue, SlotState, UserError, Users, Web};
 use painters::Painter;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -138,12 +138,14 @@ async fn main() -> std::io::Result<()> {
         .listener(listener("generate_3", Painter::Nebula).concurrency_id("gpu_queue"))
         .start()
         .map_err(std::io::Error::other)?;
-    let served = queue.clone();
+    let line_of = queue.clone();
+    let studio = Web::new(&queue);
+    let served = studio.clone();
     let password = password();
     let operators = Users::new().user("operator", password.clone());
     let server = now_serving::http_server(move || {
         App::new()
-            .app_data(web::Data::new(served.clone()))
+            .app_data(web::Data::new(line_of.clone()))
             .route("/", web::get().to(page))
             .route("/line", web::get().to(line))
             .configure(served.routes())
@@ -156,5 +158,5 @@ async fn main() -> std::io::Result<()> {
     let at = server.addrs()[0];
     println!("The studio is open at http://{at}");
     println!("Its dashboard is at http://{at}/queues: user operator, password {password}");
-    queue.serve(server.run(), GRACE).await
+    studio.serve(server.run(), GRACE).await
 }

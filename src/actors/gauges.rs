@@ -26,7 +26,6 @@ impl Gauges {
     }
 
     /// Events in the line.
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub fn waiting(&self) -> usize {
         self.waiting.load(Relaxed)
     }

@@ -61,10 +61,8 @@ struct Unread {
 pub(crate) struct Read {
     pub update: Update,
     /// Its weight in bytes, 0 where it wasn't measured.
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub weight: usize,
     /// Its event has yielded values that are missing.
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub skipped: bool,
 }
 
@@ -127,13 +125,11 @@ impl Outbox {
     }
 
     /// An event begins. Where bytes are bounded, updates of others are dropped.
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub fn begin(&self, event: EventId) {
         self.0.lock().events.entry(event).or_default();
     }
 
     /// Drops what there is of an event, and what still comes.
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub fn forget(&self, event: EventId) -> isize {
         let mut gone = Vec::new();
         let change = self.0.lock().changing(|inner| inner.forget(event, &mut gone));
@@ -142,7 +138,6 @@ impl Outbox {
     }
 
     /// Somebody reads from now on, or nobody does.
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub fn attend(&self, attended: bool) {
         let mut inner = self.0.lock();
         inner.attended = attended;
@@ -150,7 +145,6 @@ impl Outbox {
     }
 
     /// Drops the largest of what is unread: values first, then results.
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub fn give_up(&self, gone: &mut Gone) -> isize {
         self.0.lock().changing(|inner| {
             inner.give_up(&mut gone.updates);
@@ -158,19 +152,16 @@ impl Outbox {
     }
 
     /// The weight of what is unread, in bytes.
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub fn bytes(&self) -> usize {
         self.0.lock().bytes
     }
 
     /// Lets the reader look once more, though there is no other update.
-    #[cfg(feature = "web")]
     pub fn wake(&self) {
         self.0.write(|_| ());
     }
 
     /// The next unread update, if there is one now.
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub fn try_next(&self) -> Option<Read> {
         self.0.lock().pop()
     }

@@ -20,7 +20,6 @@ pub(crate) enum Follower {
     /// A reader in this process.
     Outbox(Arc<Outbox>),
     /// A function.
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     Function(Function),
     /// An actor.
     Recipient(Recipient<Update>),

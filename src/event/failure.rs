@@ -5,7 +5,7 @@ use std::fmt;
 /// An error that a handler means for its caller, as Gradio's `gr.Error`.
 ///
 /// Every other error type of a handler counts as unexpected: in-process callers get its text,
-/// clients over HTTP don't, unless `QueueBuilder::show_error` is on.
+/// clients over HTTP don't, unless `WebBuilder::show_error` is on.
 ///
 /// ```
 /// use now_serving::UserError;
@@ -76,7 +76,7 @@ pub struct Failure {
     /// Seconds for which a client shows it; `None` until the user closes it.
     pub duration: Option<f64>,
     /// The handler meant it for its caller. Otherwise clients over HTTP don't get the message,
-    /// unless `QueueBuilder::show_error` is on.
+    /// unless `WebBuilder::show_error` is on.
     pub for_user: bool,
 }
 

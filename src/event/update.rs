@@ -110,7 +110,6 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub(crate) fn share(&self) -> Self {
         match self {
             Outcome::Completed(output) => Outcome::Completed(output.as_ref().map(Output::share)),
@@ -204,8 +203,6 @@ pub(crate) type Reply = Result<Finished, Refusal>;
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub outcome: Outcome,
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub duration: f64,
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub average_duration: Option<f64>,
 }

@@ -16,7 +16,7 @@ use crate::event::guarded::{Guarded, discard_payload};
 /// a struct.
 ///
 /// A handler takes it as an argument after its input. It begins as `T::default()` and is dropped
-/// when the session ends; see `QueueBuilder::session_ttl` and `QueueBuilder::on_session_end`.
+/// when the session ends; see `WebBuilder::session_ttl` and `WebBuilder::on_session_end`.
 /// Calls without a session (in process, or by curl without a `session_hash`) have a new one each
 /// time. Events of one session may run at once, of one listener or of several, so the value is reached
 /// through short closures, one after another; nothing can be held over an await. Not for [`Listener::batch`], whose events come from several
@@ -108,13 +108,11 @@ impl Drop for UnderWay {
 }
 
 impl SessionState {
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub fn new(id: Arc<str>, user: Option<Arc<str>>, on_end: Option<OnEnd>) -> Self {
         SessionState { id, user, values: Mutex::default(), events: AtomicUsize::new(0), on_end }
     }
 
     /// One more event, unless that makes too many.
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub fn begin_event(self: &Arc<Self>, most: usize) -> Option<UnderWay> {
         let begun = UnderWay(self.clone());
         (self.events.fetch_add(1, Ordering::Relaxed) < most).then_some(begun)
@@ -149,7 +147,7 @@ impl fmt::Debug for SessionState {
 }
 
 /// A session that has ended, with what was kept for it: the argument of
-/// `QueueBuilder::on_session_end`.
+/// `WebBuilder::on_session_end`.
 pub struct EndedSession<'a> {
     id: &'a str,
     user: Option<&'a str>,
@@ -162,7 +160,7 @@ impl EndedSession<'_> {
         self.id
     }
 
-    /// The user whose session it was; `None` without `QueueBuilder::auth`.
+    /// The user whose session it was; `None` without `WebBuilder::auth`.
     pub fn user(&self) -> Option<&str> {
         self.user
     }

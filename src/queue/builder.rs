@@ -1,13 +1,14 @@
 //! The builder: declares a queue, and starts its actors.
 
 use std::fmt;
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, System};
 
-use super::declarations::Declarations;
 use super::background::Background;
+use super::declarations::Declarations;
 use super::error::StartError;
 use super::listener::Listener;
 use super::listener_ref::ListenerRef;
@@ -32,8 +33,6 @@ use crate::scheduler::limit::Limit;
 #[derive(Default)]
 pub struct QueueBuilder {
     declared: Declarations,
-    #[cfg(feature = "web")]
-    pub(crate) web: crate::web::options::Options,
 }
 
 impl Queue {
@@ -142,7 +141,7 @@ impl QueueBuilder {
     /// # Errors
     /// When declarations contradict each other, naming the listener; when no actix system runs on
     /// this thread.
-    pub fn start(self) -> Result<Queue, StartError> {
+    pub fn start(mut self) -> Result<Queue, StartError> {
         let default = match self.declared.default_limit {
             Some(limit) => limit,
             None => plan::limit_from_environment()?,
@@ -152,6 +151,10 @@ impl QueueBuilder {
         if System::try_current().is_none() {
             return Err(StartError::NoSystem);
         }
+        // What those above the core say of each listener.
+        let listeners = &mut self.declared.listeners;
+        let mut said: Vec<Extensions> =
+            listeners.iter_mut().map(|listener| take(&mut listener.extensions)).collect();
         let own =
             |plan: &Plan| plan.members.iter().any(|&m| self.declared.listeners[m].own_arbiter);
         let shared = plans.iter().filter(|plan| !own(plan)).count();
@@ -165,11 +168,7 @@ impl QueueBuilder {
         }
         let pooled = places.len();
         let extensions = Arc::new(Extensions::default());
-        #[cfg(feature = "web")]
-        let files = self.web.files()?;
         extensions.insert(Background(places[0].handle.clone()));
-        #[cfg(feature = "web")]
-        files.clone().begin(&extensions);
         let outside = Outside::default();
         let threads = Arc::new(Threads::new(outside.clone()));
         let capacity = self.declared.max_size.map(|max| Arc::new(Capacity::new(max)));
@@ -217,18 +216,12 @@ impl QueueBuilder {
                     input: listener.input,
                     output: listener.output,
                     options: listener.options(),
+                    extensions: take(&mut said[member]),
                     address: edge(number, listener.validator.clone()),
                 }));
             }
             ids.push(ConcurrencyId { name, prepared, supervisor, gauges });
         }
-        #[cfg(feature = "web")]
-        let web = crate::web::state::Web::new(
-            entries.iter().flatten(),
-            self.web,
-            files,
-            &places[0].handle,
-        );
         let listeners: Vec<_> = entries.into_iter().flatten().collect();
         let names = listeners.iter().map(|listener| listener.api_name.clone()).collect();
         let pulses: Vec<_> = places.into_iter().map(|place| place.pulse).collect();
@@ -238,8 +231,6 @@ impl QueueBuilder {
             _watchdog: watchdog.flatten(),
             extensions,
             by_name: Inner::numbered(&listeners),
-            #[cfg(feature = "web")]
-            web,
             listeners,
             ids,
             outside,

@@ -104,11 +104,7 @@ impl Queue {
     pub async fn snapshot(&self) -> QueueSnapshot {
         let ask = |id| timeout(PATIENCE, ConcurrencyId::snapshot(id));
         let ids = join_all(self.0.ids.iter().map(ask)).await.into_iter().flatten().flatten();
-        QueueSnapshot {
-            concurrency_ids: ids.collect(),
-            #[cfg(feature = "web")]
-            clients: self.0.web.sessions.snapshot(),
-        }
+        QueueSnapshot { concurrency_ids: ids.collect() }
     }
 
     /// Takes no more events, tells the waiting ones, and lets the running ones finish for up to

@@ -1,13 +1,14 @@
 //! What a builder has been told, before anything comes of it.
 
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::listener_options::{ApiVisibility, ListenerOptions, OnDisconnect};
+use super::error::StartError;
+use super::listener_options::ListenerOptions;
 use crate::handler::codec::{InputType, OutputType};
 use crate::handler::erased::ErasedHandler;
+use crate::handler::extensions::Extensions;
 use crate::handler::slot::ResourceType;
 use crate::handler::slot_resource::Factory;
 use crate::handler::validator::Validator;
@@ -49,21 +50,24 @@ pub(crate) struct DeclaredListener {
     pub needs: Vec<ResourceType>,
     pub takes_state: bool,
     pub start: ErasedHandler,
-    pub description: Option<String>,
-    pub visibility: ApiVisibility,
     pub queued: bool,
     pub generator: bool,
     pub validator: Option<Validator>,
-    pub cache: Option<usize>,
-    pub on_disconnect: OnDisconnect,
     pub own_arbiter: bool,
     pub input: InputType,
     pub output: OutputType,
-    /// A batch option was set on a listener that takes no batches; `start()` says so.
-    pub misplaced: Option<&'static str>,
+    /// What those above the core say of it.
+    pub extensions: Extensions,
+    /// What its options say that can't be; `start()` says so.
+    pub contradiction: Option<StartError>,
 }
 
 impl DeclaredListener {
+    /// Keeps the first of what can't be until `start()`.
+    pub(crate) fn contradict(&mut self, error: StartError) {
+        self.contradiction.get_or_insert(error);
+    }
+
     /// An option that makes no sense for a listener that doesn't queue.
     pub(crate) fn queue_option(&self) -> Option<&'static str> {
         let set = [
@@ -78,14 +82,10 @@ impl DeclaredListener {
 
     pub(crate) fn options(&self) -> ListenerOptions {
         ListenerOptions {
-            description: self.description.clone(),
-            visibility: self.visibility,
             queued: self.queued,
             generator: self.generator,
             batch: self.batch.map(|batch| batch.max_size),
             takes_state: self.takes_state,
-            cache: self.cache.and_then(NonZeroUsize::new),
-            keeps_running: self.on_disconnect == OnDisconnect::KeepRunning,
         }
     }
 }

@@ -109,14 +109,6 @@ pub enum StartError {
          unlimited"
     )]
     BadEnvironment(String),
-    /// The directory for files can't be made or read.
-    #[error("the cache_dir {path:?} can't be made or read: {error}; take another, or leave it out")]
-    CacheDirectory {
-        /// The directory.
-        path: std::path::PathBuf,
-        /// What the system says.
-        error: String,
-    },
     /// Actors need a running actix system.
     #[error(
         "no actix system runs on this thread; call start() inside #[actix::main] or System::run"

@@ -7,12 +7,13 @@ use std::time::Duration;
 use futures::Stream;
 
 use super::declarations::DeclaredListener;
-use super::listener_options::{ApiVisibility, OnDisconnect};
+use super::error::StartError;
 use crate::event::validation::Validation;
 use crate::handler::codec::{InputType, OutputType};
 use crate::handler::erased::{
     ErasedHandler, start_async, start_batch, start_blocking, start_stream,
 };
+use crate::handler::extensions::Extensions;
 use crate::handler::extract::{Extract, Handler};
 use crate::handler::slot::ResourceType;
 use crate::handler::types::{ListenerInput, ListenerOutput};
@@ -160,17 +161,14 @@ impl<I, O> Listener<I, O> {
             needs,
             takes_state,
             start,
-            description: None,
-            visibility: ApiVisibility::default(),
             queued: true,
             generator: false,
             validator: None,
-            cache: None,
-            on_disconnect: OnDisconnect::default(),
             own_arbiter: false,
             input,
             output,
-            misplaced: None,
+            extensions: Extensions::default(),
+            contradiction: None,
         };
         Listener { declared, types: PhantomData }
     }
@@ -236,18 +234,6 @@ impl<I, O> Listener<I, O> {
         self
     }
 
-    /// Keeps the results of so many inputs; a call over HTTP with one of these is answered at once
-    /// and passes the queue by. They are kept for an hour, with 64 MiB of results as JSON at most, of
-    /// which none may be larger than 16 MiB. Where there are too many, whoever made most of them (a
-    /// user, else a session, else an address) loses the one that was asked for longest ago. As
-    /// Gradio's `gr.cache`; for handlers whose result depends on nothing but their input and, with
-    /// `QueueBuilder::auth`, their user. Calls in process always run, and one with
-    /// newly uploaded files has a new input.
-    pub fn cache(mut self, entries: usize) -> Self {
-        self.declared.cache = Some(entries);
-        self
-    }
-
     /// Whether its events wait in a line (default: yes). One that says no runs every event at once,
     /// has no limit and shares no concurrency id, and Gradio's clients call it by
     /// `run/{api_name}`: for quick things only. As Gradio's `queue`.
@@ -256,30 +242,11 @@ impl<I, O> Listener<I, O> {
         self
     }
 
-    /// What becomes of its events when their client vanishes (default: they are cancelled).
-    pub fn on_disconnect(mut self, then: OnDisconnect) -> Self {
-        self.declared.on_disconnect = then;
-        self
-    }
-
-    /// Says to clients over HTTP what the listener does. Without, they are told the doc comment of
-    /// its input type, if there is one.
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.declared.description = Some(description.into());
-        self
-    }
-
-    /// Who learns of the listener, and may call it over HTTP (default: everybody).
-    pub fn api_visibility(mut self, visibility: ApiVisibility) -> Self {
-        self.declared.visibility = visibility;
-        self
-    }
-
     /// The most events in a batch (default: 4, as Gradio's). Only for [`Listener::batch`].
     pub fn max_batch_size(mut self, events: usize) -> Self {
         match &mut self.declared.batch {
             Some(batch) => batch.max_size = events,
-            None => self.declared.misplaced = Some("max_batch_size"),
+            None => self.refuse_batch_option("max_batch_size"),
         }
         self
     }
@@ -289,9 +256,21 @@ impl<I, O> Listener<I, O> {
     pub fn max_batch_wait(mut self, wait: Duration) -> Self {
         match &mut self.declared.batch {
             Some(batch) => batch.max_wait = wait,
-            None => self.declared.misplaced = Some("max_batch_wait"),
+            None => self.refuse_batch_option("max_batch_wait"),
         }
         self
+    }
+}
+
+impl<I, O> Listener<I, O> {
+    /// What those above the core say of it, to be changed.
+    pub(crate) fn declared_mut(&mut self) -> &mut DeclaredListener {
+        &mut self.declared
+    }
+
+    fn refuse_batch_option(&mut self, option: &'static str) {
+        let listener = self.declared.api_name.to_string();
+        self.declared.contradict(StartError::NotABatch { listener, option });
     }
 }
 

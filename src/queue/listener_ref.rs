@@ -14,6 +14,7 @@ use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 use crate::event::update::Reply;
 use crate::handler::codec::{InputType, OutputType};
+use crate::handler::extensions::Extensions;
 use crate::handler::input::Input;
 use crate::handler::session_state::SessionState;
 use crate::scheduler::command::WhenFull;
@@ -24,8 +25,9 @@ pub(crate) struct ListenerRef {
     pub api_name: Arc<str>,
     pub input: InputType,
     pub output: OutputType,
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub options: ListenerOptions,
+    /// What those above the core say of it.
+    pub extensions: Extensions,
     pub address: Addr<ListenerActor>,
 }
 

@@ -79,8 +79,6 @@ pub(crate) struct Inner {
     pub _watchdog: Option<Watchdog>,
     /// What those above the core have given it.
     pub extensions: Arc<Extensions>,
-    #[cfg(feature = "web")]
-    pub web: crate::web::state::Web,
 }
 
 pub(crate) struct ConcurrencyId {
@@ -88,7 +86,6 @@ pub(crate) struct ConcurrencyId {
     /// Its slots own a resource, so that its limit must stay a number.
     pub prepared: bool,
     pub supervisor: Addr<Supervisor>,
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub gauges: Arc<Gauges>,
 }
 
@@ -101,13 +98,6 @@ impl Inner {
 
     pub fn listener_ref(&self, api_name: &str) -> Option<&Arc<ListenerRef>> {
         self.by_name.get(api_name).map(|&index| &self.listeners[index])
-    }
-
-    /// A listener that clients over HTTP may call, by its name.
-    #[cfg(feature = "web")]
-    pub fn endpoint(&self, api_name: &str) -> Option<&crate::web::api::endpoint::Endpoint> {
-        let endpoint = self.by_name.get(api_name).map(|&index| &self.web.endpoints[index])?;
-        endpoint.is_callable().then_some(endpoint)
     }
 }
 
@@ -150,16 +140,8 @@ impl Queue {
         listener_ref.ok_or_else(|| SubmitError::UnknownListener(api_name.into()))
     }
 
-    /// The files of its clients, to make one for a listener that takes a
-    /// [`FileData`](crate::FileData) and is called in process.
-    #[cfg(feature = "web")]
-    pub fn files(&self) -> &crate::files::store::Files {
-        &self.0.web.files
-    }
-
     /// Events that wait in all lines together. Costs nothing to know, unlike
     /// [`Queue::snapshot`].
-    #[cfg(feature = "web")]
     pub(crate) fn waiting(&self) -> usize {
         self.0.ids.iter().map(|id| id.gauges.waiting()).sum()
     }

@@ -40,17 +40,11 @@ pub(crate) fn check(queue: &Declarations, default: Limit) -> Result<(), StartErr
                 given: validator.name,
             });
         }
-        if listener.cache == Some(0) {
-            return Err(StartError::ZeroCache(name.into()));
-        }
-        if listener.takes_state && listener.cache.is_some() {
-            return Err(StartError::CachedState(name.into()));
-        }
         if listener.takes_state && listener.batch.is_some() {
             return Err(StartError::StateOfBatch(name.into()));
         }
-        if let Some(option) = listener.misplaced {
-            return Err(StartError::NotABatch { listener: name.into(), option });
+        if let Some(contradiction) = &listener.contradiction {
+            return Err(contradiction.clone());
         }
         if listener.batch.is_some_and(|batch| batch.max_size == 0) {
             return Err(StartError::ZeroBatchSize(name.into()));

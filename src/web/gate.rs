@@ -5,6 +5,7 @@ use std::future::{Ready, ready};
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -16,9 +17,11 @@ use futures::future::{FutureExt, LocalBoxFuture};
 
 use super::rejection::Rejection;
 use crate::queue::Queue;
+use crate::queue::error::AcquireError;
 use crate::queue::permit::Permit;
+use crate::web::state::Web;
 
-impl Queue {
+impl Web {
     /// Middleware that makes a route of one's own share a concurrency id: a request waits for a
     /// slot as with [`Queue::acquire`], and holds the [`Permit`] until its response is made, or, where
     /// the body is a stream, until the body has been sent.
@@ -57,7 +60,7 @@ impl Queue {
     ///
     /// ```
     /// use actix_web::{App, HttpServer, web};
-    /// use now_serving::Queue;
+    /// use now_serving::{Queue, Web};
     ///
     /// async fn render() -> &'static str {
     ///     "a picture"
@@ -66,9 +69,10 @@ impl Queue {
     /// # async fn serve() -> std::io::Result<()> {
     /// let queue =
     ///     Queue::builder().concurrency_id("gpu_queue", 2).start().map_err(std::io::Error::other)?;
+    /// let queued = Web::new(&queue);
     /// HttpServer::new(move || {
     ///     App::new().service(
-    ///         web::resource("/render").wrap(queue.gate("gpu_queue")).get(render),
+    ///         web::resource("/render").wrap(queued.gate("gpu_queue")).get(render),
     ///     )
     /// })
     /// .h1_allow_half_closed(false)
@@ -78,8 +82,9 @@ impl Queue {
     /// # }
     /// ```
     pub fn gate(&self, concurrency_id: &str) -> Gate {
-        match self.inner().ids.iter().position(|id| &*id.name == concurrency_id) {
-            Some(id) => Gate { id, run_to_end: false, queue: self.clone() },
+        let queue = &self.0.queue;
+        match queue.inner().ids.iter().find(|id| &*id.name == concurrency_id) {
+            Some(id) => Gate { id: id.name.clone(), run_to_end: false, queue: queue.clone() },
             None => panic!(
                 "no concurrency id is named {concurrency_id:?}; declare it with \
                  QueueBuilder::concurrency_id"
@@ -88,11 +93,11 @@ impl Queue {
     }
 }
 
-/// Middleware from [`Queue::gate`].
+/// Middleware from [`Web::gate`].
 #[derive(Clone, Debug)]
 pub struct Gate {
-    /// Where its concurrency id stands in the queue.
-    id: usize,
+    /// Its concurrency id.
+    id: Arc<str>,
     run_to_end: bool,
     /// The queue lives as long as its gates.
     queue: Queue,
@@ -107,12 +112,12 @@ impl Gate {
     ///
     /// ```
     /// use actix_web::web;
-    /// # fn resource(queue: now_serving::Queue) -> impl Sized {
+    /// # fn resource(queued: now_serving::Web) -> impl Sized {
     /// async fn render() -> Result<&'static str, actix_web::Error> {
     ///     Ok(web::block(|| "a picture").await?)
     /// }
     ///
-    /// web::resource("/render").wrap(queue.gate("gpu_queue").run_to_end()).get(render)
+    /// web::resource("/render").wrap(queued.gate("gpu_queue").run_to_end()).get(render)
     /// # }
     /// ```
     #[must_use = "it gives the gate back"]
@@ -158,10 +163,13 @@ where
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let (service, gate) = (self.service.clone(), self.gate.clone());
         async move {
-            let inner = gate.queue.inner();
-            let permit = match inner.ids[gate.id].acquire(&inner.outside).await {
+            let permit = match gate.queue.acquire(&gate.id).await {
                 Ok(permit) => permit,
-                Err(refusal) => return Ok(request.error_response(Rejection::of(refusal, &[]))),
+                Err(AcquireError::Refused(refusal)) => {
+                    return Ok(request.error_response(Rejection::of(refusal, &[])));
+                }
+                // The gate was made for one that there is.
+                Err(error) => return Err(ErrorInternalServerError(error)),
             };
             if !gate.run_to_end {
                 return run(service, request, permit).await;
@@ -209,7 +217,7 @@ impl Offered {
 }
 
 /// Takes the permit that the route's gate holds, the innermost of several; from then on it is the
-/// handler's alone. Fails with status 500 on a route without a [gate](Queue::gate), and when it was
+/// handler's alone. Fails with status 500 on a route without a [gate](Web::gate), and when it was
 /// taken before; as `Option<Permit>` it doesn't.
 impl FromRequest for Permit {
     type Error = actix_web::Error;

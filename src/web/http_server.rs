@@ -20,8 +20,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const SHUTDOWN_TIMEOUT: u64 = 5;
 
 /// [`HttpServer::new`] with the settings that update streams need. Each can be set otherwise
-/// afterwards; bind it, run it, and give it to [`Queue::serve`](crate::Queue::serve). For a server
-/// that has only a queue's routes there is [`Queue::serve_on`](crate::Queue::serve_on).
+/// afterwards; bind it, run it, and give it to [`Web::serve`](crate::Web::serve). For a server
+/// that has only a queue's routes there is [`Web::serve_on`](crate::Web::serve_on).
 ///
 /// | Setting | Why |
 /// |---|---|
@@ -29,14 +29,14 @@ const SHUTDOWN_TIMEOUT: u64 = 5;
 /// | [`h1_allow_half_closed(false)`](HttpServer::h1_allow_half_closed) | A client that has gone is noticed at once, and not at the next heartbeat. |
 /// | [`keep_alive`](HttpServer::keep_alive) of 75 seconds | Longer than a proxy keeps its connections. |
 /// | [`client_request_timeout`](HttpServer::client_request_timeout) of 10 seconds | Who begins a request and doesn't go on is cut off. |
-/// | [`disable_signals()`](HttpServer::disable_signals) | [`Queue::serve`](crate::Queue::serve) listens to them, and stops the queue first. |
+/// | [`disable_signals()`](HttpServer::disable_signals) | [`Web::serve`](crate::Web::serve) listens to them, and stops the queue first. |
 /// | [`shutdown_timeout(5)`](HttpServer::shutdown_timeout) | What requests under way have once the queue has stopped. |
 ///
 /// ```no_run
 /// use std::time::Duration;
 ///
 /// use actix_web::{App, web};
-/// use now_serving::{Listener, Queue};
+/// use now_serving::{Listener, Queue, Web};
 ///
 /// #[actix_web::main]
 /// async fn main() -> std::io::Result<()> {
@@ -44,13 +44,14 @@ const SHUTDOWN_TIMEOUT: u64 = 5;
 ///         .listener(Listener::new("echo", async |text: String| Ok::<_, String>(text)))
 ///         .start()
 ///         .map_err(std::io::Error::other)?;
-///     let routes = queue.clone();
+///     let served = Web::new(&queue);
+///     let routes = served.clone();
 ///     let server = now_serving::http_server(move || {
 ///         App::new()
 ///             .configure(routes.routes())
 ///             .route("/", web::get().to(async || "A page of one's own."))
 ///     });
-///     queue.serve(server.bind(("127.0.0.1", 7860))?.run(), Duration::from_secs(30)).await
+///     served.serve(server.bind(("127.0.0.1", 7860))?.run(), Duration::from_secs(30)).await
 /// }
 /// ```
 pub fn http_server<F, I, S, B>(factory: F) -> HttpServer<F, I, S, B>

@@ -1,4 +1,4 @@
-//! Everything HTTP: Gradio's protocol on [`Queue::routes`], and the gate for routes of one's own.
+//! Everything HTTP: Gradio's protocol on [`Web::routes`], and the gate for routes of one's own.
 //!
 //! An event's way is the same as in process; this module turns requests into events and updates
 //! into bytes.
@@ -7,9 +7,12 @@ pub(crate) mod api;
 pub(crate) mod auth;
 pub(crate) mod base_url;
 pub(crate) mod body;
+pub(crate) mod builder;
 pub(crate) mod cache;
+pub(crate) mod error;
 pub(crate) mod gate;
 pub(crate) mod http_server;
+pub(crate) mod listener_options;
 pub(crate) mod operator;
 pub(crate) mod options;
 pub(crate) mod protocol;
@@ -25,20 +28,20 @@ use actix_web::middleware::from_fn;
 use actix_web::web;
 use actix_web::web::ServiceConfig;
 
-use crate::queue::Queue;
 use crate::web::auth::guard;
 use crate::web::protocol::sse;
 use crate::web::routes::{
     call, cancel, config, data, file, heartbeat, info, join, login, openapi, run, status, upload,
     upload_progress,
 };
+use crate::web::state::Web;
 
-impl Queue {
+impl Web {
     /// The routes of Gradio's protocol, for `App::configure`: `/config`, and under `/gradio_api`
     /// `info`, `openapi.json`, `app_id`, `heartbeat/{session_hash}`, `queue/join`, `queue/data`,
     /// `queue/status`, `cancel`, `reset`, `call/{api_name}`, `call/v2/{api_name}`,
     /// `call/{api_name}/{event_id}`, `run/{api_name}`, `api/{api_name}`, `upload`, `upload_progress` and
-    /// `file={path}`; with [`auth`](crate::QueueBuilder::auth) also `/login`, `/logout` and
+    /// `file={path}`; with [`auth`](crate::WebBuilder::auth) also `/login`, `/logout` and
     /// `login_check`. They may stand in a scope, and behind a proxy that forwards the host.
     ///
     /// A client whose stream breaks off has [`reconnect_grace`] to come back before its events are
@@ -59,29 +62,34 @@ impl Queue {
     /// of its event before it hears of the stream's end waits on that stream for ever.
     ///
     /// [`HttpServer::h1_allow_half_closed(false)`]: actix_web::HttpServer::h1_allow_half_closed
-    /// [`reconnect_grace`]: crate::QueueBuilder::reconnect_grace
+    /// [`reconnect_grace`]: crate::WebBuilder::reconnect_grace
     ///
     /// ```
     /// use std::time::Duration;
     ///
     /// use actix_web::App;
-    /// use now_serving::{Listener, Queue, http_server};
+    /// use now_serving::{Listener, Queue, Web, http_server};
     ///
     /// # async fn serve() -> std::io::Result<()> {
     /// let queue = Queue::builder()
     ///     .listener(Listener::new("echo", async |text: String| Ok::<_, String>(text)))
     ///     .start()
     ///     .map_err(std::io::Error::other)?;
-    /// let routes = queue.clone();
+    /// let web = Web::new(&queue);
+    /// let routes = web.clone();
     /// let server = http_server(move || App::new().configure(routes.routes()));
-    /// queue.serve(server.bind(("127.0.0.1", 7860))?.run(), Duration::from_secs(30)).await
+    /// web.serve(server.bind(("127.0.0.1", 7860))?.run(), Duration::from_secs(30)).await
     /// # }
     /// ```
     pub fn routes(&self) -> impl FnOnce(&mut ServiceConfig) + use<> {
-        let queue = web::Data::new(self.clone());
+        let state = web::Data::from(self.0.clone());
+        let bodies = web::Data::from(self.0.bodies.clone());
+        let origins = web::Data::from(self.0.origins.clone());
         move |service| {
             let scope = web::scope("/gradio_api")
-                .app_data(queue.clone())
+                .app_data(state.clone())
+                .app_data(bodies)
+                .app_data(origins.clone())
                 .service(web::resource("/queue/join").post(join::join))
                 .service(web::resource("/queue/data").get(data::data).head(sse::head))
                 .service(web::resource("/queue/status").get(status::status).head(status::status))
@@ -126,9 +134,10 @@ impl Queue {
                 .service(
                     web::resource("/call/{api_name}/{event_id}").get(call::follow).head(sse::head),
                 );
-            let about = web::resource(["/config", "/config/"]).app_data(queue.clone());
+            let about = web::resource(["/config", "/config/"]).app_data(state.clone());
+            let about = about.app_data(origins.clone());
             let about = about.get(config::config).head(config::config);
-            let Some(door) = &queue.inner().web.door else {
+            let Some(door) = &state.door else {
                 service.service(scope).service(about);
                 return;
             };
@@ -144,11 +153,12 @@ impl Queue {
             service.service(scope.wrap(guard())).service(about.wrap(guard()));
             let door = web::Data::from(door.clone());
             let login = web::resource(["/login", "/login/"]).app_data(door.clone());
-            let login = login.app_data(queue.clone());
+            let login = login.app_data(origins.clone());
             service.service(login.post(login::login));
-            let logout = web::resource("/logout").app_data(door).app_data(queue);
+            let logout = web::resource("/logout").app_data(door).app_data(origins);
+            let logout = logout.app_data(state.clone());
             let logout = logout.get(login::logout).post(login::logout);
-            service.service(logout.head(guard::after_logout));
+            service.service(logout.head(login::after_logout));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a queue's builder says about HTTP.
+//! What is said of HTTP before it begins.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::auth::{AnyAuth, Auth};
-use crate::files::store::Files;
 use crate::handler::session_state::EndedSession;
-use crate::queue::builder::QueueBuilder;
-use crate::queue::error::StartError;
+use crate::queue::Queue;
 use crate::web::auth::guard::LoginGuard;
 use crate::web::auth::tokens::Tokens;
 use crate::web::session::registry::SessionOptions;
@@ -54,13 +52,9 @@ impl Options {
         Some(LoginGuard::new(auth, Tokens::new(self.login_ttl), self.auth_message.clone()))
     }
 
-    /// Where the queue's files are to be.
-    pub fn files(&self) -> Result<Files, StartError> {
-        let files = Files::new(self.cache_dir.clone(), self.cache_ttl, self.max_cache_size);
-        files.map_err(|error| StartError::CacheDirectory {
-            path: self.cache_dir.clone().unwrap_or_default(),
-            error: error.to_string(),
-        })
+    /// Something is said of where files are, or for how long.
+    pub fn concern_files(&self) -> bool {
+        self.cache_dir.is_some() || self.cache_ttl.is_some() || self.max_cache_size.is_some()
     }
 }
 
@@ -70,7 +64,15 @@ impl fmt::Debug for Options {
     }
 }
 
-impl QueueBuilder {
+/// Declares how a queue is served over HTTP. From [`Web::builder`](crate::Web::builder).
+#[must_use = "nothing is served before start()"]
+#[derive(Debug)]
+pub struct WebBuilder {
+    pub(super) queue: Queue,
+    pub(super) web: Options,
+}
+
+impl WebBuilder {
     /// Whether clients over HTTP get the text of unexpected errors, as Gradio's `show_error`
     /// (default: no). They always get that of a [`UserError`](crate::UserError).
     pub fn show_error(mut self, show: bool) -> Self {
@@ -166,7 +168,7 @@ impl QueueBuilder {
     /// As Gradio's `auth`. Sessions, and the events of a `call`, are those of their user alone.
     /// [`EventContext::user`](crate::EventContext::user) tells the handler who it is.
     ///
-    /// [`Queue::gate`](crate::Queue::gate) and calls in process are not concerned.
+    /// [`Web::gate`](crate::Web::gate) and calls in process are not concerned.
     pub fn auth(mut self, auth: impl Auth) -> Self {
         self.web.auth = Some(Arc::new(auth));
         self

@@ -11,23 +11,23 @@ use futures::future::{Either, select};
 
 use super::http_server::http_server;
 use crate::logging::{info, warn};
-use crate::queue::Queue;
+use crate::web::state::Web;
 
-/// How long running events have to finish when [`Queue::serve_on`] stops.
+/// How long running events have to finish when [`Web::serve_on`] stops.
 const GRACE: Duration = Duration::from_secs(30);
 
-impl Queue {
-    /// Serves the queue's [`routes`](Queue::routes) over HTTP/1.1, with the settings of
+impl Web {
+    /// Serves the queue's [`routes`](Web::routes) over HTTP/1.1, with the settings of
     /// [`http_server`], until SIGTERM, SIGINT or Ctrl-C; then stops in good order, as
-    /// [`Queue::serve`] with a grace of 30 seconds.
+    /// [`Web::serve`] with a grace of 30 seconds.
     ///
     /// # Errors
-    /// When it can't listen on the address; also as [`Queue::serve`].
+    /// When it can't listen on the address; also as [`Web::serve`].
     ///
     /// [`http_server`]: crate::http_server
     ///
     /// ```no_run
-    /// use now_serving::{Listener, Queue};
+    /// use now_serving::{Listener, Queue, Web};
     ///
     /// #[actix_web::main]
     /// async fn main() -> std::io::Result<()> {
@@ -35,19 +35,19 @@ impl Queue {
     ///         .listener(Listener::new("echo", async |text: String| Ok::<_, String>(text)))
     ///         .start()
     ///         .map_err(std::io::Error::other)?;
-    ///     queue.serve_on(("127.0.0.1", 7860)).await
+    ///     Web::new(&queue).serve_on(("127.0.0.1", 7860)).await
     /// }
     /// ```
     pub async fn serve_on(&self, address: impl ToSocketAddrs) -> io::Result<()> {
-        let queue = self.clone();
-        let server = http_server(move || App::new().configure(queue.routes())).bind(address)?;
+        let web = self.clone();
+        let server = http_server(move || App::new().configure(web.routes())).bind(address)?;
         self.serve(server.run(), GRACE).await
     }
 
     /// Runs an actix-web server until SIGTERM, SIGINT or Ctrl-C, then stops in good order: new events
     /// are answered 503, waiting ones are told, running ones have `grace` to finish, update streams
     /// and heartbeats close, the server ends, and the files go that are in no
-    /// [`cache_dir`](crate::QueueBuilder::cache_dir). A second signal ends it at once.
+    /// [`cache_dir`](crate::WebBuilder::cache_dir). A second signal ends it at once.
     ///
     /// Take a server from [`http_server`]. Another must leave signals alone
     /// ([`HttpServer::disable_signals`]). Once the queue has stopped, requests under way have the
@@ -64,7 +64,7 @@ impl Queue {
     /// use std::time::Duration;
     ///
     /// use actix_web::App;
-    /// use now_serving::{Listener, Queue, http_server};
+    /// use now_serving::{Listener, Queue, Web, http_server};
     ///
     /// #[actix_web::main]
     /// async fn main() -> std::io::Result<()> {
@@ -72,11 +72,12 @@ impl Queue {
     ///         .listener(Listener::new("echo", async |text: String| Ok::<_, String>(text)))
     ///         .start()
     ///         .map_err(std::io::Error::other)?;
-    ///     let routes = queue.clone();
+    ///     let web = Web::new(&queue);
+    ///     let routes = web.clone();
     ///     let server = http_server(move || App::new().configure(routes.routes()))
     ///         .bind(("127.0.0.1", 7860))?
     ///         .run();
-    ///     queue.serve(server, Duration::from_secs(30)).await
+    ///     web.serve(server, Duration::from_secs(30)).await
     /// }
     /// ```
     pub async fn serve(&self, server: Server, grace: Duration) -> io::Result<()> {
@@ -85,7 +86,7 @@ impl Queue {
         let ended = server.await;
         control.abort();
         // Some thread may hold the queue to the process' end: nobody drops it for us.
-        let files = self.inner().web.files.clone();
+        let files = self.0.files.clone();
         if let Err(error) = rt::task::spawn_blocking(move || files.close()).await {
             warn!("stopping: the files could not be removed: {error}");
         }
@@ -93,15 +94,15 @@ impl Queue {
     }
 }
 
-async fn stop_on_signal(queue: Queue, server: ServerHandle, mut signals: Signals, grace: Duration) {
+async fn stop_on_signal(web: Web, server: ServerHandle, mut signals: Signals, grace: Duration) {
     signals.next().await;
     info!("stopping: running events have {grace:?} to finish; a second signal stops at once");
     let drain = async {
-        let stopped = queue.shutdown(grace).await;
+        let stopped = web.0.queue.shutdown(grace).await;
         if !stopped.drained {
             warn!("stopping: not every handler finished in time; they were interrupted");
         }
-        queue.inner().web.closing.cancel();
+        web.0.closing.cancel();
         server.stop(true).await;
     };
     let (drain, again) = (pin!(drain), pin!(signals.next()));

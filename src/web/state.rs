@@ -1,8 +1,10 @@
-//! What a running queue keeps for HTTP.
+//! What is kept to serve a queue over HTTP.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use actix::ArbiterHandle;
+use actix_web::HttpRequest;
+use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -12,20 +14,81 @@ use super::rejection::Rejection;
 use super::session::registry;
 use super::uploads::Uploads;
 use crate::files::store::Files;
-use crate::queue::listener_ref::ListenerRef;
+use crate::queue::Queue;
+use crate::queue::background::Background;
+use crate::queue::snapshot::QueueSnapshot;
 use crate::web::api::endpoint::Endpoint;
+use crate::web::auth::csrf::AllowedOrigins;
 use crate::web::auth::guard::LoginGuard;
 use crate::web::body::budget::Bodies;
+use crate::web::protocol::encoder::Audience;
 use crate::web::session::registry::Sessions;
+use crate::web::session::snapshot::ClientsSnapshot;
 
-/// What a running queue keeps for HTTP.
-pub(crate) struct Web {
+/// A queue over HTTP: Gradio's [`routes`](Web::routes), the [`gate`](Web::gate) for routes of one's
+/// own, and the [`dashboard`](Web::dashboard) and [`metrics`](Web::metrics) for operators. Cheap to
+/// clone; clones are the same, with the same sessions, on any thread.
+///
+/// The queue lives as long as it. Make one and clone it into each of the server's workers; two of one
+/// queue share its listeners and its files, and have sessions, logins and kept results of their own.
+///
+/// ```
+/// use actix_web::{App, HttpServer};
+/// use now_serving::{Listener, Queue, Web};
+///
+/// # actix::System::new().block_on(async {
+/// let queue = Queue::builder()
+///     .listener(Listener::new("echo", async |text: String| Ok::<_, String>(text)))
+///     .start()
+///     .unwrap();
+/// let web = Web::new(&queue);
+/// HttpServer::new(move || App::new().configure(web.routes()))
+/// # ;
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct Web(pub(super) Arc<WebState>);
+
+impl Web {
+    /// The files of the clients, to make one for a listener that takes a
+    /// [`FileData`](crate::FileData) and is called in process.
+    pub fn files(&self) -> &Files {
+        &self.0.files
+    }
+
+    /// What the queue looks like now, with its clients; see [`Queue::snapshot`].
+    pub async fn snapshot(&self) -> WebSnapshot {
+        self.0.snapshot().await
+    }
+}
+
+impl fmt::Debug for Web {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Web").field(&self.0.queue).finish()
+    }
+}
+
+/// A picture of the whole queue and its clients, from [`Web::snapshot`].
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct WebSnapshot {
+    /// The queue.
+    #[serde(flatten)]
+    pub queue: QueueSnapshot,
+    /// Its clients over HTTP.
+    pub clients: ClientsSnapshot,
+}
+
+/// What is kept to serve a queue over HTTP.
+pub(crate) struct WebState {
+    pub queue: Queue,
     pub endpoints: Vec<Endpoint>,
     pub sessions: Arc<Sessions>,
     pub options: Options,
     pub files: Files,
     pub uploads: Arc<Uploads>,
     pub bodies: Arc<Bodies>,
+    pub origins: Arc<AllowedOrigins>,
     pub door: Option<Arc<LoginGuard>>,
     /// The server ends: streams that have no end of their own close.
     pub closing: CancellationToken,
@@ -39,31 +102,29 @@ pub(crate) struct Web {
     pub reading: Arc<Semaphore>,
 }
 
-impl Web {
-    /// The arbiter is for what is to be done now and then.
-    pub fn new<'a>(
-        listeners: impl Iterator<Item = &'a Arc<ListenerRef>>,
-        options: Options,
-        files: Files,
-        arbiter: &ArbiterHandle,
-    ) -> Self {
-        let numbered = (0..).zip(listeners.cloned());
+impl WebState {
+    pub fn new(queue: Queue, options: Options, files: Files) -> Self {
+        let numbered = (0..).zip(queue.inner().listeners.iter().cloned());
         let endpoints: Vec<Endpoint> =
             numbered.map(|(number, entry)| Endpoint::new(number, entry)).collect();
         let state = endpoints.iter().any(|endpoint| endpoint.entry.options.takes_state);
         let keeps_state = state || options.sessions.on_end.is_some();
         let sessions = Arc::new(Sessions::new(&options.sessions, keeps_state));
-        arbiter.spawn(registry::run_sweeper(&sessions));
-        let caches = endpoints.iter().filter_map(|endpoint| endpoint.cache.as_ref());
-        arbiter.spawn(cache::run_sweeper(caches.map(Arc::downgrade).collect()));
+        if let Some(Background(arbiter)) = queue.inner().extensions.get() {
+            arbiter.spawn(registry::run_sweeper(&sessions));
+            let caches = endpoints.iter().filter_map(|endpoint| endpoint.cache.as_ref());
+            arbiter.spawn(cache::run_sweeper(caches.map(Arc::downgrade).collect()));
+        }
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Web {
+        WebState {
+            queue,
             endpoints,
             keeps_state,
             sessions,
             door: options.door().map(Arc::new),
             closing: CancellationToken::new(),
             bodies: Arc::new(Bodies::new(options.max_body_size())),
+            origins: Arc::new(AllowedOrigins(options.origins.clone())),
             options,
             files,
             uploads: Arc::default(),
@@ -74,10 +135,29 @@ impl Web {
     }
 
     /// The listener of a number, if clients may call it.
-    pub(crate) fn endpoint(&self, fn_index: u64) -> Result<&Endpoint, Rejection> {
+    pub fn endpoint(&self, fn_index: u64) -> Result<&Endpoint, Rejection> {
         let endpoint = usize::try_from(fn_index).ok().and_then(|index| self.endpoints.get(index));
         endpoint
             .filter(|endpoint| endpoint.is_callable())
             .ok_or_else(|| Rejection::not_found(format!("No listener has fn_index {fn_index}.")))
+    }
+
+    /// The listener of a name, if clients may call it.
+    pub fn known(&self, api_name: &str) -> Result<&Endpoint, Rejection> {
+        let endpoint =
+            self.queue.inner().by_name.get(api_name).and_then(|&index| self.endpoints.get(index));
+        endpoint
+            .filter(|endpoint| endpoint.is_callable())
+            .ok_or_else(|| Rejection::unknown_listener(api_name))
+    }
+
+    /// How the client of a request is told of its events.
+    pub fn audience(&self, endpoint: &Endpoint, request: &HttpRequest) -> Audience {
+        let Options { show_error, root_path, .. } = &self.options;
+        endpoint.audience(*show_error, root_path.as_deref(), request)
+    }
+
+    pub async fn snapshot(&self) -> WebSnapshot {
+        WebSnapshot { queue: self.queue.snapshot().await, clients: self.sessions.snapshot() }
     }
 }

@@ -6,8 +6,25 @@ use awc::Client;
 use awc::http::StatusCode;
 use bytes::BytesMut;
 use futures::StreamExt;
-use now_serving::Queue;
+use now_serving::{Queue, Web};
 use serde_json::{Value, json};
+
+/// What can be served: a queue as it is, or as a `Web` has been told to.
+pub trait Served {
+    fn web(&self) -> Web;
+}
+
+impl Served for Queue {
+    fn web(&self) -> Web {
+        Web::new(self)
+    }
+}
+
+impl Served for Web {
+    fn web(&self) -> Web {
+        self.clone()
+    }
+}
 
 /// A queue's routes, served until dropped.
 pub struct Server {
@@ -16,9 +33,9 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(queue: &Queue) -> Server {
-        let queue = queue.clone();
-        Server::with(move |config| config.configure(queue.routes()))
+    pub fn start(served: &impl Served) -> Server {
+        let web = served.web();
+        Server::with(move |config| config.configure(web.routes()))
     }
 
     pub fn with<F>(routes: F) -> Server

@@ -23,14 +23,12 @@ pub(crate) struct Allowance {
 
 impl Allowance {
     /// For JSON of so many bytes.
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub fn of_json(bytes: usize) -> Self {
         // With the body and some bytes for what stands around, less than four times.
         let left = Cell::new((bytes / 10).saturating_mul(28).max(FREE));
         Allowance { left, exceeded: Cell::new(false) }
     }
 
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub fn unlimited() -> Self {
         Allowance { left: Cell::new(usize::MAX), exceeded: Cell::new(false) }
     }

@@ -48,7 +48,6 @@ impl fmt::Display for Brief {
 impl std::error::Error for Brief {}
 
 /// The beginning of a string.
-#[cfg_attr(not(feature = "web"), allow(dead_code))]
 pub(crate) fn beginning(text: &str) -> &str {
     up_to(text, QUOTED)
 }

@@ -23,9 +23,7 @@ use crate::handler::codec::metered::Metered;
 pub(crate) struct InputType {
     pub id: TypeId,
     pub name: &'static str,
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub schema: fn() -> Schema,
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub from_json: fn(Json<'_>, &Allowance) -> Result<Input, InputError>,
 }
 
@@ -58,7 +56,6 @@ impl OutputType {
 
 /// An input's JSON, in the pieces in which a client gave it.
 #[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "web"), allow(dead_code))]
 pub(crate) enum Json<'a> {
     Nothing,
     Whole(&'a RawValue),
@@ -70,7 +67,6 @@ pub(crate) enum Json<'a> {
 
 /// Why a value is no input, and where in it: a path such as `prompt.steps`.
 #[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "web"), allow(dead_code))]
 pub(crate) struct InputError {
     pub path: String,
     pub message: String,

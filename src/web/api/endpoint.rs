@@ -13,21 +13,21 @@ use super::parameters;
 use super::parameters::Parameter;
 use crate::files::json::is_file;
 use crate::files::scope::reading;
+use crate::files::store::Files;
 use crate::handler::codec::InputError;
 use crate::handler::codec::allowance::Allowance;
 use crate::handler::codec::brief::beginning;
 use crate::handler::input::Input;
-use crate::queue::listener_options::ApiVisibility;
 use crate::queue::listener_ref::ListenerRef;
 use crate::web::auth::guard::Caller;
 use crate::web::base_url::root_url_of_api;
 use crate::web::body::json;
 use crate::web::body::json::Data;
 use crate::web::cache::{Cache, Kept, Key};
+use crate::web::listener_options::{ApiVisibility, HttpOptions};
 use crate::web::protocol::encoder::{Audience, Encoder};
 use crate::web::protocol::layout::Layout;
 use crate::web::rejection::{Detail, Rejection};
-use crate::web::state::Web;
 
 /// A listener with its parameters and its results.
 #[derive(Clone, Debug)]
@@ -35,6 +35,7 @@ pub(crate) struct Endpoint {
     /// Its `fn_index`.
     pub number: u64,
     pub entry: Arc<ListenerRef>,
+    pub http: HttpOptions,
     pub input: Layout,
     pub output: Layout,
     pub parameters: Vec<Parameter>,
@@ -105,6 +106,7 @@ impl From<WrongInput> for Rejection {
 
 impl Endpoint {
     pub fn new(number: u64, entry: Arc<ListenerRef>) -> Self {
+        let http = entry.extensions.get::<HttpOptions>().cloned().unwrap_or_default();
         let (input_schema, output_schema) = ((entry.input.schema)(), (entry.output.schema)());
         let input = Layout::of_input(&input_schema);
         let output = Layout::of_output(&output_schema);
@@ -119,26 +121,32 @@ impl Endpoint {
             gives_files: returns.iter().any(holds_file),
             returns,
             comment,
-            cache: entry.options.cache.map(|entries| Arc::new(Cache::new(entries))),
+            cache: http.cache.map(|entries| Arc::new(Cache::new(entries))),
             entry,
+            http,
             input,
             output,
         }
     }
 
     pub fn is_callable(&self) -> bool {
-        self.entry.options.visibility != ApiVisibility::Private
+        self.http.visibility != ApiVisibility::Private
     }
 
     pub fn description(&self) -> Option<&str> {
-        self.entry.options.description.as_deref().or(self.comment.as_deref())
+        self.http.description.as_deref().or(self.comment.as_deref())
     }
 
     /// How the client of a request is told of its events.
-    pub fn audience(&self, web: &Web, request: &HttpRequest) -> Audience {
-        let root = || root_url_of_api(request, web.options.root_path.as_deref());
+    pub fn audience(
+        &self,
+        show_error: bool,
+        root_path: Option<&str>,
+        request: &HttpRequest,
+    ) -> Audience {
+        let root = || root_url_of_api(request, root_path);
         let files_at = self.gives_files.then(|| format!("{}/gradio_api/file=", root()).into());
-        Audience { show_error: web.options.show_error, files_at }
+        Audience { show_error, files_at }
     }
 
     /// What an event's stream speaks with.
@@ -150,7 +158,7 @@ impl Endpoint {
     pub fn input_from_positional(
         &self,
         data: &Data<'_>,
-        web: &Web,
+        files: &Files,
         caller: &Caller,
     ) -> Result<Result<Prepared, WrongInput>, Rejection> {
         let (values, given) = data.values(self.input.parameters())?;
@@ -161,14 +169,14 @@ impl Endpoint {
             return Ok(Err(WrongInput::Invalid(Box::new(detail.of_parameter("data")))));
         }
         let arguments = values.into_iter().map(Some).collect();
-        Ok(self.input_from(arguments, web, caller))
+        Ok(self.input_from(arguments, files, caller))
     }
 
     /// The typed input of named arguments, the text of a JSON object.
     pub fn input_from_named(
         &self,
         text: &str,
-        web: &Web,
+        files: &Files,
         caller: &Caller,
     ) -> Result<Prepared, Rejection> {
         let arguments = json::with_seed(Named(&self.parameters), text)?.map_err(|name| {
@@ -182,14 +190,14 @@ impl Endpoint {
             let detail = Detail::new("missing", &[name], format!("{name} is missing"));
             return Err(Rejection::invalid(detail.of_parameter(name)));
         }
-        Ok(self.input_from(arguments, web, caller)?)
+        Ok(self.input_from(arguments, files, caller)?)
     }
 
     /// The typed input of an argument for each parameter, or for the first ones.
     fn input_from(
         &self,
         mut arguments: Vec<Option<&RawValue>>,
-        web: &Web,
+        files: &Files,
         caller: &Caller,
     ) -> Result<Prepared, WrongInput> {
         arguments.resize(self.parameters.len(), None);
@@ -204,7 +212,7 @@ impl Endpoint {
         let key = self.cache.as_ref().map(|cache| cache.key(caller.0.as_deref(), &arguments));
         let allowance = Allowance::of_json(bytes);
         let json = self.input.json(&arguments);
-        let input = reading(&web.files, || (self.entry.input.from_json)(json, &allowance));
+        let input = reading(files, || (self.entry.input.from_json)(json, &allowance));
         let input = input.map_err(|error| match error.too_large {
             true => WrongInput::TooMuch(bytes),
             false => WrongInput::Invalid(Box::new(self.wrong_input(error))),

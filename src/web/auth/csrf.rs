@@ -3,6 +3,10 @@
 use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName, ORIGIN};
 
+/// The other origins whose pages may send what browsers send unasked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AllowedOrigins(pub Vec<String>);
+
 /// Whether a page of another origin makes its visitor's browser send this, without having asked us.
 ///
 /// A browser asks first (by a CORS preflight, which is the service's to answer) before it sends a

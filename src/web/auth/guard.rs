@@ -12,9 +12,8 @@ use actix_web::cookie::{Cookie, SameSite};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
-use actix_web::http::header::LOCATION;
 use actix_web::middleware::Next;
-use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, ResponseError, web};
 use bytes::Bytes;
 use futures::Stream;
 use futures::future::{Either, select};
@@ -22,11 +21,9 @@ use serde_json::json;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::AnyAuth;
-use super::csrf::is_foreign;
+use super::csrf::{AllowedOrigins, is_foreign};
 use super::peer::Peer;
 use super::tokens::Tokens;
-use crate::queue::Queue;
-use crate::web::base_url::root_url;
 use crate::web::rejection::Rejection;
 use crate::web::shares::Holder;
 
@@ -123,8 +120,8 @@ impl FromRequest for Caller {
     type Future = Ready<Result<Self, Self::Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let queue = request.app_data::<web::Data<Queue>>();
-        let allowed = queue.map_or(&[][..], |queue| &queue.inner().web.options.origins);
+        let allowed = request.app_data::<web::Data<AllowedOrigins>>();
+        let allowed = allowed.map_or(&[][..], |allowed| &allowed.0);
         if is_foreign(request, allowed) {
             let detail = "Pages of other origins must send JSON, declared as such.";
             return ready(Err(Rejection::new(StatusCode::FORBIDDEN, detail.into())));
@@ -194,13 +191,3 @@ impl MessageBody for UntilLogout {
 }
 
 pub(crate) type BoxedPayload = Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>>;
-
-/// Where `/logout` leads, for `HEAD` without ending a login.
-pub(crate) async fn after_logout(queue: web::Data<Queue>, request: HttpRequest) -> HttpResponse {
-    let mount = request.path().trim_end_matches('/').trim_end_matches("/logout");
-    if !request.resource_map().has_resource(&format!("{mount}/")) {
-        return HttpResponse::Ok().json(json!({ "success": true }));
-    }
-    let root = root_url(&request, "/logout", queue.inner().web.options.root_path.as_deref());
-    HttpResponse::Found().insert_header((LOCATION, format!("{root}/"))).finish()
-}

@@ -13,7 +13,7 @@ use actix_web::HttpRequest;
 use futures::future::{FutureExt, LocalBoxFuture};
 use subtle::{Choice, ConstantTimeEq};
 
-/// A store of users: says who may log in, for [`QueueBuilder::auth`]. As Gradio's `auth`.
+/// A store of users: says who may log in, for [`WebBuilder::auth`]. As Gradio's `auth`.
 ///
 /// [`Users`] is one with a fixed list. A service with users of its own implements it:
 ///
@@ -35,7 +35,7 @@ use subtle::{Choice, ConstantTimeEq};
 /// let builder = now_serving::Queue::builder().auth(Members {});
 /// ```
 ///
-/// [`QueueBuilder::auth`]: crate::QueueBuilder::auth
+/// [`WebBuilder::auth`]: crate::WebBuilder::auth
 pub trait Auth: Send + Sync + 'static {
     /// Why it can't be said who somebody is: the database is gone, say. It is logged; the client is
     /// answered 503.

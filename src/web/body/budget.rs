@@ -15,6 +15,8 @@ const OF_ALL: usize = 16;
 /// Counts what bodies hold.
 #[derive(Debug)]
 pub(crate) struct Bodies {
+    /// The largest body, in bytes.
+    pub max_body_size: usize,
     held: Mutex<Held>,
     of_one: usize,
     of_all: usize,
@@ -30,6 +32,7 @@ impl Bodies {
     /// For bodies of so many bytes at most.
     pub fn new(max_body_size: usize) -> Self {
         Bodies {
+            max_body_size,
             held: Mutex::default(),
             of_one: max_body_size.saturating_mul(OF_ONE),
             of_all: max_body_size.saturating_mul(OF_ALL),

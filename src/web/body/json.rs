@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use actix_web::web;
 use actix_web::web::Bytes;
@@ -13,12 +14,12 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_path_to_error::Deserializer as Tracking;
 use serde_path_to_error::{Segment, Track};
+use tokio::sync::Semaphore;
 
 use super::received::Body;
 use crate::handler::codec::allowance::Allowance;
 use crate::handler::codec::brief::Brief;
 use crate::handler::codec::metered::Metered;
-use crate::queue::Queue;
 use crate::web::rejection::{Detail, Rejection};
 
 /// Bodies longer than this, in bytes, are read on a thread that may block: a worker has other clients.
@@ -35,20 +36,19 @@ pub(crate) fn is_large(bytes: usize) -> bool {
 /// Has a call's body read: here if it is short, otherwise on a thread for such. Only a few are read at
 /// once, so that they leave processors to everybody else.
 pub(crate) async fn read<T: Send + 'static>(
-    queue: &Queue,
+    readers: &Arc<Semaphore>,
     body: Body,
-    read: impl FnOnce(&Queue, &str) -> Result<T, Rejection> + Send + 'static,
+    read: impl FnOnce(&str) -> Result<T, Rejection> + Send + 'static,
 ) -> Result<T, Rejection> {
     if !is_large(body.len()) {
-        return read(queue, text(&body)?);
+        return read(text(&body)?);
     }
     // Never closed.
-    let permit = queue.inner().web.reading.clone().acquire_owned().await;
-    let queue = queue.clone();
+    let permit = readers.clone().acquire_owned().await;
     let done = web::block(move || {
         let _permit = permit;
         let body = body.shrunk();
-        read(&queue, text(&body)?)
+        read(text(&body)?)
     });
     done.await.unwrap_or_else(|_| Err(Rejection::internal("The input could not be read.")))
 }

@@ -10,9 +10,8 @@ use actix_web::{FromRequest, HttpRequest, dev};
 use futures::future::{FutureExt, LocalBoxFuture};
 use futures::{Stream, StreamExt};
 
-use super::budget::BodyShare;
+use super::budget::{Bodies, BodyShare};
 use super::pace::{Paced, is_too_slow};
-use crate::queue::Queue;
 use crate::web::auth::peer::Peer;
 use crate::web::rejection::Rejection;
 
@@ -46,13 +45,12 @@ impl FromRequest for Body {
     type Future = LocalBoxFuture<'static, Result<Self, Rejection>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let Some(queue) = request.app_data::<Data<Queue>>() else {
+        let Some(bodies) = request.app_data::<Data<Bodies>>() else {
             let told = "There is no queue here.";
             let missing = Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, told.into());
             return std::future::ready(Err(missing)).boxed_local();
         };
-        let web = &queue.inner().web;
-        let (longest, share) = (web.options.max_body_size(), web.bodies.begin(Peer::of(request)));
+        let (longest, share) = (bodies.max_body_size, bodies.begin(Peer::of(request)));
         let length = request.headers().get(CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         read(payload.take(), length, longest, share).boxed_local()
@@ -95,7 +93,6 @@ async fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::body::budget::Bodies;
     use futures::stream;
     use std::sync::Arc;
 

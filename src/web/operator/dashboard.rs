@@ -21,7 +21,6 @@ use serde_json::json;
 
 use crate::event::id::EventId;
 use crate::logging::{error, info, warn};
-use crate::queue::Queue;
 use crate::queue::error::ControlError;
 use crate::queue::snapshot::QueueSnapshot;
 use crate::scheduler::limit::Limit;
@@ -31,6 +30,7 @@ use crate::web::body::json;
 use crate::web::body::received::Body;
 use crate::web::protocol::sse;
 use crate::web::rejection::Rejection;
+use crate::web::state::{Web, WebState};
 
 const PAGE: &str = include_str!("dashboard.html");
 
@@ -47,11 +47,11 @@ const MOST_SLOTS: usize = 64;
 /// How long running events may go on after a drain.
 const DRAIN: Duration = Duration::from_secs(24 * 3600);
 
-impl Queue {
+impl Web {
     /// The dashboard, for `App::configure`: a page at `path` that shows every concurrency id with its
     /// slots, its line, its listeners and its last events, live, and from which an operator cancels
     /// events, pauses and resumes ids, changes limits and drains the queue. Beside it, the
-    /// [`snapshot`](Queue::snapshot) as JSON at `{path}/snapshot`.
+    /// [`snapshot`](Web::snapshot) as JSON at `{path}/snapshot`.
     ///
     /// Who may see it is for `auth` to say, by HTTP's basic authentication, which browsers ask for, or
     /// by [`Auth::user`]. Everybody else gets 401. Use it over TLS only, or on this machine.
@@ -59,9 +59,9 @@ impl Queue {
     /// ```
     /// use actix_web::App;
     /// use now_serving::Users;
-    /// # fn app(queue: now_serving::Queue, password: String) {
+    /// # fn app(web: now_serving::Web, password: String) {
     /// let operators = Users::new().user("operator", password);
-    /// App::new().configure(queue.routes()).configure(queue.dashboard("/queues", operators))
+    /// App::new().configure(web.routes()).configure(web.dashboard("/queues", operators))
     /// # ;
     /// # }
     /// ```
@@ -71,15 +71,17 @@ impl Queue {
         auth: A,
     ) -> impl FnOnce(&mut ServiceConfig) + use<A> {
         let path = path.trim_end_matches('/').to_owned();
-        let queue = web::Data::new(self.clone());
+        let state = web::Data::from(self.0.clone());
+        let bodies = web::Data::from(self.0.bodies.clone());
         // For the description of the API. The first one counts.
-        let _ = queue.inner().web.dashboard.set(path.clone());
+        let _ = state.dashboard.set(path.clone());
         let auth: Arc<dyn AnyAuth> = Arc::new(auth);
         move |service| {
             let guard = from_fn(move |request, next| guard(auth.clone(), request, next));
             service.service(
                 web::scope(&path)
-                    .app_data(queue)
+                    .app_data(state)
+                    .app_data(bodies)
                     .service(web::resource(["", "/"]).get(page).head(page))
                     .service(web::resource("/snapshot").get(snapshot).head(snapshot))
                     .service(
@@ -139,24 +141,23 @@ async fn page() -> HttpResponse {
         .body(PAGE)
 }
 
-async fn snapshot(queue: web::Data<Queue>) -> HttpResponse {
-    let snapshot = queue.snapshot().await;
+async fn snapshot(web: web::Data<WebState>) -> HttpResponse {
+    let snapshot = web.snapshot().await;
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(snapshot)
 }
 
 /// The snapshot again and again, less what the page knows already.
-async fn events(queue: web::Data<Queue>) -> HttpResponse {
-    let closing = queue.inner().web.closing.clone();
+async fn events(web: web::Data<WebState>) -> HttpResponse {
+    let closing = web.closing.clone();
     let ticks = tokio::time::interval(PERIOD);
-    let told =
-        stream::unfold((queue, ticks, HashMap::new()), async |(queue, mut ticks, mut seen)| {
-            ticks.tick().await;
-            let mut snapshot = queue.snapshot().await;
-            shorten(&mut snapshot, &mut seen);
-            let mut text = BytesMut::new();
-            sse::write(&mut text, None, None, &snapshot);
-            Some((Ok::<Bytes, std::convert::Infallible>(text.freeze()), (queue, ticks, seen)))
-        });
+    let told = stream::unfold((web, ticks, HashMap::new()), async |(web, mut ticks, mut seen)| {
+        ticks.tick().await;
+        let mut snapshot = web.snapshot().await;
+        shorten(&mut snapshot.queue, &mut seen);
+        let mut text = BytesMut::new();
+        sse::write(&mut text, None, None, &snapshot);
+        Some((Ok::<Bytes, std::convert::Infallible>(text.freeze()), (web, ticks, seen)))
+    });
     sse::stream(told.take_until(closing.cancelled_owned()))
 }
 
@@ -201,7 +202,7 @@ enum Action {
 
 /// The body is JSON, declared as such: what pages of other origins send unasked is refused.
 async fn act(
-    queue: web::Data<Queue>,
+    web: web::Data<WebState>,
     operator: web::ReqData<Operator>,
     request: HttpRequest,
     bytes: Body,
@@ -215,6 +216,7 @@ async fn act(
     }
     let action: Action = json::parse(&bytes)?;
     info!("dashboard: {:?} asks for {action:?}", operator.0);
+    let queue = &web.queue;
     let done = match action {
         Action::Cancel { listener, event_id } => {
             let id: EventId = event_id

@@ -13,15 +13,14 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use crate::queue::Queue;
-use crate::queue::snapshot::QueueSnapshot;
 use crate::scheduler::snapshot::{ConcurrencyIdSnapshot, Histogram, ListenerSnapshot};
 use crate::web::rejection::Rejection;
+use crate::web::state::{Web, WebSnapshot, WebState};
 
 /// As OpenMetrics, which Prometheus reads.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-impl Queue {
+impl Web {
     /// A route with the queue's metrics for Prometheus, for `App::configure`. They name listeners and
     /// count events, and know no client and no payload; still, whoever may not see them must be kept
     /// out by the service.
@@ -35,22 +34,22 @@ impl Queue {
     ///
     /// ```
     /// use actix_web::App;
-    /// # fn app(queue: now_serving::Queue) {
-    /// App::new().configure(queue.routes()).configure(queue.metrics("/metrics"))
+    /// # fn app(web: now_serving::Web) {
+    /// App::new().configure(web.routes()).configure(web.metrics("/metrics"))
     /// # ;
     /// # }
     /// ```
     pub fn metrics(&self, path: &str) -> impl FnOnce(&mut ServiceConfig) + use<> {
-        let (queue, path) = (web::Data::new(self.clone()), path.to_owned());
+        let (state, path) = (web::Data::from(self.0.clone()), path.to_owned());
         move |service| {
-            service.service(web::resource(path).app_data(queue).get(metrics).head(metrics));
+            service.service(web::resource(path).app_data(state).get(metrics).head(metrics));
         }
     }
 }
 
-async fn metrics(queue: web::Data<Queue>) -> Result<HttpResponse, Rejection> {
+async fn metrics(web: web::Data<WebState>) -> Result<HttpResponse, Rejection> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Picture(queue.snapshot().await)));
+    registry.register_collector(Box::new(Picture(web.snapshot().await)));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).map_err(|_| {
         let told = "The metrics can't be written.";
@@ -60,7 +59,7 @@ async fn metrics(queue: web::Data<Queue>) -> Result<HttpResponse, Rejection> {
 }
 
 #[derive(Debug)]
-struct Picture(QueueSnapshot);
+struct Picture(WebSnapshot);
 
 type Label<'a> = (&'static str, LabelValue<'a>);
 
@@ -177,6 +176,7 @@ impl Picture {
         for (name, help, read) in gauges {
             let series = self
                 .0
+                .queue
                 .concurrency_ids
                 .iter()
                 .map(|id| (id, LabelValue(&id.concurrency_id)))
@@ -188,7 +188,7 @@ impl Picture {
 
     fn listeners(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let all = || {
-            self.0.concurrency_ids.iter().flat_map(|id| {
+            self.0.queue.concurrency_ids.iter().flat_map(|id| {
                 id.listeners.iter().chain(&id.permits).map(|listener| {
                     let labels: [Label<'_>; 2] = [
                         ("concurrency_id", LabelValue(&id.concurrency_id)),

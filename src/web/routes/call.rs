@@ -8,9 +8,7 @@ use bytes::BytesMut;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::known;
 use crate::event::id::EventId;
-use crate::queue::Queue;
 use crate::web::api::endpoint::{Endpoint, Prepared};
 use crate::web::auth::guard::Caller;
 use crate::web::body::json;
@@ -21,6 +19,7 @@ use crate::web::protocol::sse;
 use crate::web::rejection::Rejection;
 use crate::web::session::registry::Sessions;
 use crate::web::session::stream::{Form, Manner, Read, Stream, last_event_id};
+use crate::web::state::WebState;
 
 #[derive(Deserialize)]
 struct Call<'a> {
@@ -42,7 +41,7 @@ pub(crate) struct Event {
 
 /// `POST call/{api_name}`: submits an event with positional data.
 pub(crate) async fn start(
-    queue: web::Data<Queue>,
+    web: web::Data<WebState>,
     caller: Caller,
     path: web::Path<Listener>,
     request: HttpRequest,
@@ -50,56 +49,55 @@ pub(crate) async fn start(
 ) -> Result<HttpResponse, Rejection> {
     let api_name = path.into_inner().api_name;
     // Before its body is read.
-    known(&queue, &api_name)?;
-    let read = json::read(&queue, bytes, {
-        let (caller, api_name) = (caller.clone(), api_name.clone());
-        move |queue, text| {
+    web.known(&api_name)?;
+    let read = json::read(&web.reading, bytes, {
+        let (web, caller, api_name) = (web.clone(), caller.clone(), api_name.clone());
+        move |text| {
             let Call { data, session_hash } = json::from_text::<Call<'_>>(text)?;
-            let endpoint = known(queue, &api_name)?;
-            let input = endpoint.input_from_positional(&data, &queue.inner().web, &caller)??;
+            let endpoint = web.known(&api_name)?;
+            let input = endpoint.input_from_positional(&data, &web.files, &caller)??;
             Ok((input, session_hash))
         }
     });
     let (input, session_hash) = read.await?;
-    let endpoint = known(&queue, &api_name)?;
-    submit(&queue, caller, &request, endpoint, input, session_hash).await
+    let endpoint = web.known(&api_name)?;
+    submit(&web, caller, &request, endpoint, input, session_hash).await
 }
 
 /// `POST call/v2/{api_name}`: submits an event with named arguments.
 pub(crate) async fn start_named(
-    queue: web::Data<Queue>,
+    web: web::Data<WebState>,
     caller: Caller,
     path: web::Path<Listener>,
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
     let api_name = path.into_inner().api_name;
-    known(&queue, &api_name)?;
-    let read = json::read(&queue, bytes, {
-        let (caller, api_name) = (caller.clone(), api_name.clone());
-        move |queue, text| {
-            let endpoint = known(queue, &api_name)?;
-            endpoint.input_from_named(text, &queue.inner().web, &caller)
+    web.known(&api_name)?;
+    let read = json::read(&web.reading, bytes, {
+        let (web, caller, api_name) = (web.clone(), caller.clone(), api_name.clone());
+        move |text| {
+            let endpoint = web.known(&api_name)?;
+            endpoint.input_from_named(text, &web.files, &caller)
         }
     });
     let input = read.await?;
-    let endpoint = known(&queue, &api_name)?;
-    submit(&queue, caller, &request, endpoint, input, None).await
+    let endpoint = web.known(&api_name)?;
+    submit(&web, caller, &request, endpoint, input, None).await
 }
 
 async fn submit(
-    queue: &Queue,
+    web: &web::Data<WebState>,
     caller: Caller,
     request: &HttpRequest,
     endpoint: &Endpoint,
     input: Prepared,
     session_hash: Option<String>,
 ) -> Result<HttpResponse, Rejection> {
-    let web = &queue.inner().web;
     let id = EventId::random();
     // Without a session of the client's it has one of its own.
     let call = web.sessions.begin_call(id, &caller, session_hash.as_deref())?;
-    call.session.submit(id, endpoint, input, endpoint.audience(web, request)).await?;
+    call.session.submit(id, endpoint, input, web.audience(endpoint, request)).await?;
     call.keep();
     Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
 }
@@ -112,14 +110,14 @@ pub(crate) struct Follow {
 /// `GET call/{api_name}/{event_id}`: the event's values, and how it ended. The end can be asked for
 /// again, of every event whose end a client has been told.
 pub(crate) async fn follow(
-    queue: web::Data<Queue>,
+    web: web::Data<WebState>,
     caller: Caller,
     request: HttpRequest,
     path: web::Path<Event>,
     query: web::Query<Follow>,
 ) -> HttpResponse {
     let Event { api_name, event_id: id } = path.into_inner();
-    let sessions = &queue.inner().web.sessions;
+    let sessions = &web.sessions;
     let found =
         id.parse().ok().and_then(|id: EventId| Some((id, sessions.find_call(&caller, id)?)));
     if let Some((id, session)) = found

@@ -5,11 +5,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::event::id::EventId;
-use crate::queue::Queue;
 use crate::web::auth::guard::Caller;
 use crate::web::body::json;
 use crate::web::body::received::Body;
 use crate::web::rejection::Rejection;
+use crate::web::state::WebState;
 
 #[derive(Deserialize)]
 struct Cancel {
@@ -22,13 +22,13 @@ struct Cancel {
 /// Gradio lets anybody cancel any event; here session and event must belong together. A call that
 /// named no session is its event's alone: whoever knows that may follow it, and cancel it.
 pub(crate) async fn cancel(
-    queue: web::Data<Queue>,
+    web: web::Data<WebState>,
     caller: Caller,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
     let Cancel { session_hash, event_id } =
-        json::read(&queue, bytes, |_, text| json::from_text(text)).await?;
-    let sessions = &queue.inner().web.sessions;
+        json::read(&web.reading, bytes, |text| json::from_text(text)).await?;
+    let sessions = &web.sessions;
     if let Some(Ok(id)) = event_id.map(|id| id.parse::<EventId>()) {
         let called = sessions.find_call(&caller, id).filter(|session| match &session_hash {
             Some(hash) => *session.hash == **hash,

@@ -3,27 +3,26 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
-use crate::queue::Queue;
-use crate::queue::listener_options::ApiVisibility;
 use crate::web::api::endpoint::Endpoint;
 use crate::web::auth::guard::Caller;
 use crate::web::base_url::root_url;
+use crate::web::listener_options::ApiVisibility;
+use crate::web::state::WebState;
 
 /// The version of Gradio whose protocol is spoken. Clients choose their manners by it.
 const PROTOCOL_VERSION: &str = "6.31.0";
 
 /// `GET gradio_api/app_id`: another number after a restart, so that clients notice one.
-pub(crate) async fn app_id(queue: web::Data<Queue>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "app_id": queue.inner().web.app_id }))
+pub(crate) async fn app_id(web: web::Data<WebState>) -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "app_id": web.app_id }))
 }
 
 /// `GET /config`
 pub(crate) async fn config(
-    queue: web::Data<Queue>,
+    web: web::Data<WebState>,
     caller: Caller,
     request: HttpRequest,
 ) -> HttpResponse {
-    let web = &queue.inner().web;
     let root = root_url(&request, "/config", web.options.root_path.as_deref());
     let mut components = Vec::new();
     let mut dependencies = Vec::new();
@@ -142,7 +141,7 @@ fn dependency(id: usize, endpoint: &Endpoint, inputs: Vec<usize>, outputs: Vec<u
         "trigger_only_on_success": false,
         "trigger_only_on_failure": false,
         "trigger_mode": "once",
-        "api_visibility": visibility(facts.visibility),
+        "api_visibility": visibility(endpoint.http.visibility),
         "rendered_in": null,
         "render_id": null,
         "connection": "sse",

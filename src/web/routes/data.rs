@@ -9,11 +9,11 @@ use bytes::BytesMut;
 use serde::Deserialize;
 use tokio::time::{Sleep, sleep};
 
-use crate::queue::Queue;
 use crate::web::auth::guard::Caller;
 use crate::web::protocol::message::Message;
 use crate::web::protocol::sse;
 use crate::web::session::stream::{Form, Manner, Read, Stream, last_event_id};
+use crate::web::state::WebState;
 
 #[derive(Deserialize)]
 pub(crate) struct Query {
@@ -23,12 +23,12 @@ pub(crate) struct Query {
 }
 
 pub(crate) async fn data(
-    queue: web::Data<Queue>,
+    web: web::Data<WebState>,
     caller: Caller,
     request: HttpRequest,
     query: web::Query<Query>,
 ) -> HttpResponse {
-    match queue.inner().web.sessions.find(&caller, &query.session_hash) {
+    match web.sessions.find(&caller, &query.session_hash) {
         Some(session) => {
             let manner = Manner::of(&request, Form::Session);
             let after = last_event_id(&request, query.last_event_id);

@@ -10,8 +10,8 @@ use mime_guess::{Mime, mime};
 use serde::Deserialize;
 
 use crate::files::key::Key;
-use crate::queue::Queue;
 use crate::web::rejection::Rejection;
+use crate::web::state::WebState;
 
 #[derive(Deserialize)]
 pub(crate) struct Path {
@@ -20,13 +20,13 @@ pub(crate) struct Path {
 
 /// Answers the same for a file that isn't there and for one that is nobody's business here.
 pub(crate) async fn file(
-    queue: web::Data<Queue>,
+    web: web::Data<WebState>,
     path: web::Path<Path>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Rejection> {
     let missing = || Rejection::not_found("There is no such file here.".into());
     let key = Key::parse(&path.path).ok_or_else(missing)?;
-    let (name, files) = (key.name.clone(), queue.inner().web.files.clone());
+    let (name, files) = (key.name.clone(), web.files.clone());
     let found = web::block(move || Some((NamedFile::open(files.find(key.clone())?.path()).ok()?,)));
     let (named,) = found.await.ok().flatten().ok_or_else(missing)?;
     let kind = mime_guess::from_path(&name).first_or_octet_stream();

@@ -9,11 +9,11 @@ use bytes::BytesMut;
 use serde::Deserialize;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::queue::Queue;
 use crate::web::auth::guard::Caller;
 use crate::web::protocol::sse;
 use crate::web::rejection::Rejection;
 use crate::web::session::registry::{Presence, Sessions};
+use crate::web::state::WebState;
 
 // By name, as all parameters of paths: a scope around the routes may have some of its own.
 #[derive(Deserialize)]
@@ -22,13 +22,13 @@ pub(crate) struct Path {
 }
 
 pub(crate) async fn heartbeat(
-    queue: web::Data<Queue>,
+    web: web::Data<WebState>,
     caller: Caller,
     path: web::Path<Path>,
 ) -> Result<HttpResponse, Rejection> {
-    let sessions: &Arc<Sessions> = &queue.inner().web.sessions;
+    let sessions: &Arc<Sessions> = &web.sessions;
     let presence = sessions.attend(&caller, &path.session_hash)?;
-    let closing = Box::pin(queue.inner().web.closing.clone().cancelled_owned());
+    let closing = Box::pin(web.closing.clone().cancelled_owned());
     Ok(sse::response(Heartbeat { begun: false, closing, _presence: presence }))
 }
 

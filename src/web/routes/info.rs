@@ -4,18 +4,17 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
 
 use super::config::{ordinal, visibility};
-use crate::queue::Queue;
-use crate::queue::listener_options::ApiVisibility;
 use crate::web::api::endpoint::Endpoint;
 use crate::web::api::python_type::python_type;
 use crate::web::api::snippets;
 use crate::web::base_url::root_url;
+use crate::web::listener_options::ApiVisibility;
+use crate::web::state::WebState;
 
 /// Only public listeners are described.
-pub(crate) async fn info(queue: web::Data<Queue>, request: HttpRequest) -> HttpResponse {
-    let web = &queue.inner().web;
+pub(crate) async fn info(web: web::Data<WebState>, request: HttpRequest) -> HttpResponse {
     let root = root_url(&request, "/gradio_api/info", web.options.root_path.as_deref());
-    let public = |endpoint: &&Endpoint| endpoint.entry.options.visibility == ApiVisibility::Public;
+    let public = |endpoint: &&Endpoint| endpoint.http.visibility == ApiVisibility::Public;
     let described = web.endpoints.iter().filter(public);
     let named: Map<String, Value> = described
         .map(|endpoint| (format!("/{}", endpoint.entry.api_name), describe(endpoint, &root)))
@@ -56,7 +55,7 @@ fn describe(endpoint: &Endpoint, root: &str) -> Value {
     json!({
         "parameters": parameters,
         "returns": returns,
-        "api_visibility": visibility(endpoint.entry.options.visibility),
+        "api_visibility": visibility(endpoint.http.visibility),
         "description": endpoint.description().unwrap_or_default(),
         "code_snippets": snippets::snippets(endpoint, root),
     })

@@ -6,13 +6,13 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::event::id::EventId;
-use crate::queue::Queue;
 use crate::web::api::endpoint::WrongInput;
 use crate::web::auth::guard::Caller;
 use crate::web::body::json;
 use crate::web::body::json::Data;
 use crate::web::body::received::Body;
 use crate::web::rejection::{Detail, Rejection};
+use crate::web::state::WebState;
 
 #[derive(Deserialize)]
 struct Join<'a> {
@@ -23,25 +23,24 @@ struct Join<'a> {
 }
 
 pub(crate) async fn join(
-    queue: web::Data<Queue>,
+    web: web::Data<WebState>,
     caller: Caller,
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
-    let read = json::read(&queue, bytes, {
-        let caller = caller.clone();
-        move |queue, text| {
+    let read = json::read(&web.reading, bytes, {
+        let (web, caller) = (web.clone(), caller.clone());
+        move |text| {
             let Join { data, fn_index, session_hash } = json::from_text(text)?;
             let Some(hash) = session_hash.filter(|hash| !hash.is_empty()) else {
                 return Err(Rejection::bad_request("Session hash not found."));
             };
-            let web = &queue.inner().web;
             let index = fn_index.ok_or_else(|| {
                 let detail = Detail::new("missing", &["fn_index"], "say which listener is called");
                 Rejection::invalid(detail)
             })?;
             let endpoint = web.endpoint(index)?;
-            let input = match endpoint.input_from_positional(&data, web, &caller)? {
+            let input = match endpoint.input_from_positional(&data, &web.files, &caller)? {
                 Err(WrongInput::Invalid(detail)) => Err(detail.failure()),
                 input => Ok(input?),
             };
@@ -49,11 +48,10 @@ pub(crate) async fn join(
         }
     });
     let (hash, index, input) = read.await?;
-    let web = &queue.inner().web;
     let endpoint = web.endpoint(index)?;
     let id = EventId::random();
     let begun = web.sessions.begin(&caller, &hash)?;
-    let audience = endpoint.audience(web, &request);
+    let audience = web.audience(endpoint, &request);
     match input {
         Ok(input) => begun.session.submit(id, endpoint, input, audience).await?,
         // Gradio's clients wait for the event's end on the stream, and for nothing else.

@@ -6,16 +6,18 @@ use actix_multipart::Multipart;
 use actix_web::cookie::time::Duration as CookieDuration;
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
+use actix_web::http::header::LOCATION;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, web};
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::logging::{debug, error, info};
-use crate::queue::Queue;
-use crate::web::auth::guard::{BoxedPayload, Caller, LONGEST, LoginGuard, after_logout};
+use crate::web::auth::guard::{BoxedPayload, Caller, LONGEST, LoginGuard};
+use crate::web::base_url::root_url;
 use crate::web::body::pace::Paced;
 use crate::web::rejection::Rejection;
+use crate::web::state::WebState;
 
 /// `GET login_check`: reached only by those who have logged in.
 pub(crate) async fn login_check() -> HttpResponse {
@@ -109,7 +111,7 @@ impl Logout {
 /// ends.
 pub(crate) async fn logout(
     door: web::Data<LoginGuard>,
-    queue: web::Data<Queue>,
+    web: web::Data<WebState>,
     _: Caller,
     query: web::Query<Logout>,
     request: HttpRequest,
@@ -117,16 +119,26 @@ pub(crate) async fn logout(
     let site = request.headers().get("sec-fetch-site").map(|site| site.as_bytes());
     if matches!(site, Some(b"cross-site" | b"same-site")) {
         // Another page's link ends nobody's login.
-        return after_logout(queue, request).await;
+        return after_logout(web, request).await;
     }
     if let Some(cookie) = request.cookie(&door.cookie) {
         door.tokens.revoke(cookie.value(), query.ends_all());
     }
     let mut gone = door.to_cookie(&request, "");
     gone.set_max_age(CookieDuration::ZERO);
-    let mut response = after_logout(queue, request).await;
+    let mut response = after_logout(web, request).await;
     if let Err(error) = response.add_cookie(&gone) {
         error!("a cookie could not be taken back: {error}");
     }
     response
+}
+
+/// Where `/logout` leads, for `HEAD` without ending a login.
+pub(crate) async fn after_logout(web: web::Data<WebState>, request: HttpRequest) -> HttpResponse {
+    let mount = request.path().trim_end_matches('/').trim_end_matches("/logout");
+    if !request.resource_map().has_resource(&format!("{mount}/")) {
+        return HttpResponse::Ok().json(json!({ "success": true }));
+    }
+    let root = root_url(&request, "/logout", web.options.root_path.as_deref());
+    HttpResponse::Found().insert_header((LOCATION, format!("{root}/"))).finish()
 }

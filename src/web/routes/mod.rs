@@ -14,12 +14,3 @@ pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod upload;
 pub(crate) mod upload_progress;
-
-use crate::queue::Queue;
-use crate::web::api::endpoint::Endpoint;
-use crate::web::rejection::Rejection;
-
-/// The listener of a name, if clients may call it.
-fn known<'a>(queue: &'a Queue, api_name: &str) -> Result<&'a Endpoint, Rejection> {
-    queue.inner().endpoint(api_name).ok_or_else(|| Rejection::unknown_listener(api_name))
-}

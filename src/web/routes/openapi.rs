@@ -3,13 +3,12 @@
 use actix_web::{HttpResponse, web};
 use serde_json::{Map, Value, json};
 
-use crate::queue::Queue;
-use crate::queue::listener_options::ApiVisibility;
 use crate::web::api::endpoint::Endpoint;
+use crate::web::listener_options::ApiVisibility;
+use crate::web::state::WebState;
 
-pub(crate) async fn openapi(queue: web::Data<Queue>) -> HttpResponse {
-    let web = &queue.inner().web;
-    let public = |endpoint: &&Endpoint| endpoint.entry.options.visibility == ApiVisibility::Public;
+pub(crate) async fn openapi(web: web::Data<WebState>) -> HttpResponse {
+    let public = |endpoint: &&Endpoint| endpoint.http.visibility == ApiVisibility::Public;
     let mut paths = Map::new();
     for endpoint in web.endpoints.iter().filter(public) {
         let name = &endpoint.entry.api_name;
@@ -46,7 +45,7 @@ pub(crate) async fn openapi(queue: web::Data<Queue>) -> HttpResponse {
     HttpResponse::Ok().json(document)
 }
 
-/// For operators: see [`Queue::dashboard`].
+/// For operators: see [`Web::dashboard`](crate::Web::dashboard).
 fn snapshot() -> Value {
     let number = json!({ "type": "number" });
     let id = json!({

@@ -9,11 +9,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::known;
 use crate::event::output::Output;
 use crate::event::refusal::Refusal;
 use crate::event::update::{Finished, Outcome};
-use crate::queue::Queue;
 use crate::scheduler::command::WhenFull;
 use crate::web::auth::guard::Caller;
 use crate::web::body::json;
@@ -23,6 +21,7 @@ use crate::web::cache::Kept;
 use crate::web::protocol::encoder::Encoder;
 use crate::web::rejection::Rejection;
 use crate::web::session::registry::Begun;
+use crate::web::state::WebState;
 
 #[derive(Deserialize)]
 struct Run<'a> {
@@ -39,46 +38,45 @@ pub(crate) struct Path {
 
 /// A client that goes away cancels its event.
 pub(crate) async fn run(
-    queue: web::Data<Queue>,
+    web: web::Data<WebState>,
     caller: Caller,
     path: web::Path<Path>,
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
     let api_name = path.into_inner().api_name;
-    answer(&queue, caller, api_name, &request, bytes).await.map_err(Rejection::with_error)
+    answer(&web, caller, api_name, &request, bytes).await.map_err(Rejection::with_error)
 }
 
 async fn answer(
-    queue: &Queue,
+    web: &web::Data<WebState>,
     caller: Caller,
     api_name: String,
     request: &HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
-    let inner = queue.inner();
-    let read = json::read(queue, bytes, {
-        let caller = caller.clone();
-        move |queue, text| {
+    let read = json::read(&web.reading, bytes, {
+        let (web, caller) = (web.clone(), caller.clone());
+        move |text| {
             let Run { data, fn_index, session_hash } = json::from_text(text)?;
-            let web = &queue.inner().web;
             // As in Gradio, whatever the path says.
             let index = match fn_index {
                 Some(index) => index,
-                None => known(queue, &api_name)?.number,
+                None => web.known(&api_name)?.number,
             };
-            let input = web.endpoint(index)?.input_from_positional(&data, web, &caller)??;
+            let input =
+                web.endpoint(index)?.input_from_positional(&data, &web.files, &caller)??;
             Ok((index, input, session_hash))
         }
     });
     let (index, input, session_hash) = read.await?;
-    let endpoint = inner.web.endpoint(index)?;
-    let sessions = &inner.web.sessions;
+    let endpoint = web.endpoint(index)?;
+    let sessions = &web.sessions;
     let (session, begun) = sessions.state(&caller, session_hash.as_deref())?;
     let under_way = session.begin_event(sessions.limits.most_events);
     let _under_way =
         under_way.ok_or_else(|| Rejection::too_many_events(sessions.limits.most_events))?;
-    let mut encoder = endpoint.encoder(endpoint.audience(&inner.web, request));
+    let mut encoder = endpoint.encoder(web.audience(endpoint, request));
     if let Some(kept) = input.kept(endpoint) {
         let outcome = Outcome::Completed(kept.output.as_ref().map(Output::share));
         encoder.tells_of_cache();

@@ -2,14 +2,14 @@
 
 use actix_web::{HttpResponse, web};
 
-use crate::queue::Queue;
 use crate::web::protocol::message::Message;
+use crate::web::state::WebState;
 
-pub(crate) async fn status(queue: web::Data<Queue>) -> HttpResponse {
+pub(crate) async fn status(web: web::Data<WebState>) -> HttpResponse {
     HttpResponse::Ok().json(Message::Estimation {
         event_id: None,
         rank: None,
-        queue_size: queue.waiting(),
+        queue_size: web.queue.waiting(),
         rank_eta: None,
     })
 }

@@ -17,10 +17,10 @@ use crate::files::directory::part;
 use crate::files::file_data::FileData;
 use crate::files::store::Files;
 use crate::logging::{error, warn};
-use crate::queue::Queue;
 use crate::web::auth::guard::Caller;
 use crate::web::body::pace::{Paced, is_too_slow};
 use crate::web::rejection::Rejection;
+use crate::web::state::WebState;
 use crate::web::uploads::{Tracker, Uploads};
 
 /// The most files of one request, as in Gradio.
@@ -43,13 +43,12 @@ pub(crate) struct Query {
 
 /// Answers with the paths of the files, by which calls name them. Takes all files or none.
 pub(crate) async fn upload(
-    queue: web::Data<Queue>,
+    web: web::Data<WebState>,
     _: Caller,
     query: web::Query<Query>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Rejection> {
-    let web = &queue.inner().web;
     let mut form = Multipart::new(request.headers(), Paced::new(payload));
     let uploads: &Arc<Uploads> = &web.uploads;
     let upload = Upload {

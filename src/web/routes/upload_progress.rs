@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::queue::Queue;
 use crate::web::protocol::sse;
+use crate::web::state::WebState;
 use crate::web::uploads::Progress;
 
 #[derive(Deserialize)]
@@ -33,10 +33,10 @@ enum Message {
 }
 
 pub(crate) async fn upload_progress(
-    queue: web::Data<Queue>,
+    web: web::Data<WebState>,
     query: web::Query<Query>,
 ) -> HttpResponse {
-    let uploads = &queue.inner().web.uploads;
+    let uploads = &web.uploads;
     let unknown = || HttpResponse::NotFound().content_type("text/plain").body("Upload not found");
     let Some(waiter) = uploads.wait(&query.upload_id) else { return unknown() };
     let Some(follower) = waiter.begun().await else { return unknown() };

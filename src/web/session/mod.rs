@@ -7,4 +7,5 @@ pub(crate) mod replay_log;
 pub(crate) mod results;
 #[allow(clippy::module_inception)] // One client among the things that one has.
 pub(crate) mod session;
+pub(crate) mod snapshot;
 pub(crate) mod stream;

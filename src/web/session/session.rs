@@ -22,6 +22,7 @@ use crate::web::api::endpoint::{Endpoint, Prepared};
 use crate::web::auth::guard::Caller;
 use crate::web::auth::peer::Peer;
 use crate::web::cache::Kept;
+use crate::web::listener_options::OnDisconnect;
 use crate::web::protocol::encoder::{Audience, Ended};
 use crate::web::rejection::Rejection;
 use crate::web::shares::Holder;
@@ -259,7 +260,7 @@ impl Session {
         let under_way = self.kept.begin_event(self.limits.most_events);
         let under_way =
             under_way.ok_or_else(|| Rejection::too_many_events(self.limits.most_events))?;
-        let keep_running = endpoint.entry.options.keeps_running;
+        let keep_running = endpoint.http.on_disconnect == OnDisconnect::KeepRunning;
         let live = ActiveEvent::new(endpoint.encoder(audience), keep_running, under_way);
         if let Some(kept) = input.kept(endpoint) {
             self.give(id, &kept, live.of_cache());

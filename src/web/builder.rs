@@ -1,0 +1,65 @@
+//! How a queue comes to be served.
+
+use std::sync::Arc;
+
+use super::error::WebError;
+use super::options::{Options, WebBuilder};
+use super::state::{Web, WebState};
+use crate::files::store::Files;
+use crate::queue::Queue;
+
+impl Web {
+    /// Serves a queue over HTTP, as [`Web::builder`] does when nothing more is said.
+    pub fn new(queue: &Queue) -> Self {
+        Self::with(queue, Options::default())
+    }
+
+    /// Starts declaring how a queue is served over HTTP.
+    ///
+    /// ```
+    /// use now_serving::{Listener, Queue, Users, Web};
+    ///
+    /// # actix::System::new().block_on(async {
+    /// let queue = Queue::builder()
+    ///     .listener(Listener::new("echo", async |text: String| Ok::<_, String>(text)))
+    ///     .start()?;
+    /// let web = Web::builder(&queue)
+    ///     .auth(Users::new().user("alice", "open sesame"))
+    ///     .max_file_size(5 * 1024 * 1024)
+    ///     .start()?;
+    /// # drop(web);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn builder(queue: &Queue) -> WebBuilder {
+        WebBuilder { queue: queue.clone(), web: Options::default() }
+    }
+
+    fn with(queue: &Queue, options: Options) -> Self {
+        let files = Files::of(queue).clone();
+        Web(Arc::new(WebState::new(queue.clone(), options, files)))
+    }
+}
+
+impl WebBuilder {
+    /// Makes what serves the queue.
+    ///
+    /// # Errors
+    /// When the directory for files can't be made or read; when something is said of the queue's
+    /// files and it has begun some already.
+    pub fn start(self) -> Result<Web, WebError> {
+        let WebBuilder { queue, web: options } = self;
+        if options.concern_files() {
+            let (directory, ttl) = (options.cache_dir.clone(), options.cache_ttl);
+            let files = Files::new(directory, ttl, options.max_cache_size);
+            let files = files.map_err(|error| WebError::CacheDirectory {
+                path: options.cache_dir.clone().unwrap_or_default(),
+                error: error.to_string(),
+            })?;
+            if !files.begin(&queue.inner().extensions) {
+                return Err(WebError::FilesBegun);
+            }
+        }
+        Ok(Web::with(&queue, options))
+    }
+}

@@ -1,0 +1,21 @@
+//! Why a queue can't be served.
+
+/// Why [`WebBuilder::start`](crate::WebBuilder::start) refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WebError {
+    /// The directory for files can't be made or read.
+    #[error("the cache_dir {path:?} can't be made or read: {error}; take another, or leave it out")]
+    CacheDirectory {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// What the system says.
+        error: String,
+    },
+    /// A queue has its files in one place.
+    #[error(
+        "the queue has its files already; say cache_dir, cache_ttl and max_cache_size on its first \
+         Web, before any of its events makes files"
+    )]
+    FilesBegun,
+}
