@@ -50,13 +50,18 @@ impl WebBuilder {
     pub fn start(self) -> Result<Web, WebError> {
         let WebBuilder { queue, web: options } = self;
         if options.concern_files() {
+            let extensions = &queue.inner().extensions;
+            // Before anything is tidied up where others may be writing.
+            if extensions.get::<Files>().is_some() {
+                return Err(WebError::FilesBegun);
+            }
             let (directory, ttl) = (options.cache_dir.clone(), options.cache_ttl);
             let files = Files::new(directory, ttl, options.max_cache_size);
             let files = files.map_err(|error| WebError::CacheDirectory {
                 path: options.cache_dir.clone().unwrap_or_default(),
                 error: error.to_string(),
             })?;
-            if !files.begin(&queue.inner().extensions) {
+            if !files.begin(extensions) {
                 return Err(WebError::FilesBegun);
             }
         }
