@@ -10,7 +10,7 @@ use awc::http::StatusCode;
 use common::Server;
 use futures::stream;
 use now_serving::testing::Turnstile;
-use now_serving::{Listener, Queue, UserError};
+use now_serving::{Listener, Queue, State, UserError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -122,4 +122,17 @@ async fn a_full_line_refuses_nobody_whose_result_is_kept() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(joined(&server, 0, json!([1])).await[0]["used_cache"], "full");
     turnstile.open();
+}
+
+#[actix::test]
+async fn a_cache_that_makes_no_sense_is_refused_at_the_start() {
+    let echo = async |input: u32| Ok::<_, String>(input);
+    let keep = async |input: u32, _: State<u32>| Ok::<_, String>(input);
+    for (listener, expected) in [
+        (Listener::new("paint", echo).cache(0), "listener \"paint\" has a cache of 0"),
+        (Listener::new("paint", keep).cache(1), "listener \"paint\" takes a State and has a cache"),
+    ] {
+        let error = Queue::builder().listener(listener).start().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }

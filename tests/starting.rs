@@ -14,10 +14,6 @@ async fn remember(inputs: Vec<u32>, _kept: State<u32>) -> Result<Vec<u32>, Strin
     Ok(inputs)
 }
 
-async fn keep(input: u32, _kept: State<u32>) -> Result<u32, String> {
-    Ok(input)
-}
-
 fn listener() -> Listener<u32, u32> {
     Listener::new("paint", echo)
 }
@@ -57,11 +53,6 @@ async fn contradictions_are_refused_by_name() {
         (
             builder().listener(listener().validator(|_: &String| Validation::new())),
             "listener \"paint\" takes u32, but its validator looks at alloc::string::String",
-        ),
-        (builder().listener(listener().cache(0)), "listener \"paint\" has a cache of 0"),
-        (
-            builder().listener(Listener::new("paint", keep).cache(1)),
-            "listener \"paint\" takes a State and has a cache",
         ),
         (builder().max_size(0), "the queue has a max_size of 0"),
         (

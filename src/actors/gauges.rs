@@ -60,7 +60,7 @@ impl Gauges {
     }
 }
 
-#[cfg(all(test, feature = "web"))]
+#[cfg(test)]
 mod tests {
     use crate::queue::Queue;
     use crate::queue::listener::Listener;

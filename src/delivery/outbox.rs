@@ -21,7 +21,6 @@ use crate::event::update::{Outcome, Update};
 #[must_use = "drop it where no lock is held"]
 pub(crate) struct Gone {
     pub updates: Vec<Update>,
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub outputs: Vec<Output>,
 }
 

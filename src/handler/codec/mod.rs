@@ -44,7 +44,6 @@ impl InputType {
 pub(crate) struct OutputType {
     pub id: TypeId,
     pub name: &'static str,
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub schema: fn() -> Schema,
 }
 
