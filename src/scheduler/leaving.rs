@@ -52,7 +52,7 @@ impl<T> Scheduler<T> {
             Location::Asking(key) => {
                 let left = self.asking.remove(key);
                 if let Some((_, Waiting { since, .. })) = left {
-                    self.effects.push_back(Effect::WithdrawPlace { key, since });
+                    self.withdrawn.push((key, since));
                 }
                 left
             }

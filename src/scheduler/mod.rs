@@ -109,6 +109,8 @@ pub(crate) struct Scheduler<T> {
     asking: WaitQueue<Waiting<T>>,
     /// Places of the queue-wide capacity to be given back.
     freed: usize,
+    /// Callers that asked for such a place and have gone; not said yet.
+    withdrawn: Vec<(Key, Instant)>,
     slots: Slots,
     places: EventMap<Location>,
     effects: VecDeque<Effect<T>>,
@@ -141,6 +143,7 @@ impl<T> Scheduler<T> {
             blocked: WaitQueue::new(lanes),
             asking: WaitQueue::new(lanes),
             freed: 0,
+            withdrawn: Vec::new(),
             slots: Slots::new(rules.resource.map(|resource| resource.warm)),
             places: EventMap::default(),
             effects: VecDeque::new(),
@@ -215,9 +218,14 @@ impl<T> Scheduler<T> {
         if self.effects.is_empty() {
             self.let_in();
             // After those who ask: who has just become able to take it may be the next of all.
-            if self.effects.is_empty() && self.freed > 0 {
-                let places = std::mem::take(&mut self.freed);
-                self.effects.push_back(Effect::FreePlaces(places));
+            if self.effects.is_empty() {
+                let withdrawn = self.withdrawn.drain(..);
+                self.effects
+                    .extend(withdrawn.map(|(key, since)| Effect::WithdrawPlace { key, since }));
+                if self.freed > 0 {
+                    let places = std::mem::take(&mut self.freed);
+                    self.effects.push_back(Effect::FreePlaces(places));
+                }
             }
             if self.effects.is_empty() {
                 self.dispatch();
