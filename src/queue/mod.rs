@@ -35,9 +35,10 @@ use crate::queue::listener_ref::ListenerRef;
 
 /// A running event queue. Cheap to clone; clones are the same queue, on any thread.
 ///
-/// Its actors end with the last clone and [`ListenerHandle`], or with the actix system. Then events
-/// that are waiting or running end as lost; [`Queue::shutdown`] ends them in an orderly way. A
-/// blocking handler that runs then sees that it is cancelled, and goes on until it returns.
+/// Its actors end with the last clone and [`ListenerHandle`](crate::ListenerHandle), or with the
+/// actix system. Then events that are waiting or running end as lost; [`Queue::shutdown`] ends them
+/// in an orderly way. A blocking handler that runs then sees that it is cancelled, and goes on until
+/// it returns.
 ///
 /// ```
 /// use now_serving::{Listener, Queue};
