@@ -283,7 +283,7 @@ def test_a_file_that_is_too_large_or_not_there(client, tmp_path):
         answer = httpx.post(client.upload_url, files=[("files", ("large.txt", file))])
     assert answer.status_code == 413
     assert "maximum allowed size of 1048576 bytes" in answer.json()["detail"]
-    with pytest.raises(ValidationError, match="- file: there is no such file here"):
+    with pytest.raises(AppError, match="file: there is no such file here"):
         client.predict({"path": "/etc/passwd", "meta": {"_type": "other"}}, api_name="/shout")
 
 
