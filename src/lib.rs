@@ -50,12 +50,28 @@
 //!   [`Queue::shutdown`].
 //! - Testing your own listeners: [`testing`].
 //!
-//! # How it is built
+//! # Crate features
 //!
-//! Each concurrency id has a supervisor actor that owns the waiting line, and a worker actor on each
-//! slot; a listener actor stands before each listener's events. The supervisor is a shell: a pure
-//! state machine decides who runs, who waits and who is refused. An event goes one way: caller,
-//! listener, supervisor, worker, and back as [`Update`]s.
+//! - `web` (default): everything HTTP. Gradio's protocol, sessions, files, login, the gate, the
+//!   dashboard and metrics, all on `Web`. Without it the queue has no HTTP and none of its
+//!   dependencies.
+//!
+//! # Layout
+//!
+//! Each concurrency id has a supervisor actor that owns the wait queue, and a worker actor on each
+//! slot; a listener actor stands in front of each listener's events. The supervisor is a shell: a
+//! pure state machine decides who runs, who waits and who is refused. An event goes one way: caller,
+//! listener, supervisor, worker, and back as [`Update`]s. In the source, from below:
+//!
+//! - `event`: events, updates, outputs, refusals and failures;
+//! - `scheduler`: the state machine, free of actors, clocks and threads;
+//! - `delivery`: where an event's updates go;
+//! - `handler`: handlers, and what they can take: context, slot, session state;
+//! - `actors`: listener, supervisor, worker;
+//! - `queue`: what is declared, started, called and steered;
+//! - `files`, `web`: what HTTP adds on top.
+//!
+//! `ARCHITECTURE.md` in the repository says more.
 //!
 //! # What is promised
 //!
@@ -68,6 +84,7 @@
 //!    that matter.
 //! 7. A shutdown tells everybody who waits, and hangs on nobody.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs)]
 // Much of the core's inner side has no other user than the web yet.
 #![cfg_attr(not(feature = "web"), allow(dead_code))]

@@ -1,4 +1,4 @@
-//! The queue-wide `max_size`: the places that the lines of all concurrency ids share.
+//! The queue-wide `max_size`: the places that the wait queues of all concurrency ids share.
 //!
 //! Who gets the next place is decided by [`PlaceQueue`]. Here is what lets several threads use it:
 //! one atomic number for the usual case, where nobody is blocked, and a mutex for the other.
@@ -17,7 +17,7 @@ const BLOCKED: usize = 1;
 /// One place in [`Capacity::state`].
 const PLACE: usize = 2;
 
-/// A bound on the events that wait in all lines together, as Gradio's `max_size`.
+/// A bound on the events that wait in all wait queues together, as Gradio's `max_size`.
 #[derive(Debug)]
 pub(crate) struct Capacity<K> {
     max: usize,

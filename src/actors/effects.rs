@@ -59,8 +59,8 @@ impl Supervisor {
                 };
                 match event {
                     Queued::Event(job) => {
-                        debug!("{}: event {} {outcome} in the line", self.name(), job.id);
-                        job.sink.end_unstarted(outcome);
+                        debug!("{}: event {} {outcome} in the wait queue", self.name(), job.id);
+                        job.sender.end_unstarted(outcome);
                     }
                     // Who cancelled it has gone.
                     Queued::Permit(grant) => drop(grant.send(Err(Refusal::Stopped))),
@@ -69,14 +69,14 @@ impl Supervisor {
             Effect::Refuse { event, refusal } => {
                 debug!("{}: refused: {refusal}", self.name());
                 match event {
-                    Queued::Event(job) => job.sink.refuse(refusal),
+                    Queued::Event(job) => job.sender.refuse(refusal),
                     Queued::Permit(grant) => drop(grant.send(Err(refusal))),
                 }
             }
             Effect::Tell { key, estimation } => {
                 if let Some(Queued::Event(job)) = self.scheduler.waiting_mut(key) {
-                    job.sink.admit();
-                    job.sink.say(|event_id| Update::Estimation {
+                    job.sender.admit();
+                    job.sender.send(|event_id| Update::Estimation {
                         event_id,
                         rank: estimation.rank,
                         queue_size: estimation.queue_size,
@@ -86,9 +86,9 @@ impl Supervisor {
             }
             Effect::Pressure(pressure) => {
                 match pressure {
-                    Pressure::Open => debug!("{}: room in the line again", self.name()),
+                    Pressure::Open => debug!("{}: room in the wait queue again", self.name()),
                     Pressure::Closed { size, .. } => {
-                        debug!("{}: the line is full with {size} events", self.name());
+                        debug!("{}: the wait queue is full with {size} events", self.name());
                     }
                 }
                 for listener in &self.listeners {
@@ -147,7 +147,7 @@ impl Supervisor {
         if let Some(seat) = seat.filter(|seat| seat.worker.connected()) {
             seat.worker.do_send(run);
         } else {
-            // Workers catch the panics of handlers, so this is a bug of ours. The run's sinks tell
+            // Workers catch the panics of handlers, so this is a bug of ours. The run's senders tell
             // their callers that they were lost. That the slot is vacant is under way.
             error!("{}: the worker on slot {slot} is gone", self.name());
             drop(run);

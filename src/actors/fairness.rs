@@ -23,7 +23,7 @@ const IDS: usize = 3;
 /// The last id has a bound of its own as well.
 const OWN: [Option<usize>; IDS] = [None, None, Some(2)];
 
-/// Events of the second id time out in the line.
+/// Events of the second id time out in the wait queue.
 const TIMEOUTS: [Option<Duration>; IDS] = [None, Some(Duration::from_millis(50)), None];
 
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ struct Member {
     scheduler: Scheduler<usize>,
     account: Account<Key>,
     notified: Arc<AtomicBool>,
-    /// Events in the line, and blocked callers, in order.
+    /// Events in the wait queue, and blocked callers, in order.
     wait_queue: Vec<usize>,
     blocked: Vec<usize>,
     running: Option<usize>,
@@ -169,7 +169,7 @@ impl World {
             id: EventId::for_test(n as u128),
             listener: 0,
             watched: true,
-            patience: if patient { WhenFull::Wait } else { WhenFull::Refuse },
+            when_full: if patient { WhenFull::Wait } else { WhenFull::Refuse },
             placed,
             payload: n,
         };
@@ -322,7 +322,7 @@ fn who_goes_leaves_everything() {
         id: EventId::for_test(0),
         listener: 0,
         watched: false,
-        patience: WhenFull::Wait,
+        when_full: WhenFull::Wait,
         placed: false,
         payload: (),
     };

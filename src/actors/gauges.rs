@@ -25,7 +25,7 @@ impl Gauges {
         }
     }
 
-    /// Events in the line.
+    /// Events in the wait queue.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Relaxed)
     }
@@ -46,7 +46,7 @@ impl Gauges {
         self.refused.iter().map(|refused| refused.swap(0, Relaxed)).enumerate()
     }
 
-    /// When a place in the line is likely to come free.
+    /// When a place in the wait queue is likely to come free.
     pub fn retry_after(&self) -> Option<Duration> {
         match self.retry_after.load(Relaxed) {
             0 => None,

@@ -43,7 +43,7 @@ pub(crate) struct Acquire {
     pub grant: oneshot::Sender<Result<Grant, Refusal>>,
 }
 
-/// Who waits in the line.
+/// Who waits in the wait queue.
 pub(crate) enum Queued {
     Event(Box<Job>),
     /// Somebody who takes the slot as a [`Grant`].

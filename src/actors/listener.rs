@@ -43,7 +43,7 @@ where
 }
 
 /// Forwards events to its supervisor. Refuses itself what the validator complains of, and everything
-/// while it knows that the line is full, or the whole queue.
+/// while it knows that the wait queue is full, or the whole queue.
 ///
 /// It knows nothing else than the way to its supervisor and its own number there.
 pub(crate) struct ListenerActor {
@@ -98,7 +98,7 @@ impl Handler<Submit> for ListenerActor {
 
 impl ListenerActor {
     /// Does something that must not panic. Should it panic all the same, which is a bug of ours, its
-    /// event's sink says that the event was lost, and the actor goes on.
+    /// event's sender says that the event was lost, and the actor goes on.
     fn guarded(
         &mut self,
         context: &mut Context<Self>,
@@ -121,17 +121,17 @@ impl ListenerActor {
     }
 
     fn forward(&mut self, submit: Submit, context: &mut Context<Self>) {
-        if submit.patience == WhenFull::Refuse
+        if submit.when_full == WhenFull::Refuse
             && let Some(refusal) = self.full()
         {
             self.gauges.note_refused(self.listener);
-            submit.job.sink.refuse(refusal);
+            submit.job.sender.refuse(refusal);
             return;
         }
         if let Some(validator) = &self.validator
             && let Err(refusal) = validator.check(&submit.job.input)
         {
-            submit.job.sink.refuse(refusal);
+            submit.job.sender.refuse(refusal);
             return;
         }
         let admit = Admit { listener: self.listener, submit };
@@ -141,10 +141,10 @@ impl ListenerActor {
             // reaches the callers.
             Err(SendError::Full(admit)) => {
                 let sent = self.supervisor.admit.send(admit);
-                // Should the supervisor die meanwhile, the event's sink says so.
+                // Should the supervisor die meanwhile, the event's sender says so.
                 context.wait(sent.map(|_| ()).into_actor(self));
             }
-            Err(SendError::Closed(admit)) => admit.submit.job.sink.refuse(Refusal::Stopped),
+            Err(SendError::Closed(admit)) => admit.submit.job.sender.refuse(Refusal::Stopped),
         }
     }
 }

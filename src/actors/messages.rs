@@ -20,19 +20,19 @@ pub(crate) struct Job {
     pub id: EventId,
     pub session: Option<Arc<SessionState>>,
     pub input: Input,
-    pub sink: EventSender,
+    pub sender: EventSender,
 }
 
 /// Caller → listener: here is an event.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Submit {
-    // Boxed: it is moved four times and lives long in the line.
+    // Boxed: it is moved four times and lives long in the wait queue.
     pub job: Box<Job>,
-    pub patience: WhenFull,
+    pub when_full: WhenFull,
 }
 
-/// Listener → supervisor: let it into the line.
+/// Listener → supervisor: let it into the wait queue.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Admit {

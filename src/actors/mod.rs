@@ -24,5 +24,5 @@ pub(crate) mod watchdog;
 pub(crate) mod worker;
 pub(crate) mod worker_config;
 
-/// The places that the lines of all concurrency ids share.
+/// The places that the wait queues of all concurrency ids share.
 pub(crate) type Capacity = capacity::Capacity<crate::scheduler::wait_queue::Key>;

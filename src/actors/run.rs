@@ -75,9 +75,9 @@ impl Run {
         env: RunEnv<'_>,
     ) -> (Run, Option<Stopped>) {
         let board = |job: Box<Job>| {
-            let Job { id, session, input, sink } = *job;
-            sink.say(|event_id| Update::ProcessStarts { event_id, eta: params.average });
-            (RunEvent { id, session, sink: Some(sink), outcome: None }, input)
+            let Job { id, session, input, sender } = *job;
+            sender.send(|event_id| Update::ProcessStarts { event_id, eta: params.average });
+            (RunEvent { id, session, sender: Some(sender), outcome: None }, input)
         };
         let (riders, inputs) = match jobs {
             OneOrMany::One(job) => {
@@ -166,11 +166,11 @@ impl Run {
     pub fn tell(&mut self) {
         for rider in self.riders.as_mut_slice() {
             if let Some(outcome) = rider.outcome.take()
-                && let Some(sink) = rider.sink.take()
+                && let Some(sender) = rider.sender.take()
             {
                 let (api_name, id, started) = (&self.api_name, rider.id, self.params.started);
                 debug!("{api_name}: event {id} {outcome} after {:?}", started.elapsed());
-                sink.end(outcome, self.params.started, self.params.average);
+                sender.end(outcome, self.params.started, self.params.average);
             }
         }
     }

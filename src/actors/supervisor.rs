@@ -49,7 +49,7 @@ pub(crate) struct Supervisor {
     pub(super) next_seat: u64,
     pub(super) listeners: Vec<Recipient<PressureChanged>>,
     gauges: Arc<Gauges>,
-    /// The places that the lines of all ids share, and what this one holds of them once it has
+    /// The places that the wait queues of all ids share, and what this one holds of them once it has
     /// started.
     capacity: Option<Arc<Capacity>>,
     pub(super) account: Option<Account<Key>>,
@@ -280,8 +280,8 @@ impl Handler<Admit> for Supervisor {
         let arrival = Arrival {
             id: submit.job.id,
             listener,
-            watched: submit.job.sink.is_watched(),
-            patience: submit.patience,
+            watched: submit.job.sender.is_watched(),
+            when_full: submit.when_full,
             placed: false,
             payload: Queued::Event(submit.job),
         };
@@ -297,7 +297,7 @@ impl Handler<Acquire> for Supervisor {
             id,
             listener: self.scheduler.permits(),
             watched: false,
-            patience: WhenFull::Refuse,
+            when_full: WhenFull::Refuse,
             placed: false,
             payload: Queued::Permit(grant),
         };

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::logging::{error, warn};
 
 /// How long a handler may keep its thread, when the builder doesn't say.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const TURN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What runs on one arbiter right now: which turn of a handler, and whose. Written by the arbiter's
 /// own thread, read by the watchdog's; nothing else hangs on it.

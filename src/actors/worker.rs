@@ -31,9 +31,9 @@ use crate::scheduler::command::{Cause, OutcomeCounts, RunParams};
 /// The pause before a resource is built again after a failure, doubled each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// One slot's worker. It knows nothing of lines and ranks.
+/// One slot's worker. It knows nothing of queues and ranks.
 pub(super) struct Worker {
     pub served: Arc<WorkerConfig>,
     hold: Arc<SlotHold>,
@@ -179,7 +179,7 @@ impl Worker {
     fn next_pause(&mut self) -> Duration {
         let pause = FIRST_PAUSE * 2u32.saturating_pow(self.failures.min(16));
         self.failures += 1;
-        pause.min(LONGEST_PAUSE)
+        pause.min(MAX_PAUSE)
     }
 
     /// Asks whether the resource is good before the run gets it.
@@ -391,7 +391,7 @@ impl Held {
                 Cause::Stopped => Outcome::Stopped,
             };
             self.counts.count(cause);
-            job.sink.end_unstarted(outcome);
+            job.sender.end_unstarted(outcome);
         }
     }
 }

@@ -63,7 +63,7 @@ pub(crate) struct UpdateSender {
 }
 
 impl UpdateSender {
-    pub fn say(&self, update: impl FnOnce(EventId) -> Update) {
+    pub fn send(&self, update: impl FnOnce(EventId) -> Update) {
         // Dropped after the lock: what has given way may have something to say here as well.
         let mut gone = Gone::default();
         let follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,13 +121,13 @@ impl EventSender {
         }
     }
 
-    pub fn say(&self, update: impl FnOnce(EventId) -> Update) {
+    pub fn send(&self, update: impl FnOnce(EventId) -> Update) {
         if let Some(updates) = self.updates() {
-            updates.say(update);
+            updates.send(update);
         }
     }
 
-    /// Tells the caller that the event is in the line.
+    /// Tells the caller that the event is in the wait queue.
     pub fn admit(&mut self) {
         if let State::UpdateSender(_, admitted) = &mut self.0
             && let Some(admitted) = admitted.take()
@@ -172,7 +172,7 @@ impl EventSender {
                 drop(reply.send(Ok(Finished { outcome, duration, average_duration })));
             }
             State::UpdateSender(updates, admitted) => {
-                // Ended at the door: the caller still waits to hear whether it was let in.
+                // Ended while blocked: the caller still waits to hear whether it was let in.
                 if let Some(admitted) = admitted {
                     let _ = admitted.send(Ok(()));
                 }
@@ -217,15 +217,15 @@ mod tests {
     impl Drop for Loud {
         fn drop(&mut self) {
             let log = Log::new(LogLevel::Info, "dropped");
-            self.updates.say(|event_id| Update::Log { event_id, log });
+            self.updates.send(|event_id| Update::Log { event_id, log });
         }
     }
 
     fn updates(follower: Follower) -> Arc<UpdateSender> {
-        let sink = EventSender::follow(EventId::for_test(1), follower, oneshot::channel().0);
-        let updates = sink.updates().expect("somebody follows").clone();
+        let sender = EventSender::follow(EventId::for_test(1), follower, oneshot::channel().0);
+        let updates = sender.updates().expect("somebody follows").clone();
         // The event goes on.
-        std::mem::forget(sink);
+        std::mem::forget(sender);
         updates
     }
 
@@ -242,7 +242,7 @@ mod tests {
     fn say_values(updates: &Arc<UpdateSender>, count: u32) {
         for _ in 0..count {
             let output = Output::new(Loud { updates: updates.clone() });
-            updates.say(|event_id| Update::ProcessGenerating { event_id, output, duration: 0.0 });
+            updates.send(|event_id| Update::ProcessGenerating { event_id, output, duration: 0.0 });
         }
     }
 

@@ -8,7 +8,7 @@ use super::validation::Validation;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The line is full. The text is Gradio's.
+    /// The wait queue is full. The text is Gradio's.
     #[error("Queue is full. Max size is {max_size} and size is {size}.")]
     QueueFull {
         /// The bound, in waiting events.

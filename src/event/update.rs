@@ -18,13 +18,13 @@ use super::refusal::Refusal;
 #[rtype(result = "()")]
 #[non_exhaustive]
 pub enum Update {
-    /// Its place in the line.
+    /// Its place in the wait queue.
     Estimation {
         /// The event.
         event_id: EventId,
         /// Events ahead of it, from 0.
         rank: usize,
-        /// Events in the line, itself included.
+        /// Events in the wait queue, itself included.
         queue_size: usize,
         /// Seconds until its result is likely; `None` while run times are unknown.
         rank_eta: Option<f64>,

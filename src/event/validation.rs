@@ -1,4 +1,4 @@
-//! What a listener's validator finds wrong with an input, before it waits in any line.
+//! What a listener's validator finds wrong with an input, before it waits in any queue.
 
 use std::fmt;
 

@@ -1,10 +1,10 @@
 //! The names that files may have.
 
 /// The longest name, in bytes: file systems take 255.
-const LONGEST: usize = 200;
+const MAX_LEN: usize = 200;
 
 /// The longest ending that is kept when a name is cut, in bytes.
-const LONGEST_ENDING: usize = 20;
+const MAX_ENDING_LEN: usize = 20;
 
 /// A name for the last part of a path that a client sent: no separators, nothing that a shell, a
 /// header or a file system takes for more than a name. As Gradio, keeps letters, digits and a few
@@ -24,13 +24,13 @@ pub(super) fn tidy(name: &str) -> String {
 
 /// Cuts before the ending, so that the kind of file stays known.
 fn shorten(name: &str) -> String {
-    if name.len() <= LONGEST {
+    if name.len() <= MAX_LEN {
         return name.into();
     }
-    let point = name.rfind('.').filter(|point| name.len() - point <= LONGEST_ENDING);
+    let point = name.rfind('.').filter(|point| name.len() - point <= MAX_ENDING_LEN);
     let (stem, ending) = name.split_at(point.unwrap_or(name.len()));
     let mut stem = stem.to_string();
-    while stem.len() + ending.len() > LONGEST {
+    while stem.len() + ending.len() > MAX_LEN {
         stem.pop();
     }
     stem + ending
@@ -59,7 +59,7 @@ mod tests {
         let cut_after_a_blank = "a".repeat(199) + " " + &"b".repeat(50);
         assert_eq!(tidy(&cut_after_a_blank), "a".repeat(199));
         let long = tidy(&("ä".repeat(300) + ".tar.gz"));
-        assert!(long.len() <= LONGEST && long.ends_with(".gz"));
+        assert!(long.len() <= MAX_LEN && long.ends_with(".gz"));
     }
 
     /// Texts of all kinds, and long ones of what matters when they are cut.
@@ -71,7 +71,7 @@ mod tests {
         #[test]
         fn a_tidy_name_is_one_plain_part_of_a_path(name in names()) {
             let tidied = tidy(&name);
-            prop_assert!(!tidied.is_empty() && tidied.len() <= LONGEST);
+            prop_assert!(!tidied.is_empty() && tidied.len() <= MAX_LEN);
             prop_assert!(!tidied.starts_with('.') && !tidied.contains(['/', '\\', '\0', '\n', '"']));
             prop_assert_eq!(tidy(&tidied), tidied);
         }

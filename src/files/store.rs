@@ -22,7 +22,7 @@ const TTL: Duration = Duration::from_secs(3600);
 const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
 
 /// The most bytes when the builder doesn't say.
-const MOST: u64 = 10 * 1024 * 1024 * 1024;
+const MAX_CACHE_BYTES: u64 = 10 * 1024 * 1024 * 1024;
 
 /// The files of a queue: what clients uploaded, and what handlers made for them. Cheap to clone.
 ///
@@ -90,7 +90,7 @@ impl Files {
     }
 
     fn at(place: Root, ttl: Option<Duration>, most: Option<u64>) -> Self {
-        let (ttl, most) = (ttl.unwrap_or(TTL), most.unwrap_or(MOST));
+        let (ttl, most) = (ttl.unwrap_or(TTL), most.unwrap_or(MAX_CACHE_BYTES));
         let (used, leases) = (AtomicU64::new(0), Mutex::default());
         let open = RwLock::new(true);
         Files(Arc::new(Store { place, ttl, most, used, leases, open }))

@@ -119,7 +119,7 @@ impl EventContext {
     /// Tells the client that the part `progress` of the work is done, from 0 to 1.
     pub fn progress(&self, progress: f64, desc: impl Into<String>) {
         self.0.reporter.report(progress);
-        self.say_progress(|| {
+        self.send_progress(|| {
             vec![ProgressUnit {
                 unit: Some("steps".into()),
                 progress: Some(progress),
@@ -165,17 +165,17 @@ impl EventContext {
     /// Tells the client something, with a title, duration or visibility of its own.
     pub fn log(&self, log: Log) {
         for updates in &self.0.updates {
-            updates.say(|event_id| Update::Log { event_id, log: log.clone() });
+            updates.send(|event_id| Update::Log { event_id, log: log.clone() });
         }
     }
 
-    fn say_progress(&self, units: impl FnOnce() -> Vec<ProgressUnit>) {
+    fn send_progress(&self, units: impl FnOnce() -> Vec<ProgressUnit>) {
         if self.0.updates.is_empty() {
             return;
         }
         let units = units();
         for updates in &self.0.updates {
-            updates.say(|event_id| Update::Progress { event_id, units: units.clone() });
+            updates.send(|event_id| Update::Progress { event_id, units: units.clone() });
         }
     }
 }
@@ -214,7 +214,7 @@ impl<I: Iterator> Iterator for Tracked<I> {
         if item.is_none() {
             self.started = false;
         }
-        self.context.say_progress(|| units);
+        self.context.send_progress(|| units);
         item
     }
 

@@ -145,7 +145,7 @@ where
                 if let Some(updates) = &updates {
                     let duration = since.elapsed().as_secs_f64();
                     let output = output.share();
-                    updates.say(|event_id| Update::ProcessGenerating {
+                    updates.send(|event_id| Update::ProcessGenerating {
                         event_id,
                         output,
                         duration,

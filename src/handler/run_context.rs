@@ -41,13 +41,13 @@ impl RunContext<'_> {
     }
 }
 
-/// One event of a run. Its sink is gone once it has ended.
+/// One event of a run. Its sender is gone once it has ended.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct RunEvent {
     pub(crate) id: EventId,
     pub(crate) session: Option<Arc<SessionState>>,
-    pub(crate) sink: Option<EventSender>,
+    pub(crate) sender: Option<EventSender>,
     /// How it has ended, until its client is told.
     pub(crate) outcome: Option<Outcome>,
 }
@@ -55,10 +55,10 @@ pub struct RunEvent {
 impl RunEvent {
     /// Whether it hasn't ended yet.
     pub(crate) fn is_open(&self) -> bool {
-        self.sink.is_some() && self.outcome.is_none()
+        self.sender.is_some() && self.outcome.is_none()
     }
 
     pub fn updates(&self) -> Option<Arc<UpdateSender>> {
-        self.sink.as_ref()?.updates().cloned()
+        self.sender.as_ref()?.updates().cloned()
     }
 }

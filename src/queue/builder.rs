@@ -106,7 +106,7 @@ impl QueueBuilder {
         self
     }
 
-    /// The most events that may wait in all lines together, as Gradio's `max_size`. Without, there
+    /// The most events that may wait in all wait queues together, as Gradio's `max_size`. Without, there
     /// is no bound. Callers that wait for room get it first come, first served, whatever their
     /// concurrency id. See also [`Listener::max_size`].
     pub fn max_size(mut self, events: usize) -> Self {
@@ -225,7 +225,7 @@ impl QueueBuilder {
         let listeners: Vec<_> = entries.into_iter().flatten().collect();
         let names = listeners.iter().map(|listener| listener.api_name.clone()).collect();
         let pulses: Vec<_> = places.into_iter().map(|place| place.pulse).collect();
-        let patience = self.declared.watchdog.unwrap_or(watchdog::PATIENCE);
+        let patience = self.declared.watchdog.unwrap_or(watchdog::TURN_TIMEOUT);
         let watchdog = (!patience.is_zero()).then(|| Watchdog::start(&pulses, names, patience));
         Ok(Queue::new(Inner {
             _watchdog: watchdog.flatten(),

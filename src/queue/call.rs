@@ -49,7 +49,7 @@ impl Queue {
         submit(listener_ref, input, WhenFull::Wait).await
     }
 
-    /// Submits an event, refused where the line is full: [`ListenerHandle::try_submit`] by name.
+    /// Submits an event, refused where the wait queue is full: [`ListenerHandle::try_submit`] by name.
     ///
     /// # Errors
     /// As [`ListenerHandle::try_submit`]; when there is no such listener, or it takes another type.

@@ -20,7 +20,7 @@ use crate::scheduler::snapshot::ConcurrencyIdSnapshot;
 const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// How long a supervisor is waited for that is asked what it looks like.
-const PATIENCE: Duration = Duration::from_secs(1);
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What [`Queue::shutdown`] left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl Queue {
     /// Each id spends at most a fifth of its thread's time on this: where many ask at once, they
     /// wait a moment and get the same answer.
     pub async fn snapshot(&self) -> QueueSnapshot {
-        let ask = |id| timeout(PATIENCE, ConcurrencyId::snapshot(id));
+        let ask = |id| timeout(SNAPSHOT_TIMEOUT, ConcurrencyId::snapshot(id));
         let ids = join_all(self.0.ids.iter().map(ask)).await.into_iter().flatten().flatten();
         QueueSnapshot { concurrency_ids: ids.collect() }
     }

@@ -20,7 +20,7 @@ pub enum StartError {
     #[error("{0} has a concurrency limit of 0; take 1 or more, or None for unlimited")]
     ZeroLimit(String),
     /// A size of 0 would refuse everything.
-    #[error("{0} has a max_size of 0; take 1 or more, or none for a line without a bound")]
+    #[error("{0} has a max_size of 0; take 1 or more, or none for a wait queue without a bound")]
     ZeroMaxSize(String),
     /// A batch of 0 would never run anything.
     #[error("listener {0:?} has a max_batch_size of 0; take 1 or more")]
@@ -144,7 +144,7 @@ pub enum SubmitError {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// The event never entered the line.
+    /// The event never entered the wait queue.
     #[error(transparent)]
     Submit(#[from] SubmitError),
     /// The handler returned an error or panicked.
@@ -177,7 +177,7 @@ impl From<Refusal> for CallError {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcquireError {
-    /// It was not let into the line, or the queue was stopped while it waited.
+    /// It was not admitted to the wait queue, or the queue was stopped while it waited.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// There is no such concurrency id.

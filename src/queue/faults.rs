@@ -32,9 +32,9 @@ async fn a_supervisor_starts_again_and_its_events_end_as_lost() {
     let mut calls: futures::stream::FuturesUnordered<_> = calls.into_iter().collect();
     assert!(futures::poll!(futures::StreamExt::next(&mut calls)).is_pending());
     turnstile.arrived(2).await;
-    // The line is full; the listener knows.
+    // The wait queue is full; the listener knows.
     while queue.snapshot().await.concurrency_ids[0].waiting < 2 {}
-    let full = queue.try_submit("wait", 9u32).await.expect_err("the line is full");
+    let full = queue.try_submit("wait", 9u32).await.expect_err("the wait queue is full");
     assert!(full.to_string().starts_with("Queue is full"));
     queue.pause("wait").await.expect("it runs");
     queue.test_supervisor().do_send(Blow);

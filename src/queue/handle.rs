@@ -79,7 +79,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
         Ok(ListenerHandle { listener_ref, queue, types: PhantomData })
     }
 
-    /// Submits an event and waits for its result; where the line is full, first for room.
+    /// Submits an event and waits for its result; where the wait queue is full, first for room.
     ///
     /// Dropping the future cancels the event. Nobody follows the event, so that no updates are
     /// made: this is the fastest way.
@@ -93,7 +93,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
         result(reply.map_err(|_| CallError::Stopped)??.outcome)
     }
 
-    /// Submits an event, and waits for room where the line is full. Gives the stream of its
+    /// Submits an event, and waits for room where the wait queue is full. Gives the stream of its
     /// updates.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     /// As [`ListenerHandle::submit`], but never waits for room.
     ///
     /// # Errors
-    /// [`QueueFull`](crate::Refusal::QueueFull) when the line is full; also as `submit`.
+    /// [`QueueFull`](crate::Refusal::QueueFull) when the wait queue is full; also as `submit`.
     pub async fn try_submit(&self, input: I) -> Result<Submission, SubmitError> {
         submit(&self.listener_ref, input, WhenFull::Refuse).await
     }
@@ -125,7 +125,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
         submit_to(&self.listener_ref, input, follower).await
     }
 
-    /// Cancels an event of this listener. One that waits leaves the line; a running async handler
+    /// Cancels an event of this listener. One that waits leaves the wait queue; a running async handler
     /// is dropped at its next await; a blocking one sees its token. Events that have ended are left
     /// alone.
     pub fn cancel(&self, event: EventId) {
@@ -148,12 +148,12 @@ pub(crate) fn check_input<I: 'static>(listener_ref: &ListenerRef) -> Result<(), 
 pub(crate) async fn submit<I: Send + 'static>(
     listener_ref: &Arc<ListenerRef>,
     input: I,
-    patience: WhenFull,
+    when_full: WhenFull,
 ) -> Result<Submission, SubmitError> {
     let id = EventId::random();
     let outbox = Arc::new(Outbox::new(UNREAD));
     let follower = Follower::Outbox(outbox.clone());
-    let guard = listener_ref.submit(id, Input::new(input), None, follower, patience).await?;
+    let guard = listener_ref.submit(id, Input::new(input), None, follower, when_full).await?;
     Ok(Submission::new(outbox, guard))
 }
 

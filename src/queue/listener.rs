@@ -195,7 +195,7 @@ impl<I, O> Listener<I, O> {
         self
     }
 
-    /// The most events that may wait in the line of the concurrency id; without, there is no bound
+    /// The most events that may wait in the wait queue of the concurrency id; without, there is no bound
     /// but the queue's own, [`QueueBuilder::max_size`](crate::QueueBuilder::max_size). Of several
     /// listeners of one id those that say nothing don't count and the lowest holds.
     pub fn max_size(mut self, events: usize) -> Self {
@@ -209,7 +209,7 @@ impl<I, O> Listener<I, O> {
         self
     }
 
-    /// How long an event may wait in the line; after that it ends as timed out. Without, for ever.
+    /// How long an event may wait in the wait queue; after that it ends as timed out. Without, for ever.
     pub fn queue_timeout(mut self, timeout: Duration) -> Self {
         self.declared.queue_timeout = Some(timeout);
         self
@@ -223,7 +223,7 @@ impl<I, O> Listener<I, O> {
         self
     }
 
-    /// Looks at each input before its event is let into the line, and refuses it with a message for
+    /// Looks at each input before its event is admitted to the wait queue, and refuses it with a message for
     /// each parameter that is wrong. As Gradio's `validator`. It must be quick: it runs on the
     /// thread of the listener's actor. `T` is the listener's input.
     pub fn validator<T: Send + 'static>(
@@ -234,7 +234,7 @@ impl<I, O> Listener<I, O> {
         self
     }
 
-    /// Whether its events wait in a line (default: yes). One that says no runs every event at once,
+    /// Whether its events wait in a queue (default: yes). One that says no runs every event at once,
     /// has no limit and shares no concurrency id, and Gradio's clients call it by
     /// `run/{api_name}`: for quick things only. As Gradio's `queue`.
     pub fn queue(mut self, queued: bool) -> Self {

@@ -3,7 +3,7 @@
 /// The options of one listener.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerOptions {
-    /// Whether its events wait in a line at all.
+    /// Whether its events wait in a queue at all.
     pub queued: bool,
     /// Whether it yields values on the way.
     pub generator: bool,

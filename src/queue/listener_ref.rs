@@ -38,13 +38,13 @@ impl ListenerRef {
         self: &Arc<Self>,
         input: Input,
         session: Option<Arc<SessionState>>,
-        patience: WhenFull,
+        when_full: WhenFull,
     ) -> (oneshot::Receiver<Reply>, CancelOnDrop) {
         let id = EventId::random();
         let guard = self.cancel_on_drop(id);
         let (reply, ended) = oneshot::channel();
-        let job = Box::new(Job { id, session, input, sink: EventSender::reply(reply) });
-        self.deliver(Submit { job, patience }).await;
+        let job = Box::new(Job { id, session, input, sender: EventSender::reply(reply) });
+        self.deliver(Submit { job, when_full }).await;
         (ended, guard)
     }
 
@@ -55,13 +55,13 @@ impl ListenerRef {
         input: Input,
         session: Option<Arc<SessionState>>,
         follower: Follower,
-        patience: WhenFull,
+        when_full: WhenFull,
     ) -> Result<CancelOnDrop, Refusal> {
         // Dropped while it still waits for room, it leaves.
         let guard = self.cancel_on_drop(id);
         let (admit, admitted) = oneshot::channel();
-        let sink = EventSender::follow(id, follower, admit);
-        self.deliver(Submit { job: Box::new(Job { id, session, input, sink }), patience }).await;
+        let sender = EventSender::follow(id, follower, admit);
+        self.deliver(Submit { job: Box::new(Job { id, session, input, sender }), when_full }).await;
         match admitted.await {
             Ok(Ok(())) => Ok(guard),
             Ok(Err(refusal)) => {
@@ -76,11 +76,11 @@ impl ListenerRef {
         match self.address.try_send(submit) {
             Ok(()) => {}
             // Its mailbox is full: wait for a place, as everybody before us does. Should the actor
-            // die meanwhile, the sink says so.
+            // die meanwhile, the sender says so.
             Err(SendError::Full(submit)) => {
                 let _ = self.address.send(submit).await;
             }
-            Err(SendError::Closed(submit)) => submit.job.sink.refuse(Refusal::Stopped),
+            Err(SendError::Closed(submit)) => submit.job.sender.refuse(Refusal::Stopped),
         }
     }
 

@@ -141,7 +141,7 @@ impl Queue {
         listener_ref.ok_or_else(|| SubmitError::UnknownListener(api_name.into()))
     }
 
-    /// Events that wait in all lines together. Costs nothing to know, unlike
+    /// Events that wait in all wait queues together. Costs nothing to know, unlike
     /// [`Queue::snapshot`].
     pub(crate) fn waiting(&self) -> usize {
         self.0.ids.iter().map(|id| id.gauges.waiting()).sum()

@@ -44,7 +44,7 @@ impl fmt::Debug for Permit {
 impl Queue {
     /// Waits for a slot of a concurrency id, for work that is no listener's. It waits in the same
     /// line as the events of the id's listeners, first come first served, and counts against the
-    /// same limit; pauses and changes of the limit hold for it. Dropping the future leaves the line.
+    /// same limit; pauses and changes of the limit hold for it. Dropping the future leaves the wait queue.
     ///
     /// Where the id's slots own a resource, the slot is taken and its resource rests meanwhile: it is
     /// lent to handlers only.
@@ -95,7 +95,7 @@ impl ConcurrencyId {
     }
 }
 
-/// Leaves the line when dropped.
+/// Leaves the wait queue when dropped.
 struct Waits<'a> {
     supervisor: Option<&'a Addr<Supervisor>>,
     id: EventId,

@@ -1,4 +1,4 @@
-//! Into the line: who is admitted, who is blocked, who is refused.
+//! Into the wait queue: who is admitted, who is blocked, who is refused.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{Location, Phase, Scheduler, Waiting};
 use crate::event::refusal::Refusal;
 
 impl<T> Scheduler<T> {
-    /// Whether an arrival could enter right now, as far as this line's own bound goes. So the shell
+    /// Whether an arrival could enter right now, as far as this wait queue's own bound goes. So the shell
     /// knows for whom to take a place of the queue-wide capacity.
     pub fn has_room(&self) -> bool {
         self.phase != Phase::Stopped && self.blocked() == 0 && self.has_own_room()
@@ -47,7 +47,7 @@ impl<T> Scheduler<T> {
             return self.enter(listener, waiting);
         }
         if placed {
-            // Who is blocked by this line's own bound keeps no place from others.
+            // Who is blocked by this wait queue's own bound keeps no place from others.
             self.free_place();
         }
         let key = self.blocked.push_back(listener, waiting);
@@ -71,7 +71,7 @@ impl<T> Scheduler<T> {
         {
             return Err(Refusal::WaitTooLong { eta: Duration::from_secs_f64(wait), max_eta });
         }
-        if arrival.patience == WhenFull::Refuse
+        if arrival.when_full == WhenFull::Refuse
             && let Some((max_size, size)) = self.full(arrival.placed)
         {
             return Err(Refusal::QueueFull { max_size, size, retry_after: self.retry_after() });
@@ -90,7 +90,7 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Whether this line's own bound lets one more in, beside those who ask for a place already.
+    /// Whether this wait queue's own bound lets one more in, beside those who ask for a place already.
     fn has_own_room(&self) -> bool {
         self.rules.max_size.is_none_or(|max| self.wait_queue.len() + self.asking.len() < max)
     }
@@ -108,8 +108,8 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Lets blocked callers go on, first come first served: into the line, or to ask for a place of
-    /// the queue-wide capacity. No more of them ask than the line's own bound has room for, so that
+    /// Lets blocked callers go on, first come first served: into the wait queue, or to ask for a place of
+    /// the queue-wide capacity. No more of them ask than the wait queue's own bound has room for, so that
     /// a place that is granted is used at once.
     pub(super) fn let_in(&mut self) {
         while self.has_own_room()
@@ -143,7 +143,7 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Tells the listeners when the line has become full, or no longer is.
+    /// Tells the listeners when the wait queue has become full, or no longer is.
     pub(super) fn press(&mut self) {
         let Some(max_size) = self.rules.max_size else { return };
         let size = self.wait_queue.len();

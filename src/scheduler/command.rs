@@ -8,12 +8,12 @@ use super::wait_queue::Key;
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 
-/// What a caller does when there is no room in the line.
+/// What a caller does when there is no room in the wait queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WhenFull {
     /// Be refused at once.
     Refuse,
-    /// Wait in front of the door for room, first come first served.
+    /// Wait for room in front of the full wait queue, first come first served.
     Wait,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Arrival<T> {
     pub listener: usize,
     /// Somebody follows its updates: it is told its rank.
     pub watched: bool,
-    pub patience: WhenFull,
+    pub when_full: WhenFull,
     /// It comes with a place of the queue-wide capacity. Means nothing where there is none.
     pub placed: bool,
     pub payload: T,
@@ -122,11 +122,11 @@ pub(crate) enum Command<T> {
     PlaceGranted(Key),
 }
 
-/// Whether the line takes more events, as told to the listeners.
+/// Whether the wait queue takes more events, as told to the listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pressure {
     Open,
-    /// The line is full; callers that won't wait are refused at the edge.
+    /// The wait queue is full; callers that won't wait are refused at the edge.
     Closed {
         max_size: usize,
         size: usize,

@@ -100,7 +100,7 @@ impl<T> Scheduler<T> {
         (0..self.listeners.len()).map(runs).sum()
     }
 
-    /// Takes back the events of a run that has not begun, to where they stood in the line.
+    /// Takes back the events of a run that has not begun, to where they stood in the wait queue.
     pub(super) fn returned(
         &mut self,
         slot: usize,

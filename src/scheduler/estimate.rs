@@ -1,4 +1,4 @@
-//! Ranks and estimates: the scheduler's part that looks at the line and tells.
+//! Ranks and estimates: the scheduler's part that looks at the wait queue and tells.
 
 use std::time::{Duration, Instant};
 
@@ -65,7 +65,7 @@ impl<T> Scheduler<T> {
         self.wait(self.work_ahead()?)
     }
 
-    /// When the next place in the line is likely to come free: a run's share of one slot, in whole
+    /// When the next place in the wait queue is likely to come free: a run's share of one slot, in whole
     /// seconds and at least one.
     pub fn retry_after(&self) -> Option<Duration> {
         let per_place = self.typical(|l| l.per_event())? / self.limit() as f64;

@@ -1,4 +1,4 @@
-//! How long a run takes, and how long somebody in the line will wait: estimates that follow a
+//! How long a run takes, and how long somebody in the wait queue will wait: estimates that follow a
 //! change of load.
 
 /// The weight of one new observation, once enough have been made.

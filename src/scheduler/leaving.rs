@@ -9,7 +9,7 @@ use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 
 impl<T> Scheduler<T> {
-    /// Takes an event out of the line. It must be given its next place, or none.
+    /// Takes an event out of the wait queue. It must be given its next place, or none.
     pub(super) fn leave(&mut self, key: Key) -> Option<(usize, Waiting<T>)> {
         let (listener, waiting) = self.wait_queue.remove(key)?;
         self.watchers -= usize::from(waiting.watched);

@@ -37,7 +37,7 @@ use crate::scheduler::slots::{Slot, Slots};
 use crate::scheduler::snapshot::Refusals;
 use crate::scheduler::wait_queue::{Key, WaitQueue};
 
-/// An event in the line, or a blocked one.
+/// An event in the wait queue, or a blocked one.
 #[derive(Debug)]
 struct Waiting<T> {
     id: EventId,
@@ -103,7 +103,7 @@ pub(crate) struct Scheduler<T> {
     listeners: Vec<ListenerState>,
     phase: Phase,
     wait_queue: WaitQueue<Waiting<T>>,
-    /// Callers that are blocked by the line's own bound. They are not admitted and have no rank.
+    /// Callers that are blocked by the wait queue's own bound. They are not admitted and have no rank.
     blocked: WaitQueue<Waiting<T>>,
     /// Callers that this line has room for, and that are blocked by the queue-wide bound.
     asking: WaitQueue<Waiting<T>>,
@@ -122,7 +122,7 @@ pub(crate) struct Scheduler<T> {
     watchers: usize,
     /// A rank among the first few has changed since they were told.
     front_moved: bool,
-    /// A rank or an estimate may have changed since the last pass over the line.
+    /// A rank or an estimate may have changed since the last pass over the wait queue.
     queue_moved: bool,
     last_pass: Instant,
     /// When the first batch that waits to be filled stops waiting.
@@ -286,7 +286,7 @@ impl<T> Scheduler<T> {
         self.wait_queue.get_mut(key).map(|waiting| &mut waiting.payload)
     }
 
-    /// Events in the line.
+    /// Events in the wait queue.
     pub fn waiting(&self) -> usize {
         self.wait_queue.len()
     }
@@ -320,8 +320,8 @@ impl<T> Scheduler<T> {
     }
 
     fn next_expiry(&self, lane: usize) -> Option<Instant> {
-        let patience = self.lane_rules(lane).queue_timeout?;
+        let when_full = self.lane_rules(lane).queue_timeout?;
         let first = self.wait_queue.get(self.wait_queue.lane_front(lane)?)?;
-        Some(first.since + patience)
+        Some(first.since + when_full)
     }
 }

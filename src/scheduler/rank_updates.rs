@@ -1,4 +1,4 @@
-//! Who in the line is told of its rank, and when: what keeps N waiting clients at O(N log N)
+//! Who in the wait queue is told of its rank, and when: what keeps N waiting clients at O(N log N)
 //! messages in all.
 //!
 //! The first few are told of every step, at once. Everybody else is looked at in one pass over the
@@ -20,7 +20,7 @@ const STEP: f64 = 0.02;
 /// quick, far back steps of 2 % come so often that nobody can read them.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A place in the line, as told to its client. Seconds; `None` while the run time is unknown.
+/// A place in the wait queue, as told to its client. Seconds; `None` while the run time is unknown.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Estimation {
     pub rank: usize,

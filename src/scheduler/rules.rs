@@ -18,7 +18,7 @@ pub(crate) struct Rules {
     /// Workers build a resource before they take events; `None` where slots own nothing.
     pub resource: Option<ResourceRules>,
     pub listeners: Vec<ListenerRules>,
-    /// The most events that may wait in all lines together; `None` for no bound. Each that waits
+    /// The most events that may wait in all wait queues together; `None` for no bound. Each that waits
     /// holds one of so many places. Who has them is not decided here: the scheduler asks for places,
     /// and gives them back.
     pub queue_max_size: Option<usize>,

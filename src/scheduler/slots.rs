@@ -24,7 +24,7 @@ pub(crate) const OPENING: usize = 16;
 /// How many slots may fail to build theirs before no more are tried for the events that wait.
 pub(crate) const FAILING: usize = 16;
 
-/// One event of a run, with what it takes to put it back where it stood in the line.
+/// One event of a run, with what it takes to put it back where it stood in the wait queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RunEvent {
     pub id: EventId,
@@ -63,7 +63,7 @@ impl RunEvents {
 pub(crate) struct Run {
     pub riders: RunEvents,
     pub listener: usize,
-    /// When the first of its events came into the line.
+    /// When the first of its events came into the wait queue.
     pub submitted: Instant,
     pub started: Instant,
     pub deadline: Option<Instant>,
@@ -309,7 +309,7 @@ impl Slots {
     }
 
     /// Opens one more slot, where that may be: one of those that are kept warm, or one that the
-    /// `wanted` runs in the line need.
+    /// `wanted` runs in the wait queue need.
     pub fn open_next(&mut self, limit: usize, wanted: usize) -> Option<usize> {
         let slot = self.next_closed(limit)?;
         let is_warm = slot < self.warm.unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What a queue looks like at one moment: slots, lines, listeners.
+//! What a queue looks like at one moment: slots, wait queues, listeners.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::event::id::EventId;
 /// What stands for a listener's name where a permit is meant. No listener can be named so.
 pub(crate) const PERMIT: &str = "(permit)";
 
-/// One concurrency id: its slots, its line, its listeners.
+/// One concurrency id: its slots, its wait queue, its listeners.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ConcurrencyIdSnapshot {
@@ -24,11 +24,11 @@ pub struct ConcurrencyIdSnapshot {
     pub stopped: bool,
     /// Runs under way: single events and batches.
     pub running: usize,
-    /// Events in the line.
+    /// Events in the wait queue.
     pub waiting: usize,
-    /// Callers that wait for room in the line.
+    /// Callers that wait for room in the wait queue.
     pub blocked: usize,
-    /// Seconds that the oldest event in the line has waited; null when the line is empty.
+    /// Seconds that the oldest event in the wait queue has waited; null when the wait queue is empty.
     pub oldest_wait: Option<f64>,
     /// Slots whose resource could not be built at the last attempt. Each is tried again.
     pub failing_slots: usize,
@@ -95,13 +95,13 @@ pub enum SlotState {
 pub struct ListenerSnapshot {
     /// The listener's name.
     pub api_name: Arc<str>,
-    /// Events of it in the line.
+    /// Events of it in the wait queue.
     pub waiting: usize,
     /// Seconds that a run takes, lately; null while unknown.
     pub average_run: Option<f64>,
-    /// Events that were let into the line.
+    /// Events that were admitted to the wait queue.
     pub admitted: u64,
-    /// Events refused by the supervisor, or at the edge because the line was full.
+    /// Events refused by the supervisor, or at the edge because the wait queue was full.
     pub refused: u64,
     /// The same, by reason.
     pub refusals: Refusals,
@@ -127,7 +127,7 @@ pub struct ListenerSnapshot {
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Refusals {
-    /// The line was full.
+    /// The wait queue was full.
     pub queue_full: u64,
     /// The estimated wait was longer than `max_eta`.
     pub wait_too_long: u64,
@@ -169,7 +169,7 @@ pub struct EndedEvent {
     pub listener: Arc<str>,
     /// How it ended.
     pub outcome: EndedAs,
-    /// Seconds in the line; of a batch, those of its oldest event.
+    /// Seconds in the wait queue; of a batch, those of its oldest event.
     pub waited: f64,
     /// Seconds that its run took; null when it never started.
     pub ran: Option<f64>,

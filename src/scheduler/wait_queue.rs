@@ -1,6 +1,6 @@
-//! The waiting line: first in, first out, with O(1) push, pop and removal from the middle.
+//! The wait queue: first in, first out, with O(1) push, pop and removal from the middle.
 //!
-//! Every node is linked twice: into the line as a whole, which is the order of admission, and into
+//! Every node is linked twice: into the wait queue as a whole, which is the order of admission, and into
 //! the lane of its listener, from which a batch gathers its events. Both lists are made of slab
 //! indexes, so that leaving from the middle costs the same as leaving from the front.
 
@@ -8,7 +8,7 @@ use slab::Slab;
 
 const NONE: usize = usize::MAX;
 
-/// Where a value stands. A key outlives its value harmlessly: once the value has left the line,
+/// Where a value stands. A key outlives its value harmlessly: once the value has left the wait queue,
 /// the key finds nothing, even when its place in memory has been taken again.
 ///
 /// Of two keys of one line, that of the value that came first is the lower.
@@ -130,7 +130,7 @@ impl<T> WaitQueue<T> {
         Key { index, seq }
     }
 
-    /// Takes the value at `key` out of the line, wherever it stands.
+    /// Takes the value at `key` out of the wait queue, wherever it stands.
     pub fn remove(&mut self, key: Key) -> Option<(usize, T)> {
         self.get(key)?;
         let node = self.nodes.remove(key.index);
@@ -249,7 +249,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
-        /// The line behaves as a plain vector of (lane, value) would.
+        /// The wait queue behaves as a plain vector of (lane, value) would.
         #[test]
         fn behaves_as_a_vector(steps in proptest::collection::vec(step(), 0..120)) {
             let mut line = WaitQueue::new(3);

@@ -18,10 +18,10 @@ use crate::event::update::{Outcome, Update};
 const TTL: Duration = Duration::from_secs(3600);
 
 /// The most bytes of results of one listener, as JSON.
-const MOST_BYTES: usize = 64 * 1024 * 1024;
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// The largest result that is kept, with its values on the way.
-const LARGEST: usize = MOST_BYTES / 4;
+const LARGEST: usize = MAX_BYTES / 4;
 
 /// What a result takes beside its text, in bytes.
 const OVERHEAD: usize = 512;
@@ -47,7 +47,7 @@ const GIVEN: u8 = 0xff;
 const LEFT_OUT: u8 = 0xfe;
 
 /// The most values on the way of one event; a result with more isn't kept.
-const MOST_ITEMS: usize = 256;
+const MAX_ITEMS: usize = 256;
 
 /// What an event gave.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub(crate) struct Kept {
 impl Cache {
     pub fn new(entries: NonZeroUsize) -> Self {
         let hashing = std::array::from_fn(|_| RandomState::new());
-        let bounds = Bounds { ttl: TTL, number: entries.get(), bytes: MOST_BYTES };
+        let bounds = Bounds { ttl: TTL, number: entries.get(), bytes: MAX_BYTES };
         Cache { kept: Mutex::new(Shares::new(bounds)), hashing }
     }
 
@@ -117,7 +117,7 @@ impl Cache {
                 Update::ProcessGenerating { output, .. } => {
                     if let Some((kept, bytes)) = &mut *items {
                         *bytes += output.json_len();
-                        if *bytes <= LARGEST && kept.len() < MOST_ITEMS {
+                        if *bytes <= LARGEST && kept.len() < MAX_ITEMS {
                             kept.push(output.share());
                             return;
                         }
@@ -197,11 +197,11 @@ mod tests {
             cache.keep(Holder::User(by.into()), Key([n; 2]), kept);
         };
         keep(0, "alice", 10);
-        (1..=6).for_each(|n| keep(n, "bob", MOST_BYTES / 5));
+        (1..=6).for_each(|n| keep(n, "bob", MAX_BYTES / 5));
         keep(7, "bob", LARGEST);
         let found: Vec<_> = (0..8).filter(|n| cache.find(&Key([*n; 2])).is_some()).collect();
         assert_eq!(found, [0, 3, 4, 5, 6], "the last is too large to be kept");
-        assert!(cache.lock().bytes() <= MOST_BYTES);
+        assert!(cache.lock().bytes() <= MAX_BYTES);
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
         let cache = Arc::new(Cache::new(NonZeroUsize::new(2).unwrap()));
         let event_id = EventId::for_test(1);
         let (some, many) = (Key([0; 2]), Key([1; 2]));
-        for (input, count) in [(some, MOST_ITEMS), (many, MOST_ITEMS + 1)] {
+        for (input, count) in [(some, MAX_ITEMS), (many, MAX_ITEMS + 1)] {
             let record = cache.recorder(holder(), input);
             for n in 0..count {
                 let output = Output::new(n);
@@ -223,7 +223,7 @@ mod tests {
             let ended = Update::ProcessCompleted { event_id, outcome, duration, average_duration };
             record(&ended, &mut Gone::default());
         }
-        assert_eq!(cache.find(&some).unwrap().items.len(), MOST_ITEMS);
+        assert_eq!(cache.find(&some).unwrap().items.len(), MAX_ITEMS);
         assert!(cache.find(&many).is_none());
     }
 

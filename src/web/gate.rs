@@ -48,8 +48,8 @@ impl Web {
     /// Or let the route run to its end, whether its client has gone or not:
     /// [`Gate::run_to_end`].
     ///
-    /// While the line is full a request is answered 503 with `Retry-After`. A client that goes away
-    /// leaves the line; for that the server must notice it, which it does with
+    /// While the wait queue is full a request is answered 503 with `Retry-After`. A client that goes away
+    /// leaves the wait queue; for that the server must notice it, which it does with
     /// [`HttpServer::h1_allow_half_closed(false)`].
     ///
     /// # Panics

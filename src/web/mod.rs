@@ -137,13 +137,13 @@ impl Web {
             let about = web::resource(["/config", "/config/"]).app_data(state.clone());
             let about = about.app_data(origins.clone());
             let about = about.get(config::config).head(config::config);
-            let Some(door) = &state.door else {
+            let Some(login_guard) = &state.login_guard else {
                 service.service(scope).service(about);
                 return;
             };
             let guard = || {
-                let door = door.clone();
-                from_fn(move |request, next| guard::guard(door.clone(), request, next))
+                let login_guard = login_guard.clone();
+                from_fn(move |request, next| guard::guard(login_guard.clone(), request, next))
             };
             let scope = scope.service(
                 web::resource(["/login_check", "/login_check/"])
@@ -151,11 +151,11 @@ impl Web {
                     .head(login::login_check),
             );
             service.service(scope.wrap(guard())).service(about.wrap(guard()));
-            let door = web::Data::from(door.clone());
-            let login = web::resource(["/login", "/login/"]).app_data(door.clone());
+            let login_guard = web::Data::from(login_guard.clone());
+            let login = web::resource(["/login", "/login/"]).app_data(login_guard.clone());
             let login = login.app_data(origins.clone());
             service.service(login.post(login::login));
-            let logout = web::resource("/logout").app_data(door).app_data(origins);
+            let logout = web::resource("/logout").app_data(login_guard).app_data(origins);
             let logout = logout.app_data(state.clone());
             let logout = logout.get(login::logout).post(login::logout);
             service.service(logout.head(login::after_logout));

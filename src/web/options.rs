@@ -47,7 +47,7 @@ impl Options {
     }
 
     /// The login, where there is one.
-    pub fn door(&self) -> Option<LoginGuard> {
+    pub fn login_guard(&self) -> Option<LoginGuard> {
         let auth = self.auth.clone()?;
         Some(LoginGuard::new(auth, Tokens::new(self.login_ttl), self.auth_message.clone()))
     }

@@ -89,7 +89,7 @@ pub(crate) struct WebState {
     pub uploads: Arc<Uploads>,
     pub bodies: Arc<Bodies>,
     pub origins: Arc<AllowedOrigins>,
-    pub door: Option<Arc<LoginGuard>>,
+    pub login_guard: Option<Arc<LoginGuard>>,
     /// The server ends: streams that have no end of their own close.
     pub closing: CancellationToken,
     /// Another one each time. Of 53 bits: JavaScript reads numbers so far exactly.
@@ -121,7 +121,7 @@ impl WebState {
             endpoints,
             keeps_state,
             sessions,
-            door: options.door().map(Arc::new),
+            login_guard: options.login_guard().map(Arc::new),
             closing: CancellationToken::new(),
             bodies: Arc::new(Bodies::new(options.max_body_size())),
             origins: Arc::new(AllowedOrigins(options.origins.clone())),

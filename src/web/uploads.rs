@@ -7,16 +7,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// How long a client may ask before its upload arrives, as in Gradio.
-const PATIENCE: Duration = Duration::from_secs(3);
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long the end of an upload can be asked for.
 const KEPT: Duration = Duration::from_secs(10);
 
 /// The most uploads that are followed at once. Further ones go unfollowed.
-pub(crate) const MOST: usize = 1000;
+pub(crate) const MAX_UPLOADS: usize = 1000;
 
 /// The longest id of an upload that a client may choose, in bytes.
-pub(crate) const LONGEST_ID: usize = 128;
+pub(crate) const MAX_ID_LEN: usize = 128;
 
 /// Every upload whose client gave it an id.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl Uploads {
         if let Some(found) = uploads.get(id) {
             return Some(found.clone());
         }
-        if uploads.len() >= MOST || id.is_empty() || id.len() > LONGEST_ID {
+        if uploads.len() >= MAX_UPLOADS || id.is_empty() || id.len() > MAX_ID_LEN {
             return None;
         }
         let (new, _) = watch::channel(Progress::default());
@@ -93,7 +93,7 @@ pub(crate) struct Waiter<'a> {
 impl Waiter<'_> {
     pub(crate) async fn begun(mut self) -> Option<watch::Receiver<Progress>> {
         let begun = self.follower.as_mut()?.wait_for(|progress| progress.begun);
-        let begun = matches!(tokio::time::timeout(PATIENCE, begun).await, Ok(Ok(_)));
+        let begun = matches!(tokio::time::timeout(BEGIN_TIMEOUT, begun).await, Ok(Ok(_)));
         if begun { self.follower.take() } else { None }
     }
 }

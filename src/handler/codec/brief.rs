@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Error, Expected, Unexpected};
 
 /// The longest text of an error, in bytes.
-const LONGEST: usize = 500;
+const MAX_LEN: usize = 500;
 
 /// The most of a string that an error quotes, in bytes.
 const QUOTED: usize = 60;
@@ -21,7 +21,7 @@ impl Brief {
         struct Short(String);
         impl fmt::Write for Short {
             fn write_str(&mut self, part: &str) -> fmt::Result {
-                let room = LONGEST - self.0.len();
+                let room = MAX_LEN - self.0.len();
                 if part.len() <= room {
                     self.0.push_str(part);
                     return Ok(());
@@ -97,7 +97,7 @@ mod tests {
         let error = Brief::invalid_type(Unexpected::Str(&text), &"u32").to_string();
         assert_eq!(error, format!("invalid type: string \"{}\"…, expected u32", "é".repeat(30)));
         let error = Brief::custom(&text).to_string();
-        assert!(error.len() <= LONGEST && error.ends_with("é…"), "{error}");
+        assert!(error.len() <= MAX_LEN && error.ends_with("é…"), "{error}");
         assert_eq!(Brief::of("short"), "short");
     }
 }

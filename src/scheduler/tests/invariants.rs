@@ -1,5 +1,5 @@
 //! The promises of the design, checked on random histories against a model that is too simple to
-//! be wrong: the line is a plain list, and every effect is held against it.
+//! be wrong: the wait queue is a plain list, and every effect is held against it.
 //!
 //! P1 never more than the limit, P2 exactly one end for each admitted event, P3 first in first out,
 //! P4 no slot leaks, P5 ranks are true and never rise, P7 a stop ends everything.
@@ -31,7 +31,7 @@ const MAX_SIZE: usize = 6;
 
 const BATCH: usize = 3;
 
-/// Listener 0 is plain, 1 times out in the line, 2 times out on its slot, 3 takes batches.
+/// Listener 0 is plain, 1 times out in the wait queue, 2 times out on its slot, 3 takes batches.
 const LISTENERS: usize = 4;
 
 /// The lane of permits.
@@ -263,13 +263,13 @@ impl World {
         if !expect_refusal {
             self.blocked.push(n);
         }
-        let patience = if patient { WhenFull::Wait } else { WhenFull::Refuse };
+        let when_full = if patient { WhenFull::Wait } else { WhenFull::Refuse };
         let placed = false;
         self.command(Command::Admit(Arrival {
             id,
             listener,
             watched,
-            patience,
+            when_full,
             placed,
             payload: n,
         }));
@@ -329,7 +329,7 @@ impl World {
                 self.wait_queue.push(n);
             }
         }
-        // Events are numbered as they come, but at the door they may wait.
+        // Events are numbered as they come, but they may be blocked first.
         self.wait_queue.sort_by_key(|n| self.events[*n].place);
         self.ended.add(run.counts);
         self.preparing.insert(slot);
@@ -461,7 +461,7 @@ impl World {
             && (!self.prepared || !self.free.is_empty());
         assert!(!startable, "nobody waits while a slot is free");
         let full = self.wait_queue.len() >= MAX_SIZE && !self.stopped;
-        assert_eq!(self.closed, full, "the listeners know whether the line is full");
+        assert_eq!(self.closed, full, "the listeners know whether the wait queue is full");
         let keep = if self.stopped && self.prepared { 0 } else { self.limit };
         let mut idle = self.free.iter().chain(&self.preparing);
         assert!(idle.all(|slot| *slot < keep), "surplus slots retire");
@@ -695,7 +695,7 @@ fn a_lingering_batch_lets_others_pass() {
             id: EventId::for_test(n as u128),
             listener,
             watched: false,
-            patience: WhenFull::Refuse,
+            when_full: WhenFull::Refuse,
             placed: false,
             payload: n,
         })
@@ -757,9 +757,9 @@ fn slots_open_as_they_are_needed_and_close_when_idle() {
     assert_eq!(drive(&mut scheduler).0, 2, "ahead of use");
     scheduler.rules.max_size = None;
     for n in 0..100 {
-        let (id, patience) = (EventId::for_test(n), WhenFull::Wait);
+        let (id, when_full) = (EventId::for_test(n), WhenFull::Wait);
         let arrival =
-            Arrival { id, listener: 0, watched: false, patience, placed: false, payload: 0 };
+            Arrival { id, listener: 0, watched: false, when_full, placed: false, payload: 0 };
         scheduler.handle(now, Command::Admit(arrival));
         drive(&mut scheduler);
     }
@@ -795,10 +795,10 @@ fn a_concurrency_id_that_cannot_be_served_refuses_until_it_can() {
     while scheduler.poll_effect().is_some() {}
     let mut next = 0;
     let mut admitted = |scheduler: &mut Scheduler<usize>, now: Instant| {
-        let (id, patience) = (EventId::for_test(next), WhenFull::Wait);
+        let (id, when_full) = (EventId::for_test(next), WhenFull::Wait);
         next += 1;
         let arrival =
-            Arrival { id, listener: 0, watched: false, patience, placed: false, payload: 0 };
+            Arrival { id, listener: 0, watched: false, when_full, placed: false, payload: 0 };
         scheduler.handle(now, Command::Admit(arrival));
         let mut refusal = None;
         while let Some(effect) = scheduler.poll_effect() {
@@ -833,7 +833,7 @@ fn arrival(n: usize, listener: usize) -> Command<usize> {
         id: EventId::for_test(n as u128),
         listener,
         watched: false,
-        patience: WhenFull::Wait,
+        when_full: WhenFull::Wait,
         placed: false,
         payload: n,
     })

@@ -177,14 +177,14 @@ impl Simulation {
                 id: EventId::for_test(n as u128),
                 listener,
                 watched: true,
-                patience: WhenFull::Refuse,
+                when_full: WhenFull::Refuse,
                 placed: false,
                 payload: n,
             }),
         );
         if self.random.random::<f64>() < 0.05 {
-            let patience = exponential(&mut self.random, 20.0);
-            self.after(patience, Due::Cancel(n));
+            let when_full = exponential(&mut self.random, 20.0);
+            self.after(when_full, Due::Cancel(n));
         }
         if n + 1 < EVENTS {
             // A load that three slots can't quite keep up with, and four can.
@@ -269,10 +269,10 @@ fn estimations(clients: usize, run: Duration) -> (f64, f64) {
             }
         }
         if next < clients {
-            let (id, patience) = (EventId::for_test(next as u128), WhenFull::Refuse);
+            let (id, when_full) = (EventId::for_test(next as u128), WhenFull::Refuse);
             let placed = false;
             let arrival =
-                Arrival { id, listener: 0, watched: true, patience, placed, payload: next };
+                Arrival { id, listener: 0, watched: true, when_full, placed, payload: next };
             scheduler.handle(now, Command::Admit(arrival));
             next += 1;
             continue;

@@ -28,7 +28,7 @@ use crate::web::rejection::Rejection;
 use crate::web::shares::Holder;
 
 /// The longest name or password, in bytes.
-pub(crate) const LONGEST: usize = 4096;
+pub(crate) const MAX_CREDENTIALS_BYTES: usize = 4096;
 
 /// The login of a queue that has one.
 pub(crate) struct LoginGuard {
@@ -133,12 +133,12 @@ impl FromRequest for Caller {
 
 /// Lets nobody pass who hasn't logged in, and delivers nothing more to a login that has ended.
 pub(crate) async fn guard<B: MessageBody + 'static>(
-    door: Arc<LoginGuard>,
+    login_guard: Arc<LoginGuard>,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse, actix_web::Error> {
-    let Some((user, login)) = door.user(request.request()) else {
-        let response = door.closed().error_response();
+    let Some((user, login)) = login_guard.user(request.request()) else {
+        let response = login_guard.closed().error_response();
         return Ok(request.into_response(response));
     };
     request.extensions_mut().insert(User(user));
@@ -148,7 +148,7 @@ pub(crate) async fn guard<B: MessageBody + 'static>(
     // The logout first: what becomes ready after it is not delivered.
     let answered = select(Box::pin(ended.clone().cancelled_owned()), next.call(request)).await;
     let response = match answered {
-        Either::Left(_) => return Err(door.closed().into()),
+        Either::Left(_) => return Err(login_guard.closed().into()),
         Either::Right((response, _)) => response?,
     };
     Ok(response.map_body(|_, body| {

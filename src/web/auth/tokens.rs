@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 const TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The most logins at once; the one that was used longest ago goes first.
-const MOST: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
+const MAX_TOKENS: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 
 /// Every login of a queue, by its token.
 pub(crate) struct Tokens {
@@ -34,7 +34,7 @@ impl Drop for Login {
 
 impl Tokens {
     pub fn new(ttl: Option<Duration>) -> Self {
-        Tokens { logins: Mutex::new(LruCache::new(MOST)), ttl: ttl.unwrap_or(TTL) }
+        Tokens { logins: Mutex::new(LruCache::new(MAX_TOKENS)), ttl: ttl.unwrap_or(TTL) }
     }
 
     fn lock(&self) -> MutexGuard<'_, LruCache<String, Login>> {

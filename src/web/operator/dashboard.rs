@@ -42,14 +42,14 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// The most slots of an id that the page is told of.
-const MOST_SLOTS: usize = 64;
+const MAX_SLOTS: usize = 64;
 
 /// How long running events may go on after a drain.
 const DRAIN: Duration = Duration::from_secs(24 * 3600);
 
 impl Web {
     /// The dashboard, for `App::configure`: a page at `path` that shows every concurrency id with its
-    /// slots, its line, its listeners and its last events, live, and from which an operator cancels
+    /// slots, its wait queue, its listeners and its last events, live, and from which an operator cancels
     /// events, pauses and resumes ids, changes limits and drains the queue. Beside it, the
     /// [`snapshot`](Web::snapshot) as JSON at `{path}/snapshot`.
     ///
@@ -169,9 +169,9 @@ fn shorten(snapshot: &mut QueueSnapshot, seen: &mut HashMap<Arc<str>, u64>) {
         if let Some(last) = id.recent.last() {
             *seen = last.number;
         }
-        if id.slots.len() > MOST_SLOTS {
+        if id.slots.len() > MAX_SLOTS {
             id.slots.sort_by_key(|slot| !matches!(slot.state, SlotState::Busy { .. }));
-            id.slots.truncate(MOST_SLOTS);
+            id.slots.truncate(MAX_SLOTS);
             id.slots.sort_by_key(|slot| slot.slot);
         }
     }

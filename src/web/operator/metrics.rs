@@ -158,8 +158,8 @@ impl Picture {
                 crate::scheduler::limit::Limit::Unlimited => f64::INFINITY,
             }),
             ("running", "Runs under way", |id| id.running as f64),
-            ("waiting", "Events in the line", |id| id.waiting as f64),
-            ("blocked", "Callers that wait for room in the line", |id| id.blocked as f64),
+            ("waiting", "Events in the wait queue", |id| id.waiting as f64),
+            ("blocked", "Callers that wait for room in the wait queue", |id| id.blocked as f64),
             ("paused", "1 while nothing starts until it is resumed", |id| id.paused.into()),
             ("failing_slots", "Slots whose resource could not be built", |id| {
                 id.failing_slots as f64
@@ -169,9 +169,11 @@ impl Picture {
                 "For how long no slot at all has had its resource, because builds fail",
                 |id| id.unavailable.unwrap_or_default(),
             ),
-            ("oldest_wait_seconds", "For how long the oldest event in the line has waited", |id| {
-                id.oldest_wait.unwrap_or_default()
-            }),
+            (
+                "oldest_wait_seconds",
+                "For how long the oldest event in the wait queue has waited",
+                |id| id.oldest_wait.unwrap_or_default(),
+            ),
         ];
         for (name, help, read) in gauges {
             let series = self
@@ -199,7 +201,7 @@ impl Picture {
             })
         };
         let admitted = all().map(|(labels, l)| (labels, Value::Counter(l.admitted)));
-        family(encoder, "admitted_events", "Events let into the line", admitted)?;
+        family(encoder, "admitted_events", "Events admitted to the wait queue", admitted)?;
         let ended = all().flat_map(|([id, listener], l)| {
             let kinds = [
                 ("completed", l.completed),
@@ -224,7 +226,7 @@ impl Picture {
                 ([id, listener, ("reason", LabelValue(why))], Value::Counter(count))
             })
         });
-        family(encoder, "refused_events", "Events not let into the line", refused)?;
+        family(encoder, "refused_events", "Events not admitted to the wait queue", refused)?;
         type Read = fn(&ListenerSnapshot) -> &Histogram;
         let histograms: [(&str, &str, Read); 3] = [
             ("wait_seconds", "How long events waited before they started", |l| &l.wait_seconds),

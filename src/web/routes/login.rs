@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::logging::{debug, error, info};
-use crate::web::auth::guard::{BoxedPayload, Caller, LONGEST, LoginGuard};
+use crate::web::auth::guard::{BoxedPayload, Caller, LoginGuard, MAX_CREDENTIALS_BYTES};
 use crate::web::base_url::root_url;
 use crate::web::body::pace::Paced;
 use crate::web::rejection::Rejection;
@@ -33,18 +33,18 @@ struct Credentials {
 
 /// `POST /login`, with a form that is URL-encoded or in parts.
 pub(crate) async fn login(
-    door: web::Data<LoginGuard>,
+    login_guard: web::Data<LoginGuard>,
     _: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Rejection> {
     let Credentials { username, password } = credentials(&request, payload).await?;
     let username = username.trim();
-    match door.auth.login(username, &password).await {
+    match login_guard.auth.login(username, &password).await {
         Ok(true) => {
             debug!("a user has logged in: {username:?}");
-            let token = door.tokens.issue(username, Instant::now());
-            let cookie = door.to_cookie(&request, &token);
+            let token = login_guard.tokens.issue(username, Instant::now());
+            let cookie = login_guard.to_cookie(&request, &token);
             Ok(HttpResponse::Ok().cookie(cookie).json(json!({ "success": true })))
         }
         Ok(false) => {
@@ -81,7 +81,10 @@ async fn credentials(
     while let Some(field) = form.next().await {
         let mut field = field.map_err(|error| unreadable(&error))?;
         let name = field.name().unwrap_or_default().to_string();
-        let value = field.bytes(LONGEST).await.map_err(|_| unreadable(&"a field is too long"))?;
+        let value = field
+            .bytes(MAX_CREDENTIALS_BYTES)
+            .await
+            .map_err(|_| unreadable(&"a field is too long"))?;
         let value = value.map_err(|error| unreadable(&error))?;
         let value = String::from_utf8(value.to_vec()).map_err(|error| unreadable(&error))?;
         match name.as_str() {
@@ -110,7 +113,7 @@ impl Logout {
 /// the root, as Gradio's, if the service has a page there. What was still being answered to these logins
 /// ends.
 pub(crate) async fn logout(
-    door: web::Data<LoginGuard>,
+    login_guard: web::Data<LoginGuard>,
     web: web::Data<WebState>,
     _: Caller,
     query: web::Query<Logout>,
@@ -121,10 +124,10 @@ pub(crate) async fn logout(
         // Another page's link ends nobody's login.
         return after_logout(web, request).await;
     }
-    if let Some(cookie) = request.cookie(&door.cookie) {
-        door.tokens.revoke(cookie.value(), query.ends_all());
+    if let Some(cookie) = request.cookie(&login_guard.cookie) {
+        login_guard.tokens.revoke(cookie.value(), query.ends_all());
     }
-    let mut gone = door.to_cookie(&request, "");
+    let mut gone = login_guard.to_cookie(&request, "");
     gone.set_max_age(CookieDuration::ZERO);
     let mut response = after_logout(web, request).await;
     if let Err(error) = response.add_cookie(&gone) {

@@ -31,8 +31,8 @@ pub(crate) async fn openapi(web: web::Data<WebState>) -> HttpResponse {
         "paths": paths,
     });
     let mut schemes = Map::new();
-    if let Some(door) = &web.door {
-        let scheme = json!({ "type": "apiKey", "in": "cookie", "name": door.cookie_name() });
+    if let Some(login_guard) = &web.login_guard {
+        let scheme = json!({ "type": "apiKey", "in": "cookie", "name": login_guard.cookie_name() });
         schemes.insert("login".into(), scheme);
         document["security"] = json!([{ "login": [] }]);
     }
@@ -69,7 +69,7 @@ fn snapshot() -> Value {
         "security": [{ "operator": [] }],
         "responses": {
             "200": {
-                "description": "Every concurrency id with its slots, its line and its listeners",
+                "description": "Every concurrency id with its slots, its wait queue and its listeners",
                 "content": { "application/json": { "schema": {
                     "type": "object",
                     "properties": {
@@ -126,7 +126,7 @@ fn start(endpoint: &Endpoint) -> Value {
         },
         "responses": {
             "200": {
-                "description": "The event waits in its line",
+                "description": "The event waits in its wait queue",
                 "content": { "application/json": { "schema": {
                     "type": "object",
                     "properties": { "event_id": { "type": "string" } },
@@ -135,7 +135,7 @@ fn start(endpoint: &Endpoint) -> Value {
             },
             "413": { "description": "The body is too large" },
             "422": { "description": "The arguments don't fit; `detail` says which and why" },
-            "503": { "description": "The line is full, or the queue is stopped" },
+            "503": { "description": "The wait queue is full, or the queue is stopped" },
         },
     })
 }

@@ -1,8 +1,8 @@
 //! `POST run/{api_name}`: an event and its result in one request; also as `api/{api_name}`, and by any
 //! name with a `fn_index`.
 //!
-//! Gradio's clients call listeners so that don't queue. Others take their place in their line as
-//! every event does; in Gradio such a request passes the line by.
+//! Gradio's clients call listeners so that don't queue. Others take their place in their wait queue as
+//! every event does; in Gradio such a request passes the queue by.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};

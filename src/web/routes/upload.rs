@@ -24,7 +24,7 @@ use crate::web::state::WebState;
 use crate::web::uploads::{Tracker, Uploads};
 
 /// The most files of one request, as in Gradio.
-const MOST: usize = 1000;
+const MAX_FILES: usize = 1000;
 
 /// What is gathered before it is written, in bytes.
 const BUFFER: usize = 256 * 1024;
@@ -34,7 +34,7 @@ const BUFFER: usize = 256 * 1024;
 const POLITENESS: u64 = 8 * 1024 * 1024;
 
 /// How long that may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const READ_ON_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 pub(crate) struct Query {
@@ -66,7 +66,7 @@ pub(crate) async fn upload(
         Err(Refused { rejection, readable, field }) => {
             if readable {
                 // Whether it has sent all or goes on for ever.
-                let _ = tokio::time::timeout(PATIENCE, read_on(field, &mut form)).await;
+                let _ = tokio::time::timeout(READ_ON_TIMEOUT, read_on(field, &mut form)).await;
             }
             Err(rejection)
         }
@@ -129,8 +129,8 @@ impl Upload<'_> {
                     format!("The form has a field {name:?}; send files in fields named \"files\".");
                 return Err(Rejection::bad_request(&told).into());
             }
-            if self.taken.len() == MOST {
-                let told = format!("Send at most {MOST} files at once.");
+            if self.taken.len() == MAX_FILES {
+                let told = format!("Send at most {MAX_FILES} files at once.");
                 return Err(Rejection::bad_request(&told).into());
             }
             if let Err(refused) = self.receive(&mut field).await {

@@ -92,7 +92,7 @@ impl sse::Source for Following {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::uploads::{LONGEST_ID, MOST, Uploads};
+    use crate::web::uploads::{MAX_ID_LEN, MAX_UPLOADS, Uploads};
 
     fn update(name: &str, chunk_size: u64) -> Message {
         Message::Update { orig_name: name.into(), chunk_size }
@@ -138,8 +138,8 @@ mod tests {
     async fn ids_are_bounded() {
         let uploads = Arc::new(Uploads::default());
         assert!(uploads.begin("").is_none());
-        assert!(uploads.begin(&"a".repeat(LONGEST_ID + 1)).is_none());
-        let begun: Vec<_> = (0..=MOST).map(|id| uploads.begin(&id.to_string())).collect();
-        assert!(begun[MOST - 1].is_some() && begun[MOST].is_none());
+        assert!(uploads.begin(&"a".repeat(MAX_ID_LEN + 1)).is_none());
+        let begun: Vec<_> = (0..=MAX_UPLOADS).map(|id| uploads.begin(&id.to_string())).collect();
+        assert!(begun[MAX_UPLOADS - 1].is_some() && begun[MAX_UPLOADS].is_none());
     }
 }

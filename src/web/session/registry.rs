@@ -24,10 +24,10 @@ use crate::web::shares::Bounds;
 const TTL: Duration = Duration::from_secs(3600);
 
 /// The most sessions at once, when the builder doesn't say.
-const MOST: usize = 100_000;
+const MAX_SESSIONS: usize = 100_000;
 
 /// The longest hash that a client may choose, in bytes.
-const LONGEST_HASH: usize = 128;
+const MAX_HASH_LEN: usize = 128;
 
 /// How long a session is kept whose client has never listened.
 const UNFOLLOWED: Duration = Duration::from_secs(600);
@@ -36,7 +36,7 @@ const UNFOLLOWED: Duration = Duration::from_secs(600);
 const UNREAD: Duration = Duration::from_secs(60);
 
 /// The most heartbeats of one session.
-const MOST_HEARTBEATS: usize = 16;
+const MAX_HEARTBEATS: usize = 16;
 
 /// How long nobody looks for sessions to forget when there were none, for each of a flood to look
 /// through all would be a gift to it.
@@ -49,7 +49,7 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_se
 const GRACE: Duration = Duration::from_secs(10);
 
 /// The most events that a session may have under way, when the builder doesn't say.
-const MOST_EVENTS: usize = 1000;
+const MAX_EVENTS: usize = 1000;
 
 /// Every client of a queue, and every `/call`.
 pub(crate) struct Sessions {
@@ -103,7 +103,7 @@ impl Sessions {
         Sessions {
             inner: Mutex::default(),
             ttl: options.ttl.unwrap_or(TTL),
-            most: options.most.unwrap_or(MOST),
+            most: options.most.unwrap_or(MAX_SESSIONS),
             full: AtomicBool::new(false),
             keep_state,
             on_end: options.on_end.clone(),
@@ -112,7 +112,7 @@ impl Sessions {
                 unread: Arc::default(),
                 replay: Arc::default(),
                 grace: options.grace.unwrap_or(GRACE),
-                most_events: options.most_events.unwrap_or(MOST_EVENTS),
+                most_events: options.most_events.unwrap_or(MAX_EVENTS),
             }),
         }
     }
@@ -126,8 +126,8 @@ impl Sessions {
     /// # Errors
     /// When there are too many sessions.
     pub fn begin(&self, caller: &Caller, hash: &str) -> Result<Begun<'_>, Rejection> {
-        if hash.len() > LONGEST_HASH {
-            let told = format!("A session_hash has at most {LONGEST_HASH} bytes.");
+        if hash.len() > MAX_HASH_LEN {
+            let told = format!("A session_hash has at most {MAX_HASH_LEN} bytes.");
             return Err(Rejection::bad_request(&told));
         }
         let key = (caller.clone(), Arc::from(hash));
@@ -219,7 +219,7 @@ impl Sessions {
         let session = self.begin(caller, hash)?.keep();
         let times = session.arrive();
         let presence = Presence { sessions: Arc::downgrade(self), session };
-        if times > MOST_HEARTBEATS {
+        if times > MAX_HEARTBEATS {
             return Err(Rejection::too_many("This session has enough heartbeats.".into()));
         }
         Ok(presence)

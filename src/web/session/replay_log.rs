@@ -11,10 +11,10 @@ use bytes::Bytes;
 use crate::event::id::EventId;
 
 /// The most ends that are kept.
-const MOST_ENDS: usize = 1024;
+const MAX_ENDS: usize = 1024;
 
 /// The most bytes of values that are kept, with [`OVERHEAD`] for each.
-const MOST_BYTES: usize = 1024 * 1024;
+const MAX_BYTES: usize = 1024 * 1024;
 
 /// The same for a session while all together keep more than [`ALL_BYTES`].
 const CROWDED_BYTES: usize = 16 * 1024;
@@ -88,7 +88,7 @@ impl ReplayLog {
     fn push(&mut self, entry: Entry) {
         self.entries.push_back(entry);
         let crowded = self.all.load(Relaxed) > ALL_BYTES;
-        let most = if crowded { CROWDED_BYTES } else { MOST_BYTES };
+        let most = if crowded { CROWDED_BYTES } else { MAX_BYTES };
         // Ends cost next to nothing, and are not to be lost for others' values.
         while self.bytes > most {
             let Some(oldest) = self.entries.iter().position(|entry| entry.value.is_some()) else {
@@ -102,7 +102,7 @@ impl ReplayLog {
                 self.lost = self.lost.max(number);
             }
         }
-        if self.entries.len() - self.values > MOST_ENDS
+        if self.entries.len() - self.values > MAX_ENDS
             && let Some(oldest) = self.entries.iter().position(|entry| entry.value.is_none())
         {
             self.entries.remove(oldest);
@@ -204,15 +204,15 @@ mod tests {
     #[test]
     fn it_is_bounded_in_bytes() {
         let mut log = ReplayLog::default();
-        let fit = MOST_BYTES / (OVERHEAD + 128);
+        let fit = MAX_BYTES / (OVERHEAD + 128);
         for _ in 0..2 * fit {
             add(&mut log, 128);
         }
         assert_eq!(values(&log, 0).len(), fit);
         assert!(!log.has_values_after(fit as u64 - 1) && log.has_values_after(fit as u64));
-        let number = add(&mut log, MOST_BYTES - OVERHEAD);
+        let number = add(&mut log, MAX_BYTES - OVERHEAD);
         assert_eq!(values(&log, 0), [number]);
-        add(&mut log, MOST_BYTES);
+        add(&mut log, MAX_BYTES);
         assert_eq!(values(&log, 0), [0; 0]);
         assert_eq!(log.bytes, 0);
     }
@@ -231,7 +231,7 @@ mod tests {
         }
         let sum: usize = logs.iter().map(|log| log.bytes).sum();
         assert_eq!(sum, all.load(Relaxed));
-        assert!(sum <= ALL_BYTES + MOST_BYTES + 100 * CROWDED_BYTES, "{sum}");
+        assert!(sum <= ALL_BYTES + MAX_BYTES + 100 * CROWDED_BYTES, "{sum}");
         drop(logs);
         assert_eq!(all.load(Relaxed), 0);
     }
@@ -243,7 +243,7 @@ mod tests {
         // Told to a client that doesn't count, and not kept.
         let lost = log.number();
         log.forget_value(lost);
-        let number = add(&mut log, MOST_BYTES - OVERHEAD);
+        let number = add(&mut log, MAX_BYTES - OVERHEAD);
         assert_eq!(values(&log, 0), [number], "there was no room for the first");
         assert!(!log.has_values_after(kept) && log.has_values_after(lost));
     }
@@ -254,10 +254,10 @@ mod tests {
         let end = log.number();
         log.end(end, event());
         for _ in 0..2000 {
-            add(&mut log, MOST_BYTES / 100);
+            add(&mut log, MAX_BYTES / 100);
         }
         assert!(values(&log, 0).contains(&end));
-        assert!(log.bytes <= MOST_BYTES);
+        assert!(log.bytes <= MAX_BYTES);
     }
 
     #[test]

@@ -12,15 +12,15 @@ use crate::web::shares::{Bounds, Holder, Shares};
 /// How long, how many and how many bytes, when the builder doesn't say.
 const TTL: Duration = Duration::from_secs(600);
 
-const MOST: usize = 10_000;
+const MAX_RESULTS: usize = 10_000;
 
-const MOST_BYTES: usize = 64 * 1024 * 1024;
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// What an end weighs beside its text, in bytes.
 const OVERHEAD: usize = 512;
 
 /// What holds unless the builder says otherwise.
-pub(crate) const BOUNDS: Bounds = Bounds { ttl: TTL, number: MOST, bytes: MOST_BYTES };
+pub(crate) const BOUNDS: Bounds = Bounds { ttl: TTL, number: MAX_RESULTS, bytes: MAX_BYTES };
 
 /// The results of a queue's events that a client has been sent, or has left behind.
 pub(crate) struct Results {

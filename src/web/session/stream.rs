@@ -175,7 +175,7 @@ impl Stream {
         if std::mem::take(&mut self.drained) {
             state.log.settle();
         }
-        say(&self.session, &mut state, self.manner, unread, text);
+        write_update(&self.session, &mut state, self.manner, unread, text);
         self.session.mailbox.hold_back(text, begin);
         Poll::Ready(Read::Something)
     }
@@ -201,7 +201,7 @@ impl Stream {
 }
 
 /// Appends an update, and keeps what a client that comes back may ask for.
-fn say(
+fn write_update(
     session: &Session,
     state: &mut State,
     manner: Manner,
