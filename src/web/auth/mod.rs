@@ -32,7 +32,9 @@ use subtle::{Choice, ConstantTimeEq};
 ///     }
 /// }
 ///
-/// let builder = now_serving::Queue::builder().auth(Members {});
+/// # fn members(queue: &now_serving::Queue) {
+/// let builder = now_serving::Web::builder(queue).auth(Members {});
+/// # }
 /// ```
 ///
 /// [`WebBuilder::auth`]: crate::WebBuilder::auth
@@ -64,10 +66,12 @@ pub trait Auth: Send + Sync + 'static {
 /// A fixed list of users with their passwords, as Gradio's `auth=[("alice", "…")]`.
 ///
 /// ```
-/// use now_serving::{Queue, Users};
+/// use now_serving::{Users, Web};
 ///
+/// # fn members(queue: &now_serving::Queue) {
 /// let password = std::env::var("ALICE_PASSWORD").unwrap_or_default();
-/// let builder = Queue::builder().auth(Users::new().user("alice", password));
+/// let builder = Web::builder(queue).auth(Users::new().user("alice", password));
+/// # }
 /// ```
 #[derive(Clone, Default)]
 pub struct Users(HashMap<String, String>);
