@@ -265,6 +265,11 @@ async fn a_permit_that_a_handler_takes_to_a_thread_holds_the_slot_there() {
     });
     leave(&server, &turnstile, &over).await;
     // The client is gone, and its thread isn't: the others wait.
+    the_next_one_waits(&server, &queue, &turnstile).await;
+}
+
+/// Another client's request begins when the one before has really ended, and not before.
+async fn the_next_one_waits(server: &Server, queue: &Queue, turnstile: &Turnstile) {
     let url = server.url("/render");
     let next = actix::spawn(async move {
         let mut answer = awc::Client::default().get(url).send().await.unwrap();
@@ -300,20 +305,7 @@ async fn a_route_that_runs_to_its_end_keeps_its_slot_without_its_client() {
         config.service(watched(resource, &noticed))
     });
     leave(&server, &turnstile, &over).await;
-    let url = server.url("/render");
-    let next = actix::spawn(async move {
-        let mut answer = awc::Client::default().get(url).send().await.unwrap();
-        answer.body().await.unwrap()
-    });
-    while queue.snapshot().await.concurrency_ids[0].waiting != 1 {
-        assert_eq!(turnstile.most_inside(), 1);
-        tokio::task::yield_now().await;
-    }
-    turnstile.let_through(1);
-    turnstile.arrived(2).await;
-    turnstile.open();
-    assert_eq!(next.await.unwrap(), "rendered");
-    assert_eq!(turnstile.most_inside(), 1);
+    the_next_one_waits(&server, &queue, &turnstile).await;
 }
 
 #[actix::test]

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::Named;
 use crate::event::id::EventId;
 use crate::web::api::endpoint::{Endpoint, Prepared};
 use crate::web::auth::guard::Caller;
@@ -29,11 +30,6 @@ struct Call<'a> {
 }
 
 #[derive(Deserialize)]
-pub(crate) struct Listener {
-    api_name: String,
-}
-
-#[derive(Deserialize)]
 pub(crate) struct Event {
     api_name: String,
     event_id: String,
@@ -43,7 +39,7 @@ pub(crate) struct Event {
 pub(crate) async fn start(
     web: web::Data<WebState>,
     caller: Caller,
-    path: web::Path<Listener>,
+    path: web::Path<Named>,
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
@@ -68,7 +64,7 @@ pub(crate) async fn start(
 pub(crate) async fn start_named(
     web: web::Data<WebState>,
     caller: Caller,
-    path: web::Path<Listener>,
+    path: web::Path<Named>,
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {

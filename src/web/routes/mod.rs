@@ -14,3 +14,11 @@ pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod upload;
 pub(crate) mod upload_progress;
+
+use serde::Deserialize;
+
+/// Which listener a path names. By its name there, as a scope around may have parameters of its own.
+#[derive(Deserialize)]
+pub(crate) struct Named {
+    api_name: String,
+}

@@ -9,6 +9,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::Named;
 use crate::event::output::Output;
 use crate::event::refusal::Refusal;
 use crate::event::update::{Finished, Outcome};
@@ -31,16 +32,11 @@ struct Run<'a> {
     session_hash: Option<String>,
 }
 
-#[derive(Deserialize)]
-pub(crate) struct Path {
-    api_name: String,
-}
-
 /// A client that goes away cancels its event.
 pub(crate) async fn run(
     web: web::Data<WebState>,
     caller: Caller,
-    path: web::Path<Path>,
+    path: web::Path<Named>,
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
