@@ -208,7 +208,7 @@ mod tests {
     use std::time::Duration;
 
     /// Says something about its own event when it is dropped.
-    #[derive(serde::Serialize)]
+    #[derive(serde::Serialize, schemars::JsonSchema)]
     struct Loud {
         #[serde(skip)]
         updates: Arc<UpdateSender>,

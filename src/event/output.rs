@@ -1,10 +1,11 @@
 //! What a handler gave: a value of its own type, turned into JSON only for those who want JSON.
 
-use std::any::{Any, type_name};
+use std::any::{Any, TypeId, type_name};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, schema_for};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use super::guarded::{Guarded, discard_payload};
 /// A value that a handler returned or yielded, with its type erased.
 ///
 /// In-process callers take the value out with [`Output::downcast`]; it is never turned into JSON
-/// for them.
+/// for them. A clone is the same value once more, not a copy: see [`Output::get`].
 pub struct Output {
     value: Guarded<Arc<dyn Any + Send + Sync>>,
     methods: &'static Methods,
@@ -26,18 +27,20 @@ struct Methods {
     name: fn() -> &'static str,
     to_json: fn(&dyn Any) -> Option<Result<Value, serde_json::Error>>,
     json_len: fn(&dyn Any) -> Option<usize>,
+    schema: fn() -> Schema,
     /// For values that several may hold: who needs one of its own clones it.
     clone: Option<CloneValue>,
 }
 
 impl Output {
     /// The value of a handler that returns one.
-    pub(crate) fn new<T: Serialize + Send + Sync + 'static>(value: T) -> Self {
+    pub(crate) fn new<T: Serialize + JsonSchema + Send + Sync + 'static>(value: T) -> Self {
         let methods = const {
             &Methods {
                 name: type_name::<T>,
                 to_json: to_json::<T>,
                 json_len: json_len::<T>,
+                schema: || schema_for!(T),
                 clone: None,
             }
         };
@@ -45,20 +48,19 @@ impl Output {
     }
 
     /// The value of a handler that yields several, which the worker keeps until the next.
-    pub(crate) fn shared<T: Serialize + Clone + Send + Sync + 'static>(value: T) -> Self {
+    pub(crate) fn shared<T: Serialize + JsonSchema + Clone + Send + Sync + 'static>(
+        value: T,
+    ) -> Self {
         let methods = const {
             &Methods {
                 name: type_name::<T>,
                 to_json: to_json::<T>,
                 json_len: json_len::<T>,
+                schema: || schema_for!(T),
                 clone: Some(clone::<T>),
             }
         };
         Output { value: Guarded::new(Arc::new(value)), methods }
-    }
-
-    pub(crate) fn share(&self) -> Self {
-        Output { value: Guarded::new(Arc::clone(&self.value)), methods: self.methods }
     }
 
     /// The value, if it is a `T`.
@@ -67,7 +69,8 @@ impl Output {
         value.downcast_ref()
     }
 
-    /// Takes the value out, or gives the output back when it is no `T`.
+    /// Takes the value out, or gives the output back when it is no `T`, or somebody holds a clone of it
+    /// and it is no stream's: of a stream's value everybody takes a copy.
     pub fn downcast<T: Send + Sync + 'static>(self) -> Result<T, Output> {
         let Output { value, methods } = self;
         let back = |value| Output { value: Guarded::new(value), methods };
@@ -92,6 +95,17 @@ impl Output {
         }
     }
 
+    /// The JSON schema of its type.
+    pub(crate) fn schema(&self) -> Schema {
+        (self.methods.schema)()
+    }
+
+    /// Tells its type from others.
+    pub(crate) fn type_id(&self) -> TypeId {
+        let value: &dyn Any = &**self.value;
+        value.type_id()
+    }
+
     /// The value as JSON.
     ///
     /// # Errors
@@ -105,6 +119,12 @@ impl Output {
                 Err(serde::ser::Error::custom("its Serialize panicked"))
             }
         }
+    }
+}
+
+impl Clone for Output {
+    fn clone(&self) -> Self {
+        Output { value: Guarded::new(Arc::clone(&self.value)), methods: self.methods }
     }
 }
 
@@ -162,7 +182,7 @@ mod tests {
     #[test]
     fn a_shared_value_can_be_taken_while_others_hold_it() {
         let output = Output::shared("a".to_string());
-        let held = output.share();
+        let held = output.clone();
         assert_eq!(output.downcast::<String>().unwrap(), "a");
         assert_eq!(held.to_json().unwrap(), "a");
     }

@@ -14,7 +14,10 @@ use super::refusal::Refusal;
 /// An admitted event gets an [`Estimation`](Update::Estimation) first and exactly one
 /// [`ProcessCompleted`](Update::ProcessCompleted) last. Estimations and progress are the latest
 /// known: a client that reads slowly misses older ones.
-#[derive(Debug, actix::Message)]
+///
+/// With the crate's feature `web` it is `Serialize`: the message that a client over HTTP gets, to be
+/// forwarded over a connection of the service's own.
+#[derive(Clone, Debug, actix::Message)]
 #[rtype(result = "()")]
 #[non_exhaustive]
 pub enum Update {
@@ -93,7 +96,7 @@ impl Update {
 }
 
 /// How an admitted event ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Outcome {
     /// Its handler returned a value, or a stream ended: then the value is the stream's last, and
@@ -107,18 +110,6 @@ pub enum Outcome {
     TimedOut,
     /// The queue was stopped.
     Stopped,
-}
-
-impl Outcome {
-    pub(crate) fn share(&self) -> Self {
-        match self {
-            Outcome::Completed(output) => Outcome::Completed(output.as_ref().map(Output::share)),
-            Outcome::Failed(failure) => Outcome::Failed(failure.clone()),
-            Outcome::Cancelled => Outcome::Cancelled,
-            Outcome::TimedOut => Outcome::TimedOut,
-            Outcome::Stopped => Outcome::Stopped,
-        }
-    }
 }
 
 /// In a word, for log lines; nothing of the value.

@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use futures::future::{FutureExt, LocalBoxFuture};
 use futures::{Stream, StreamExt};
-use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::extract::{Extract, Handler};
 use super::input::{Input, OneOrMany};
 use super::run_context::{RunContext, RunEvent};
+use super::types::ListenerOutput;
 use crate::event::failure::Failure;
 use crate::event::guarded::{Guarded, discard_payload};
 use crate::event::output::Output;
@@ -73,7 +73,7 @@ where
     I: 'static,
     X: Extract,
     Fut: Future<Output = Result<O, E>> + 'static,
-    O: Serialize + Send + Sync + 'static,
+    O: ListenerOutput,
     E: fmt::Display + 'static,
 {
     Arc::new(move |inputs, run| {
@@ -92,7 +92,7 @@ where
     F: Handler<I, X, Output = Result<O, E>>,
     I: Send + 'static,
     X: Extract + Send,
-    O: Serialize + Send + Sync + 'static,
+    O: ListenerOutput,
     E: fmt::Display + 'static,
 {
     Arc::new(move |inputs, run| {
@@ -130,7 +130,7 @@ where
     I: 'static,
     X: Extract,
     S: Stream<Item = Result<O, E>> + 'static,
-    O: Serialize + Clone + Send + Sync + 'static,
+    O: ListenerOutput + Clone,
     E: fmt::Display + 'static,
 {
     Arc::new(move |inputs, run| {
@@ -144,7 +144,7 @@ where
                 let output = Output::shared(item.map_err(Failure::of)?);
                 if let Some(updates) = &updates {
                     let duration = since.elapsed().as_secs_f64();
-                    let output = output.share();
+                    let output = output.clone();
                     updates.send(|event_id| Update::ProcessGenerating {
                         event_id,
                         output,
@@ -169,7 +169,7 @@ where
     I: 'static,
     X: Extract,
     Fut: Future<Output = Result<Vec<O>, E>> + 'static,
-    O: Serialize + Send + Sync + 'static,
+    O: ListenerOutput,
     E: fmt::Display + 'static,
 {
     Arc::new(move |inputs, run| {

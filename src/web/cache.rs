@@ -118,7 +118,7 @@ impl Cache {
                     if let Some((kept, bytes)) = &mut *items {
                         *bytes += output.json_len();
                         if *bytes <= LARGEST && kept.len() < MAX_ITEMS {
-                            kept.push(output.share());
+                            kept.push(output.clone());
                             return;
                         }
                     }
@@ -126,7 +126,7 @@ impl Cache {
                 }
                 Update::ProcessCompleted { outcome: Outcome::Completed(output), .. } => {
                     if let Some((items, _)) = items.take() {
-                        let output = output.as_ref().map(Output::share);
+                        let output = output.as_ref().cloned();
                         cache.keep(holder.clone(), input, Kept { items, output });
                     }
                 }

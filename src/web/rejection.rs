@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::event::failure::{Failure, UserError};
 use crate::event::refusal::Refusal;
+use crate::event::update::Outcome;
 use crate::web::api::parameters::Parameter;
 
 /// One thing wrong with a request's body.
@@ -183,6 +184,16 @@ impl Rejection {
         };
         let detail = refusal.to_string().into();
         Rejection { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+}
+
+/// The status of an answer about an event that was admitted and gave no result.
+pub(crate) fn status_of(outcome: &Outcome) -> StatusCode {
+    match outcome {
+        Outcome::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        Outcome::Cancelled | Outcome::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+        // One that completed has an output that is no JSON.
+        Outcome::Failed(_) | Outcome::Completed(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -47,6 +47,13 @@ impl Encoder {
         Encoder { api_name, output, audience, generated: None, uncertain: false, of_cache: false }
     }
 
+    /// For updates that stand for themselves, told to anybody.
+    pub fn of_update(output: Layout) -> Self {
+        let audience = Audience::default();
+        let (api_name, generated) = (None, None);
+        Encoder { api_name, output, audience, generated, uncertain: false, of_cache: false }
+    }
+
     /// Whether the event may be one of this listener.
     pub fn is_of(&self, api_name: &str) -> bool {
         self.api_name.as_deref().is_none_or(|own| own == api_name)
@@ -115,7 +122,7 @@ impl Encoder {
                 of_cache: self.of_cache,
             },
             event_id: *event_id,
-            outcome: outcome.share(),
+            outcome: outcome.clone(),
             duration: *duration,
             average: *average_duration,
         })
@@ -128,8 +135,7 @@ impl Encoder {
         duration: f64,
         average: Option<f64>,
     ) -> Message {
-        let ended = self.ended(outcome).and_then(|data| data.ok_or_else(cancelled));
-        let (output, success, title) = match ended {
+        let (output, success, title) = match self.result(outcome) {
             Ok(data) => (generated(data, duration, average, false), true, None),
             Err(failure) => {
                 let title = Some(failure.title.clone());
@@ -176,6 +182,11 @@ impl Encoder {
             // All that Gradio says.
             Err(_) => Err(json!({ "error": null })),
         }
+    }
+
+    /// The values of an event that ended, or what its client is shown in their place.
+    pub(super) fn result(&self, outcome: Outcome) -> Result<Vec<Value>, Failure> {
+        self.ended(outcome).and_then(|data| data.ok_or_else(cancelled))
     }
 
     /// The values of an event that ended, `None` for a cancelled one.
@@ -229,7 +240,7 @@ impl Encoder {
     }
 
     /// Unexpected errors keep their text to themselves unless `show_error` is on.
-    fn error(&self, failure: Failure) -> Value {
+    pub(super) fn error(&self, failure: Failure) -> Value {
         let shown = self.shows(&failure);
         json!({
             "error": shown.then_some(failure.message),
@@ -273,12 +284,12 @@ impl Ended {
 
     /// As a session's stream carries it.
     pub fn message(&self) -> Message {
-        self.encoder.completed(self.event_id, self.outcome.share(), self.duration, self.average)
+        self.encoder.completed(self.event_id, self.outcome.clone(), self.duration, self.average)
     }
 
     /// As the stream of a `/call` carries it.
     pub fn called(&self) -> Called {
-        self.encoder.called_end(self.outcome.share())
+        self.encoder.called_end(self.outcome.clone())
     }
 
     /// The length of its value as JSON, in bytes.
@@ -292,14 +303,7 @@ impl Ended {
 
     /// An end that isn't kept any more.
     pub fn gone(event_id: EventId) -> Self {
-        let encoder = Encoder {
-            api_name: None,
-            output: Layout::Nothing,
-            audience: Audience::default(),
-            generated: None,
-            uncertain: false,
-            of_cache: false,
-        };
+        let encoder = Encoder::of_update(Layout::Nothing);
         let outcome = Outcome::Failed(not_kept());
         Ended { encoder, event_id, outcome, duration: 0.0, average: None }
     }

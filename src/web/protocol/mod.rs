@@ -5,3 +5,4 @@ pub(crate) mod encoder;
 pub(crate) mod layout;
 pub(crate) mod message;
 pub(crate) mod sse;
+pub(crate) mod update_json;

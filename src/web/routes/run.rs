@@ -4,13 +4,11 @@
 //! Gradio's clients call listeners so that don't queue. Others take their place in their wait queue as
 //! every event does; in Gradio such a request passes the queue by.
 
-use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::Named;
-use crate::event::output::Output;
 use crate::event::refusal::Refusal;
 use crate::event::update::{Finished, Outcome};
 use crate::scheduler::command::WhenFull;
@@ -20,7 +18,7 @@ use crate::web::body::json::Data;
 use crate::web::body::received::Body;
 use crate::web::cache::Kept;
 use crate::web::protocol::encoder::Encoder;
-use crate::web::rejection::Rejection;
+use crate::web::rejection::{Rejection, status_of};
 use crate::web::session::registry::Begun;
 use crate::web::state::WebState;
 
@@ -74,7 +72,7 @@ async fn answer(
         under_way.ok_or_else(|| Rejection::too_many_events(sessions.limits.most_events))?;
     let mut encoder = endpoint.encoder(web.audience(endpoint, request));
     if let Some(kept) = input.kept(endpoint) {
-        let outcome = Outcome::Completed(kept.output.as_ref().map(Output::share));
+        let outcome = Outcome::Completed(kept.output.as_ref().cloned());
         encoder.tells_of_cache();
         begun.map(Begun::keep);
         let finished = Finished { outcome, duration: 0.0, average_duration: None };
@@ -90,7 +88,7 @@ async fn answer(
     if let (Some((cache, key)), Outcome::Completed(output), false) =
         (keep, &finished.outcome, endpoint.entry.options.generator)
     {
-        let output = output.as_ref().map(Output::share);
+        let output = output.as_ref().cloned();
         let holder = caller.holder(session_hash.as_deref());
         cache.keep(holder, key, Kept { items: Vec::new(), output });
     }
@@ -98,12 +96,7 @@ async fn answer(
 }
 
 fn response(encoder: &Encoder, finished: Finished) -> HttpResponse {
-    let failed = match &finished.outcome {
-        Outcome::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-        Outcome::Cancelled | Outcome::Stopped => StatusCode::SERVICE_UNAVAILABLE,
-        // One that completed has an output that is no JSON.
-        Outcome::Failed(_) | Outcome::Completed(_) => StatusCode::INTERNAL_SERVER_ERROR,
-    };
+    let failed = status_of(&finished.outcome);
     match encoder.answered(finished) {
         Ok(Some(answer)) => HttpResponse::Ok().json(answer),
         Ok(None) => {

@@ -344,7 +344,7 @@ mod tests {
     }
 
     /// Asks for its mailbox's attention when it is dropped, as one does that speaks of its event.
-    #[derive(serde::Serialize)]
+    #[derive(serde::Serialize, schemars::JsonSchema)]
     struct Loud {
         text: String,
         #[serde(skip)]

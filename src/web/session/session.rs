@@ -14,7 +14,6 @@ use crate::delivery::outbox::{Gone, Read};
 use crate::delivery::sender::{Follower, Function};
 use crate::event::failure::Failure;
 use crate::event::id::{EventId, EventMap};
-use crate::event::output::Output;
 use crate::event::update::{Outcome, Update};
 use crate::handler::session_state::SessionState;
 use crate::scheduler::command::WhenFull;
@@ -307,10 +306,10 @@ impl Session {
         self.lock().begin(event_id, live);
         self.mailbox.begin(event_id);
         for item in &kept.items {
-            let output = item.share();
+            let output = item.clone();
             self.push(Update::ProcessGenerating { event_id, output, duration: 0.0 });
         }
-        let outcome = Outcome::Completed(kept.output.as_ref().map(Output::share));
+        let outcome = Outcome::Completed(kept.output.as_ref().cloned());
         let (duration, average_duration) = (0.0, None);
         self.push(Update::ProcessCompleted { event_id, outcome, duration, average_duration });
     }
