@@ -36,6 +36,20 @@ impl Queue {
         self.listener(api_name)?.call(input).await
     }
 
+    /// Submits an event, refused where the wait queue is full, and waits for its result:
+    /// [`ListenerHandle::try_call`] by name.
+    ///
+    /// # Errors
+    /// As [`ListenerHandle::try_call`]; when there is no such listener, or it takes or gives other
+    /// types.
+    pub async fn try_call<I, O>(&self, api_name: &str, input: I) -> Result<O, CallError>
+    where
+        I: Send + 'static,
+        O: Send + Sync + 'static,
+    {
+        self.listener(api_name)?.try_call(input).await
+    }
+
     /// Submits an event, waiting for room: [`ListenerHandle::submit`] by name.
     ///
     /// # Errors

@@ -87,7 +87,20 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     /// # Errors
     /// When the event is refused, fails, is cancelled, times out, or the queue is stopped.
     pub async fn call(&self, input: I) -> Result<O, CallError> {
-        let (ended, guard) = self.listener_ref.ask(Input::new(input), None, WhenFull::Wait).await;
+        self.ask(input, WhenFull::Wait).await
+    }
+
+    /// As [`ListenerHandle::call`], but never waits for room: once admitted, the event waits for its
+    /// slot as any other.
+    ///
+    /// # Errors
+    /// [`QueueFull`](crate::Refusal::QueueFull) when the wait queue is full; also as `call`.
+    pub async fn try_call(&self, input: I) -> Result<O, CallError> {
+        self.ask(input, WhenFull::Refuse).await
+    }
+
+    async fn ask(&self, input: I, when_full: WhenFull) -> Result<O, CallError> {
+        let (ended, guard) = self.listener_ref.ask(Input::new(input), None, when_full).await;
         let reply = ended.await;
         guard.disarm();
         result(reply.map_err(|_| CallError::Stopped)??.outcome)

@@ -17,6 +17,7 @@ pub(crate) mod operator;
 pub(crate) mod options;
 pub(crate) mod protocol;
 pub(crate) mod rejection;
+mod response_error;
 pub(crate) mod routes;
 pub(crate) mod serve;
 pub(crate) mod session;

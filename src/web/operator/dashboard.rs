@@ -21,7 +21,6 @@ use serde_json::json;
 
 use crate::event::id::EventId;
 use crate::logging::{error, info, warn};
-use crate::queue::error::ControlError;
 use crate::queue::snapshot::QueueSnapshot;
 use crate::scheduler::limit::Limit;
 use crate::scheduler::snapshot::SlotState;
@@ -236,11 +235,6 @@ async fn act(
             Ok(())
         }
     };
-    done.map_err(|error| match error {
-        ControlError::UnknownConcurrencyId(_) | ControlError::UnknownListener(_) => {
-            Rejection::new(StatusCode::NOT_FOUND, error.to_string().into())
-        }
-        _ => Rejection::bad_request(&error.to_string()),
-    })?;
+    done.map_err(|error| Rejection::of_control(&error))?;
     Ok(HttpResponse::Ok().json(json!({ "success": true })))
 }
