@@ -90,6 +90,7 @@
 #![cfg_attr(not(feature = "web"), allow(dead_code))]
 
 mod actors;
+mod clock;
 mod delivery;
 mod event;
 #[cfg(feature = "web")]
@@ -113,11 +114,12 @@ pub use event::validation::Validation;
 pub use files::file_data::FileData;
 #[cfg(feature = "web")]
 pub use files::store::Files;
-pub use handler::context::{EventContext, Tracked};
+pub use handler::context::EventContext;
 pub use handler::extract::{Extract, Handler};
 pub use handler::session_state::{EndedSession, State};
 pub use handler::slot::Slot;
 pub use handler::slot_resource::SlotResource;
+pub use handler::track::Tracked;
 pub use handler::types::{ListenerInput, ListenerOutput};
 pub use queue::Queue;
 pub use queue::builder::QueueBuilder;
@@ -149,6 +151,15 @@ pub use web::options::WebBuilder;
 pub use web::session::snapshot::ClientsSnapshot;
 #[cfg(feature = "web")]
 pub use web::state::{Web, WebSnapshot};
+
+// What of other crates stands in signatures here. Of serde, services need its derives anyway.
+pub use actix::{self, Recipient};
+#[cfg(feature = "web")]
+pub use actix_web;
+pub use futures::Stream;
+pub use schemars::{self, JsonSchema};
+pub use serde_json;
+pub use tokio_util::sync::CancellationToken;
 
 /// The README's examples, compiled.
 #[cfg(all(doctest, feature = "web"))]

@@ -25,6 +25,29 @@
 //! assert_eq!(turnstile.most_inside(), 2);
 //! # });
 //! ```
+//!
+//! # Time
+//!
+//! On [`arbiters(0)`](crate::QueueBuilder::arbiters) everything but blocking handlers runs in the test's
+//! own runtime, so that tokio's paused clock holds for it: a `time_limit` of an hour is over as soon as
+//! nothing else is left to do, or when the test says so. A pause needs tokio's feature `test-util`.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use now_serving::{CallError, Listener, Queue};
+//!
+//! # actix::System::new().block_on(async {
+//! tokio::time::pause();
+//! let never = async |_: u32| std::future::pending::<Result<u32, String>>().await;
+//! let queue = Queue::builder()
+//!     .arbiters(0)
+//!     .listener(Listener::new("never", never).time_limit(Duration::from_secs(3600)))
+//!     .start()
+//!     .unwrap();
+//! assert_eq!(queue.call::<u32, u32>("never", 1).await, Err(CallError::TimedOut));
+//! # });
+//! ```
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -228,6 +228,34 @@ async fn a_context_says_progress_and_logs_in_order() {
 }
 
 #[actix::test]
+async fn loops_and_streams_say_what_they_do() {
+    let work = async |n: u32, context: EventContext| {
+        let mut tiles = context.track_stream(stream::iter(0..n), "tiles").desc("painting");
+        while let Some(tile) = tiles.next().await {
+            for _ in context.track(0..tile, "rays").desc("tracing") {}
+        }
+        Ok::<_, String>(n)
+    };
+    let queue = start(Listener::new("work", work)).await;
+    let recorder = Recorder::start();
+    queue.submit_to("work", 3u32, recorder.recipient()).await.unwrap();
+    let updates = recorder.ended(1).await;
+    let steps = updates.iter().filter_map(|update| match update {
+        Update::Progress { units, .. } => Some(units),
+        _ => None,
+    });
+    let steps: Vec<_> = steps.collect();
+    let tiles: Vec<_> = steps.iter().filter(|units| units.len() == 1).collect();
+    let done: Vec<_> = tiles.iter().map(|units| units[0].index).collect();
+    assert_eq!(done, [Some(0), Some(1), Some(2), Some(3)]);
+    assert!(steps.iter().all(|units| units[0].length == Some(3)));
+    assert!(steps.iter().all(|units| units[0].desc.as_deref() == Some("painting")));
+    assert!(steps.iter().any(|units| units.len() == 2 && units[1].index == Some(2)));
+    let inner = steps.iter().filter_map(|units| units.get(1));
+    assert!(inner.clone().all(|unit| unit.desc.as_deref() == Some("tracing")));
+}
+
+#[actix::test]
 async fn a_context_knows_its_event_slot_and_deadline() {
     let ask = async |(): (), context: EventContext| {
         let left = context.deadline().map(|deadline| deadline - Instant::now());

@@ -11,6 +11,7 @@ use std::path::Path;
 const MAY_IMPORT: &[(&str, &str)] = &[
     ("sync", ""),
     ("logging", ""),
+    ("clock", ""),
     ("event", ""),
     ("scheduler", "event"),
     ("delivery", "event"),
@@ -174,6 +175,7 @@ fn may(rules: &[(&str, &str)], from: &str, to: &str) -> Option<bool> {
     Some(
         from == to
             || to == "logging"
+            || to == "clock"
             || to == "sync"
             || allowed.split(' ').any(|folder| folder == to),
     )

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::messages::Job;
 use super::watchdog::Pulse;
+use crate::clock;
 use crate::event::failure::Failure;
 use crate::event::guarded::{discard, discard_payload};
 use crate::event::id::EventId;
@@ -169,7 +170,7 @@ impl Run {
                 && let Some(sender) = rider.sender.take()
             {
                 let (api_name, id, started) = (&self.api_name, rider.id, self.params.started);
-                debug!("{api_name}: event {id} {outcome} after {:?}", started.elapsed());
+                debug!("{api_name}: event {id} {outcome} after {:?}", clock::since(started));
                 sender.end(outcome, self.params.started, self.params.average);
             }
         }

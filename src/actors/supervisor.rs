@@ -20,6 +20,7 @@ use super::pace::Pace;
 use super::slot_hold::SlotHold;
 use super::worker::Worker;
 use super::worker_config::WorkerConfig;
+use crate::clock;
 use crate::event::guarded::{discard, discard_payload};
 use crate::handler::progress::Meter;
 use crate::logging::{debug, error, info};
@@ -73,7 +74,7 @@ impl Supervisor {
         capacity: Option<Arc<Capacity>>,
     ) -> Self {
         Supervisor {
-            scheduler: Scheduler::new(rules, Instant::now()),
+            scheduler: Scheduler::new(rules, clock::now()),
             served: Arc::new(served),
             workers: Vec::new(),
             next_seat: 0,
@@ -92,7 +93,7 @@ impl Supervisor {
 
     fn command(&mut self, command: Command<Queued>, context: &mut Context<Self>) {
         self.turn(context, |supervisor, context| {
-            supervisor.scheduler.handle(Instant::now(), command);
+            supervisor.scheduler.handle(clock::now(), command);
             supervisor.settle(context);
         });
     }
@@ -154,7 +155,7 @@ impl Supervisor {
     fn fetch_places(&mut self, context: &mut Context<Self>) {
         let Some(account) = &mut self.account else { return };
         for key in account.fetch() {
-            self.scheduler.handle(Instant::now(), Command::PlaceGranted(key));
+            self.scheduler.handle(clock::now(), Command::PlaceGranted(key));
             self.settle(context);
         }
     }
@@ -167,7 +168,7 @@ impl Supervisor {
         if let Some(account) = &mut self.account {
             arrival.placed = self.scheduler.has_room() && account.try_take();
         }
-        self.scheduler.handle(Instant::now(), Command::Admit(arrival));
+        self.scheduler.handle(clock::now(), Command::Admit(arrival));
         self.settle(context);
     }
 
@@ -178,7 +179,7 @@ impl Supervisor {
         if askers.is_empty() {
             return;
         }
-        let began = Instant::now();
+        let began = clock::now();
         for (listener, events) in self.gauges.take_refused() {
             self.scheduler.note_refused(listener, events);
         }
@@ -195,7 +196,7 @@ impl Supervisor {
             // Who asked may have stopped waiting.
             let _ = asker.send(snapshot.clone());
         }
-        self.pace.spent(began, Instant::now());
+        self.pace.spent(began, clock::now());
         self.settle(context);
     }
 
@@ -213,11 +214,11 @@ impl Supervisor {
             }
             context.cancel_future(handle);
         }
-        let delay = due.saturating_duration_since(Instant::now());
+        let delay = due.saturating_duration_since(clock::now());
         let handle = context.run_later(delay, |supervisor, context| {
             supervisor.timer = None;
             supervisor.guarded(context, |supervisor, context| {
-                supervisor.scheduler.handle_timeout(Instant::now());
+                supervisor.scheduler.handle_timeout(clock::now());
                 supervisor.settle(context);
             });
         });
@@ -257,7 +258,7 @@ impl Supervisor {
         if let Some((_, timer)) = self.timer.take() {
             context.cancel_future(timer);
         }
-        let fresh = self.scheduler.restarted(Instant::now(), taken);
+        let fresh = self.scheduler.restarted(clock::now(), taken);
         let broken = std::mem::replace(&mut self.scheduler, fresh);
         if !discard(broken) {
             error!("{}: not every event that was lost could be told so", self.name());
@@ -386,7 +387,7 @@ impl Handler<TakeSnapshot> for Supervisor {
         if self.askers.len() > 1 {
             return;
         }
-        let wait = self.pace.wait(Instant::now());
+        let wait = self.pace.wait(clock::now());
         if wait.is_zero() {
             context.notify(Answer);
         } else {

@@ -9,6 +9,7 @@ use actix::dev::SendError;
 use tokio::sync::oneshot;
 
 use super::outbox::{Gone, Outbox};
+use crate::clock;
 use crate::event::failure::Failure;
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
@@ -166,7 +167,7 @@ impl EventSender {
         started: Option<Instant>,
         average_duration: Option<f64>,
     ) {
-        let duration = started.map_or(0.0, |started| started.elapsed().as_secs_f64());
+        let duration = started.map_or(0.0, |started| clock::since(started).as_secs_f64());
         match std::mem::replace(&mut self.0, State::Ended) {
             State::Reply(reply) => {
                 drop(reply.send(Ok(Finished { outcome, duration, average_duration })));

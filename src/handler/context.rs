@@ -1,6 +1,6 @@
 //! What a handler can ask and say while it runs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
@@ -32,21 +32,21 @@ use crate::event::update::{Log, LogLevel, ProgressUnit, Update};
 /// }
 /// ```
 #[derive(Clone, Debug)]
-pub struct EventContext(Arc<Inner>);
+pub struct EventContext(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     api_name: Arc<str>,
     slot: usize,
     deadline: Option<Instant>,
     events: Vec<EventId>,
     session: Option<Arc<SessionState>>,
     token: CancellationToken,
-    updates: Vec<Arc<UpdateSender>>,
-    reporter: Reporter,
+    pub(super) updates: Vec<Arc<UpdateSender>>,
+    pub(super) reporter: Reporter,
     extensions: Arc<Extensions>,
     /// The loops that the handler tracks, outermost first.
-    loops: Mutex<Vec<ProgressUnit>>,
+    pub(super) loops: Mutex<Vec<ProgressUnit>>,
 }
 
 impl EventContext {
@@ -129,24 +129,6 @@ impl EventContext {
         });
     }
 
-    /// Wraps an iterator so that each item tells the client how many are done, and of how many
-    /// where the iterator knows. Loops may be nested: clients see one bar for each.
-    pub fn track<I: IntoIterator>(
-        &self,
-        items: I,
-        unit: impl Into<String>,
-    ) -> Tracked<I::IntoIter> {
-        let items = items.into_iter();
-        let (least, most) = items.size_hint();
-        let length = most.filter(|&most| most == least).map(|length| length as u64);
-        let unit = Some(unit.into());
-        let mut loops = self.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
-        let depth = loops.len();
-        loops.push(ProgressUnit { index: Some(0), length, unit, ..ProgressUnit::default() });
-        drop(loops);
-        Tracked { items, context: self.clone(), depth, started: false }
-    }
-
     /// Tells the client something worth knowing.
     pub fn info(&self, message: impl Into<String>) {
         self.log(Log::new(LogLevel::Info, message));
@@ -169,7 +151,7 @@ impl EventContext {
         }
     }
 
-    fn send_progress(&self, units: impl FnOnce() -> Vec<ProgressUnit>) {
+    pub(super) fn send_progress(&self, units: impl FnOnce() -> Vec<ProgressUnit>) {
         if self.0.updates.is_empty() {
             return;
         }
@@ -177,55 +159,5 @@ impl EventContext {
         for updates in &self.0.updates {
             updates.send(|event_id| Update::Progress { event_id, units: units.clone() });
         }
-    }
-}
-
-/// An iterator that reports its progress, from [`EventContext::track`].
-#[derive(Debug)]
-pub struct Tracked<I> {
-    items: I,
-    context: EventContext,
-    depth: usize,
-    started: bool,
-}
-
-impl<I: Iterator> Iterator for Tracked<I> {
-    type Item = I::Item;
-
-    fn next(&mut self) -> Option<I::Item> {
-        let item = self.items.next();
-        // Asking for another means that the last one is done.
-        let mut loops = self.context.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(unit) = loops.get_mut(self.depth)
-            && self.started
-        {
-            unit.index = unit.index.map(|index| index + 1);
-        }
-        self.started = true;
-        // The outermost loop is the whole.
-        if let Some(ProgressUnit { index: Some(index), length: Some(length), .. }) = loops.first() {
-            self.context.0.reporter.report(*index as f64 / (*length).max(1) as f64);
-        }
-        let units = match self.context.0.updates.is_empty() {
-            true => Vec::new(),
-            false => loops.clone(),
-        };
-        drop(loops);
-        if item.is_none() {
-            self.started = false;
-        }
-        self.context.send_progress(|| units);
-        item
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.items.size_hint()
-    }
-}
-
-impl<I> Drop for Tracked<I> {
-    fn drop(&mut self) {
-        let mut loops = self.context.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
-        loops.truncate(self.depth);
     }
 }

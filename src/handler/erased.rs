@@ -4,7 +4,6 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures::future::{FutureExt, LocalBoxFuture};
 use futures::{Stream, StreamExt};
@@ -14,6 +13,7 @@ use super::extract::{Extract, Handler};
 use super::input::{Input, OneOrMany};
 use super::run_context::{RunContext, RunEvent};
 use super::types::ListenerOutput;
+use crate::clock;
 use crate::event::failure::Failure;
 use crate::event::guarded::{Guarded, discard_payload};
 use crate::event::output::Output;
@@ -139,11 +139,11 @@ where
         let future = async move {
             let mut items = pin!(items);
             let mut last = None;
-            let mut since = Instant::now();
+            let mut since = clock::now();
             while let Some(item) = items.next().await {
                 let output = Output::shared(item.map_err(Failure::of)?);
                 if let Some(updates) = &updates {
-                    let duration = since.elapsed().as_secs_f64();
+                    let duration = clock::since(since).as_secs_f64();
                     let output = output.clone();
                     updates.send(|event_id| Update::ProcessGenerating {
                         event_id,
@@ -152,7 +152,7 @@ where
                     });
                 }
                 last = Some(output);
-                since = Instant::now();
+                since = clock::now();
                 // A stream that always has another item ready must not keep its thread.
                 tokio::task::yield_now().await;
             }

@@ -13,5 +13,6 @@ pub(crate) mod session_state;
 pub(crate) mod slot;
 pub(crate) mod slot_resource;
 pub(crate) mod threads;
+pub(crate) mod track;
 pub(crate) mod types;
 pub(crate) mod validator;
