@@ -6,5 +6,6 @@ pub(crate) mod file_data;
 pub(crate) mod json;
 pub(crate) mod key;
 pub(crate) mod name;
+pub(crate) mod root;
 pub(crate) mod scope;
 pub(crate) mod store;

@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 use std::time::{Duration, SystemTime};
 use std::{fmt, fs, io};
 
-use tempfile::TempDir;
-
 use super::directory::{GONE, is_kind, make_directory, part, remove_unfinished, size_of};
 use super::file_data::FileData;
 use super::key::{Key, is_id};
+use super::root::Root;
 use crate::logging::{info, warn};
 
 /// How long a file is kept when the builder doesn't say.
@@ -44,7 +43,7 @@ const MAX_CACHE_BYTES: u64 = 10 * 1024 * 1024 * 1024;
 pub struct Files(Arc<Store>);
 
 pub(super) struct Store {
-    place: Root,
+    root: Root,
     ttl: Duration,
     /// The most bytes that uploads may bring it to.
     most: u64,
@@ -54,13 +53,6 @@ pub(super) struct Store {
     leases: Mutex<HashMap<String, Weak<Lease>>>,
     /// Files may be made. Held while a directory is.
     open: RwLock<bool>,
-}
-
-enum Root {
-    /// Stays when the process ends.
-    Given(PathBuf),
-    /// Made when the first file comes, and removed with the queue.
-    Own(OnceLock<TempDir>),
 }
 
 /// A file's directory, which must stay while this lives.
@@ -89,11 +81,11 @@ impl Files {
         Self::at(Root::Own(OnceLock::new()), ttl, most)
     }
 
-    fn at(place: Root, ttl: Option<Duration>, most: Option<u64>) -> Self {
+    fn at(root: Root, ttl: Option<Duration>, most: Option<u64>) -> Self {
         let (ttl, most) = (ttl.unwrap_or(TTL), most.unwrap_or(MAX_CACHE_BYTES));
         let (used, leases) = (AtomicU64::new(0), Mutex::default());
         let open = RwLock::new(true);
-        Files(Arc::new(Store { place, ttl, most, used, leases, open }))
+        Files(Arc::new(Store { root, ttl, most, used, leases, open }))
     }
 
     /// Whether so many more bytes may be uploaded; they count as used.
@@ -110,7 +102,7 @@ impl Files {
     /// When the directory can't be made.
     pub fn create(&self, name: &str) -> io::Result<FileData> {
         let _open = self.0.stay_open()?;
-        let root = self.0.make_root()?;
+        let root = self.0.root.make()?;
         let key = Key::new(name);
         let directory = root.join(&key.id);
         make_directory(&directory)?;
@@ -140,21 +132,12 @@ impl Files {
     /// Takes no more files, and removes all of them unless they lie in a directory that was given.
     pub(crate) fn close(&self) {
         *self.0.open.write().unwrap_or_else(PoisonError::into_inner) = false;
-        let Root::Own(made) = &self.0.place else { return };
-        let Some(root) = made.get().map(TempDir::path) else { return };
-        // Out of the way first: who is about to write into it finds nothing, and makes nothing.
-        let gone = root.with_extension("gone");
-        let removed = fs::rename(root, &gone).and_then(|()| fs::remove_dir_all(gone));
-        if let Err(error) = removed
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            warn!("files could not be removed: {error}");
-        }
+        self.0.root.remove();
     }
 
     /// A file that is there.
     pub(crate) fn find(&self, key: Key) -> Option<FileData> {
-        let path = self.0.root()?.join(&key.id).join(&key.name);
+        let path = self.0.root.path()?.join(&key.id).join(&key.name);
         // Until it is held: nobody sweeps meanwhile.
         let mut leases = self.0.lock();
         // A link could lead anywhere, and nobody but us has business in there.
@@ -175,7 +158,7 @@ impl Files {
     /// Removes what is older than the ttl and held by nobody.
     fn sweep(&self, now: SystemTime) -> io::Result<usize> {
         let (mut removed, mut used) = (0, 0);
-        let Some(root) = self.0.root() else { return Ok(removed) };
+        let Some(root) = self.0.root.path() else { return Ok(removed) };
         for entry in fs::read_dir(root)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -211,34 +194,6 @@ impl Store {
         match *open {
             true => Ok(open),
             false => Err(io::Error::other("the queue has stopped, and takes no more files")),
-        }
-    }
-
-    /// Where the files are, if there have been any.
-    fn root(&self) -> Option<&Path> {
-        match &self.place {
-            Root::Given(path) => Some(path),
-            Root::Own(made) => made.get().map(TempDir::path),
-        }
-    }
-
-    fn make_root(&self) -> io::Result<&Path> {
-        match &self.place {
-            Root::Given(path) => make_directory(path).map(|()| path.as_path()),
-            Root::Own(made) => {
-                if made.get().is_none() {
-                    let mut builder = tempfile::Builder::new();
-                    #[cfg(unix)]
-                    {
-                        use std::os::unix::fs::PermissionsExt;
-                        builder.permissions(fs::Permissions::from_mode(0o700));
-                    }
-                    // One that came second goes again.
-                    let directory = builder.prefix("now-serving-").tempdir()?;
-                    let _ = made.set(directory);
-                }
-                made.get().map(TempDir::path).ok_or_else(|| io::ErrorKind::NotFound.into())
-            }
         }
     }
 
@@ -280,7 +235,7 @@ impl Drop for Lease {
 
 impl fmt::Debug for Files {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Files").field(&self.0.root()).finish()
+        f.debug_tuple("Files").field(&self.0.root.path()).finish()
     }
 }
 
@@ -305,6 +260,8 @@ pub(crate) fn run_sweeper(files: &Files) -> impl Future<Output = ()> + Send + us
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
 
     fn files() -> (TempDir, Files) {
@@ -352,7 +309,7 @@ mod tests {
         let files = Files::new(None, None, None).unwrap();
         let held = files.save("held.txt", "held").unwrap();
         let unfinished = files.create("unfinished.txt").unwrap();
-        let root = files.0.root().unwrap().to_path_buf();
+        let root = files.0.root.path().unwrap().to_path_buf();
         files.close();
         assert!(!root.exists() && !root.with_extension("gone").exists());
         // Those who were about to write, or come later, don't make it anew.
