@@ -5,108 +5,21 @@
 //! whoever reads it learns that some are missing. The terminal update is never dropped; where all that
 //! is unread is too much, the largest results are, and their events end with an error that says so.
 
-use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use super::bounds::{Bounds, ByteBounds, weight};
+use super::bounds::{Bounds, weight};
+use super::unread::{Gone, Read, UnreadUpdates};
 use super::wake_cell::WakeCell;
-use crate::event::failure::{Failure, UserError};
-use crate::event::id::{EventId, EventMap};
-use crate::event::output::Output;
-use crate::event::update::{Outcome, Update};
-
-/// What has given way to something newer, or is too much. It holds values of the service's own, whose
-/// `Drop` may say something about an event: so it is dropped by whoever holds no lock any more.
-#[derive(Debug, Default)]
-#[must_use = "drop it where no lock is held"]
-pub(crate) struct Gone {
-    pub updates: Vec<Update>,
-    pub outputs: Vec<Output>,
-}
+use crate::event::id::EventId;
+use crate::event::update::Update;
 
 /// A queue of updates with one reader. Writers on any thread.
 #[derive(Debug)]
-pub(crate) struct Outbox(WakeCell<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    bounds: Bounds,
-    updates: VecDeque<Unread>,
-    /// The number of the next update.
-    next: u64,
-    /// What each event has unread, by kind.
-    events: EventMap<[Count; KINDS]>,
-    /// The weight of all updates.
-    bytes: usize,
-    /// The reader waits for the next update.
-    awaited: bool,
-    /// Somebody reads, if perhaps slowly.
-    attended: bool,
-}
-
-/// An update that nobody has read.
-#[derive(Debug)]
-struct Unread {
-    number: u64,
-    update: Update,
-    /// In bytes; 0 for what is not measured.
-    weight: usize,
-    /// Some values before it were dropped.
-    skipped: bool,
-}
-
-/// An update, and what its reader must know of those before it.
-#[derive(Debug)]
-pub(crate) struct Read {
-    pub update: Update,
-    /// Its weight in bytes, 0 where it wasn't measured.
-    pub weight: usize,
-    /// Its event has yielded values that are missing.
-    pub skipped: bool,
-}
-
-const KINDS: usize = 4;
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    count: u32,
-    bytes: usize,
-    newest: u64,
-    /// Some were dropped, and nothing took their place.
-    skipped: bool,
-}
-
-const PROGRESS: usize = 1;
-
-const VALUES: usize = 3;
-
-/// The kind of an update that gives way to a newer one.
-fn kind(update: &Update) -> Option<usize> {
-    match update {
-        Update::Estimation { .. } => Some(0),
-        Update::Progress { .. } => Some(PROGRESS),
-        Update::Log { .. } => Some(2),
-        Update::ProcessGenerating { .. } => Some(VALUES),
-        Update::ProcessStarts { .. } | Update::ProcessCompleted { .. } => None,
-    }
-}
-
-/// How an event ends whose result is too much.
-pub(crate) fn not_kept() -> Failure {
-    UserError::new("The result is not kept any more.").into()
-}
+pub(crate) struct Outbox(WakeCell<UnreadUpdates>);
 
 impl Outbox {
     pub fn new(bounds: Bounds) -> Self {
-        Outbox(WakeCell::new(Inner {
-            bounds,
-            updates: VecDeque::new(),
-            next: 0,
-            events: EventMap::default(),
-            bytes: 0,
-            awaited: false,
-            attended: false,
-        }))
+        Outbox(WakeCell::new(UnreadUpdates::new(bounds)))
     }
 
     /// Takes an update for the reader. Gives by how many bytes it holds more, or less.
@@ -125,7 +38,7 @@ impl Outbox {
 
     /// An event begins. Where bytes are bounded, updates of others are dropped.
     pub fn begin(&self, event: EventId) {
-        self.0.lock().events.entry(event).or_default();
+        self.0.lock().begin(event);
     }
 
     /// Drops what there is of an event, and what still comes.
@@ -175,149 +88,12 @@ impl Outbox {
     }
 }
 
-impl Inner {
-    fn changing(&mut self, change: impl FnOnce(&mut Self)) -> isize {
-        let before = self.bytes;
-        change(self);
-        self.bytes as isize - before as isize
-    }
-
-    fn push(&mut self, update: Update, weight: usize, gone: &mut Vec<Update>) {
-        let event = update.event_id();
-        let measured = self.bounds.bytes;
-        if measured.is_some() && !self.events.contains_key(&event) {
-            gone.push(update);
-            return;
-        }
-        let number = self.next;
-        let mut skipped = false;
-        if let Some(kind) = kind(&update) {
-            let bytes = measured.map_or(usize::MAX, |bytes| match self.attended {
-                true => bytes.attended,
-                false => bytes.absent,
-            });
-            let most = if kind <= PROGRESS { 1 } else { self.bounds.number };
-            let count = &mut self.events.entry(event).or_default()[kind];
-            let over = count.count > 0 && count.bytes.saturating_add(weight) > bytes;
-            if over || count.count >= most {
-                let newest = count.newest;
-                if let Some(place) = find(&self.updates, newest) {
-                    let unread = &mut self.updates[place];
-                    gone.push(std::mem::replace(&mut unread.update, update));
-                    let before = std::mem::replace(&mut unread.weight, weight);
-                    unread.skipped = kind == VALUES;
-                    count.bytes = count.bytes - before + weight;
-                    self.bytes = self.bytes - before + weight;
-                    self.shrink(gone);
-                    return;
-                }
-            }
-            count.count += 1;
-            count.bytes += weight;
-            count.newest = number;
-            skipped = std::mem::take(&mut count.skipped);
-        } else if update.is_terminal()
-            && let Some(counts) = self.events.get_mut(&event)
-        {
-            skipped = std::mem::take(&mut counts[VALUES].skipped);
-        }
-        if self.updates.len() == self.updates.capacity() {
-            // A million events that wait have one unread each.
-            self.updates.reserve_exact(self.updates.len().max(1));
-        }
-        self.next += 1;
-        self.bytes += weight;
-        self.updates.push_back(Unread { number, update, weight, skipped });
-        self.shrink(gone);
-    }
-
-    /// Drops what is too much, but not the last that weighs anything.
-    fn shrink(&mut self, gone: &mut Vec<Update>) {
-        let Some(ByteBounds { all, .. }) = self.bounds.bytes else { return };
-        while self.bytes > all {
-            let heavy = self.updates.iter().filter(|unread| unread.weight > 0).take(2).count();
-            if heavy < 2 || !self.give_up(gone) {
-                return;
-            }
-        }
-    }
-
-    fn give_up(&mut self, gone: &mut Vec<Update>) -> bool {
-        let heavy = self.updates.iter().enumerate().filter(|(_, unread)| unread.weight > 0);
-        // Of several, the oldest.
-        let largest = heavy.max_by_key(|(place, unread)| {
-            (!unread.update.is_terminal(), unread.weight, std::cmp::Reverse(*place))
-        });
-        let Some((place, _)) = largest else { return false };
-        let unread = &mut self.updates[place];
-        self.bytes -= unread.weight;
-        if let Update::ProcessCompleted { outcome, event_id, duration, average_duration } =
-            &mut unread.update
-        {
-            let outcome = std::mem::replace(outcome, Outcome::Failed(not_kept()));
-            unread.weight = 0;
-            let (event_id, duration, average_duration) = (*event_id, *duration, *average_duration);
-            gone.push(Update::ProcessCompleted { event_id, outcome, duration, average_duration });
-        } else if let Some(unread) = self.updates.remove(place) {
-            self.uncount(&unread);
-            if let Some(counts) = self.events.get_mut(&unread.update.event_id())
-                && kind(&unread.update) == Some(VALUES)
-            {
-                counts[VALUES].skipped = true;
-            }
-            gone.push(unread.update);
-        }
-        true
-    }
-
-    fn forget(&mut self, event: EventId, gone: &mut Vec<Update>) {
-        self.events.remove(&event);
-        let mut kept = VecDeque::new();
-        for unread in self.updates.drain(..) {
-            if unread.update.event_id() == event {
-                self.bytes -= unread.weight;
-                gone.push(unread.update);
-            } else {
-                kept.push_back(unread);
-            }
-        }
-        self.updates = kept;
-    }
-
-    fn uncount(&mut self, unread: &Unread) {
-        if let Some(kind) = kind(&unread.update)
-            && let Some(counts) = self.events.get_mut(&unread.update.event_id())
-        {
-            counts[kind].count -= 1;
-            counts[kind].bytes -= unread.weight;
-        }
-    }
-
-    fn pop(&mut self) -> Option<Read> {
-        let unread = self.updates.pop_front()?;
-        self.bytes -= unread.weight;
-        self.uncount(&unread);
-        let Unread { update, weight, mut skipped, .. } = unread;
-        if update.is_terminal() {
-            self.events.remove(&update.event_id());
-        } else if kind(&update) == Some(VALUES)
-            && let Some(counts) = self.events.get_mut(&update.event_id())
-        {
-            skipped |= std::mem::take(&mut counts[VALUES].skipped);
-        }
-        Some(Read { update, weight, skipped })
-    }
-}
-
-/// Where an update stands.
-fn find(updates: &VecDeque<Unread>, number: u64) -> Option<usize> {
-    updates.binary_search_by_key(&number, |unread| unread.number).ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::bounds::{OVERHEAD, UNREAD};
+    use super::super::bounds::{ByteBounds, OVERHEAD, UNREAD};
     use super::*;
+    use crate::event::output::Output;
+    use crate::event::update::Outcome;
     use proptest::prelude::*;
 
     const BOUNDS: Bounds = Bounds {

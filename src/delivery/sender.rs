@@ -8,7 +8,8 @@ use actix::Recipient;
 use actix::dev::SendError;
 use tokio::sync::oneshot;
 
-use super::outbox::{Gone, Outbox};
+use super::outbox::Outbox;
+use super::unread::Gone;
 use crate::clock;
 use crate::event::failure::Failure;
 use crate::event::id::EventId;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 
 use super::shares::{Bounds, Holder, Shares};
-use crate::delivery::outbox::Gone;
+use crate::delivery::unread::Gone;
 use crate::event::output::Output;
 use crate::event::update::{Outcome, Update};
 

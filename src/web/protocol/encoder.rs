@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::diff::diff;
 use super::layout::Layout;
 use super::message::Message;
-use crate::delivery::outbox::not_kept;
+use crate::delivery::unread::not_kept;
 use crate::event::failure::Failure;
 use crate::event::id::EventId;
 use crate::event::output::Output;

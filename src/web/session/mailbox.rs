@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 
 use crate::delivery::bounds::{Bounds, ByteBounds};
-use crate::delivery::outbox::{Gone, Outbox, Read};
+use crate::delivery::outbox::Outbox;
+use crate::delivery::unread::{Gone, Read};
 use crate::event::id::EventId;
 use crate::event::update::Update;
 

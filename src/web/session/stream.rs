@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::mailbox::Piece;
 use super::replay_log::Entry;
 use super::session::{Session, State};
-use crate::delivery::outbox;
+use crate::delivery::unread;
 use crate::event::id::EventId;
 use crate::event::update::Update;
 use crate::web::protocol::encoder::Ended;
@@ -205,10 +205,10 @@ fn write_update(
     session: &Session,
     state: &mut State,
     manner: Manner,
-    unread: outbox::Read,
+    unread: unread::Read,
     text: &mut BytesMut,
 ) {
-    let outbox::Read { update, skipped, .. } = unread;
+    let unread::Read { update, skipped, .. } = unread;
     let id = update.event_id();
     // Updates of events that were given up have no listener any more.
     let Some(live) = state.live.get_mut(&id) else { return };
