@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::cache;
 use super::options::Options;
 use super::rejection::Rejection;
-use super::session::registry;
+use super::session::sweeper;
 use super::uploads::Uploads;
 use crate::files::store::Files;
 use crate::queue::Queue;
@@ -111,7 +111,7 @@ impl WebState {
         let keeps_state = state || options.sessions.on_end.is_some();
         let sessions = Arc::new(Sessions::new(&options.sessions, keeps_state));
         if let Some(Background(arbiter)) = queue.inner().extensions.get() {
-            arbiter.spawn(registry::run_sweeper(&sessions));
+            arbiter.spawn(sweeper::run_sweeper(&sessions));
             let caches = endpoints.iter().filter_map(|endpoint| endpoint.cache.as_ref());
             arbiter.spawn(cache::run_sweeper(caches.map(Arc::downgrade).collect()));
         }

@@ -9,3 +9,5 @@ pub(crate) mod results;
 pub(crate) mod session;
 pub(crate) mod snapshot;
 pub(crate) mod stream;
+pub(crate) mod submit;
+pub(crate) mod sweeper;

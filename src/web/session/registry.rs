@@ -1,20 +1,18 @@
 //! All sessions of a queue: how one begins, how it is found, and when it is forgotten.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::replay_log::ALL_BYTES;
 use super::results;
 use super::results::Results;
 use super::session::{Session, SessionLimits};
 use super::snapshot::ClientsSnapshot;
 use crate::event::id::{EventId, EventMap};
 use crate::handler::session_state::{OnEnd, SessionState};
-use crate::logging::{error, warn};
+use crate::logging::warn;
 use crate::web::auth::guard::Caller;
 use crate::web::rejection::Rejection;
 use crate::web::shares::Bounds;
@@ -29,21 +27,12 @@ const MAX_SESSIONS: usize = 100_000;
 /// The longest hash that a client may choose, in bytes.
 const MAX_HASH_LEN: usize = 128;
 
-/// How long a session is kept whose client has never listened.
-const UNFOLLOWED: Duration = Duration::from_secs(600);
-
-/// How long the ends of its events are kept in its own memory, and not among the results.
-const UNREAD: Duration = Duration::from_secs(60);
-
 /// The most heartbeats of one session.
 const MAX_HEARTBEATS: usize = 16;
 
 /// How long nobody looks for sessions to forget when there were none, for each of a flood to look
 /// through all would be a gift to it.
 const CROWDED: Duration = Duration::from_millis(200);
-
-/// How often is looked for such sessions at most and at least.
-const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
 
 /// How long a client has to come back, when the builder doesn't say.
 const GRACE: Duration = Duration::from_secs(10);
@@ -54,12 +43,12 @@ const MAX_EVENTS: usize = 1000;
 /// Every client of a queue, and every `/call`.
 pub(crate) struct Sessions {
     inner: Mutex<Inner>,
-    ttl: Duration,
+    pub(super) ttl: Duration,
     most: usize,
     /// There is no room, which has been logged.
     full: AtomicBool,
     /// What the sessions keep is worth more than their results.
-    keep_state: bool,
+    pub(super) keep_state: bool,
     on_end: Option<OnEnd>,
     pub limits: Arc<SessionLimits>,
 }
@@ -89,11 +78,11 @@ impl Default for SessionOptions {
 }
 
 #[derive(Default)]
-struct Inner {
+pub(super) struct Inner {
     /// By user and session hash: what a user's client chooses says nothing to another user's.
-    sessions: HashMap<(Caller, Arc<str>), Arc<Session>>,
+    pub sessions: HashMap<(Caller, Arc<str>), Arc<Session>>,
     /// A `/call` has a stream of its own.
-    calls: EventMap<Arc<Session>>,
+    pub calls: EventMap<Arc<Session>>,
     /// Until then, nothing could be forgotten to make room.
     crowded_until: Option<Instant>,
 }
@@ -117,7 +106,7 @@ impl Sessions {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -231,53 +220,6 @@ impl Sessions {
         self.forget_if(session, |session| session.leave());
     }
 
-    /// Looks after sessions whose clients have left: what they left behind, and whether they are to
-    /// be forgotten. Their events are cancelled with them.
-    fn sweep(&self, now: Instant) {
-        self.limits.results.sweep(now);
-        let inner = self.lock();
-        let all: Vec<_> = inner.sessions.values().chain(inner.calls.values()).cloned().collect();
-        drop(inner);
-        let results = self.limits.results.ttl();
-        let crowded = self.limits.replay.load(Relaxed) > ALL_BYTES;
-        for session in all {
-            session.give_up_stalled(now);
-            let unread = UNREAD.min(self.ttl);
-            let patience = if session.was_followed() { self.limits.grace } else { unread };
-            if session.is_deserted_for(patience, now) {
-                session.abandon();
-                // Whoever reads slowly may still be reading what was handed out long ago.
-                if crowded || session.is_deserted_for(results, now) {
-                    session.forget_values();
-                }
-            }
-        }
-        let unfollowed = self.ttl.min(results.max(UNFOLLOWED));
-        let ttl = if self.keep_state { self.ttl } else { unfollowed };
-        let mut inner = self.lock();
-        let old = |_: &_, session: &mut Arc<Session>| {
-            let over = session.is_deserted_for(ttl, now) || session.has_left(now);
-            over && !session.keeps_running()
-        };
-        let sessions: Vec<_> = inner.sessions.extract_if(old).collect();
-        let old = |_: &_, session: &mut Arc<Session>| {
-            // How it ended is among the results.
-            let left = session.is_idle() && session.log_bytes() == 0;
-            let ttl = if left { self.limits.grace } else { unfollowed };
-            session.is_deserted_for(ttl, now) && !session.keeps_running()
-        };
-        let calls: Vec<_> = inner.calls.extract_if(old).collect();
-        // After a flood, its memory goes back.
-        if inner.sessions.capacity() > 1024 + 8 * inner.sessions.len() {
-            inner.sessions.shrink_to_fit();
-        }
-        if inner.calls.capacity() > 1024 + 8 * inner.calls.len() {
-            inner.calls.shrink_to_fit();
-        }
-        drop(inner);
-        drop((sessions, calls));
-    }
-
     pub fn find(&self, caller: &Caller, hash: &str) -> Option<Arc<Session>> {
         self.lock().sessions.get(&(caller.clone(), Arc::from(hash))).cloned()
     }
@@ -343,28 +285,6 @@ impl Sessions {
     pub fn end_call(&self, id: EventId) {
         // Named, so that it is dropped after the lock.
         let _ended = self.lock().calls.remove(&id);
-    }
-}
-
-/// Looks after sessions, for as long as there are any to look after.
-pub(crate) fn run_sweeper(sessions: &Arc<Sessions>) -> impl Future<Output = ()> + Send + use<> {
-    let shortest = sessions.ttl.min(sessions.limits.results.ttl()).min(sessions.limits.grace);
-    let pause = (shortest / 2).clamp(LOOK.0, LOOK.1);
-    let sessions = Arc::downgrade(sessions);
-    async move {
-        loop {
-            tokio::time::sleep(pause).await;
-            match sessions.upgrade() {
-                Some(sessions) => {
-                    // It drops values of the service's own, which may panic.
-                    let sweep = AssertUnwindSafe(|| sessions.sweep(Instant::now()));
-                    if catch_unwind(sweep).is_err() {
-                        error!("a value panicked when it was dropped with its session");
-                    }
-                }
-                None => return,
-            }
-        }
     }
 }
 
