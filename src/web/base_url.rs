@@ -8,9 +8,9 @@ const API: &str = "/gradio_api/";
 /// The URL of the root, without a slash at its end, as the client sees it. `route` is the route's
 /// own path below the root.
 ///
-/// In this order, as in Gradio: a whole URL that the builder says; otherwise the origin that a proxy
-/// tells in `Forwarded` or `X-Forwarded-Host` and `-Proto`, or the request's own, with the path
-/// that the builder says, or that the proxy tells in `X-Forwarded-Prefix` and the scope.
+/// In this order, as in Gradio: a whole URL from the builder; otherwise the origin that a proxy
+/// sends in `Forwarded` or `X-Forwarded-Host` and `-Proto`, or the request's own, with the path
+/// from the builder, or from the proxy's `X-Forwarded-Prefix` and the scope.
 pub(crate) fn root_url(request: &HttpRequest, route: &str, declared: Option<&str>) -> String {
     let declared = declared.map(|root| root.trim_end_matches('/'));
     if let Some(url) = declared.filter(|root| root.contains("://")) {
@@ -21,14 +21,14 @@ pub(crate) fn root_url(request: &HttpRequest, route: &str, declared: Option<&str
     let mount = path.strip_suffix(route).unwrap_or("");
     let header = request.headers().get("x-forwarded-prefix").and_then(|value| value.to_str().ok());
     let header = header.map(|prefix| prefix.trim().trim_matches('/')).unwrap_or_default();
-    // A proxy may tell of a prefix and leave it in the path.
-    let told_already = || {
+    // A proxy may send the prefix and leave it in the path too.
+    let in_path = || {
         let rest = mount.strip_prefix('/').and_then(|mount| mount.strip_prefix(header));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     let path = match declared {
         Some(path) => format!("/{}", path.trim_start_matches('/')),
-        None if header.is_empty() || told_already() => mount.into(),
+        None if header.is_empty() || in_path() => mount.into(),
         None => format!("/{header}{mount}"),
     };
     let path = path.trim_end_matches('/');

@@ -9,7 +9,7 @@ use crate::files::store::Files;
 use crate::queue::Queue;
 
 impl Web {
-    /// Serves a queue over HTTP, as [`Web::builder`] does when nothing more is said.
+    /// Serves a queue over HTTP, as [`Web::builder`] does by default.
     pub fn new(queue: &Queue) -> Self {
         Self::with(queue, Options::default())
     }
@@ -45,8 +45,8 @@ impl WebBuilder {
     /// Makes what serves the queue.
     ///
     /// # Errors
-    /// When the directory for files can't be made or read; when something is said of the queue's
-    /// files and it has begun some already.
+    /// When the directory for files can't be made or read; when options of the queue's files are
+    /// set and it has begun some already.
     pub fn start(self) -> Result<Web, WebError> {
         let WebBuilder { queue, web: options } = self;
         if options.concern_files() {

@@ -17,7 +17,7 @@ use crate::event::update::{Outcome, Update};
 /// How long a result is kept after it was made.
 const TTL: Duration = Duration::from_secs(3600);
 
-/// The most bytes of results of one listener, as JSON.
+/// The maximum of bytes of one listener's results, as JSON.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// The largest result that is kept, with its values on the way.
@@ -26,11 +26,11 @@ const LARGEST: usize = MAX_BYTES / 4;
 /// What a result takes beside its text, in bytes.
 const OVERHEAD: usize = 512;
 
-/// How often is looked for results that are too old.
+/// The interval between removals of old results.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// The results of one listener. Where there are too many, whoever holds most of them loses the one that
-/// was asked for longest ago.
+/// The results of one listener. Where there are too many, the holder with the most loses its least
+/// recently used.
 pub(crate) struct Cache {
     kept: Mutex<Shares<Key, Arc<Kept>>>,
     hashing: [RandomState; 2],
@@ -46,13 +46,13 @@ const GIVEN: u8 = 0xff;
 
 const LEFT_OUT: u8 = 0xfe;
 
-/// The most values on the way of one event; a result with more isn't kept.
+/// The maximum of yielded values of one event; a result with more isn't kept.
 const MAX_ITEMS: usize = 256;
 
 /// What an event gave.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    /// The values on the way.
+    /// The yielded values.
     pub items: Vec<Output>,
     pub output: Option<Output>,
 }
@@ -91,7 +91,7 @@ impl Cache {
         self.lock().touch(input, Instant::now()).cloned()
     }
 
-    /// Keeps what a call of somebody's gave, unless it is too large.
+    /// Keeps the result of a holder's call, unless it is too large.
     pub fn keep(&self, holder: Holder, input: Key, kept: Kept) {
         let outputs = kept.items.iter().chain(&kept.output);
         let bytes = outputs.map(Output::json_len).sum::<usize>();
@@ -102,7 +102,7 @@ impl Cache {
         }
     }
 
-    /// Listens to an event of somebody's, and keeps what it gives when it completes.
+    /// Follows an event of a holder, and keeps its result when it completes.
     pub fn recorder(
         self: &Arc<Self>,
         holder: Holder,

@@ -9,12 +9,12 @@ pub enum WebError {
     CacheDirectory {
         /// The directory.
         path: std::path::PathBuf,
-        /// What the system says.
+        /// The system's error message.
         error: String,
     },
     /// A queue has its files in one place.
     #[error(
-        "the queue has its files already; say cache_dir, cache_ttl and max_cache_size on its first \
+        "the queue has its files already; set cache_dir, cache_ttl and max_cache_size on its first \
          Web, before any of its events makes files"
     )]
     FilesBegun,

@@ -1,4 +1,4 @@
-//! What a listener says about itself that concerns clients over HTTP only.
+//! A listener's options for clients over HTTP.
 
 use std::num::NonZeroUsize;
 
@@ -30,7 +30,7 @@ pub enum OnDisconnect {
     KeepRunning,
 }
 
-/// What a listener says of its clients over HTTP, among its extensions.
+/// A listener's options for clients over HTTP, among its extensions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HttpOptions {
     pub description: Option<String>,
@@ -42,10 +42,10 @@ pub(crate) struct HttpOptions {
 
 impl<I, O> Listener<I, O> {
     /// Keeps the results of so many inputs; a call over HTTP with one of these is answered at once
-    /// and passes the queue by. They are kept for an hour, with 64 MiB of results as JSON at most, of
-    /// which none may be larger than 16 MiB. Where there are too many, whoever made most of them (a
-    /// user, else a session, else an address) loses the one that was asked for longest ago. As
-    /// Gradio's `gr.cache`; for handlers whose result depends on nothing but their input and, with
+    /// and bypasses the queue. They are kept for an hour, with 64 MiB of results as JSON at most,
+    /// of which none may be larger than 16 MiB. Where there are too many, the client with the most
+    /// (a user, else a session, else an address) loses its least recently used. As Gradio's
+    /// `gr.cache`; for handlers whose result depends on nothing but their input and, with
     /// [`auth`](crate::WebBuilder::auth), their user. Calls in process always run, and one with
     /// newly uploaded files has a new input.
     pub fn cache(mut self, entries: usize) -> Self {
@@ -66,8 +66,8 @@ impl<I, O> Listener<I, O> {
         self
     }
 
-    /// Says to clients over HTTP what the listener does. Without, they are told the doc comment of
-    /// its input type, if there is one.
+    /// Describes to clients over HTTP what the listener does. By default, this is the doc comment
+    /// of its input type, if there is one.
     pub fn description(mut self, description: impl Into<String>) -> Self {
         self.http(|options| options.description = Some(description.into()));
         self

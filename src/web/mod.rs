@@ -46,7 +46,7 @@ impl Web {
     /// `login_check`. They may stand in a scope, and behind a proxy that forwards the host.
     ///
     /// A client whose stream breaks off has [`reconnect_grace`] to come back before its events are
-    /// cancelled. It goes on after the last message that it was handed; one that says which that was
+    /// cancelled. It goes on after the last message that it was handed; one that sends its id
     /// (`Last-Event-ID`, as browsers do, or the parameter `last_event_id`) gets each result and each
     /// yielded value exactly once, as far as they are kept: 4 MiB of each event's values that no stream
     /// has taken, and 1 MiB of a session's that one has. Where some are missing, the newest stands for
@@ -56,11 +56,11 @@ impl Web {
     /// heartbeat, after 15 seconds at most. [`http_server`](crate::http_server) has this setting and
     /// the others that streams need.
     ///
-    /// A session's stream stays open for a quarter of a second after its last event has ended, so that
-    /// the next one finds it open, if the request accepts `text/event-stream` by name. Then it says
-    /// `close_stream` and waits up to half a second for the client to hang up, as Gradio's clients do
-    /// at once; until then `queue/join` of the same session isn't answered, since a client that hears
-    /// of its event before it hears of the stream's end waits on that stream for ever.
+    /// A session's stream stays open for a quarter of a second after its last event has ended, so
+    /// that the next one finds it open, if the request accepts `text/event-stream` by name. Then it
+    /// sends `close_stream` and waits up to half a second for the client to disconnect, as Gradio's
+    /// clients do at once; until then `queue/join` of the same session isn't answered, since a
+    /// client that learns of its event before the stream's end waits on that stream for ever.
     ///
     /// [`HttpServer::h1_allow_half_closed(false)`]: actix_web::HttpServer::h1_allow_half_closed
     /// [`reconnect_grace`]: crate::WebBuilder::reconnect_grace

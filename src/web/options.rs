@@ -1,4 +1,4 @@
-//! What is said of HTTP before it begins.
+//! The options of a [`Web`](crate::Web), set on its builder.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -30,10 +30,10 @@ pub(crate) struct Options {
     pub login_ttl: Option<Duration>,
 }
 
-/// The longest file that is taken when the builder doesn't say, in bytes.
+/// The default maximum of an uploaded file, in bytes.
 const MAX_FILE_SIZE: u64 = 100 * 1024 * 1024;
 
-/// The largest body of a request when the builder doesn't say, in bytes: room for a text of some MiB
+/// The default maximum of a request's body, in bytes: room for a text of some MiB
 /// in JSON's escapes.
 const MAX_BODY_SIZE: usize = 16 * 1024 * 1024;
 
@@ -52,7 +52,7 @@ impl Options {
         Some(LoginGuard::new(auth, Tokens::new(self.login_ttl), self.auth_message.clone()))
     }
 
-    /// Something is said of where files are, or for how long.
+    /// Whether options of the queue's files are set.
     pub fn concern_files(&self) -> bool {
         self.cache_dir.is_some() || self.cache_ttl.is_some() || self.max_cache_size.is_some()
     }
@@ -80,7 +80,7 @@ impl WebBuilder {
         self
     }
 
-    /// The title that clients over HTTP are told (default: "now-serving").
+    /// The title that clients over HTTP see (default: "now-serving").
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.web.title = Some(title.into());
         self
@@ -89,7 +89,7 @@ impl WebBuilder {
     /// Where clients find the routes, when a proxy hides it: a path such as `/app`, or a whole URL
     /// such as `https://example.com/app`. As Gradio's `root_path`.
     ///
-    /// Not needed where the proxy says `X-Forwarded-Prefix`, nor for a scope of actix-web's.
+    /// Not needed where the proxy sends `X-Forwarded-Prefix`, nor for a scope of actix-web's.
     pub fn root_path(mut self, root: impl Into<String>) -> Self {
         self.web.root_path = Some(root.into());
         self
@@ -105,42 +105,42 @@ impl WebBuilder {
     }
 
     /// How long a client has to come back when its update stream breaks off, or its heartbeat ends
-    /// (default: ten seconds). After that its events are cancelled, unless their listener says
-    /// otherwise ([`Listener::on_disconnect`](crate::Listener::on_disconnect)). Gradio cancels at
-    /// once.
+    /// (default: ten seconds). After that its events are cancelled, unless their listener keeps
+    /// them running ([`Listener::on_disconnect`](crate::Listener::on_disconnect)). Gradio cancels
+    /// at once.
     pub fn reconnect_grace(mut self, grace: Duration) -> Self {
         self.web.sessions.grace = Some(grace);
         self
     }
 
-    /// How long the result of an event can be fetched again, at `call/{api_name}/{event_id}` or by a
-    /// stream that says after which message it comes back (default: ten minutes).
+    /// How long the result of an event can be fetched again, at `call/{api_name}/{event_id}` or by
+    /// a stream that resumes with `Last-Event-ID` (default: ten minutes).
     pub fn result_ttl(mut self, ttl: Duration) -> Self {
         self.web.sessions.results.ttl = ttl;
         self
     }
 
     /// How many results are kept for that, and how many bytes of their JSON (default: 10,000 and
-    /// 64 MiB). Where there are too many, whoever holds most loses the oldest of its own: a user, or
+    /// 64 MiB). Where there are too many, the holder with the most loses its oldest: a user, or
     /// without a login a session, or an address from which calls without a session come. Results that
     /// no client has been handed yet have bounds of their own: 32 MiB for each session and 256 MiB
-    /// over all, beyond which the largest end with an error that says so.
+    /// over all, beyond which the largest are replaced by an error.
     pub fn max_kept_results(mut self, results: usize, bytes: usize) -> Self {
         (self.web.sessions.results.number, self.web.sessions.results.bytes) = (results, bytes);
         self
     }
 
-    /// The most sessions at once, each `call` counted as one more (default: 100,000). Further
+    /// The maximum of sessions, each `call` counted as one more (default: 100,000). Further
     /// clients are answered 503 with `Retry-After`. Gradio forgets the oldest of 2,000 instead.
     pub fn max_sessions(mut self, sessions: usize) -> Self {
-        self.web.sessions.most = Some(sessions);
+        self.web.sessions.max = Some(sessions);
         self
     }
 
-    /// The most events of one session that wait, run, or have ended unread (default: 1,000). Further
-    /// ones are answered 429.
+    /// The maximum of events of one session that wait, run, or have ended unread (default: 1,000).
+    /// Further ones are answered 429.
     pub fn max_waiting_per_session(mut self, events: usize) -> Self {
-        self.web.sessions.most_events = Some(events);
+        self.web.sessions.max_events = Some(events);
         self
     }
 
@@ -166,7 +166,7 @@ impl WebBuilder {
 
     /// Lets only those use the routes who have logged in at `POST /login`; others are answered 401.
     /// As Gradio's `auth`. Sessions, and the events of a `call`, are those of their user alone.
-    /// [`EventContext::user`](crate::EventContext::user) tells the handler who it is.
+    /// [`EventContext::user`](crate::EventContext::user) returns it to the handler.
     ///
     /// [`Web::gate`](crate::Web::gate) and calls in process are not concerned.
     pub fn auth(mut self, auth: impl Auth) -> Self {
@@ -174,7 +174,7 @@ impl WebBuilder {
         self
     }
 
-    /// What those are told who haven't logged in. As Gradio's `auth_message`.
+    /// The message for clients that haven't logged in. As Gradio's `auth_message`.
     pub fn auth_message(mut self, message: impl Into<String>) -> Self {
         self.web.auth_message = Some(message.into());
         self
@@ -204,7 +204,7 @@ impl WebBuilder {
         self
     }
 
-    /// The most bytes that may lie in the directory for files before uploads are refused with 507
+    /// The maximum of bytes in the directory for files, beyond which uploads are refused with 507
     /// (default: 10 GiB). Files that handlers make count, but are never refused.
     pub fn max_cache_size(mut self, bytes: u64) -> Self {
         self.web.max_cache_size = Some(bytes);
@@ -212,7 +212,7 @@ impl WebBuilder {
     }
 
     /// Lets pages of another origin, such as `https://example.com`, send what browsers send without
-    /// asking first: uploads, logins, bodies that are not declared as JSON. From every other origin
+    /// a preflight: uploads, logins, bodies that are not declared as JSON. From every other origin
     /// these are refused with 403, so that no page can act in its visitor's name. May be called
     /// several times. Whether such a page can read the answers is up to the CORS of the service, as
     /// by `actix-cors`; there is none by itself.
@@ -221,8 +221,8 @@ impl WebBuilder {
         self
     }
 
-    /// The longest file that a client may upload, in bytes (default: 100 MiB). As Gradio's
-    /// `max_file_size`; clients are told, and a longer one is answered with 413.
+    /// The maximum of an uploaded file, in bytes (default: 100 MiB). As Gradio's `max_file_size`;
+    /// clients find it in `/config`, and a longer file is answered with 413.
     pub fn max_file_size(mut self, bytes: u64) -> Self {
         self.web.max_file_size = Some(bytes);
         self

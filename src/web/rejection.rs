@@ -1,4 +1,4 @@
-//! What a client is told when its request is refused: FastAPI's shape, which clients know.
+//! The HTTP status and body of an error: FastAPI's shape, which clients know.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(crate) struct Detail {
     kind: &'static str,
     loc: Vec<Value>,
     msg: String,
-    /// The same again as Gradio's validators say it: its Python client shows nothing else.
+    /// The same in the form of Gradio's validators: its Python client shows nothing else.
     #[serde(flatten)]
     validation: Option<Validation>,
 }
@@ -56,7 +56,7 @@ impl Detail {
         UserError::new(self.msg).into()
     }
 
-    /// Says which parameter is wrong.
+    /// Names the parameter that is wrong.
     pub fn of_parameter(mut self, name: &str) -> Self {
         self.validation = Some(Validation {
             kind: "validate",
@@ -73,7 +73,7 @@ pub(crate) struct Rejection {
     status: StatusCode,
     detail: Value,
     retry_after: Option<Duration>,
-    /// Says it as `error` too, where Gradio's clients look for that.
+    /// The message also as `error`, where Gradio's clients read it.
     with_error: bool,
 }
 
@@ -107,12 +107,12 @@ impl Rejection {
 
     /// The client sends too slowly.
     pub fn too_slow() -> Self {
-        let told = "The body came too slowly.";
-        Self::new(StatusCode::REQUEST_TIMEOUT, told.into())
+        let message = "The body came too slowly.";
+        Self::new(StatusCode::REQUEST_TIMEOUT, message.into())
     }
 
-    pub fn too_many_events(most: usize) -> Self {
-        Self::too_many(format!("This session has {most} events under way; let some end first."))
+    pub fn too_many_events(max: usize) -> Self {
+        Self::too_many(format!("This session has {max} events under way; let some end first."))
     }
 
     /// One that may be over in so many seconds.
@@ -150,7 +150,7 @@ impl Rejection {
     }
 }
 
-/// A validator's word on every parameter, in the order in which clients know them.
+/// A validator's result for every parameter, in the order in which clients know them.
 fn validated(validation: &crate::event::validation::Validation, parameters: &[Parameter]) -> Value {
     let named = |name: &str| {
         let complaint = validation.complaints().find(|(complained, _)| *complained == name);
@@ -212,12 +212,12 @@ impl ResponseError for Rejection {
         let mut body = json!({ "detail": self.detail });
         if self.with_error {
             let details = self.detail.as_array().map(Vec::as_slice).unwrap_or_default();
-            let said = |detail: &'_ Value| {
-                let said = detail.get("msg").or_else(|| detail.get("message"))?.as_str()?;
-                Some(said.to_string()).filter(|said| !said.is_empty())
+            let text = |detail: &'_ Value| {
+                let text = detail.get("msg").or_else(|| detail.get("message"))?.as_str()?;
+                Some(text.to_string()).filter(|text| !text.is_empty())
             };
-            let said = details.iter().find_map(said).map(Value::from);
-            body["error"] = said.unwrap_or_else(|| self.detail.clone());
+            let text = details.iter().find_map(text).map(Value::from);
+            body["error"] = text.unwrap_or_else(|| self.detail.clone());
         }
         let mut response = HttpResponse::build(self.status).json(body);
         if let Some(wait) = self.retry_after {

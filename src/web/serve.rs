@@ -1,4 +1,4 @@
-//! Running a server until it is told to stop, and stopping it so that nobody loses what runs.
+//! Running a server until a signal, and stopping it so that running events finish.
 
 use std::io;
 use std::net::ToSocketAddrs;
@@ -44,9 +44,9 @@ impl Web {
         self.serve(server.run(), GRACE).await
     }
 
-    /// Runs an actix-web server until SIGTERM, SIGINT or Ctrl-C, then stops in good order: new events
-    /// are answered 503, waiting ones are told, running ones have `grace` to finish, update streams
-    /// and heartbeats close, the server ends, and the files go that are in no
+    /// Runs an actix-web server until SIGTERM, SIGINT or Ctrl-C, then stops in good order: new
+    /// events are answered 503, waiting ones are stopped, running ones have `grace` to finish,
+    /// update streams and heartbeats close, the server ends, and the files go that are in no
     /// [`cache_dir`](crate::WebBuilder::cache_dir). A second signal ends it at once.
     ///
     /// Take a server from [`http_server`]. Another must leave signals alone
@@ -85,7 +85,7 @@ impl Web {
         let control = rt::spawn(stop_on_signal(self.clone(), server.handle(), signals, grace));
         let ended = server.await;
         control.abort();
-        // Some thread may hold the queue to the process' end: nobody drops it for us.
+        // Some thread may hold the queue to the process' end: it may never be dropped.
         let files = self.0.files.clone();
         if let Err(error) = rt::task::spawn_blocking(move || files.close()).await {
             warn!("stopping: the files could not be removed: {error}");
@@ -112,7 +112,7 @@ async fn stop_on_signal(web: Web, server: ServerHandle, mut signals: Signals, gr
     }
 }
 
-/// The signals that ask a program to end.
+/// The signals that end a program.
 struct Signals {
     #[cfg(unix)]
     terminate: rt::signal::unix::Signal,

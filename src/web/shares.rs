@@ -1,6 +1,6 @@
-//! Values that are kept for many clients: bounded in number, in bytes and in time, so that one client
-//! can't take what is kept for others. When there is too much, whoever holds most loses the oldest of
-//! its own.
+//! Values that are kept for many clients: bounded in number, in bytes and in time, so that one
+//! client can't take what is kept for others. When there is too much, the holder with the most
+//! loses its oldest.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
@@ -12,7 +12,7 @@ use crate::web::auth::peer::Peer;
 /// For whom something is kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Holder {
-    /// Somebody who has logged in.
+    /// A user who has logged in.
     User(Arc<str>),
     /// A session whose client chose its hash.
     Session(Arc<str>),
@@ -32,9 +32,9 @@ pub(crate) struct Bounds {
 #[derive(Debug)]
 pub(crate) struct Shares<K, V> {
     bounds: Bounds,
-    /// The place of each in `kept`.
-    places: HashMap<K, u64>,
-    /// In the order in which they came, or were last asked for.
+    /// The sequence number of each in `kept`.
+    seqs: HashMap<K, u64>,
+    /// In the order in which they came, or were last used.
     kept: BTreeMap<u64, Kept<K, V>>,
     holders: HashMap<Holder, Share>,
     /// Who holds how much, and how many.
@@ -56,7 +56,7 @@ struct Kept<K, V> {
 /// What one holds.
 #[derive(Debug, Default)]
 struct Share {
-    places: BTreeSet<u64>,
+    seqs: BTreeSet<u64>,
     bytes: usize,
 }
 
@@ -64,7 +64,7 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
     pub fn new(bounds: Bounds) -> Self {
         Shares {
             bounds,
-            places: HashMap::new(),
+            seqs: HashMap::new(),
             kept: BTreeMap::new(),
             holders: HashMap::new(),
             by_bytes: BTreeSet::new(),
@@ -85,11 +85,11 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
     /// Keeps a value of so many bytes; gives those that went for it, to be dropped without a lock.
     pub fn keep(&mut self, key: K, holder: Holder, value: V, bytes: usize, now: Instant) -> Vec<V> {
         let mut gone = Vec::new();
-        if let Some(&place) = self.places.get(&key) {
-            gone.extend(self.remove(place));
+        if let Some(&seq) = self.seqs.get(&key) {
+            gone.extend(self.remove(seq));
         }
         if bytes > self.bounds.bytes {
-            // It would take the place of all else of its holder's, and not stay.
+            // It would displace all else of its holder's, and not stay.
             gone.push(value);
             return gone;
         }
@@ -100,16 +100,16 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
 
     /// A value that isn't too old.
     pub fn find(&self, key: &K, now: Instant) -> Option<&V> {
-        let kept = self.kept.get(self.places.get(key)?)?;
+        let kept = self.kept.get(self.seqs.get(key)?)?;
         (!self.is_over(kept, now)).then_some(&kept.value)
     }
 
     /// The same, which is now the last of its holder's that goes.
     pub fn touch(&mut self, key: &K, now: Instant) -> Option<&V> {
         self.find(key, now)?;
-        let kept = self.take(*self.places.get(key)?)?;
-        let place = self.put(kept);
-        self.kept.get(&place).map(|kept| &kept.value)
+        let kept = self.take(*self.seqs.get(key)?)?;
+        let seq = self.put(kept);
+        self.kept.get(&seq).map(|kept| &kept.value)
     }
 
     /// Gives what is too old, to be dropped without a lock.
@@ -124,72 +124,72 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
     }
 
     fn trim(&mut self, now: Instant, gone: &mut Vec<V>) {
-        while let Some((&place, kept)) = self.kept.first_key_value()
+        while let Some((&seq, kept)) = self.kept.first_key_value()
             && self.is_over(kept, now)
         {
-            gone.extend(self.remove(place));
+            gone.extend(self.remove(seq));
         }
-        while let Some(place) = self.surplus() {
-            gone.extend(self.remove(place));
+        while let Some(seq) = self.surplus() {
+            gone.extend(self.remove(seq));
         }
-        if self.kept.is_empty() && self.places.capacity() > 1024 {
+        if self.kept.is_empty() && self.seqs.capacity() > 1024 {
             // After a flood, its memory goes back.
-            (self.places, self.holders) = (HashMap::new(), HashMap::new());
+            (self.seqs, self.holders) = (HashMap::new(), HashMap::new());
         }
     }
 
-    /// The oldest of whoever holds most, if there is too much.
+    /// The oldest of the holder with the most, if there is too much.
     fn surplus(&self) -> Option<u64> {
-        let most = if self.bytes > self.bounds.bytes {
+        let heaviest = if self.bytes > self.bounds.bytes {
             &self.by_bytes
         } else if self.kept.len() > self.bounds.number {
             &self.by_number
         } else {
             return None;
         };
-        let (_, holder) = most.last()?;
-        self.holders.get(holder)?.places.first().copied()
+        let (_, holder) = heaviest.last()?;
+        self.holders.get(holder)?.seqs.first().copied()
     }
 
     fn put(&mut self, kept: Kept<K, V>) -> u64 {
-        let place = self.next;
+        let seq = self.next;
         self.next += 1;
-        self.places.insert(kept.key.clone(), place);
+        self.seqs.insert(kept.key.clone(), seq);
         self.bytes += kept.bytes;
         self.change(&kept.holder, |share| {
-            share.places.insert(place);
+            share.seqs.insert(seq);
             share.bytes += kept.bytes;
         });
-        self.kept.insert(place, kept);
-        place
+        self.kept.insert(seq, kept);
+        seq
     }
 
-    fn take(&mut self, place: u64) -> Option<Kept<K, V>> {
-        let kept = self.kept.remove(&place)?;
-        self.places.remove(&kept.key);
+    fn take(&mut self, seq: u64) -> Option<Kept<K, V>> {
+        let kept = self.kept.remove(&seq)?;
+        self.seqs.remove(&kept.key);
         self.bytes -= kept.bytes;
         self.change(&kept.holder, |share| {
-            share.places.remove(&place);
+            share.seqs.remove(&seq);
             share.bytes -= kept.bytes;
         });
         Some(kept)
     }
 
-    fn remove(&mut self, place: u64) -> Option<V> {
-        self.take(place).map(|kept| kept.value)
+    fn remove(&mut self, seq: u64) -> Option<V> {
+        self.take(seq).map(|kept| kept.value)
     }
 
     fn change(&mut self, holder: &Holder, change: impl FnOnce(&mut Share)) {
         let share = self.holders.entry(holder.clone()).or_default();
         self.by_bytes.remove(&(share.bytes, holder.clone()));
-        self.by_number.remove(&(share.places.len(), holder.clone()));
+        self.by_number.remove(&(share.seqs.len(), holder.clone()));
         change(share);
-        if share.places.is_empty() {
+        if share.seqs.is_empty() {
             self.holders.remove(holder);
             return;
         }
         self.by_bytes.insert((share.bytes, holder.clone()));
-        self.by_number.insert((share.places.len(), holder.clone()));
+        self.by_number.insert((share.seqs.len(), holder.clone()));
     }
 }
 
@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn kept(shares: &Shares<u32, u32>, keys: std::ops::Range<u32>) -> Vec<u32> {
-        keys.filter(|key| shares.places.contains_key(key)).collect()
+        keys.filter(|key| shares.seqs.contains_key(key)).collect()
     }
 
     #[test]
@@ -217,12 +217,12 @@ mod tests {
             shares.keep(key, holder(2), key, 290, now);
         }
         assert_eq!(kept(&shares, 0..10), [0, 7, 8, 9]);
-        // Many small ones of another: whoever has the most of them.
+        // Many small ones of another: the holder with the most of them.
         for key in 10..20 {
             shares.keep(key, holder(3), key, 1, now);
         }
         assert_eq!(kept(&shares, 0..20), [0, 7, 8, 9, 18, 19]);
-        // One that is larger than all there is room for doesn't stay, and takes nobody's place.
+        // One that is larger than the bounds doesn't stay, and displaces no other.
         shares.keep(20, holder(4), 0, 1001, now);
         assert_eq!(kept(&shares, 0..21), [0, 7, 8, 9, 18, 19]);
     }
@@ -237,7 +237,7 @@ mod tests {
         shares.keep(2, holder(1), 2, 1, begun + Duration::from_secs(30));
         assert_eq!(kept(&shares, 0..3), [0, 2]);
         let later = begun + BOUNDS.ttl;
-        assert_eq!(shares.touch(&0, later), None, "asked for or not");
+        assert_eq!(shares.touch(&0, later), None, "used or not");
         assert_eq!(shares.touch(&2, later), Some(&2));
         assert_eq!(shares.sweep(later), [0]);
         assert_eq!(shares.sweep(later + BOUNDS.ttl), [2]);
@@ -258,12 +258,12 @@ mod tests {
                 }
                 now += Duration::from_secs(seconds);
                 prop_assert!(shares.len() <= BOUNDS.number && shares.bytes <= BOUNDS.bytes);
-                prop_assert_eq!(shares.places.len(), shares.kept.len());
+                prop_assert_eq!(shares.seqs.len(), shares.kept.len());
                 let bytes: usize = shares.kept.values().map(|kept| kept.bytes).sum();
                 prop_assert_eq!(bytes, shares.bytes);
                 let held: usize = shares.holders.values().map(|share| share.bytes).sum();
-                let places: usize = shares.holders.values().map(|share| share.places.len()).sum();
-                prop_assert_eq!((held, places), (bytes, shares.len()));
+                let seqs: usize = shares.holders.values().map(|share| share.seqs.len()).sum();
+                prop_assert_eq!((held, seqs), (bytes, shares.len()));
                 prop_assert_eq!(shares.by_bytes.len(), shares.holders.len());
                 prop_assert_eq!(shares.by_number.len(), shares.holders.len());
             }

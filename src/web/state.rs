@@ -56,7 +56,7 @@ impl Web {
         &self.0.files
     }
 
-    /// What the queue looks like now, with its clients; see [`Queue::snapshot`].
+    /// The present state of the queue, with its clients; see [`Queue::snapshot`].
     pub async fn snapshot(&self) -> WebSnapshot {
         self.0.snapshot().await
     }
@@ -68,7 +68,7 @@ impl fmt::Debug for Web {
     }
 }
 
-/// A picture of the whole queue and its clients, from [`Web::snapshot`].
+/// The state of the whole queue and its clients, from [`Web::snapshot`].
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct WebSnapshot {
@@ -96,7 +96,7 @@ pub(crate) struct WebState {
     pub app_id: u64,
     /// Where the dashboard is, if there is one.
     pub dashboard: OnceLock<String>,
-    /// Somebody wants to know when a session ends.
+    /// The service wants to know when a session ends.
     pub keeps_state: bool,
     /// For large bodies, of which only a few are read at once.
     pub reading: Arc<Semaphore>,
@@ -151,7 +151,7 @@ impl WebState {
             .ok_or_else(|| Rejection::unknown_listener(api_name))
     }
 
-    /// How the client of a request is told of its events.
+    /// How updates are shown to the client of a request.
     pub fn audience(&self, endpoint: &Endpoint, request: &HttpRequest) -> Audience {
         let Options { show_error, root_path, .. } = &self.options;
         endpoint.audience(*show_error, root_path.as_deref(), request)

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// How long a client may ask before its upload arrives, as in Gradio.
+/// How long a client may follow an upload before it arrives, as in Gradio.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long the end of an upload can be asked for.
+/// How long the end of an upload can be fetched.
 const KEPT: Duration = Duration::from_secs(10);
 
-/// The most uploads that are followed at once. Further ones go unfollowed.
+/// The maximum of uploads that are followed at once. Further ones go unfollowed.
 pub(crate) const MAX_UPLOADS: usize = 1000;
 
 /// The longest id of an upload that a client may choose, in bytes.
@@ -36,7 +36,7 @@ impl Uploads {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The upload of an id, whoever comes first.
+    /// The upload of an id, whichever request comes first.
     pub(crate) fn find(&self, id: &str) -> Option<watch::Sender<Progress>> {
         self.entry(&mut self.lock(), id)
     }
@@ -82,7 +82,7 @@ impl Uploads {
     }
 }
 
-/// Somebody who asks about an upload that may not have begun.
+/// A client that follows an upload that may not have begun.
 pub(crate) struct Waiter<'a> {
     pub(crate) uploads: &'a Uploads,
     pub(crate) id: String,
@@ -112,7 +112,7 @@ impl Drop for Waiter<'_> {
     }
 }
 
-/// Tells how an upload goes on.
+/// Reports how an upload goes on.
 pub(crate) struct Tracker {
     uploads: Weak<Uploads>,
     id: String,

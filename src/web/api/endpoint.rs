@@ -137,7 +137,7 @@ impl Endpoint {
         self.http.description.as_deref().or(self.comment.as_deref())
     }
 
-    /// How the client of a request is told of its events.
+    /// How updates are shown to the client of a request.
     pub fn audience(
         &self,
         show_error: bool,
@@ -149,7 +149,7 @@ impl Endpoint {
         Audience { show_error, files_at }
     }
 
-    /// What an event's stream speaks with.
+    /// The encoder of one event's updates.
     pub fn encoder(&self, audience: Audience) -> Encoder {
         Encoder::new(self.entry.api_name.clone(), self.output.clone(), audience)
     }
@@ -226,7 +226,7 @@ impl Endpoint {
             Some(position) => {
                 let detail = detail.at(position.into());
                 let name = &self.parameters[position].name;
-                // Said apart there.
+                // Listed separately there.
                 let detail = detail.of_parameter(name);
                 match self.input {
                     Layout::Fields(_) => detail.prefix(&format!("{name}: ")),

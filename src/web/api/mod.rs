@@ -1,4 +1,4 @@
-//! What a listener looks like over HTTP.
+//! A listener's interface over HTTP: parameters, types, examples.
 
 pub(crate) mod endpoint;
 pub(crate) mod parameters;

@@ -72,7 +72,7 @@ fn self_contained(part: &Value, whole: &Value) -> Value {
         // `true`, any value.
         _ => Map::new(),
     };
-    // Said elsewhere; the meta-schema and the type's Rust name say nothing to clients.
+    // Sent elsewhere, or useless to clients: the meta-schema and the type's Rust name.
     for key in ["$schema", "title", "description", "default"] {
         fields.shift_remove(key);
     }

@@ -1,4 +1,4 @@
-//! A JSON schema in the words of Python's type hints, for those who read `view_api()`.
+//! A JSON schema as a Python type hint, for the output of `view_api()`.
 
 use serde_json::Value;
 

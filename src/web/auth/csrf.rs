@@ -7,9 +7,9 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderName, ORIGIN};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AllowedOrigins(pub Vec<String>);
 
-/// Whether a page of another origin makes its visitor's browser send this, without having asked us.
+/// Whether a page of another origin makes its visitor's browser send this, without a preflight.
 ///
-/// A browser asks first (by a CORS preflight, which is the service's to answer) before it sends a
+/// A browser sends a CORS preflight first (which is the service's to answer) before it sends a
 /// body that is declared as JSON; forms and plain text it sends at once, with the visitor's cookies
 /// or from inside the visitor's network. Gradio cares for servers on localhost only.
 pub(crate) fn is_foreign(request: &HttpRequest, allowed: &[String]) -> bool {
@@ -27,8 +27,8 @@ pub(crate) fn is_foreign(request: &HttpRequest, allowed: &[String]) -> bool {
     };
     let kind = header(CONTENT_TYPE).unwrap_or_default();
     let json = kind.split(';').next().unwrap_or_default().trim();
-    let asked = json.eq_ignore_ascii_case("application/json");
-    !own && !asked && !allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+    let preflighted = json.eq_ignore_ascii_case("application/json");
+    !own && !preflighted && !allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
 }
 
 #[cfg(test)]
@@ -60,7 +60,7 @@ mod tests {
             (&[evil], true),
             (&[("origin", "null"), text], true),
             (&[("origin", "http://a.org"), text], true),
-            // Behind a proxy that doesn't tell the host.
+            // Behind a proxy that doesn't forward the host.
             (&[("origin", "https://public.org"), text, site("same-origin")], false),
             (&[evil, text, site("cross-site")], true),
             (&[own, text, site("same-site")], true),

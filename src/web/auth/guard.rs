@@ -82,8 +82,8 @@ impl LoginGuard {
 /// Who has logged in, between the guard and the routes.
 struct User(Arc<str>);
 
-/// Who sent a request; nobody in particular, where there is no login. Nobody at all, where a page from
-/// elsewhere made its visitor's browser send it.
+/// Who sent a request: no user where there is no login, and none either where a page of another
+/// origin made its visitor's browser send it.
 ///
 /// Beside the user, which alone counts when callers are compared, the address that it comes from.
 #[derive(Clone, Debug, Default)]

@@ -13,7 +13,7 @@ use actix_web::HttpRequest;
 use futures::future::{FutureExt, LocalBoxFuture};
 use subtle::{Choice, ConstantTimeEq};
 
-/// A store of users: says who may log in, for [`WebBuilder::auth`]. As Gradio's `auth`.
+/// A store of users, who may log in, for [`WebBuilder::auth`]. As Gradio's `auth`.
 ///
 /// [`Users`] is one with a fixed list. A service with users of its own implements it:
 ///
@@ -26,7 +26,7 @@ use subtle::{Choice, ConstantTimeEq};
 ///     type Error = std::io::Error;
 ///
 ///     async fn login(&self, username: &str, password: &str) -> std::io::Result<bool> {
-///         // … look the user up, and verify the password's hash in web::block
+///         // … find the user, and verify the password's hash in web::block
 /// #       let _ = (username, password);
 ///         Ok(false)
 ///     }
@@ -39,12 +39,12 @@ use subtle::{Choice, ConstantTimeEq};
 ///
 /// [`WebBuilder::auth`]: crate::WebBuilder::auth
 pub trait Auth: Send + Sync + 'static {
-    /// Why it can't be said who somebody is: the database is gone, say. It is logged; the client is
+    /// Why a user can't be verified, such as a lost database. It is logged; the client is
     /// answered 503.
     type Error: fmt::Display;
 
     /// Whether these are the right credentials, sent to `POST /login`. A store that hashes passwords
-    /// should do so for unknown users too, so that time doesn't tell who is known.
+    /// should do so for unknown users too, so that response times don't reveal which users exist.
     fn login(
         &self,
         username: &str,
@@ -52,7 +52,7 @@ pub trait Auth: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, Self::Error>>;
 
     /// The user of a request, where that is known by other means than the login: by a header that a
-    /// proxy sets, or a session of the service's own. Asked for each request; without a user
+    /// proxy sets, or a session of the service's own. Called for each request; without a user
     /// (`None`, the default), the cookie of the login counts. As Gradio's `auth_dependency`.
     ///
     /// A header must come from a proxy that nobody gets around, and that takes away one which the
@@ -77,7 +77,7 @@ pub trait Auth: Send + Sync + 'static {
 pub struct Users(HashMap<String, String>);
 
 impl Users {
-    /// Nobody yet.
+    /// No users yet.
     pub fn new() -> Self {
         Users::default()
     }
@@ -98,7 +98,7 @@ impl fmt::Debug for Users {
 impl Auth for Users {
     type Error = std::convert::Infallible;
 
-    /// The time that it takes tells the length of a known user's password at most.
+    /// The time that it takes reveals the length of a known user's password at most.
     async fn login(&self, username: &str, password: &str) -> Result<bool, Self::Error> {
         let known = self.0.get(username).filter(|known| !known.is_empty());
         let expected = known.map_or(password, String::as_str);

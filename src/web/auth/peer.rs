@@ -1,4 +1,4 @@
-//! The other end of a connection, by which clients are told apart that say nothing of themselves.
+//! The other end of a connection, which distinguishes clients without user and session.
 
 use std::net::{IpAddr, Ipv6Addr};
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 use tokio_util::sync::CancellationToken;
 
-/// How long a login holds without a request, when the builder doesn't say.
+/// How long a login holds without a request, by default.
 const TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// The most logins at once; the one that was used longest ago goes first.
+/// The maximum of logins; the least recently used is dropped first.
 const MAX_TOKENS: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 
 /// Every login of a queue, by its token.

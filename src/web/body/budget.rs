@@ -29,7 +29,7 @@ struct Held {
 }
 
 impl Bodies {
-    /// For bodies of so many bytes at most.
+    /// For bodies of at most so many bytes.
     pub fn new(max_body_size: usize) -> Self {
         Bodies {
             max_body_size,
@@ -66,13 +66,13 @@ impl BodyShare {
         let Bodies { of_one, of_all, .. } = *self.bodies;
         let mut held = self.bodies.lock();
         if held.all.saturating_add(bytes) > of_all {
-            let told = "The server reads enough requests; try again later.";
-            return Err(Rejection::crowded(told.into()));
+            let message = "The server reads enough requests; try again later.";
+            return Err(Rejection::crowded(message.into()));
         }
         let own = held.by_peer.entry(self.peer).or_default();
         if own.saturating_add(bytes) > of_one {
-            let told = "You send enough at once; let some requests end first.";
-            return Err(Rejection::too_many(told.into()));
+            let message = "You send enough at once; let some requests end first.";
+            return Err(Rejection::too_many(message.into()));
         }
         *own += bytes;
         held.all += bytes;

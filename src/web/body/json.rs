@@ -53,7 +53,7 @@ pub(crate) async fn read<T: Send + 'static>(
     done.await.unwrap_or_else(|_| Err(Rejection::internal("The input could not be read.")))
 }
 
-/// The body as a `T`, whatever its content type says: curl sends JSON as a form unless told.
+/// The body as a `T`, whatever its content type: curl sends JSON as a form by default.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Rejection> {
     from_text(text(bytes)?)
 }
@@ -89,7 +89,7 @@ pub(crate) fn with_seed<'a, S: DeserializeSeed<'a>>(
     Ok(parsed)
 }
 
-/// What a client is told whose JSON would take far more memory than it has bytes.
+/// The rejection of JSON that would take far more memory than it has bytes.
 pub(crate) fn too_much(bytes: usize) -> Rejection {
     Rejection::too_large(format!(
         "These {bytes} bytes of JSON would take too much memory: there are too many small values for \
@@ -149,16 +149,16 @@ impl<'a, 'de: 'a> Deserialize<'de> for Data<'a> {
 }
 
 impl<'a> Data<'a> {
-    /// The first values of it, so many at most, and how many there are.
-    pub fn values(&self, most: usize) -> Result<(Vec<&'a RawValue>, usize), Rejection> {
+    /// At most the first `max` values of it, and how many there are.
+    pub fn values(&self, max: usize) -> Result<(Vec<&'a RawValue>, usize), Rejection> {
         let Some(raw) = self.0 else { return Ok((Vec::new(), 0)) };
         let mut json = serde_json::Deserializer::from_str(raw.get());
-        json.deserialize_seq(Values { most }).map_err(|error| invalid(&error))
+        json.deserialize_seq(Values { max }).map_err(|error| invalid(&error))
     }
 }
 
 struct Values {
-    most: usize,
+    max: usize,
 }
 
 impl<'de> Visitor<'de> for Values {
@@ -170,7 +170,7 @@ impl<'de> Visitor<'de> for Values {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         let (mut values, mut given) = (Vec::new(), 0);
-        while values.len() < self.most
+        while values.len() < self.max
             && let Some(value) = items.next_element()?
         {
             values.push(value);

@@ -46,8 +46,8 @@ impl FromRequest for Body {
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
         let Some(bodies) = request.app_data::<Data<Bodies>>() else {
-            let told = "There is no queue here.";
-            let missing = Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, told.into());
+            let message = "There is no queue here.";
+            let missing = Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, message.into());
             return std::future::ready(Err(missing)).boxed_local();
         };
         let (longest, share) = (bodies.max_body_size, bodies.begin(Peer::of(request)));
@@ -82,8 +82,8 @@ async fn read(
         share.grow(chunk.len())?;
         if bytes.capacity() - bytes.len() < chunk.len() {
             // As much again, but never more than what was announced.
-            let most = length.unwrap_or(longest).saturating_sub(bytes.len());
-            bytes.reserve_exact(bytes.len().min(most).max(chunk.len()));
+            let missing_bytes = length.unwrap_or(longest).saturating_sub(bytes.len());
+            bytes.reserve_exact(bytes.len().min(missing_bytes).max(chunk.len()));
         }
         bytes.extend_from_slice(&chunk);
     }

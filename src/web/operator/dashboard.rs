@@ -37,10 +37,10 @@ const PAGE: &str = include_str!("dashboard.html");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// How often the page is told what the queue looks like.
+/// How often the page gets a snapshot.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// The most slots of an id that the page is told of.
+/// The maximum of slots of an id that the page gets.
 const MAX_SLOTS: usize = 64;
 
 /// How long running events may go on after a drain.
@@ -52,8 +52,9 @@ impl Web {
     /// events, pauses and resumes ids, changes limits and drains the queue. Beside it, the
     /// [`snapshot`](Web::snapshot) as JSON at `{path}/snapshot`.
     ///
-    /// Who may see it is for `auth` to say, by HTTP's basic authentication, which browsers ask for, or
-    /// by [`Auth::user`]. Everybody else gets 401. Use it over TLS only, or on this machine.
+    /// `auth` decides who may see it, by HTTP's basic authentication, for which browsers show a
+    /// prompt, or by [`Auth::user`]. Everybody else gets 401. Use it over TLS only, or on this
+    /// machine.
     ///
     /// ```
     /// use actix_web::App;
@@ -112,8 +113,8 @@ async fn guard<B: MessageBody>(
             .json(json!({ "error": "Log in as an operator." })),
         Err(trouble) => {
             error!("dashboard: the store of users failed: {trouble}");
-            let told = "Nobody can be let in now; try again later.";
-            Rejection::new(StatusCode::SERVICE_UNAVAILABLE, told.into()).error_response()
+            let message = "Nobody can log in now; try again later.";
+            Rejection::new(StatusCode::SERVICE_UNAVAILABLE, message.into()).error_response()
         }
     };
     Ok(request.into_response(response).map_into_right_body())
@@ -128,7 +129,7 @@ async fn operator(auth: &dyn AnyAuth, request: &HttpRequest) -> Result<Option<St
     if auth.login(name, password.unwrap_or_default()).await? {
         return Ok(Some(name.to_owned()));
     }
-    warn!("dashboard: somebody was refused");
+    warn!("dashboard: a login was refused");
     Ok(None)
 }
 
@@ -149,18 +150,19 @@ async fn snapshot(web: web::Data<WebState>) -> HttpResponse {
 async fn events(web: web::Data<WebState>) -> HttpResponse {
     let closing = web.closing.clone();
     let ticks = tokio::time::interval(PERIOD);
-    let told = stream::unfold((web, ticks, HashMap::new()), async |(web, mut ticks, mut seen)| {
-        ticks.tick().await;
-        let mut snapshot = web.snapshot().await;
-        shorten(&mut snapshot.queue, &mut seen);
-        let mut text = BytesMut::new();
-        sse::write(&mut text, None, None, &snapshot);
-        Some((Ok::<Bytes, std::convert::Infallible>(text.freeze()), (web, ticks, seen)))
-    });
-    sse::stream(told.take_until(closing.cancelled_owned()))
+    let snapshots =
+        stream::unfold((web, ticks, HashMap::new()), async |(web, mut ticks, mut seen)| {
+            ticks.tick().await;
+            let mut snapshot = web.snapshot().await;
+            shorten(&mut snapshot.queue, &mut seen);
+            let mut text = BytesMut::new();
+            sse::write(&mut text, None, None, &snapshot);
+            Some((Ok::<Bytes, std::convert::Infallible>(text.freeze()), (web, ticks, seen)))
+        });
+    sse::stream(snapshots.take_until(closing.cancelled_owned()))
 }
 
-/// Leaves out ended events that were told before, and slots that are too many, the busy ones last.
+/// Leaves out ended events that were sent before, and surplus slots, the busy ones last.
 fn shorten(snapshot: &mut QueueSnapshot, seen: &mut HashMap<Arc<str>, u64>) {
     for id in &mut snapshot.concurrency_ids {
         let seen = seen.entry(id.concurrency_id.clone()).or_default();
@@ -210,11 +212,11 @@ async fn act(
     if request.content_type() != "application/json"
         || !matches!(site, None | Some(b"same-origin" | b"none"))
     {
-        let told = "Send JSON, declared as such, from the dashboard's own page.";
-        return Err(Rejection::new(StatusCode::FORBIDDEN, told.into()));
+        let message = "Send JSON, declared as such, from the dashboard's own page.";
+        return Err(Rejection::new(StatusCode::FORBIDDEN, message.into()));
     }
     let action: Action = json::parse(&bytes)?;
-    info!("dashboard: {:?} asks for {action:?}", operator.0);
+    info!("dashboard: {:?} requests {action:?}", operator.0);
     let queue = &web.queue;
     let done = match action {
         Action::Cancel { listener, event_id } => {

@@ -1,4 +1,4 @@
-//! A queue's metrics in Prometheus' text format, drawn from a snapshot when they are asked for.
+//! A queue's metrics in Prometheus' text format, made from a snapshot for each request.
 
 use std::fmt;
 
@@ -21,9 +21,9 @@ use crate::web::state::{Web, WebSnapshot, WebState};
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Web {
-    /// A route with the queue's metrics for Prometheus, for `App::configure`. They name listeners and
-    /// count events, and know no client and no payload; still, whoever may not see them must be kept
-    /// out by the service.
+    /// A route with the queue's metrics for Prometheus, for `App::configure`. They name listeners
+    /// and count events, and contain no client and no payload; still, the service must restrict
+    /// access to them.
     ///
     /// Of each concurrency id: `now_serving_slots` (the limit), `_running`, `_waiting`, `_blocked`,
     /// `_paused`, `_failing_slots`, `_unavailable_seconds`, `_oldest_wait_seconds`. Of each listener: `now_serving_admitted_events_total`,
@@ -49,17 +49,17 @@ impl Web {
 
 async fn metrics(web: web::Data<WebState>) -> Result<HttpResponse, Rejection> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Picture(web.snapshot().await)));
+    registry.register_collector(Box::new(Metrics(web.snapshot().await)));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).map_err(|_| {
-        let told = "The metrics can't be written.";
-        Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, told.into())
+        let message = "The metrics can't be written.";
+        Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, message.into())
     })?;
     Ok(HttpResponse::Ok().content_type(CONTENT_TYPE).body(text))
 }
 
 #[derive(Debug)]
-struct Picture(WebSnapshot);
+struct Metrics(WebSnapshot);
 
 type Label<'a> = (&'static str, LabelValue<'a>);
 
@@ -125,7 +125,7 @@ fn family<'a, L: EncodeLabelSet>(
     Ok(())
 }
 
-impl Collector for Picture {
+impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.ids(&mut encoder)?;
         self.listeners(&mut encoder)?;
@@ -149,7 +149,7 @@ impl Collector for Picture {
     }
 }
 
-impl Picture {
+impl Metrics {
     fn ids(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Read = fn(&ConcurrencyIdSnapshot) -> f64;
         let gauges: [(&str, &str, Read); 8] = [

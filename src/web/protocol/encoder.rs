@@ -1,4 +1,4 @@
-//! Gradio's messages: the one place that knows what an update looks like on the wire.
+//! Gradio's messages: the one place that encodes updates for the wire.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::event::update::{Finished, Outcome, Update};
 use crate::files::scope::writing;
 use crate::logging::error;
 
-/// What one event's stream must remember to speak: the layout of its outputs, and what it has said.
+/// The state of one event's encoding: the layout of its outputs, and the values last sent.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     /// The listener's; none where only the event is known.
@@ -26,11 +26,11 @@ pub(crate) struct Encoder {
     generated: Option<Vec<Value>>,
     /// Whether the client has got these is uncertain; the next edits don't build on them.
     uncertain: bool,
-    /// What is told was made for an earlier event.
-    of_cache: bool,
+    /// Its result was made for an earlier event.
+    is_cached: bool,
 }
 
-/// What a client may hear, and where it finds things.
+/// What a client may see, and where it finds files.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Audience {
     pub show_error: bool,
@@ -44,14 +44,14 @@ pub(crate) type Called = (&'static str, Value);
 impl Encoder {
     pub fn new(api_name: Arc<str>, output: Layout, audience: Audience) -> Self {
         let api_name = Some(api_name);
-        Encoder { api_name, output, audience, generated: None, uncertain: false, of_cache: false }
+        Encoder { api_name, output, audience, generated: None, uncertain: false, is_cached: false }
     }
 
-    /// For updates that stand for themselves, told to anybody.
+    /// For updates outside of a stream, without a listener or a client.
     pub fn of_update(output: Layout) -> Self {
         let audience = Audience::default();
         let (api_name, generated) = (None, None);
-        Encoder { api_name, output, audience, generated, uncertain: false, of_cache: false }
+        Encoder { api_name, output, audience, generated, uncertain: false, is_cached: false }
     }
 
     /// Whether the event may be one of this listener.
@@ -59,7 +59,7 @@ impl Encoder {
         self.api_name.as_deref().is_none_or(|own| own == api_name)
     }
 
-    /// The client may have missed what was said last.
+    /// The client may have missed what was sent last.
     pub fn doubt(&mut self) {
         self.uncertain = true;
     }
@@ -73,9 +73,9 @@ impl Encoder {
         Some(Message::ProcessGenerating { event_id, output, success: true, time_limit: None })
     }
 
-    /// Tells that the result was kept.
-    pub fn tells_of_cache(&mut self) {
-        self.of_cache = true;
+    /// Marks the result as one from the cache.
+    pub fn mark_cached(&mut self) {
+        self.is_cached = true;
     }
 
     /// The update as a session's stream carries it.
@@ -106,7 +106,7 @@ impl Encoder {
         }
     }
 
-    /// Keeps how an event ended, to be said again.
+    /// Keeps how an event ended, to be sent again.
     pub fn keep(&self, update: &Update) -> Option<Ended> {
         let Update::ProcessCompleted { event_id, outcome, duration, average_duration } = update
         else {
@@ -119,7 +119,7 @@ impl Encoder {
                 audience: self.audience.clone(),
                 generated: None,
                 uncertain: false,
-                of_cache: self.of_cache,
+                is_cached: self.is_cached,
             },
             event_id: *event_id,
             outcome: outcome.clone(),
@@ -147,14 +147,14 @@ impl Encoder {
             output,
             success,
             title,
-            used_cache: self.of_cache.then(|| "full".into()),
+            used_cache: self.is_cached.then(|| "full".into()),
             cache_duration: success.then_some(duration),
             avg_time: success.then_some(average.unwrap_or(duration)),
         }
     }
 
-    /// The update as the stream of a `/call` carries it: values are always whole, and nothing is
-    /// said of ranks and progress.
+    /// The update as the stream of a `/call` carries it: values are always whole, and ranks and
+    /// progress are not sent.
     pub fn called(&mut self, update: Update) -> Option<Called> {
         match update {
             Update::ProcessGenerating { output, .. } => Some(match self.data(&output) {
@@ -179,7 +179,7 @@ impl Encoder {
         match self.ended(outcome) {
             Ok(data) => Ok(data.map(|data| generated(data, duration, average_duration, false))),
             Err(failure) if self.shows(&failure) => Err(self.error(failure)),
-            // All that Gradio says.
+            // All that Gradio sends.
             Err(_) => Err(json!({ "error": null })),
         }
     }
@@ -191,15 +191,15 @@ impl Encoder {
 
     /// The values of an event that ended, `None` for a cancelled one.
     fn ended(&self, outcome: Outcome) -> Result<Option<Vec<Value>>, Failure> {
-        let told = |text: &str| Err(crate::event::failure::UserError::new(text).into());
+        let error = |text: &str| Err(crate::event::failure::UserError::new(text).into());
         match outcome {
             Outcome::Completed(Some(output)) => self.data(&output).map(Some),
             // A stream without a value still has its outputs.
             Outcome::Completed(None) => Ok(Some(vec![Value::Null; self.output.parameters()])),
             Outcome::Failed(failure) => Err(failure),
             Outcome::Cancelled => Ok(None),
-            Outcome::TimedOut => told("The event timed out."),
-            Outcome::Stopped => told("Queue is stopped."),
+            Outcome::TimedOut => error("The event timed out."),
+            Outcome::Stopped => error("Queue is stopped."),
         }
     }
 
@@ -218,7 +218,7 @@ impl Encoder {
 
     /// The first values are sent whole, later ones as a list of edits for each output.
     fn edits(&mut self, values: Vec<Value>) -> Result<Vec<Value>, Failure> {
-        let Some(said) = self.generated.take() else {
+        let Some(last) = self.generated.take() else {
             self.generated = Some(values.clone());
             return Ok(values);
         };
@@ -227,7 +227,7 @@ impl Encoder {
             self.generated = Some(values);
             return Ok(whole);
         }
-        let edits = said.iter().zip(&values).map(|(old, new)| serde_json::to_value(diff(old, new)));
+        let edits = last.iter().zip(&values).map(|(old, new)| serde_json::to_value(diff(old, new)));
         let edits = edits
             .collect::<Result<_, _>>()
             .map_err(|error| Failure::unexpected(format!("the edits are no JSON: {error}")));
@@ -251,9 +251,9 @@ impl Encoder {
     }
 }
 
-/// What the client of a cancelled event is told. Gradio says that all went well, with an output that is
-/// an empty object: its JavaScript client stumbles over that and gives up its whole stream, whatever
-/// else it waits for on it.
+/// What the client of a cancelled event gets. Gradio sends a success, with an empty object as
+/// output: its JavaScript client fails on that and gives up its whole stream, with all other events
+/// on it.
 fn cancelled() -> Failure {
     crate::event::failure::UserError::new("The event was cancelled.")
         .title("Cancelled")
@@ -266,7 +266,7 @@ fn replaced(values: &[Value]) -> Vec<Value> {
     values.iter().map(|value| json!([["replace", [], value]])).collect()
 }
 
-/// How an event ended, as it is told to those who ask once more.
+/// How an event ended, for clients that fetch it again.
 #[derive(Debug)]
 pub(crate) struct Ended {
     encoder: Encoder,

@@ -112,13 +112,13 @@ impl Layout {
     }
 }
 
-/// Whether a schema is that of a struct without fields. Maps say what their values are.
+/// Whether a schema is that of a struct without fields. Maps describe their values.
 fn is_empty_struct(schema: &Schema) -> bool {
-    let said = |key| schema.get(key).is_some_and(|said| *said != Value::Bool(false));
+    let has = |key| schema.get(key).is_some_and(|value| *value != Value::Bool(false));
     let others = ["additionalProperties", "patternProperties", "propertyNames", "$ref"];
     let combined = ["allOf", "anyOf", "oneOf", "enum", "const"];
     schema.get("type").is_some_and(|kind| kind == "object")
-        && !others.into_iter().chain(combined).any(said)
+        && !others.into_iter().chain(combined).any(has)
 }
 
 #[cfg(test)]

@@ -65,8 +65,8 @@ impl Message {
     /// Values that an event has yielded are missing. Clients know such messages, and show none that
     /// isn't visible.
     pub fn skipped(event_id: EventId) -> Self {
-        let told = "Some values were skipped: there were too many to keep them all.";
-        let log = Log { visible: false, ..Log::new(LogLevel::Warning, told) };
+        let message = "Some values were skipped: there were too many to keep them all.";
+        let log = Log { visible: false, ..Log::new(LogLevel::Warning, message) };
         Message::Log { event_id, log }
     }
 

@@ -12,11 +12,11 @@ use futures::Stream;
 use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
-/// The silence after which a stream says that it lives, as in Gradio. Clients that hear nothing
-/// for longer reconnect, and double the load.
+/// The silence after which a stream sends a heartbeat, as in Gradio. Clients that get nothing for
+/// longer reconnect, and double the load.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// The most bytes gathered into one chunk.
+/// The maximum of bytes gathered into one chunk.
 const CHUNK: usize = 64 * 1024;
 
 /// Something that has events to send.

@@ -19,7 +19,7 @@ use crate::web::protocol::encoder::Ended;
 use crate::web::protocol::sse;
 use crate::web::rejection::Rejection;
 use crate::web::session::registry::Sessions;
-use crate::web::session::stream::{Form, Manner, Read, Stream, last_event_id};
+use crate::web::session::stream::{Form, Format, Read, Stream, last_event_id};
 use crate::web::state::WebState;
 
 #[derive(Deserialize)]
@@ -103,8 +103,8 @@ pub(crate) struct Follow {
     last_event_id: Option<u64>,
 }
 
-/// `GET call/{api_name}/{event_id}`: the event's values, and how it ended. The end can be asked for
-/// again, of every event whose end a client has been told.
+/// `GET call/{api_name}/{event_id}`: the event's values, and how it ended. The end can be fetched
+/// again, once a client has received it.
 pub(crate) async fn follow(
     web: web::Data<WebState>,
     caller: Caller,
@@ -119,8 +119,8 @@ pub(crate) async fn follow(
     if let Some((id, session)) = found
         && session.may_be_of(id, &api_name)
     {
-        let manner = Manner::of(&request, Form::Call);
-        let stream = Stream::open(&session, manner, last_event_id(&request, query.last_event_id));
+        let format = Format::of(&request, Form::Call);
+        let stream = Stream::open(&session, format, last_event_id(&request, query.last_event_id));
         return sse::response(CallStream::Event { id, stream, sessions: sessions.clone() });
     }
     let ended = id.parse().ok().and_then(|id| sessions.limits.results.find(&caller, id));
@@ -152,7 +152,7 @@ impl sse::Source for CallStream {
                 match std::task::ready!(stream.poll_next(cx, text)) {
                     Read::Something => {}
                     Read::Finished => {
-                        // Who can say where it was may come back for more than the end.
+                        // A client that sends `Last-Event-ID` may come back for more than the end.
                         if !stream.is_numbered() {
                             sessions.end_call(*id);
                         }

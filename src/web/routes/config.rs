@@ -1,4 +1,4 @@
-//! `GET /config` and `app_id`: what Gradio's clients ask first.
+//! `GET /config` and `app_id`: what Gradio's clients request first.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
@@ -26,10 +26,10 @@ pub(crate) async fn config(
     let root = root_url(&request, "/config", web.options.root_path.as_deref());
     let mut components = Vec::new();
     let mut dependencies = Vec::new();
-    // Those that no client may call keep their number, and nothing else of them is told.
-    let told = web.endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.is_callable());
+    // Those that no client may call keep their number, but are not listed.
+    let callable = web.endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.is_callable());
     let mut dependency_ids = Vec::new();
-    for (id, endpoint) in told {
+    for (id, endpoint) in callable {
         dependency_ids.push(id);
         let mut add = |schemas: Vec<(&Value, Option<&Value>)>| -> Vec<usize> {
             let mut ids = Vec::new();
@@ -118,7 +118,7 @@ fn component(id: usize, position: usize, schema: &Value, default: Option<&Value>
 }
 
 fn dependency(id: usize, endpoint: &Endpoint, inputs: Vec<usize>, outputs: Vec<usize>) -> Value {
-    let facts = &endpoint.entry.options;
+    let options = &endpoint.entry.options;
     json!({
         "id": id,
         "targets": [],
@@ -126,16 +126,16 @@ fn dependency(id: usize, endpoint: &Endpoint, inputs: Vec<usize>, outputs: Vec<u
         "outputs": outputs,
         "backend_fn": true,
         "js": null,
-        "queue": facts.queued,
+        "queue": options.queued,
         "api_name": &*endpoint.entry.api_name,
         "api_description": endpoint.description(),
         "scroll_to_output": false,
         "show_progress": "hidden",
         "show_progress_on": null,
-        "batch": facts.batch.is_some(),
-        "max_batch_size": facts.batch.unwrap_or(4),
+        "batch": options.batch.is_some(),
+        "max_batch_size": options.batch.unwrap_or(4),
         "cancels": [],
-        "types": { "generator": facts.generator, "cancel": false },
+        "types": { "generator": options.generator, "cancel": false },
         "collects_event_data": false,
         "trigger_after": null,
         "trigger_only_on_success": false,
@@ -161,7 +161,7 @@ pub(crate) fn visibility(visibility: ApiVisibility) -> &'static str {
     }
 }
 
-/// The label of a parameter by its place: "1st", "2nd", "3rd", "4th".
+/// The label of a parameter by its position: "1st", "2nd", "3rd", "4th".
 pub(crate) fn ordinal(position: usize) -> String {
     let number = position + 1;
     let ending = match (number % 10, number % 100) {
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn places_are_told_in_english() {
-        let told = [1, 2, 3, 4, 11, 12, 13, 21, 112].map(|number| ordinal(number - 1));
-        assert_eq!(told, ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th"]);
+        let ordinals = [1, 2, 3, 4, 11, 12, 13, 21, 112].map(|number| ordinal(number - 1));
+        assert_eq!(ordinals, ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th"]);
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Sleep, sleep};
 use crate::web::auth::guard::Caller;
 use crate::web::protocol::message::Message;
 use crate::web::protocol::sse;
-use crate::web::session::stream::{Form, Manner, Read, Stream, last_event_id};
+use crate::web::session::stream::{Form, Format, Read, Stream, last_event_id};
 use crate::web::state::WebState;
 
 #[derive(Deserialize)]
@@ -30,25 +30,25 @@ pub(crate) async fn data(
 ) -> HttpResponse {
     match web.sessions.find(&caller, &query.session_hash) {
         Some(session) => {
-            let manner = Manner::of(&request, Form::Session);
+            let format = Format::of(&request, Form::Session);
             let after = last_event_id(&request, query.last_event_id);
-            let stream = Stream::open(&session, manner, after);
+            let stream = Stream::open(&session, format, after);
             sse::response(SessionStream { stream, closing: None })
         }
-        None => sse::response(Unknown { said: false }),
+        None => sse::response(Unknown { sent: false }),
     }
 }
 
-/// How long a client has to hang up that has been told of its stream's end. Both of Gradio's do so at
-/// once; who reads on to the end of the response finds it then.
+/// How long a client has to disconnect after `close_stream`. Both of Gradio's do so at once; one
+/// that reads to the end of the response finds it then.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Ends with `close_stream` after the last event has ended. Then it waits for the client to hang up,
-/// which shows that it has heard: until it has, what it asks for next is not answered, since it would
-/// wait for it on this stream.
+/// Ends with `close_stream` after the last event has ended. Then it waits for the client to
+/// disconnect, which shows that it has read that: until then its next request is not answered,
+/// since it would wait for the event on this stream.
 struct SessionStream {
     stream: Stream,
-    /// The client has been told.
+    /// `close_stream` has been sent.
     closing: Option<Pin<Box<Sleep>>>,
 }
 
@@ -66,7 +66,8 @@ impl sse::Source for SessionStream {
                 self.closing = Some(Box::pin(sleep(CLOSE_TIMEOUT)));
                 true
             }
-            // Without a word: a client that has both streams would take it for the end of the other.
+            // Without a message: a client that has both streams would take it for the end of the
+            // other.
             Read::TakenOver => false,
         })
     }
@@ -78,12 +79,12 @@ impl sse::Source for SessionStream {
 
 /// A session that nobody has begun.
 struct Unknown {
-    said: bool,
+    sent: bool,
 }
 
 impl sse::Source for Unknown {
     fn poll_event(&mut self, _: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
-        if !std::mem::replace(&mut self.said, true) {
+        if !std::mem::replace(&mut self.sent, true) {
             sse::write(text, None, None, &Message::session_not_found());
             return Poll::Ready(true);
         }

@@ -1,4 +1,4 @@
-//! `GET file={path}`: a file that a client uploaded or a handler made, in ranges if asked.
+//! `GET file={path}`: a file that a client uploaded or a handler made, in ranges if requested.
 
 use actix_files::NamedFile;
 use actix_web::http::header::{
@@ -18,7 +18,7 @@ pub(crate) struct Path {
     path: String,
 }
 
-/// Answers the same for a file that isn't there and for one that is nobody's business here.
+/// Answers the same for a file that isn't there and for one that lies outside of the store.
 pub(crate) async fn file(
     web: web::Data<WebState>,
     path: web::Path<Path>,

@@ -1,4 +1,4 @@
-//! `GET heartbeat/{session_hash}`: a stream that says that a client is there, for as long as it is.
+//! `GET heartbeat/{session_hash}`: a stream that is open for as long as its client is there.
 
 use std::pin::Pin;
 use std::sync::Arc;

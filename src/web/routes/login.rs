@@ -50,7 +50,7 @@ pub(crate) async fn login(
         Ok(false) => {
             // Without the name: people type their password there.
             info!("a login was refused");
-            // Gradio answers 400, but both its clients look for this.
+            // Gradio answers 400, but both its clients check for this.
             let detail = "Incorrect credentials.".into();
             Err(Rejection::new(StatusCode::UNAUTHORIZED, detail))
         }
@@ -67,8 +67,8 @@ async fn credentials(
     payload: web::Payload,
 ) -> Result<Credentials, Rejection> {
     let unreadable = |error: &dyn std::fmt::Display| {
-        let told = format!("Send a form with the fields username and password: {error}");
-        Rejection::new(StatusCode::UNPROCESSABLE_ENTITY, told.into())
+        let message = format!("Send a form with the fields username and password: {error}");
+        Rejection::new(StatusCode::UNPROCESSABLE_ENTITY, message.into())
     };
     let payload: BoxedPayload = Box::pin(Paced::new(payload));
     let mut payload = Payload::from(payload);
@@ -104,8 +104,8 @@ pub(crate) struct Logout {
 
 impl Logout {
     fn ends_all(&self) -> bool {
-        let word = self.all_session.as_deref().unwrap_or("true").to_ascii_lowercase();
-        !matches!(word.as_str(), "false" | "0" | "no" | "off")
+        let value = self.all_session.as_deref().unwrap_or("true").to_ascii_lowercase();
+        !matches!(value.as_str(), "false" | "0" | "no" | "off")
     }
 }
 

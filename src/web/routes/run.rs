@@ -1,7 +1,7 @@
 //! `POST run/{api_name}`: an event and its result in one request; also as `api/{api_name}`, and by any
 //! name with a `fn_index`.
 //!
-//! Gradio's clients call listeners so that don't queue. Others take their place in their wait queue as
+//! Gradio's clients call listeners so that don't queue. Others wait in their queue as
 //! every event does; in Gradio such a request passes the queue by.
 
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -53,7 +53,7 @@ async fn answer(
         let (web, caller) = (web.clone(), caller.clone());
         move |text| {
             let Run { data, fn_index, session_hash } = json::from_text(text)?;
-            // As in Gradio, whatever the path says.
+            // As in Gradio, whatever the path.
             let index = match fn_index {
                 Some(index) => index,
                 None => web.known(&api_name)?.number,
@@ -67,13 +67,13 @@ async fn answer(
     let endpoint = web.endpoint(index)?;
     let sessions = &web.sessions;
     let (session, begun) = sessions.state(&caller, session_hash.as_deref())?;
-    let under_way = session.begin_event(sessions.limits.most_events);
+    let under_way = session.begin_event(sessions.limits.max_events);
     let _under_way =
-        under_way.ok_or_else(|| Rejection::too_many_events(sessions.limits.most_events))?;
+        under_way.ok_or_else(|| Rejection::too_many_events(sessions.limits.max_events))?;
     let mut encoder = endpoint.encoder(web.audience(endpoint, request));
     if let Some(kept) = input.kept(endpoint) {
         let outcome = Outcome::Completed(kept.output.as_ref().cloned());
-        encoder.tells_of_cache();
+        encoder.mark_cached();
         begun.map(Begun::keep);
         let finished = Finished { outcome, duration: 0.0, average_duration: None };
         return Ok(response(&encoder, finished));

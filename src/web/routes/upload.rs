@@ -23,7 +23,7 @@ use crate::web::rejection::Rejection;
 use crate::web::state::WebState;
 use crate::web::uploads::{Tracker, Uploads};
 
-/// The most files of one request, as in Gradio.
+/// The maximum of files in one request, as in Gradio.
 const MAX_FILES: usize = 1000;
 
 /// What is gathered before it is written, in bytes.
@@ -113,7 +113,7 @@ struct Upload<'a> {
 impl Upload<'_> {
     async fn take(mut self, form: &mut Multipart) -> Result<Vec<FileData>, Refused> {
         let taken = self.take_all(form).await;
-        // Before its client hears that they were refused.
+        // Before its client is answered that they were refused.
         if let Some(removed) = self.remove_taken() {
             let _ = removed.await;
         }
@@ -125,13 +125,13 @@ impl Upload<'_> {
             let mut field = field?;
             if field.name() != Some("files") {
                 let name = field.name().unwrap_or_default();
-                let told =
+                let message =
                     format!("The form has a field {name:?}; send files in fields named \"files\".");
-                return Err(Rejection::bad_request(&told).into());
+                return Err(Rejection::bad_request(&message).into());
             }
             if self.taken.len() == MAX_FILES {
-                let told = format!("Send at most {MAX_FILES} files at once.");
-                return Err(Rejection::bad_request(&told).into());
+                let message = format!("Send at most {MAX_FILES} files at once.");
+                return Err(Rejection::bad_request(&message).into());
             }
             if let Err(refused) = self.receive(&mut field).await {
                 return Err(Refused { field: Some(field), ..refused });
@@ -166,9 +166,9 @@ impl Upload<'_> {
             let chunk = chunk?;
             length += chunk.len() as u64;
             if length > self.longest {
-                let told =
+                let message =
                     format!("File size exceeded maximum allowed size of {} bytes.", self.longest);
-                return Err(Rejection::too_large(told).into());
+                return Err(Rejection::too_large(message).into());
             }
             self.take_room(chunk.len() as u64)?;
             file.write_all(&chunk).await.map_err(|error| unwritten(&error))?;
@@ -226,13 +226,13 @@ impl From<MultipartError> for Refused {
         if matches!(&error, MultipartError::Payload(error) if is_too_slow(error)) {
             return Refused { rejection: Rejection::too_slow(), readable: false, field: None };
         }
-        let told = match error {
+        let message = match error {
             MultipartError::ContentTypeMissing
             | MultipartError::ContentTypeParse
             | MultipartError::ContentTypeIncompatible => "Invalid content type.".into(),
             error => format!("The form can't be read: {error}"),
         };
-        Refused { rejection: Rejection::bad_request(&told), readable: false, field: None }
+        Refused { rejection: Rejection::bad_request(&message), readable: false, field: None }
     }
 }
 

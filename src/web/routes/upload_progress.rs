@@ -45,25 +45,25 @@ pub(crate) async fn upload_progress(
 
 /// What has come since, for as long as more comes.
 fn messages(follower: watch::Receiver<Progress>) -> impl Stream<Item = Message> {
-    let told: Vec<u64> = Vec::new();
-    let steps = stream::unfold(Some((follower, told)), async |state| {
-        let (mut follower, mut told) = state?;
+    let reported: Vec<u64> = Vec::new();
+    let steps = stream::unfold(Some((follower, reported)), async |state| {
+        let (mut follower, mut reported) = state?;
         loop {
             let progress = follower.borrow_and_update().clone();
-            told.resize(progress.files.len(), 0);
-            let mut news = Vec::new();
-            for ((name, came), told) in progress.files.iter().zip(&mut told) {
-                let chunk_size = came - std::mem::replace(told, *came);
+            reported.resize(progress.files.len(), 0);
+            let mut messages = Vec::new();
+            for ((name, came), reported) in progress.files.iter().zip(&mut reported) {
+                let chunk_size = came - std::mem::replace(reported, *came);
                 if chunk_size > 0 {
-                    news.push(Message::Update { orig_name: name.clone(), chunk_size });
+                    messages.push(Message::Update { orig_name: name.clone(), chunk_size });
                 }
             }
             if progress.done {
-                news.push(Message::Done);
-                return Some((news, None));
+                messages.push(Message::Done);
+                return Some((messages, None));
             }
-            if !news.is_empty() {
-                return Some((news, Some((follower, told))));
+            if !messages.is_empty() {
+                return Some((messages, Some((follower, reported))));
             }
             if follower.changed().await.is_err() {
                 return Some((vec![Message::Done], None));

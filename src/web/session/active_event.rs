@@ -1,5 +1,5 @@
-//! An event of a session that hasn't been told its end: what its client knows of it, and the means to
-//! cancel it.
+//! An event of a session whose end its client hasn't received: what was last sent of it, and the
+//! means to cancel it.
 
 use crate::event::id::EventId;
 use crate::event::update::{ProgressUnit, Update};
@@ -12,9 +12,9 @@ pub(crate) struct ActiveEvent {
     pub encoder: Encoder,
     /// The number of the first value that was handed out.
     pub first_value: Option<u64>,
-    /// Somebody has listened since it began.
+    /// A stream has been open since it began.
     pub followed: bool,
-    told: LastNotified,
+    last: LastNotified,
     /// Comes with the admission; dropped before the end, it cancels.
     guard: Option<CancelOnDrop>,
     /// Goes on when its client doesn't come back.
@@ -22,10 +22,10 @@ pub(crate) struct ActiveEvent {
     _under_way: UnderWay,
 }
 
-/// What a client that comes back must hear again: where the event is now.
+/// What is sent again to a client that comes back: where the event is now.
 #[derive(Default)]
 struct LastNotified {
-    place: Option<Position>,
+    position: Option<Position>,
     progress: Option<Vec<ProgressUnit>>,
 }
 
@@ -41,7 +41,7 @@ impl ActiveEvent {
             encoder,
             first_value: None,
             followed: false,
-            told: LastNotified::default(),
+            last: LastNotified::default(),
             guard: None,
             keep,
             _under_way: under_way,
@@ -49,8 +49,8 @@ impl ActiveEvent {
     }
 
     /// Its result was kept from an earlier event.
-    pub fn of_cache(mut self) -> Self {
-        self.encoder.tells_of_cache();
+    pub fn cached(mut self) -> Self {
+        self.encoder.mark_cached();
         self
     }
 
@@ -64,7 +64,7 @@ impl ActiveEvent {
         }
     }
 
-    /// Its client has gone. One that nobody has followed yet may still be asked for.
+    /// Its client has gone. One that was never followed may still be requested.
     pub fn abandon(&self) {
         if self.followed && !self.keep {
             self.cancel();
@@ -88,28 +88,28 @@ impl ActiveEvent {
         match update {
             Update::Estimation { rank, queue_size, rank_eta, .. } => {
                 let (rank, queue_size, rank_eta) = (*rank, *queue_size, *rank_eta);
-                self.told.place = Some(Position::Waiting { rank, queue_size, rank_eta });
+                self.last.position = Some(Position::Waiting { rank, queue_size, rank_eta });
             }
             Update::ProcessStarts { eta, .. } => {
-                self.told.place = Some(Position::Running { eta: *eta });
+                self.last.position = Some(Position::Running { eta: *eta });
             }
-            Update::Progress { units, .. } => self.told.progress = Some(units.clone()),
+            Update::Progress { units, .. } => self.last.progress = Some(units.clone()),
             _ => {}
         }
     }
 
     /// Where the event is, once more.
-    pub fn retell(&mut self, event_id: EventId) -> impl Iterator<Item = Message> {
-        let place = self.told.place.map(|place| match place {
+    pub fn repeat(&mut self, event_id: EventId) -> impl Iterator<Item = Message> {
+        let position = self.last.position.map(|position| match position {
             Position::Waiting { rank, queue_size, rank_eta } => {
                 Update::Estimation { event_id, rank, queue_size, rank_eta }
             }
             Position::Running { eta } => Update::ProcessStarts { event_id, eta },
         });
-        let progress = self.told.progress.clone();
+        let progress = self.last.progress.clone();
         let progress = progress.map(|units| Update::Progress { event_id, units });
         let encoder = &mut self.encoder;
-        place.into_iter().chain(progress).map(|update| encoder.message(update))
+        position.into_iter().chain(progress).map(|update| encoder.message(update))
     }
 }
 

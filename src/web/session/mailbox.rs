@@ -1,4 +1,5 @@
-//! What sessions have unread, over all of them: where it is too much, whoever has most gives some up.
+//! What sessions have unread, over all of them: where it is too much, the session with the most
+//! drops some.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering::Relaxed;
@@ -27,11 +28,11 @@ const BOUNDS: Bounds = Bounds {
 /// What all sessions may have unread, in bytes.
 const ALL: isize = 256 * 1024 * 1024;
 
-/// What a session may have unread that doesn't count for that, in bytes. Most have no more, and are
-/// spared the common lock.
+/// What a session may have unread that doesn't count for that, in bytes. Few have more; the others
+/// don't take the common lock.
 const GRAIN: isize = 4 * 1024;
 
-/// The most bytes of a message that are handed out at once.
+/// The maximum of bytes of a message that are handed out at once.
 const PIECE: usize = 64 * 1024;
 
 /// What all sessions have unread.
@@ -81,8 +82,8 @@ impl Ledger {
         held.by_bytes.insert((before + change, mailbox.number));
     }
 
-    /// As long as there is too much, whoever has most gives up the largest of it. The caller holds no
-    /// lock of a mailbox.
+    /// As long as there is too much, the session with the most drops its largest. The caller holds
+    /// no lock of a mailbox.
     fn relieve(&self, gone: &mut Gone) {
         while let Some(largest) = self.largest() {
             if largest.give_up(gone) == 0 {
@@ -143,7 +144,7 @@ impl Mailbox {
         self.outbox.begin(event);
     }
 
-    /// Lets the reader look once more, though there is no other update.
+    /// Wakes the reader, though there is no other update.
     pub fn wake(&self) {
         self.outbox.wake();
     }
@@ -184,7 +185,7 @@ impl Mailbox {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Of a message that was written from a place on, only the first piece is handed out now.
+    /// Of a message that was written from an offset on, only the first piece is handed out now.
     pub fn hold_back(self: &Arc<Self>, text: &mut BytesMut, begin: usize) {
         let bytes = text.len() - begin;
         if bytes <= PIECE {
@@ -344,7 +345,7 @@ mod tests {
         assert!(ledger.bytes() <= 1_000_000);
     }
 
-    /// Asks for its mailbox's attention when it is dropped, as one does that speaks of its event.
+    /// Locks its mailbox when it is dropped, as a value does that sends updates of its event.
     #[derive(serde::Serialize, schemars::JsonSchema)]
     struct Loud {
         text: String,

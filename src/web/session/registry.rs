@@ -17,34 +17,34 @@ use crate::web::auth::guard::Caller;
 use crate::web::rejection::Rejection;
 use crate::web::shares::Bounds;
 
-/// How long a session may be without a stream and without a request before it is forgotten, when
-/// the builder doesn't say: as long as Gradio keeps the state of a client that has left.
+/// How long a session may be without a stream and without a request before it is forgotten, by
+/// default: as long as Gradio keeps the state of a client that has left.
 const TTL: Duration = Duration::from_secs(3600);
 
-/// The most sessions at once, when the builder doesn't say.
+/// The default maximum of sessions.
 const MAX_SESSIONS: usize = 100_000;
 
 /// The longest hash that a client may choose, in bytes.
 const MAX_HASH_LEN: usize = 128;
 
-/// The most heartbeats of one session.
+/// The maximum of heartbeats of one session.
 const MAX_HEARTBEATS: usize = 16;
 
-/// How long nobody looks for sessions to forget when there were none, for each of a flood to look
-/// through all would be a gift to it.
+/// How long sessions to forget are not searched after none was found: in a flood, each request
+/// would search all of them.
 const CROWDED: Duration = Duration::from_millis(200);
 
-/// How long a client has to come back, when the builder doesn't say.
+/// How long a client has to come back, by default.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The most events that a session may have under way, when the builder doesn't say.
+/// The default maximum of events that a session may have under way.
 const MAX_EVENTS: usize = 1000;
 
 /// Every client of a queue, and every `/call`.
 pub(crate) struct Sessions {
     inner: Mutex<Inner>,
     pub(super) ttl: Duration,
-    most: usize,
+    max: usize,
     /// There is no room, which has been logged.
     full: AtomicBool,
     /// What the sessions keep is worth more than their results.
@@ -53,13 +53,13 @@ pub(crate) struct Sessions {
     pub limits: Arc<SessionLimits>,
 }
 
-/// What the builder says of sessions.
+/// The builder's options of sessions.
 #[derive(Clone)]
 pub(crate) struct SessionOptions {
     pub ttl: Option<Duration>,
     pub on_end: Option<OnEnd>,
-    pub most: Option<usize>,
-    pub most_events: Option<usize>,
+    pub max: Option<usize>,
+    pub max_events: Option<usize>,
     pub grace: Option<Duration>,
     pub results: Bounds,
 }
@@ -69,8 +69,8 @@ impl Default for SessionOptions {
         SessionOptions {
             ttl: None,
             on_end: None,
-            most: None,
-            most_events: None,
+            max: None,
+            max_events: None,
             grace: None,
             results: results::BOUNDS,
         }
@@ -79,7 +79,7 @@ impl Default for SessionOptions {
 
 #[derive(Default)]
 pub(super) struct Inner {
-    /// By user and session hash: what a user's client chooses says nothing to another user's.
+    /// By user and session hash, so that equal hashes of two users are two sessions.
     pub sessions: HashMap<(Caller, Arc<str>), Arc<Session>>,
     /// A `/call` has a stream of its own.
     pub calls: EventMap<Arc<Session>>,
@@ -92,7 +92,7 @@ impl Sessions {
         Sessions {
             inner: Mutex::default(),
             ttl: options.ttl.unwrap_or(TTL),
-            most: options.most.unwrap_or(MAX_SESSIONS),
+            max: options.max.unwrap_or(MAX_SESSIONS),
             full: AtomicBool::new(false),
             keep_state,
             on_end: options.on_end.clone(),
@@ -101,7 +101,7 @@ impl Sessions {
                 unread: Arc::default(),
                 replay: Arc::default(),
                 grace: options.grace.unwrap_or(GRACE),
-                most_events: options.most_events.unwrap_or(MAX_EVENTS),
+                max_events: options.max_events.unwrap_or(MAX_EVENTS),
             }),
         }
     }
@@ -116,11 +116,11 @@ impl Sessions {
     /// When there are too many sessions.
     pub fn begin(&self, caller: &Caller, hash: &str) -> Result<Begun<'_>, Rejection> {
         if hash.len() > MAX_HASH_LEN {
-            let told = format!("A session_hash has at most {MAX_HASH_LEN} bytes.");
-            return Err(Rejection::bad_request(&told));
+            let message = format!("A session_hash has at max {MAX_HASH_LEN} bytes.");
+            return Err(Rejection::bad_request(&message));
         }
         let key = (caller.clone(), Arc::from(hash));
-        // Dropped after the lock: what comes of a session's end is not our lock's business.
+        // Dropped after the lock: the end of a session may run code of the service's.
         let _forgotten;
         let mut inner = self.lock();
         if let Some(session) = inner.sessions.get(&key) {
@@ -150,7 +150,7 @@ impl Sessions {
         let same = inner.sessions.get(&key).is_some_and(|s| Arc::ptr_eq(s, session));
         if same && session.is_deserted() && fits(session) {
             let forgotten = inner.sessions.remove(&key);
-            // What comes of its end is not our lock's business.
+            // Its end may run code of the service's.
             drop(inner);
             drop(forgotten);
         }
@@ -159,7 +159,7 @@ impl Sessions {
     /// Sees to it that there is room for one more session, where need be by forgetting those whose
     /// clients have been gone for longest and have nothing under way. Gives them, to be dropped.
     fn make_room(&self, inner: &mut Inner) -> Result<Vec<Arc<Session>>, Rejection> {
-        if inner.sessions.len() + inner.calls.len() < self.most {
+        if inner.sessions.len() + inner.calls.len() < self.max {
             self.full.store(false, Relaxed);
             return Ok(Vec::new());
         }
@@ -173,12 +173,12 @@ impl Sessions {
         }
         // Once, and not for each of a flood.
         if !self.full.swap(true, Relaxed) {
-            warn!("clients are refused: there are {} sessions, see max_sessions", self.most);
+            warn!("clients are refused: there are {} sessions, see max_sessions", self.max);
         }
         Err(Rejection::crowded("There are too many clients; try again later.".into()))
     }
 
-    /// Many at once: looking through all of them is what costs.
+    /// Many at once: searching all of them is what costs.
     fn forget_oldest(&self, inner: &mut Inner, now: Instant) -> Vec<Arc<Session>> {
         let grace = self.limits.grace;
         let all = inner.sessions.values().chain(inner.calls.values());
@@ -189,7 +189,7 @@ impl Sessions {
         if gone.is_empty() {
             return Vec::new();
         }
-        let last = (self.most / 64).min(gone.len() - 1);
+        let last = (self.max / 64).min(gone.len() - 1);
         let (_, &mut until, _) = gone.select_nth_unstable(last);
         let old = |session: &Session| {
             session.is_idle() && session.is_deserted_for(grace, now) && session.touched() <= until
@@ -200,10 +200,10 @@ impl Sessions {
         forgotten
     }
 
-    /// A client says that it is there, until it lets go of this.
+    /// A client is there, until it drops this.
     ///
     /// # Errors
-    /// When there are too many sessions, or it has said so too often.
+    /// When there are too many sessions, or this one has too many heartbeats.
     pub fn attend(self: &Arc<Self>, caller: &Caller, hash: &str) -> Result<Presence, Rejection> {
         let session = self.begin(caller, hash)?.keep();
         let times = session.arrive();
@@ -216,7 +216,7 @@ impl Sessions {
 
     /// Forgets a session whose client has left and not come back.
     fn leave(&self, session: &Arc<Session>) {
-        // One whose events go on is looked after until they have ended.
+        // One whose events go on is kept until they have ended.
         self.forget_if(session, |session| session.leave());
     }
 
@@ -288,8 +288,8 @@ impl Sessions {
     }
 }
 
-/// A session that a request has found or begun. One that is new goes again unless it is kept, so that
-/// refused requests leave nothing.
+/// A session that a request has found or begun. One that is new is removed unless it is kept, so
+/// that refused requests leave nothing.
 pub(crate) struct Begun<'a> {
     sessions: &'a Sessions,
     pub session: Arc<Session>,
@@ -311,7 +311,7 @@ impl Drop for Begun<'_> {
     }
 }
 
-/// A call that has begun. It goes again unless it is kept.
+/// A call that has begun. It is removed unless it is kept.
 pub(crate) struct BegunCall<'a> {
     sessions: &'a Sessions,
     id: EventId,
@@ -335,7 +335,7 @@ impl Drop for BegunCall<'_> {
     }
 }
 
-/// A client's word that it is there.
+/// A client's heartbeat.
 pub(crate) struct Presence {
     sessions: Weak<Sessions>,
     session: Arc<Session>,

@@ -10,10 +10,10 @@ use bytes::Bytes;
 
 use crate::event::id::EventId;
 
-/// The most ends that are kept.
+/// The maximum of kept ends.
 const MAX_ENDS: usize = 1024;
 
-/// The most bytes of values that are kept, with [`OVERHEAD`] for each.
+/// The maximum of bytes of kept values, with [`OVERHEAD`] for each.
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// The same for a session while all together keep more than [`ALL_BYTES`].
@@ -25,7 +25,7 @@ pub(crate) const ALL_BYTES: usize = 64 * 1024 * 1024;
 /// What a value takes beside its text, in bytes.
 const OVERHEAD: usize = 128;
 
-/// Numbers every message; keeps yielded values as they were written, and the place of each end.
+/// Numbers every message; keeps yielded values as they were written, and the position of each end.
 /// Estimations and progress are not kept: what holds now counts.
 #[derive(Debug, Default)]
 pub(crate) struct ReplayLog {
@@ -75,7 +75,7 @@ impl ReplayLog {
         self.push(Entry { number, event, value: Some(text) });
     }
 
-    /// A value was written for a client that will not ask for it again.
+    /// A value was written for a client that will not fetch it again.
     pub fn forget_value(&mut self, number: u64) {
         self.lost = self.lost.max(number);
     }
@@ -88,9 +88,9 @@ impl ReplayLog {
     fn push(&mut self, entry: Entry) {
         self.entries.push_back(entry);
         let crowded = self.all.load(Relaxed) > ALL_BYTES;
-        let most = if crowded { CROWDED_BYTES } else { MAX_BYTES };
+        let max = if crowded { CROWDED_BYTES } else { MAX_BYTES };
         // Ends cost next to nothing, and are not to be lost for others' values.
-        while self.bytes > most {
+        while self.bytes > max {
             let Some(oldest) = self.entries.iter().position(|entry| entry.value.is_some()) else {
                 break;
             };
@@ -131,7 +131,7 @@ impl ReplayLog {
     }
 
     /// What was handed out so far has arrived: the client has taken more since. What was put aside
-    /// while nobody listened has not.
+    /// without a stream has not.
     pub fn settle(&mut self) {
         self.settled = self.handed;
     }
@@ -240,7 +240,7 @@ mod tests {
     fn what_was_lost_stays_lost_when_something_older_goes() {
         let mut log = ReplayLog::default();
         let kept = add(&mut log, 10);
-        // Told to a client that doesn't count, and not kept.
+        // Sent to a client without numbers, and not kept.
         let lost = log.number();
         log.forget_value(lost);
         let number = add(&mut log, MAX_BYTES - OVERHEAD);
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(unsettled(&log), [2]);
         log.settle();
         end(&mut log, 3);
-        // Nobody was there to be handed it.
+        // No stream was open to be handed it.
         log.settle();
         assert_eq!(unsettled(&log), [3]);
         handed(&mut log);

@@ -1,5 +1,5 @@
 //! How events ended, kept a while for clients that come back: bounded in number and in bytes. Where
-//! there are too many, whoever holds most loses its oldest.
+//! there are too many, the holder with the most loses its oldest.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::web::auth::guard::Caller;
 use crate::web::protocol::encoder::Ended;
 use crate::web::shares::{Bounds, Holder, Shares};
 
-/// How long, how many and how many bytes, when the builder doesn't say.
+/// How long, how many and how many bytes, by default.
 const TTL: Duration = Duration::from_secs(600);
 
 const MAX_RESULTS: usize = 10_000;
@@ -19,7 +19,7 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// What an end weighs beside its text, in bytes.
 const OVERHEAD: usize = 512;
 
-/// What holds unless the builder says otherwise.
+/// The default bounds.
 pub(crate) const BOUNDS: Bounds = Bounds { ttl: TTL, number: MAX_RESULTS, bytes: MAX_BYTES };
 
 /// The results of a queue's events that a client has been sent, or has left behind.
@@ -61,7 +61,7 @@ impl Results {
         let _gone = self.lock().keep(id, holder, kept, bytes + OVERHEAD, now);
     }
 
-    /// How an event ended, for whom it belongs to.
+    /// How an event ended, for the client that it belongs to.
     pub fn find(&self, caller: &Caller, id: EventId) -> Option<Arc<Ended>> {
         let shares = self.lock();
         let kept = shares.find(&id, Instant::now()).filter(|kept| kept.caller == *caller)?;

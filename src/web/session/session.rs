@@ -18,11 +18,11 @@ use crate::web::auth::peer::Peer;
 use crate::web::protocol::encoder::Ended;
 use crate::web::shares::Holder;
 
-/// How long a stream may have something to say that its client doesn't take. After that it counts as
-/// broken off.
+/// How long a stream may have updates that its client doesn't read. After that it counts as broken
+/// off.
 const STALLED: Duration = Duration::from_secs(60);
 
-/// How long a client may need to hear that its stream has ended.
+/// How long a client may need to notice that its stream has ended.
 const SETTLING: Duration = Duration::from_secs(10);
 
 /// What holds for every session of a queue.
@@ -34,8 +34,8 @@ pub(crate) struct SessionLimits {
     pub replay: Arc<AtomicUsize>,
     /// How long a client whose stream broke off, or whose heartbeat ended, has to come back.
     pub grace: Duration,
-    /// The most events that a session may have under way.
-    pub most_events: usize,
+    /// The maximum of events that a session may have under way.
+    pub max_events: usize,
 }
 
 /// One client: its events and its unread updates.
@@ -58,11 +58,11 @@ pub(crate) struct State {
     /// The number of the stream that reads; a newer one takes over.
     pub stream: u64,
     pub streaming: bool,
-    /// When the stream was last asked for more.
-    pub asked: Instant,
+    /// When the stream was last polled.
+    pub polled: Instant,
     /// Cancelled when another stream takes over.
     pub current: CancellationToken,
-    /// There while the client is told that its stream has ended, and may not have heard it yet.
+    /// There while `close_stream` is sent, and the client may not have read it yet.
     pub closing: Option<Closing>,
     /// Its heartbeats.
     present: usize,
@@ -100,7 +100,7 @@ impl State {
         live.followed = self.streaming;
         self.touched = Instant::now();
         if self.live.is_empty() {
-            // A client that has missed an end comes back for it before it asks for more.
+            // A client that has missed an end comes back for it before it sends more.
             self.log.settle();
         }
         self.live.insert(id, live);
@@ -119,7 +119,7 @@ impl Session {
             log: ReplayLog::new(limits.replay.clone()),
             stream: 0,
             streaming: false,
-            asked: Instant::now(),
+            polled: Instant::now(),
             current: CancellationToken::new(),
             closing: None,
             present: 0,
@@ -149,18 +149,18 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When its client was last heard of.
+    /// When its client was last active.
     pub fn touched(&self) -> Instant {
         self.lock().touched
     }
 
-    /// Its client has just been heard of.
+    /// Its client has just been active.
     pub fn touch(&self) {
         let mut state = self.lock();
         state.touched = Instant::now();
     }
 
-    /// Its client says that it is there, once more; with how many times that makes.
+    /// Its client has opened one more heartbeat; returns how many it has now.
     pub fn arrive(&self) -> usize {
         let mut state = self.lock();
         state.present += 1;
@@ -168,7 +168,7 @@ impl Session {
         state.present
     }
 
-    /// Its client doesn't say so any more: whether that was the last of it.
+    /// One of its heartbeats has ended: whether that was the last.
     pub fn depart(&self) -> bool {
         let mut state = self.lock();
         state.present -= 1;
@@ -180,12 +180,12 @@ impl Session {
     /// Its client has left for good: whether nothing of it goes on.
     pub fn leave(&self) -> bool {
         let state = self.lock();
-        // One that has asked for something since is there after all, if without a heartbeat.
+        // One that has sent a request since is there after all, if without a heartbeat.
         state.touched.elapsed() >= self.limits.grace
             && !state.live.values().any(ActiveEvent::keeps_running)
     }
 
-    /// Its heartbeat has ended, and nothing has been heard of its client since.
+    /// Its heartbeat has ended, and its client hasn't been active since.
     pub fn has_left(&self, now: Instant) -> bool {
         let state = self.lock();
         state.left && state.is_deserted_for(self.limits.grace, now)
@@ -196,7 +196,7 @@ impl Session {
         self.lock().live.values().any(ActiveEvent::keeps_running)
     }
 
-    /// Nobody listens and nobody says that he is there.
+    /// It has neither a stream nor a heartbeat.
     pub fn is_deserted(&self) -> bool {
         self.lock().is_deserted()
     }
@@ -224,15 +224,14 @@ impl Session {
         self.lock().live.is_empty()
     }
 
-    /// Somebody has listened.
+    /// It has had a stream.
     pub fn was_followed(&self) -> bool {
         self.lock().stream > 0
     }
 
-    /// Ready when its client knows whether it has a stream: at once, unless it is just being told
-    /// that the last one has ended. A client that hears of its next event before it hears of that
-    /// opens no other stream, and waits for ever. Not for long, though, for one that doesn't read what
-    /// it is told, over a connection that is dead say.
+    /// Ready when its client knows whether it has a stream: at once, unless the last one is just
+    /// ending. A client that learns of its next event before that opens no other stream, and waits
+    /// for ever. Bounded, for a client that doesn't read, such as over a dead connection.
     pub async fn stream_settled(&self) {
         let closing = self.lock().closing.as_ref().map(Closing::over);
         if let Some(over) = closing {
@@ -240,8 +239,7 @@ impl Session {
         }
     }
 
-    /// Whether an event that hasn't been told its end, or whose end was kept, may be one of this
-    /// listener.
+    /// Whether an active event, or one whose end was kept, may be one of this listener.
     pub fn may_be_of(&self, id: EventId, api_name: &str) -> bool {
         if let Some(live) = self.lock().live.get(&id) {
             return live.encoder.is_of(api_name);
@@ -265,7 +263,7 @@ impl Session {
     /// Gives a stream up whose client takes nothing, though there is something for it.
     pub fn give_up_stalled(&self, now: Instant) {
         let mut state = self.lock();
-        let stalled = now.saturating_duration_since(state.asked) >= STALLED;
+        let stalled = now.saturating_duration_since(state.polled) >= STALLED;
         if state.streaming && stalled && self.mailbox.bytes() > 0 {
             state.stream += 1;
             state.streaming = false;
@@ -274,8 +272,8 @@ impl Session {
         }
     }
 
-    /// Ends what its client left behind, and puts aside how the rest ended. Nothing, if somebody
-    /// listens, or has been heard of within the grace.
+    /// Ends what its client left behind, and puts aside how the rest ended. Nothing, if it has a
+    /// stream, or its client was active within the grace.
     pub fn abandon(&self) {
         let mut state = self.lock();
         let state = &mut *state;
@@ -318,7 +316,7 @@ mod tests {
             unread: Arc::default(),
             replay: Arc::default(),
             grace: Duration::from_secs(10),
-            most_events: 1,
+            max_events: 1,
         };
         let kept = SessionState::new("s".into(), None, None);
         Session::new(Arc::new(kept), true, Peer::default(), Arc::new(limits))

@@ -1,4 +1,4 @@
-//! What a queue's clients over HTTP look like at one moment.
+//! The state of a queue's clients over HTTP at one moment.
 
 use serde::Serialize;
 

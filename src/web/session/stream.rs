@@ -22,13 +22,13 @@ use crate::web::protocol::encoder::Ended;
 use crate::web::protocol::message::Message;
 use crate::web::protocol::sse;
 
-/// How long a session's stream stays open after its last event has ended, so that a client that asks
-/// for the next one at once is served on the same stream: a round trip over most networks. Only for
-/// those who ask for server-sent events by name. Gradio's Python client doesn't, and a program of its
-/// doesn't end before its stream.
+/// How long a session's stream stays open after its last event has ended, so that a client that
+/// sends the next one at once is served on the same stream: a round trip over usual networks. Only
+/// for clients that accept server-sent events by name. Gradio's Python client doesn't, and a
+/// program that uses it doesn't end before its stream.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// How a stream speaks.
+/// What a stream carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// Messages of all kinds, values as edits.
@@ -37,25 +37,25 @@ pub(crate) enum Form {
     Call,
 }
 
-/// How a stream speaks, and whether it numbers what it says.
+/// The format of a stream, and whether its messages are numbered.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct Format {
     pub form: Form,
     pub numbered: bool,
 }
 
-impl Manner {
-    /// Numbers are for those who ask for server-sent events by name, as browsers do. Gradio's
+impl Format {
+    /// Numbers are for clients that accept server-sent events by name, as browsers do. Gradio's
     /// Python client doesn't, and understands nothing but data.
     pub fn of(request: &HttpRequest, form: Form) -> Self {
         let accepts = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
         let numbered = accepts.is_some_and(|kinds| kinds.contains("text/event-stream"));
-        Manner { form, numbered }
+        Format { form, numbered }
     }
 }
 
-/// The number of the last message that a client has read, as browsers say when they come back. A page
-/// that begins anew says 0 by `last_event_id`, since a script can't set the header.
+/// The number of the last message that a client has read, as browsers send it when they come back.
+/// A page that begins anew sends 0 by `last_event_id`, since a script can't set the header.
 pub(crate) fn last_event_id(request: &HttpRequest, query: Option<u64>) -> Option<u64> {
     let header = request.headers().get("last-event-id");
     let header = header.and_then(|number| number.to_str().ok()?.trim().parse().ok());
@@ -64,17 +64,17 @@ pub(crate) fn last_event_id(request: &HttpRequest, query: Option<u64>) -> Option
 
 /// What became of a stream's poll.
 pub(crate) enum Read {
-    /// Something was read; it may have been nothing to say.
+    /// Something was read; it may have made no message.
     Something,
     /// The client has been handed the end of its last event, and, on a session's stream, has not
-    /// asked for another since. Nothing more comes on this stream.
+    /// sent another since. Nothing more comes on this stream.
     Finished,
     /// Another stream reads now.
     TakenOver,
 }
 
-/// Something that is said to a client that came back. Written only when it is its turn: whoever asks
-/// and doesn't read costs no more than whoever reads.
+/// Something to send to a client that came back. Written only when it is its turn, so that a client
+/// that doesn't read costs no more than one that does.
 enum Missed {
     Text(Bytes),
     /// Values of an event are missing.
@@ -89,7 +89,7 @@ enum Missed {
 pub(crate) struct Stream {
     session: Arc<Session>,
     number: u64,
-    manner: Manner,
+    format: Format,
     /// What a client that came back has missed, and hasn't been handed yet.
     missed: VecDeque<Missed>,
     /// All that there was has been handed out: what comes next shows that it was taken.
@@ -101,9 +101,9 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Begins to read; whoever read before is told so. A client that comes back says after which
-    /// message, if it knows.
-    pub fn open(session: &Arc<Session>, manner: Manner, after: Option<u64>) -> Stream {
+    /// Begins to read; an earlier stream ends. `after` is the last message that a client that comes
+    /// back has read, if it sent one.
+    pub fn open(session: &Arc<Session>, format: Format, after: Option<u64>) -> Stream {
         let mut state = session.lock();
         state.stream += 1;
         state.streaming = true;
@@ -113,13 +113,13 @@ impl Stream {
         let superseded = Box::pin(current.clone().cancelled_owned());
         std::mem::replace(&mut state.current, current).cancel();
         state.touched = Instant::now();
-        state.asked = Instant::now();
+        state.polled = Instant::now();
         state.live.values_mut().for_each(|live| live.followed = true);
         session.mailbox.attend(true);
         let number = state.stream;
-        let missed = resume(&mut state, manner, after);
+        let missed = resume(&mut state, format, after);
         let session = session.clone();
-        Stream { session, number, manner, missed, drained: false, linger: None, superseded }
+        Stream { session, number, format, missed, drained: false, linger: None, superseded }
     }
 
     /// Ready when another stream reads instead of this one.
@@ -128,7 +128,7 @@ impl Stream {
     }
 
     pub fn is_numbered(&self) -> bool {
-        self.manner.numbered
+        self.format.numbered
     }
 
     /// Appends the next update, if there is one.
@@ -142,7 +142,7 @@ impl Stream {
         if state.stream != self.number {
             return Poll::Ready(Read::TakenOver);
         }
-        state.asked = Instant::now();
+        state.polled = Instant::now();
         match self.session.mailbox.continue_message(text) {
             Piece::Some => return Poll::Ready(Read::Something),
             Piece::Cut => return Poll::Ready(Read::TakenOver),
@@ -152,10 +152,10 @@ impl Stream {
         if let Some(missed) = self.missed.pop_front() {
             match missed {
                 Missed::Text(missed) => text.extend_from_slice(&missed),
-                Missed::Values(event) => write_skipped(text, self.manner, event),
+                Missed::Values(event) => write_skipped(text, self.format, event),
                 Missed::End { number, event } => {
                     let ended = self.session.limits.results.find(&self.session.caller(), event);
-                    write_end(text, self.manner, number, event, ended.as_deref());
+                    write_end(text, self.format, number, event, ended.as_deref());
                 }
             }
             if self.missed.is_empty() {
@@ -175,21 +175,21 @@ impl Stream {
         if std::mem::take(&mut self.drained) {
             state.log.settle();
         }
-        write_update(&self.session, &mut state, self.manner, unread, text);
+        write_update(&self.session, &mut state, self.format, unread, text);
         self.session.mailbox.hold_back(text, begin);
         Poll::Ready(Read::Something)
     }
 
-    /// Whether a stream whose events have all ended is over. A client that asks for another event
+    /// Whether a stream whose events have all ended is over. A client that sends another event
     /// while its stream is open, as far as it knows, opens no other (Gradio's don't). So under the
     /// session's lock either the event is found here, or it finds that the stream closes.
     fn poll_finished(&mut self, state: &mut State, cx: &mut Context<'_>) -> Poll<()> {
-        if self.manner.form == Form::Call {
+        if self.format.form == Form::Call {
             return Poll::Ready(());
         }
         // What is unread belongs to events that were given up. To be woken by the next event's first.
         while self.session.mailbox.poll_next(cx).is_ready() {}
-        if self.manner.numbered {
+        if self.format.numbered {
             let linger = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
             std::task::ready!(linger.as_mut().poll(cx));
         }
@@ -200,11 +200,11 @@ impl Stream {
     }
 }
 
-/// Appends an update, and keeps what a client that comes back may ask for.
+/// Appends an update, and keeps what a client that comes back may need.
 fn write_update(
     session: &Session,
     state: &mut State,
-    manner: Manner,
+    format: Format,
     unread: unread::Read,
     text: &mut BytesMut,
 ) {
@@ -213,15 +213,15 @@ fn write_update(
     // Updates of events that were given up have no listener any more.
     let Some(live) = state.live.get_mut(&id) else { return };
     let number = state.log.number();
-    let numbered = manner.numbered.then_some(number);
+    let numbered = format.numbered.then_some(number);
     if skipped {
-        write_skipped(text, manner, id);
+        write_skipped(text, format, id);
     }
     let begin = text.len();
     live.note(&update);
     let ended = live.encoder.keep(&update);
     let is_value = matches!(update, Update::ProcessGenerating { .. });
-    match manner.form {
+    match format.form {
         Form::Session => sse::write(text, numbered, None, &live.encoder.message(update)),
         Form::Call => {
             if let Some((name, data)) = live.encoder.called(update) {
@@ -231,7 +231,7 @@ fn write_update(
     }
     if is_value {
         live.first_value.get_or_insert(number);
-        match manner.numbered {
+        match format.numbered {
             true => state.log.value(number, id, Bytes::copy_from_slice(&text[begin..])),
             false => state.log.forget_value(number),
         }
@@ -248,23 +248,23 @@ fn write_update(
 
 /// What a client that comes back has missed, and where its events are now. Nothing, for a client that
 /// is here for the first time.
-fn resume(state: &mut State, manner: Manner, after: Option<u64>) -> VecDeque<Missed> {
+fn resume(state: &mut State, format: Format, after: Option<u64>) -> VecDeque<Missed> {
     let mut missed = VecDeque::new();
     let mut now = BytesMut::new();
-    if manner.form == Form::Session {
+    if format.form == Form::Session {
         for (id, live) in &mut state.live {
-            // Not numbered: these are said again whenever somebody comes back.
-            live.retell(*id).for_each(|message| sse::write(&mut now, None, None, &message));
+            // Not numbered: these are sent again whenever a client comes back.
+            live.repeat(*id).for_each(|message| sse::write(&mut now, None, None, &message));
         }
     }
     if !now.is_empty() {
         missed.push_back(Missed::Text(now.freeze()));
     }
     let end = |entry: &Entry| Missed::End { number: entry.number, event: entry.event };
-    // A number that was never given is of another session with this hash, before a restart say.
+    // A number that was never given is of another session with this hash, such as before a restart.
     let Some(after) = after.filter(|after| *after <= state.log.last()) else {
         // What was handed out last may not have arrived. Better an end twice than never: it is known
-        // by its event. Who wants all exactly once says where it was.
+        // by its event. A client that wants all exactly once sends `Last-Event-ID`.
         state.live.values_mut().for_each(|live| live.encoder.doubt());
         missed.extend(state.log.unsettled_ends().map(end));
         return missed;
@@ -282,17 +282,17 @@ fn resume(state: &mut State, manner: Manner, after: Option<u64>) -> VecDeque<Mis
             }
         }
     }
-    if !complete && manner.form == Form::Call {
+    if !complete && format.form == Form::Call {
         missed.extend(state.live.keys().map(|id| Missed::Values(*id)));
     }
-    if !complete && manner.form == Form::Session {
+    if !complete && format.form == Form::Session {
         for (id, live) in &mut state.live {
             let has_some = live.first_value.is_some_and(|first| first <= after);
             if let Some(message) = live.encoder.repeat(*id, !has_some) {
                 missed.push_back(Missed::Values(*id));
                 let number = state.log.number();
                 let mut text = BytesMut::new();
-                sse::write(&mut text, manner.numbered.then_some(number), None, &message);
+                sse::write(&mut text, format.numbered.then_some(number), None, &message);
                 let text = text.freeze();
                 state.log.value(number, *id, text.clone());
                 missed.push_back(Missed::Text(text));
@@ -302,32 +302,32 @@ fn resume(state: &mut State, manner: Manner, after: Option<u64>) -> VecDeque<Mis
     missed
 }
 
-/// Tells a client that says where it was that values of an event are missing. Others may understand
-/// nothing but what Gradio says.
-fn write_skipped(text: &mut BytesMut, manner: Manner, event: EventId) {
-    match manner {
-        Manner { numbered: false, .. } => {}
-        Manner { form: Form::Session, .. } => {
+/// Notifies a client with numbers that values of an event are missing. Others may understand only
+/// Gradio's messages.
+fn write_skipped(text: &mut BytesMut, format: Format, event: EventId) {
+    match format {
+        Format { numbered: false, .. } => {}
+        Format { form: Form::Session, .. } => {
             sse::write(text, None, None, &Message::skipped(event));
         }
-        Manner { form: Form::Call, .. } => {
+        Format { form: Form::Call, .. } => {
             sse::write(text, None, Some("skipped"), &serde_json::Value::Null);
         }
     }
 }
 
-/// An end once more; one that isn't kept any more is told as such, so that nobody waits for it.
+/// An end once more; for one that isn't kept any more an error, so that nobody waits for it.
 fn write_end(
     text: &mut BytesMut,
-    manner: Manner,
+    format: Format,
     number: u64,
     event: EventId,
     ended: Option<&Ended>,
 ) {
-    let numbered = manner.numbered.then_some(number);
+    let numbered = format.numbered.then_some(number);
     let gone = Ended::gone(event);
     let ended = ended.unwrap_or(&gone);
-    match manner.form {
+    match format.form {
         Form::Session => sse::write(text, numbered, None, &ended.message()),
         Form::Call => {
             let (name, data) = ended.called();

@@ -23,18 +23,18 @@ impl Session {
         input: Prepared,
         audience: Audience,
     ) -> Result<(), Rejection> {
-        let under_way = self.kept.begin_event(self.limits.most_events);
+        let under_way = self.kept.begin_event(self.limits.max_events);
         let under_way =
-            under_way.ok_or_else(|| Rejection::too_many_events(self.limits.most_events))?;
+            under_way.ok_or_else(|| Rejection::too_many_events(self.limits.max_events))?;
         let keep_running = endpoint.http.on_disconnect == OnDisconnect::KeepRunning;
         let live = ActiveEvent::new(endpoint.encoder(audience), keep_running, under_way);
         if let Some(kept) = input.kept(endpoint) {
-            self.give(id, &kept, live.of_cache());
+            self.give(id, &kept, live.cached());
             return Ok(());
         }
         let (input, keep) = input.split(endpoint);
         {
-            // Before it is admitted: its first updates may be read before we hear of it.
+            // Before it is admitted: its first updates may be read before `submit` returns.
             let mut state = self.lock();
             state.begin(id, live);
             self.mailbox.begin(id);
@@ -63,7 +63,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes an update that comes from nobody else's hands: no lock is held.
+    /// Takes an update while no lock is held.
     fn push(&self, update: Update) {
         self.mailbox.push(update, &mut Gone::default());
     }
@@ -81,7 +81,7 @@ impl Session {
         self.push(Update::ProcessCompleted { event_id, outcome, duration, average_duration });
     }
 
-    /// Takes an event whose input is wrong: all that its client is told is that it has failed.
+    /// Takes an event whose input is wrong: it fails at once.
     pub fn fail(
         &self,
         event_id: EventId,
@@ -89,9 +89,9 @@ impl Session {
         failure: Failure,
         audience: Audience,
     ) -> Result<(), Rejection> {
-        let under_way = self.kept.begin_event(self.limits.most_events);
+        let under_way = self.kept.begin_event(self.limits.max_events);
         let under_way =
-            under_way.ok_or_else(|| Rejection::too_many_events(self.limits.most_events))?;
+            under_way.ok_or_else(|| Rejection::too_many_events(self.limits.max_events))?;
         let live = ActiveEvent::new(endpoint.encoder(audience), false, under_way);
         self.lock().begin(event_id, live);
         self.mailbox.begin(event_id);

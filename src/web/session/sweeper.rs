@@ -1,4 +1,4 @@
-//! What is done from time to time for sessions whose clients have left, until they are forgotten.
+//! The sweeper: abandons the events of clients that have left, and forgets their sessions.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,13 +16,13 @@ const UNFOLLOWED: Duration = Duration::from_secs(600);
 /// How long the ends of its events are kept in its own memory, and not among the results.
 const UNREAD: Duration = Duration::from_secs(60);
 
-/// How often is looked for such sessions at most and at least.
-const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
+/// The shortest and longest interval between sweeps.
+const SWEEP_INTERVAL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
 
-/// Looks after sessions, for as long as there are any to look after.
+/// Sweeps sessions for as long as their registry lives.
 pub(crate) fn run_sweeper(sessions: &Arc<Sessions>) -> impl Future<Output = ()> + Send + use<> {
     let shortest = sessions.ttl.min(sessions.limits.results.ttl()).min(sessions.limits.grace);
-    let pause = (shortest / 2).clamp(LOOK.0, LOOK.1);
+    let pause = (shortest / 2).clamp(SWEEP_INTERVAL.0, SWEEP_INTERVAL.1);
     let sessions = Arc::downgrade(sessions);
     async move {
         loop {
@@ -42,8 +42,8 @@ pub(crate) fn run_sweeper(sessions: &Arc<Sessions>) -> impl Future<Output = ()> 
 }
 
 impl Sessions {
-    /// Looks after sessions whose clients have left: what they left behind, and whether they are to
-    /// be forgotten. Their events are cancelled with them.
+    /// Abandons the events of clients that have left, and forgets sessions that are over. Their
+    /// events are cancelled with them.
     fn sweep(&self, now: Instant) {
         self.limits.results.sweep(now);
         let inner = self.lock();
@@ -54,10 +54,10 @@ impl Sessions {
         for session in all {
             session.give_up_stalled(now);
             let unread = UNREAD.min(self.ttl);
-            let patience = if session.was_followed() { self.limits.grace } else { unread };
-            if session.is_deserted_for(patience, now) {
+            let timeout = if session.was_followed() { self.limits.grace } else { unread };
+            if session.is_deserted_for(timeout, now) {
                 session.abandon();
-                // Whoever reads slowly may still be reading what was handed out long ago.
+                // A slow client may still be reading what was handed out long ago.
                 if crowded || session.is_deserted_for(results, now) {
                     session.forget_values();
                 }
