@@ -21,7 +21,7 @@
 //! }
 //!
 //! # actix::System::new().block_on(async {
-//! // Two events of all three run at once, whoever asks.
+//! // Of all three, at most two events run at once.
 //! let queue = Queue::builder()
 //!     .listener(
 //!         Listener::new("generate_1", image_gen).concurrency_limit(2).concurrency_id("gpu_queue"),
@@ -40,11 +40,11 @@
 //! # Where to go
 //!
 //! - What can be a handler: [`Listener::new`], [`Listener::blocking`], [`Listener::stream`],
-//!   [`Listener::batch`]; what it can ask and say: [`EventContext`]; what its slot owns: [`Slot`],
+//!   [`Listener::batch`]; its context: [`EventContext`]; what its slot owns: [`Slot`],
 //!   [`SlotResource`].
 //! - How events queue: the methods of [`Listener`] and [`QueueBuilder`].
 //! - Calling: [`Queue::call`], [`Queue::submit`], [`Queue::submit_to`], [`ListenerHandle`].
-//! - Work that is no listener's, in the same line: [`Queue::acquire`].
+//! - Work outside of listeners, in the same queue: [`Queue::acquire`].
 //! - Over HTTP, with the feature `web` (on by default): `Web::routes` and `Web::gate`.
 //! - Steering: [`Queue::pause`], [`Queue::set_concurrency_limit`], [`Queue::snapshot`],
 //!   [`Queue::shutdown`].
@@ -71,7 +71,7 @@
 //! - `queue`: what is declared, started, called and steered;
 //! - `files`, `web`: what HTTP adds on top.
 //!
-//! `ARCHITECTURE.md` in the repository says more.
+//! See `ARCHITECTURE.md` in the repository for more.
 //!
 //! # What is promised
 //!
@@ -80,9 +80,9 @@
 //! 3. First in, first out. Only a batch that waits to be filled lets others pass.
 //! 4. A slot never leaks: not by a panic, a cancel, a timeout or a client that goes away.
 //! 5. A rank is true when it is sent, and never rises.
-//! 6. Waiting clients cost few messages: near the front every step is told, far back only steps
+//! 6. Waiting clients cost few messages: near the front every step is sent, far back only steps
 //!    that matter.
-//! 7. A shutdown tells everybody who waits, and hangs on nobody.
+//! 7. A shutdown notifies all waiting clients, and never hangs.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs)]

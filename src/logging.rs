@@ -1,5 +1,5 @@
-//! What the library logs, on one line each: texts come from handlers and clients, and nobody is to
-//! write lines of his own into the service's log, or steer the terminal that shows it.
+//! What the library logs, on one line each: texts come from handlers and clients, which must not
+//! inject lines into the service's log, nor control sequences into the terminal that shows it.
 
 use std::fmt::{self, Display, Write};
 
@@ -91,11 +91,11 @@ mod tests {
     /// Nothing of the library is logged around this.
     #[test]
     fn everything_is_logged_here() {
-        fn look(directory: &Path, found: &mut Vec<String>) {
+        fn search(directory: &Path, found: &mut Vec<String>) {
             for entry in fs::read_dir(directory).unwrap() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
-                    look(&path, found);
+                    search(&path, found);
                 } else if path.extension().is_some_and(|end| end == "rs")
                     && !path.ends_with("src/logging.rs")
                 {
@@ -111,7 +111,7 @@ mod tests {
             }
         }
         let mut found = Vec::new();
-        look(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+        search(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
         assert_eq!(found, [""; 0], "take the macros of crate::logging");
     }
 }

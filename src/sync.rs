@@ -1,5 +1,5 @@
-//! What threads share memory by, in one place: `tests/loom` puts others here, and looks at every order
-//! in which the threads can run.
+//! What threads share memory by, in one place: `tests/loom` puts others here, and checks every
+//! order in which the threads can run.
 
 pub(crate) use futures::task::AtomicWaker;
 pub(crate) use std::sync::atomic::AtomicUsize;

@@ -79,7 +79,7 @@ struct Count {
 
 impl Turnstile {
     /// A turnstile that lets nobody through.
-    #[allow(clippy::new_without_default)] // A default would not say that it is closed.
+    #[allow(clippy::new_without_default)] // A default would not show that it is closed.
     pub fn new() -> Self {
         let count = watch::Sender::default();
         Turnstile(Arc::new(Gate { passes: Semaphore::new(0), count }))
@@ -147,7 +147,7 @@ impl Turnstile {
         self.0.count.borrow().inside
     }
 
-    /// The most handlers that have waited here at once.
+    /// The maximum of handlers that have waited here at once.
     pub fn most_inside(&self) -> usize {
         self.0.count.borrow().most_inside
     }
@@ -199,8 +199,8 @@ impl Recorder {
 
     /// Waits until this many events have ended, since the beginning, and takes all updates.
     pub async fn ended(&self, events: usize) -> Vec<Update> {
-        let (told, wait) = oneshot::channel();
-        self.lock().waiting.push((events, told));
+        let (ended, wait) = oneshot::channel();
+        self.lock().waiting.push((events, ended));
         self.lock().wake();
         // The sender stays in the record until the condition holds.
         let _ = wait.await;
@@ -219,10 +219,10 @@ impl Recorder {
 
 impl Record {
     fn wake(&mut self) {
-        let ended = self.ended;
-        for (_, told) in self.waiting.extract_if(.., |(events, _)| *events <= ended) {
+        let count = self.ended;
+        for (_, ended) in self.waiting.extract_if(.., |(events, _)| *events <= count) {
             // Who waited may have gone.
-            let _ = told.send(());
+            let _ = ended.send(());
         }
     }
 }

@@ -68,7 +68,7 @@ impl Outbox {
         self.0.lock().bytes
     }
 
-    /// Lets the reader look once more, though there is no other update.
+    /// Wakes the reader, though there is no other update.
     pub fn wake(&self) {
         self.0.write(|_| ());
     }

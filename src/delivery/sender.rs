@@ -56,8 +56,8 @@ impl Follower {
     }
 }
 
-/// What can be said about an event until its terminal update. Shared with its handler's context,
-/// which may live on in a blocking thread after the event has ended; then it says nothing more.
+/// Sends updates of an event until its terminal one. Shared with its handler's context,
+/// which may live on in a blocking thread after the event has ended; then it sends nothing more.
 #[derive(Debug)]
 pub(crate) struct UpdateSender {
     event_id: EventId,
@@ -66,7 +66,7 @@ pub(crate) struct UpdateSender {
 
 impl UpdateSender {
     pub fn send(&self, update: impl FnOnce(EventId) -> Update) {
-        // Dropped after the lock: what has given way may have something to say here as well.
+        // Dropped after the lock: a replaced update may send one of its own when it is dropped.
         let mut gone = Gone::default();
         let follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(follower) = follower.as_ref() {
@@ -81,7 +81,7 @@ impl UpdateSender {
 }
 
 /// The sending end of one event, held by whoever owns the event. Dropped before the event has
-/// ended, it says that the event was lost, so that nobody waits for ever.
+/// ended, it reports that the event was lost, so that nobody waits for ever.
 #[derive(Debug)]
 pub(crate) struct EventSender(State);
 
@@ -89,7 +89,7 @@ pub(crate) struct EventSender(State);
 enum State {
     /// Nobody follows; the caller wants the result.
     Reply(oneshot::Sender<Reply>),
-    /// Somebody follows. The caller waits for the word that the event was admitted.
+    /// Somebody follows. The caller waits until the event is admitted.
     UpdateSender(Arc<UpdateSender>, Option<oneshot::Sender<Result<(), Refusal>>>),
     Ended,
 }
@@ -129,7 +129,7 @@ impl EventSender {
         }
     }
 
-    /// Tells the caller that the event is in the wait queue.
+    /// Notifies the caller that the event is in the wait queue.
     pub fn admit(&mut self) {
         if let State::UpdateSender(_, admitted) = &mut self.0
             && let Some(admitted) = admitted.take()
@@ -174,7 +174,7 @@ impl EventSender {
                 drop(reply.send(Ok(Finished { outcome, duration, average_duration })));
             }
             State::UpdateSender(updates, admitted) => {
-                // Ended while blocked: the caller still waits to hear whether it was let in.
+                // Ended while blocked: the caller still waits for its admission.
                 if let Some(admitted) = admitted {
                     let _ = admitted.send(Ok(()));
                 }
@@ -209,7 +209,7 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
-    /// Says something about its own event when it is dropped.
+    /// Sends an update of its own event when it is dropped.
     #[derive(serde::Serialize, schemars::JsonSchema)]
     struct Loud {
         #[serde(skip)]
@@ -253,7 +253,7 @@ mod tests {
         let outbox = Arc::new(Outbox::new(UNREAD));
         let updates = updates(Follower::Outbox(outbox.clone()));
         ends(move || say_values(&updates, UNREAD.number + 2));
-        // All before the first is dropped, which would speak as well.
+        // All before the first is dropped, which would send as well.
         let reads: Vec<_> = std::iter::from_fn(|| outbox.try_next()).collect();
         let logs = reads.iter().filter(|read| matches!(read.update, Update::Log { .. })).count();
         assert_eq!(logs, 2, "both that gave way have spoken");

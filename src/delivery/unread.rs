@@ -8,8 +8,8 @@ use crate::event::id::{EventId, EventMap};
 use crate::event::output::Output;
 use crate::event::update::{Outcome, Update};
 
-/// What has given way to something newer, or is too much. It holds values of the service's own, whose
-/// `Drop` may say something about an event: so it is dropped by whoever holds no lock any more.
+/// What was replaced by something newer, or is too much. It holds values of the service's own,
+/// whose `Drop` may send updates: so it is dropped where no lock is held.
 #[derive(Debug, Default)]
 #[must_use = "drop it where no lock is held"]
 pub(crate) struct Gone {
@@ -122,13 +122,13 @@ impl UnreadUpdates {
                 true => bytes.attended,
                 false => bytes.absent,
             });
-            let most = if kind <= PROGRESS { 1 } else { self.bounds.number };
+            let max = if kind <= PROGRESS { 1 } else { self.bounds.number };
             let count = &mut self.events.entry(event).or_default()[kind];
             let over = count.count > 0 && count.bytes.saturating_add(weight) > bytes;
-            if over || count.count >= most {
+            if over || count.count >= max {
                 let newest = count.newest;
-                if let Some(place) = find(&self.updates, newest) {
-                    let unread = &mut self.updates[place];
+                if let Some(index) = find(&self.updates, newest) {
+                    let unread = &mut self.updates[index];
                     gone.push(std::mem::replace(&mut unread.update, update));
                     let before = std::mem::replace(&mut unread.weight, weight);
                     unread.skipped = kind == VALUES;
@@ -171,11 +171,11 @@ impl UnreadUpdates {
     pub fn give_up(&mut self, gone: &mut Vec<Update>) -> bool {
         let heavy = self.updates.iter().enumerate().filter(|(_, unread)| unread.weight > 0);
         // Of several, the oldest.
-        let largest = heavy.max_by_key(|(place, unread)| {
-            (!unread.update.is_terminal(), unread.weight, std::cmp::Reverse(*place))
+        let largest = heavy.max_by_key(|(index, unread)| {
+            (!unread.update.is_terminal(), unread.weight, std::cmp::Reverse(*index))
         });
-        let Some((place, _)) = largest else { return false };
-        let unread = &mut self.updates[place];
+        let Some((index, _)) = largest else { return false };
+        let unread = &mut self.updates[index];
         self.bytes -= unread.weight;
         if let Update::ProcessCompleted { outcome, event_id, duration, average_duration } =
             &mut unread.update
@@ -184,7 +184,7 @@ impl UnreadUpdates {
             unread.weight = 0;
             let (event_id, duration, average_duration) = (*event_id, *duration, *average_duration);
             gone.push(Update::ProcessCompleted { event_id, outcome, duration, average_duration });
-        } else if let Some(unread) = self.updates.remove(place) {
+        } else if let Some(unread) = self.updates.remove(index) {
             self.uncount(&unread);
             if let Some(counts) = self.events.get_mut(&unread.update.event_id())
                 && kind(&unread.update) == Some(VALUES)

@@ -63,13 +63,13 @@ impl fmt::Display for UserError {
 
 impl std::error::Error for UserError {}
 
-/// How a handler failed: what its [`UserError`] said, or the text of any other error or panic.
+/// How a handler failed: the message of its [`UserError`], or the text of any other error or panic.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Failure {
     /// What went wrong.
     pub message: String,
-    /// The title over the message, "Error" unless the handler said another.
+    /// The title over the message, "Error" unless the handler gave another.
     pub title: String,
     /// Whether a client shows it to its user.
     pub visible: bool,

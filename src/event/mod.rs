@@ -1,4 +1,4 @@
-//! Events and all that is told of them. Imports nothing of the crate.
+//! Events and their updates. Imports nothing of the crate.
 
 pub(crate) mod failure;
 pub(crate) mod guarded;

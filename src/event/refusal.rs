@@ -15,7 +15,7 @@ pub enum Refusal {
         max_size: usize,
         /// The events that wait.
         size: usize,
-        /// When a place is likely to come free; `None` while run times are unknown.
+        /// When there is likely to be room; `None` while run times are unknown.
         retry_after: Option<Duration>,
     },
     /// The estimated wait is longer than `max_eta`.

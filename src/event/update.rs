@@ -46,11 +46,11 @@ pub enum Update {
         /// One unit for each loop that the handler tracks, outermost first.
         units: Vec<ProgressUnit>,
     },
-    /// Its handler says something to the user.
+    /// Its handler sends a message to the user.
     Log {
         /// The event.
         event_id: EventId,
-        /// What it says.
+        /// The message.
         log: Log,
     },
     /// Its handler yielded a value.
@@ -112,7 +112,7 @@ pub enum Outcome {
     Stopped,
 }
 
-/// In a word, for log lines; nothing of the value.
+/// For log messages; nothing of the value.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -140,12 +140,12 @@ pub struct ProgressUnit {
     pub desc: Option<String>,
 }
 
-/// Something that a handler says to the user, as Gradio's `gr.Info` and its kin.
+/// A message from a handler to the user, as Gradio's `gr.Info`, `gr.Warning` and `gr.Success`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Log {
     /// How serious it is.
     pub level: LogLevel,
-    /// What it says.
+    /// The text.
     #[serde(rename = "log")]
     pub message: String,
     /// The title over the message.
@@ -181,9 +181,9 @@ impl Log {
 pub enum LogLevel {
     /// Worth knowing.
     Info,
-    /// Worth heeding.
+    /// A warning.
     Warning,
-    /// Good news.
+    /// A success.
     Success,
 }
 

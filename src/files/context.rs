@@ -1,4 +1,4 @@
-//! How handlers, and whoever has the queue, come to its files.
+//! Access to a queue's files, for handlers and for holders of the queue.
 
 use super::store::{Files, run_sweeper};
 use crate::handler::context::EventContext;
@@ -7,8 +7,8 @@ use crate::queue::Queue;
 use crate::queue::background::Background;
 
 impl EventContext {
-    /// Where files for the client are made: as the queue's `Web` says, or without one in a temporary
-    /// directory that is removed with the queue.
+    /// Where files for the client are made: as configured by the queue's `Web`, or without one in a
+    /// temporary directory that is removed with the queue.
     pub fn files(&self) -> &Files {
         Files::in_extensions(self.extensions())
     }

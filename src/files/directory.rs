@@ -36,7 +36,7 @@ pub(crate) fn size_of(directory: &Path) -> u64 {
     files.filter_map(|file| file.metadata().ok()).map(|about| about.len() + FILE_COST).sum()
 }
 
-/// A directory that nobody else may look into. One that is there stays as it is.
+/// A directory that no other user may read. One that is there stays as it is.
 pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]

@@ -60,7 +60,7 @@ impl FileData {
         self.orig_name.as_deref().unwrap_or(&self.key.name)
     }
 
-    /// The kind of file that its [`name`](FileData::name) promises, such as `image/png`.
+    /// The MIME type by its [`name`](FileData::name), such as `image/png`.
     pub fn mime_type(&self) -> Option<&'static str> {
         mime_guess::from_path(self.name()).first_raw()
     }

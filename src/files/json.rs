@@ -12,7 +12,7 @@ use super::file_data::FileData;
 use super::key::Key;
 use super::scope;
 
-/// What tells a file from another object with a path.
+/// Distinguishes a file from another object with a path.
 const TYPE: &str = "gradio.FileData";
 
 /// Before the path in the URL of a file.

@@ -37,7 +37,7 @@ impl Root {
                         use std::os::unix::fs::PermissionsExt;
                         builder.permissions(fs::Permissions::from_mode(0o700));
                     }
-                    // One that came second goes again.
+                    // If another thread was first, this one is removed.
                     let directory = builder.prefix("now-serving-").tempdir()?;
                     let _ = made.set(directory);
                 }

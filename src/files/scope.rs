@@ -1,7 +1,7 @@
-//! Whose files the JSON that this thread reads or writes speaks of.
+//! The store that paths in JSON refer to, while this thread reads or writes it.
 //!
 //! Serde's traits pass nothing along, and a file may lie anywhere in a type of the user's. So the
-//! web says here, for the time of one conversion, which store a path belongs to, and at which URL
+//! web sets here, for the time of one conversion, which store a path belongs to, and at which URL
 //! clients find it. A path that is read outside of that belongs to nobody.
 
 use std::cell::RefCell;

@@ -14,13 +14,13 @@ use super::key::{Key, is_id};
 use super::root::Root;
 use crate::logging::{info, warn};
 
-/// How long a file is kept when the builder doesn't say.
+/// How long a file is kept by default.
 const TTL: Duration = Duration::from_secs(3600);
 
-/// How often is looked for files to remove at most and at least.
-const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
+/// The shortest and longest interval between sweeps.
+const SWEEP_INTERVAL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
 
-/// The most bytes when the builder doesn't say.
+/// The default maximum of bytes.
 const MAX_CACHE_BYTES: u64 = 10 * 1024 * 1024 * 1024;
 
 /// The files of a queue: what clients uploaded, and what handlers made for them. Cheap to clone.
@@ -45,9 +45,9 @@ pub struct Files(Arc<Store>);
 pub(super) struct Store {
     root: Root,
     ttl: Duration,
-    /// The most bytes that uploads may bring it to.
-    most: u64,
-    /// The bytes that lie there: as of the last look, and what was uploaded since.
+    /// The maximum of bytes, for uploads.
+    max: u64,
+    /// The bytes that lie there: as of the last sweep, and what was uploaded since.
     used: AtomicU64,
     /// The directories that somebody holds, by name.
     leases: Mutex<HashMap<String, Weak<Lease>>>,
@@ -66,32 +66,32 @@ impl Files {
     pub(crate) fn new(
         directory: Option<PathBuf>,
         ttl: Option<Duration>,
-        most: Option<u64>,
+        max: Option<u64>,
     ) -> io::Result<Self> {
-        let Some(directory) = directory else { return Ok(Self::temporary(ttl, most)) };
+        let Some(directory) = directory else { return Ok(Self::temporary(ttl, max)) };
         make_directory(&directory)?;
         remove_unfinished(&directory)?;
-        let files = Self::at(Root::Given(directory), ttl, most);
+        let files = Self::at(Root::Given(directory), ttl, max);
         files.sweep(SystemTime::now())?;
         Ok(files)
     }
 
     /// In a directory of its own, made when the first file comes.
-    pub(crate) fn temporary(ttl: Option<Duration>, most: Option<u64>) -> Self {
-        Self::at(Root::Own(OnceLock::new()), ttl, most)
+    pub(crate) fn temporary(ttl: Option<Duration>, max: Option<u64>) -> Self {
+        Self::at(Root::Own(OnceLock::new()), ttl, max)
     }
 
-    fn at(root: Root, ttl: Option<Duration>, most: Option<u64>) -> Self {
-        let (ttl, most) = (ttl.unwrap_or(TTL), most.unwrap_or(MAX_CACHE_BYTES));
+    fn at(root: Root, ttl: Option<Duration>, max: Option<u64>) -> Self {
+        let (ttl, max) = (ttl.unwrap_or(TTL), max.unwrap_or(MAX_CACHE_BYTES));
         let (used, leases) = (AtomicU64::new(0), Mutex::default());
         let open = RwLock::new(true);
-        Files(Arc::new(Store { root, ttl, most, used, leases, open }))
+        Files(Arc::new(Store { root, ttl, max, used, leases, open }))
     }
 
     /// Whether so many more bytes may be uploaded; they count as used.
     pub(crate) fn take_room(&self, bytes: u64) -> bool {
         // A count that guards nothing else.
-        self.0.used.fetch_add(bytes, Relaxed).saturating_add(bytes) <= self.0.most
+        self.0.used.fetch_add(bytes, Relaxed).saturating_add(bytes) <= self.0.max
     }
 
     /// A place for a new file, to be written by whatever means: its
@@ -140,7 +140,7 @@ impl Files {
         let path = self.0.root.path()?.join(&key.id).join(&key.name);
         // Until it is held: nobody sweeps meanwhile.
         let mut leases = self.0.lock();
-        // A link could lead anywhere, and nobody but us has business in there.
+        // A symbolic link could lead anywhere, and none is ever made here.
         let directory = path.parent().is_some_and(|parent| is_kind(parent, fs::FileType::is_dir));
         if !directory || !is_kind(&path, fs::FileType::is_file) {
             return None;
@@ -241,7 +241,7 @@ impl fmt::Debug for Files {
 
 /// Removes old files for as long as there is a queue that they belong to.
 pub(crate) fn run_sweeper(files: &Files) -> impl Future<Output = ()> + Send + use<> {
-    let pause = (files.0.ttl / 10).clamp(LOOK.0, LOOK.1);
+    let pause = (files.0.ttl / 10).clamp(SWEEP_INTERVAL.0, SWEEP_INTERVAL.1);
     let store = Arc::downgrade(&files.0);
     async move {
         loop {

@@ -1,4 +1,4 @@
-//! What a handler can ask and say while it runs.
+//! What a handler can query and report while it runs.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -105,8 +105,8 @@ impl EventContext {
 
     /// Whether the run should stop: it was cancelled or timed out, or the queue was stopped.
     ///
-    /// An async handler needn't ask, it is dropped at its next await. A blocking one keeps its slot
-    /// until it returns, so it should ask now and then.
+    /// An async handler needn't check, it is dropped at its next await. A blocking one keeps its
+    /// slot until it returns, so it should check regularly.
     pub fn is_cancelled(&self) -> bool {
         self.0.token.is_cancelled()
     }
@@ -116,7 +116,7 @@ impl EventContext {
         self.0.token.clone()
     }
 
-    /// Tells the client that the part `progress` of the work is done, from 0 to 1.
+    /// Reports to the client which part of the work is done, from 0 to 1.
     pub fn progress(&self, progress: f64, desc: impl Into<String>) {
         self.0.reporter.report(progress);
         self.send_progress(|| {
@@ -129,22 +129,22 @@ impl EventContext {
         });
     }
 
-    /// Tells the client something worth knowing.
+    /// Sends an info message to the client.
     pub fn info(&self, message: impl Into<String>) {
         self.log(Log::new(LogLevel::Info, message));
     }
 
-    /// Tells the client something worth heeding.
+    /// Sends a warning to the client.
     pub fn warning(&self, message: impl Into<String>) {
         self.log(Log::new(LogLevel::Warning, message));
     }
 
-    /// Tells the client good news.
+    /// Sends a success message to the client.
     pub fn success(&self, message: impl Into<String>) {
         self.log(Log::new(LogLevel::Success, message));
     }
 
-    /// Tells the client something, with a title, duration or visibility of its own.
+    /// Sends a message to the client, with a title, duration or visibility of its own.
     pub fn log(&self, log: Log) {
         for updates in &self.0.updates {
             updates.send(|event_id| Update::Log { event_id, log: log.clone() });

@@ -24,18 +24,18 @@ impl Extensions {
     /// Puts a value in, unless there is one of its type already. Whether it is in.
     pub fn insert<T: Send + Sync + 'static>(&self, value: T) -> bool {
         let mut entry = Box::new(Entry { value: Box::new(value), next: Self::default() });
-        let mut place = self;
+        let mut node = self;
         loop {
-            if let Some(taken) = place.0.get() {
+            if let Some(taken) = node.0.get() {
                 if taken.value.is::<T>() {
                     return false;
                 }
-                place = &taken.next;
+                node = &taken.next;
                 continue;
             }
-            match place.0.set(entry) {
+            match node.0.set(entry) {
                 Ok(()) => return true,
-                // Somebody was quicker, maybe with another type.
+                // Another thread was first, maybe with another type.
                 Err(back) => entry = back,
             }
         }
@@ -44,12 +44,12 @@ impl Extensions {
     /// Changes the value of a type, the default one if there is none yet.
     pub fn change<T: Default + Send + Sync + 'static>(&mut self, change: impl FnOnce(&mut T)) {
         self.insert(T::default());
-        let mut place = self.0.get_mut();
-        while let Some(entry) = place {
+        let mut node = self.0.get_mut();
+        while let Some(entry) = node {
             if let Some(value) = entry.value.downcast_mut() {
                 return change(value);
             }
-            place = entry.next.0.get_mut();
+            node = entry.next.0.get_mut();
         }
     }
 }

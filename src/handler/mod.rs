@@ -1,4 +1,4 @@
-//! What runs an event: handlers, what they take, what they can ask.
+//! What runs an event: handlers, their arguments, their context.
 
 pub(crate) mod codec;
 pub(crate) mod context;

@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering::Relaxed;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Meter(Arc<AtomicU64>);
 
-/// Lets one run write. What is left of an earlier run, on a thread of its own say, writes nothing.
+/// Lets one run write. What is left of an earlier run, for instance on a thread of its own, writes
+/// nothing.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     meter: Meter,
@@ -34,7 +35,7 @@ impl Meter {
         Reporter { meter: self.clone(), run: self.0.load(Relaxed) >> RUN }
     }
 
-    /// From 0 to 1; `None` while the run hasn't said.
+    /// From 0 to 1; `None` while the run hasn't reported any.
     pub fn progress(&self) -> Option<f64> {
         let part = self.0.load(Relaxed) & UNKNOWN;
         (part != UNKNOWN).then_some(part as f64 / WHOLE)

@@ -48,7 +48,7 @@ pub struct RunEvent {
     pub(crate) id: EventId,
     pub(crate) session: Option<Arc<SessionState>>,
     pub(crate) sender: Option<EventSender>,
-    /// How it has ended, until its client is told.
+    /// How it has ended, until its client is notified.
     pub(crate) outcome: Option<Outcome>,
 }
 

@@ -39,7 +39,7 @@ use crate::event::guarded::{Guarded, discard_payload};
 pub struct State<T>(Arc<Mutex<T>>);
 
 impl<T> State<T> {
-    /// Changes the value, or looks at it. The closure must be short: others wait for it.
+    /// Changes or reads the value. The closure must be short: others wait for it.
     ///
     /// # Panics
     /// Calling it again inside the closure panics or blocks for ever.
@@ -57,8 +57,8 @@ impl<T> State<T> {
 
     /// Puts another value in its place.
     pub fn set(&self, value: T) {
-        // The old one is dropped after the lock: it may look at the state itself.
-        let _old = self.update(|place| std::mem::replace(place, value));
+        // The old one is dropped after the lock: its `Drop` may read the state.
+        let _old = self.update(|old| std::mem::replace(old, value));
     }
 }
 
@@ -113,9 +113,9 @@ impl SessionState {
     }
 
     /// One more event, unless that makes too many.
-    pub fn begin_event(self: &Arc<Self>, most: usize) -> Option<UnderWay> {
+    pub fn begin_event(self: &Arc<Self>, max: usize) -> Option<UnderWay> {
         let begun = UnderWay(self.clone());
-        (self.events.fetch_add(1, Ordering::Relaxed) < most).then_some(begun)
+        (self.events.fetch_add(1, Ordering::Relaxed) < max).then_some(begun)
     }
 
     /// The value of a type, begun if it is new.
@@ -181,12 +181,12 @@ impl fmt::Debug for EndedSession<'_> {
 mod tests {
     use super::*;
 
-    /// Looks at what took its place.
-    struct Looks(State<Option<Looks>>);
+    /// Reads its replacement when it is dropped.
+    struct Reads(State<Option<Reads>>);
 
-    impl Drop for Looks {
+    impl Drop for Reads {
         fn drop(&mut self) {
-            assert!(self.0.update(|place| place.is_none()));
+            assert!(self.0.update(|value| value.is_none()));
         }
     }
 
@@ -195,7 +195,7 @@ mod tests {
         let (done, is_done) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let state = State::default();
-            state.set(Some(Looks(state.clone())));
+            state.set(Some(Reads(state.clone())));
             state.set(None);
             done.send(()).expect("the test waits");
         });

@@ -16,7 +16,7 @@ struct Shelf<R> {
     trace: Trace,
 }
 
-/// What the runs since the last look have done with the resource.
+/// What the runs since the last check have done with the resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Trace {
     /// Nobody took it.
@@ -25,7 +25,7 @@ pub(crate) enum Trace {
     Lent,
     /// It was dropped by a panic.
     Unwound,
-    /// The handler says that it is bad.
+    /// The handler discarded it.
     Discarded,
 }
 
@@ -37,7 +37,7 @@ pub(crate) enum Trace {
 /// in a blocking handler also after a cancel that it has heeded.
 ///
 /// After a run that was cut short (a panic, a cancel, a `time_limit`, a stream that was dropped, the
-/// end of a shutdown's grace) nobody knows what is left in it, an unread answer say. It is then
+/// end of a shutdown's grace) nobody knows what is left in it, such as an unread answer. It is then
 /// built anew, or made clean again by [`SlotResource::reset`](crate::SlotResource::reset), and so
 /// after [`Slot::discard`]. A guard that outlives its run is not waited for: the slot gets a new
 /// resource, and the old one is dropped with its guard.
@@ -83,10 +83,10 @@ impl<R> Slot<R> {
     /// # use now_serving::Slot;
     /// # struct Child;
     /// # impl Child {
-    /// #     async fn ask(&mut self, _: String) -> std::io::Result<String> { Ok(String::new()) }
+    /// #     async fn request(&mut self, _: String) -> std::io::Result<String> { Ok(String::new()) }
     /// # }
     /// async fn render(text: String, mut child: Slot<Child>) -> std::io::Result<String> {
-    ///     let answer = child.ask(text).await;
+    ///     let answer = child.request(text).await;
     ///     if answer.is_err() {
     ///         Slot::discard(child);
     ///     }
@@ -146,7 +146,7 @@ impl<R: fmt::Debug> fmt::Debug for Slot<R> {
 /// A built resource of a type that only its handlers know.
 pub(crate) struct Resource {
     home: Guarded<Box<dyn Any>>,
-    look: fn(&dyn Any) -> (bool, Trace),
+    inspect: fn(&dyn Any) -> (bool, Trace),
 }
 
 impl Resource {
@@ -154,7 +154,7 @@ impl Resource {
     pub fn new<R: 'static>(resource: R) -> Self {
         let shelf = Shelf { resource: Some(resource), trace: Trace::Untouched };
         let home: Home<R> = Arc::new(Mutex::new(shelf));
-        let look = |home: &dyn Any| match home.downcast_ref::<Home<R>>() {
+        let inspect = |home: &dyn Any| match home.downcast_ref::<Home<R>>() {
             Some(home) => {
                 let mut shelf = home.lock().unwrap_or_else(PoisonError::into_inner);
                 let trace = std::mem::replace(&mut shelf.trace, Trace::Untouched);
@@ -162,12 +162,12 @@ impl Resource {
             }
             None => (false, Trace::Untouched),
         };
-        Resource { home: Guarded::new(Box::new(home)), look }
+        Resource { home: Guarded::new(Box::new(home)), inspect }
     }
 
-    /// Whether it is at home, and what has been done with it since the last look.
+    /// Whether it is at home, and what has been done with it since the last check.
     pub fn look(&self) -> (bool, Trace) {
-        (self.look)(&**self.home)
+        (self.inspect)(&**self.home)
     }
 
     fn shelf<R: 'static>(&self) -> Option<MutexGuard<'_, Shelf<R>>> {
@@ -195,7 +195,7 @@ impl Resource {
     }
 }
 
-/// A type of resource, by which `start()` checks that handlers ask for what their id builds.
+/// A type of resource, by which `start()` checks that handlers take what their id builds.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct ResourceType {

@@ -22,7 +22,7 @@ const RESET: Duration = Duration::from_secs(10);
 /// How long a resource may take to close before it is dropped.
 pub(crate) const CLOSE: Duration = Duration::from_secs(5);
 
-/// How long no slot may be there before new events are refused, unless said otherwise.
+/// How long all slots may be unavailable before new events are refused, by default.
 const UNAVAILABLE_AFTER: Duration = Duration::from_secs(30);
 
 type Build<R> = dyn Fn(usize) -> LocalBoxFuture<'static, Result<R, String>> + Send + Sync;
@@ -35,7 +35,7 @@ type Close<R> = dyn Fn(R) -> LocalBoxFuture<'static, ()> + Send + Sync;
 /// [`QueueBuilder::slot_resource`](crate::QueueBuilder::slot_resource).
 ///
 /// Everything here runs on the slot's worker, on the thread where it runs handlers, and while no
-/// handler has the resource. Only building it must be said:
+/// handler has the resource. Only building it is required:
 ///
 /// ```
 /// use now_serving::{Listener, Queue, Slot, SlotResource};
@@ -109,8 +109,8 @@ impl<R: 'static> SlotResource<R> {
         }
     }
 
-    /// Asks whether the resource is still good: once when it has been built, and each time before it
-    /// is lent. So a child process that has died while its slot was idle fails no event.
+    /// Checks whether the resource is still good: once when it has been built, and each time before
+    /// it is lent. So a child process that has died while its slot was idle fails no event.
     ///
     /// After a `false`, a panic, or 5 seconds without an answer the resource is closed and the slot
     /// builds another. The event that was to get it has not started, keeps its place, and runs on
@@ -148,8 +148,8 @@ impl<R: 'static> SlotResource<R> {
         self
     }
 
-    /// Closes the resource, where dropping it isn't enough: asks a process to end, says goodbye on a
-    /// connection. Done when its slot is closed, before another is built in its place, and by
+    /// Closes the resource, where dropping it isn't enough: ends a process, closes a connection
+    /// properly. Done when its slot is closed, before another is built in its place, and by
     /// [`Queue::shutdown`](crate::Queue::shutdown), which waits for it. After 5 seconds it is
     /// dropped half-way.
     ///
@@ -178,7 +178,7 @@ impl<R: 'static> SlotResource<R> {
     }
 }
 
-/// Says to the compiler which lifetimes are meant.
+/// Fixes the lifetimes for type inference.
 fn tend<R, F>(tend: F) -> Box<Tend<R>>
 where
     F: for<'a> Fn(&'a mut R) -> LocalBoxFuture<'a, Result<(), String>> + Send + Sync + 'static,
@@ -282,12 +282,12 @@ pub(crate) struct Spoilt {
 }
 
 impl Factory {
-    /// Whether there is anything to ask before a resource is lent.
+    /// Whether resources are checked before they are lent.
     pub fn checks(&self) -> bool {
         self.check.is_some()
     }
 
-    /// Asks whether a resource is good.
+    /// Checks whether a resource is good.
     pub async fn check(&self, resource: Resource, halt: CancellationToken) -> Tended {
         match &self.check {
             Some(check) => check(resource, halt).await,

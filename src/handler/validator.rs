@@ -31,7 +31,7 @@ impl Validator {
         }
     }
 
-    /// Looks at an input. A validator that panics has found nothing wrong, and nothing right.
+    /// Validates an input. A validator that panics refuses it.
     pub fn check(&self, input: &Input) -> Result<(), Refusal> {
         match catch_unwind(AssertUnwindSafe(|| (self.check)(input))) {
             Ok(Some(found)) if !found.is_valid() => Err(Refusal::Invalid(found)),

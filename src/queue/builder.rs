@@ -51,7 +51,7 @@ impl QueueBuilder {
 
     /// The limit of listeners that declare none: a number of 1 or more, or `None` for unlimited.
     ///
-    /// When not said, the environment variable `NOW_SERVING_DEFAULT_CONCURRENCY_LIMIT` holds (a
+    /// By default, the environment variable `NOW_SERVING_DEFAULT_CONCURRENCY_LIMIT` holds (a
     /// number, or `none`), and without that, 1. As Gradio's `default_concurrency_limit`.
     pub fn default_concurrency_limit(mut self, limit: impl Into<Limit>) -> Self {
         self.declared.default_limit = Some(limit.into());
@@ -59,8 +59,8 @@ impl QueueBuilder {
     }
 
     /// Declares a concurrency id with an explicit limit of its own: for a gate that no listener
-    /// shares, or to say the limit in one place. Counts as one more declaration beside those of the
-    /// listeners.
+    /// shares, or to declare the limit in one place. Counts as one more declaration beside those of
+    /// the listeners.
     pub fn concurrency_id(mut self, id: impl Into<String>, limit: impl Into<Limit>) -> Self {
         self.declared.limits.push((id.into(), limit.into()));
         self
@@ -91,11 +91,11 @@ impl QueueBuilder {
         self.slot_resource(concurrency_id, SlotResource::new(build))
     }
 
-    /// Gives each slot of a concurrency id a resource of its own, and says how it is built, checked,
-    /// made clean again and closed: see [`SlotResource`].
+    /// Gives each slot of a concurrency id a resource of its own, and defines how it is built,
+    /// checked, made clean again and closed: see [`SlotResource`].
     ///
-    /// Each slot's worker builds its own before it takes events. As many slots as the limit says are
-    /// opened at the start, at most 64, and stay open; further ones open as events need them and
+    /// Each slot's worker builds its own before it takes events. As many slots as the limit, but at
+    /// most 64, are opened at the start and stay open; further ones open as events need them and
     /// close when idle for a minute. At most 16 slots of an id are opened at once.
     pub fn slot_resource<R: 'static>(
         mut self,
@@ -106,9 +106,9 @@ impl QueueBuilder {
         self
     }
 
-    /// The most events that may wait in all wait queues together, as Gradio's `max_size`. Without, there
-    /// is no bound. Callers that wait for room get it first come, first served, whatever their
-    /// concurrency id. See also [`Listener::max_size`].
+    /// The maximum of waiting events in all wait queues together, as Gradio's `max_size`. Without,
+    /// there is no bound. Callers that wait for room get it first come, first served, whatever
+    /// their concurrency id. See also [`Listener::max_size`].
     pub fn max_size(mut self, events: usize) -> Self {
         self.declared.max_size = Some(events);
         self
@@ -131,8 +131,8 @@ impl QueueBuilder {
     /// How long a handler may keep its thread without awaiting before a warning names it in the log
     /// (default: one second; zero for no such watch). Blocking handlers have threads of their own
     /// and are not concerned.
-    pub fn watchdog(mut self, patience: Duration) -> Self {
-        self.declared.watchdog = Some(patience);
+    pub fn watchdog(mut self, turn_timeout: Duration) -> Self {
+        self.declared.watchdog = Some(turn_timeout);
         self
     }
 
@@ -151,24 +151,24 @@ impl QueueBuilder {
         if System::try_current().is_none() {
             return Err(StartError::NoSystem);
         }
-        // What those above the core say of each listener.
+        // What the layers above the core declared for each listener.
         let listeners = &mut self.declared.listeners;
-        let mut said: Vec<Extensions> =
+        let mut extensions_of: Vec<Extensions> =
             listeners.iter_mut().map(|listener| take(&mut listener.extensions)).collect();
         let own =
             |plan: &Plan| plan.members.iter().any(|&m| self.declared.listeners[m].own_arbiter);
         let shared = plans.iter().filter(|plan| !own(plan)).count();
         let threads = self.declared.arbiters.unwrap_or_else(plan::cores).min(shared);
         let mut arbiters: Vec<Arbiter> = (0..threads).map(|_| Arbiter::new()).collect();
-        let place = |handle| ArbiterThread { handle, pulse: Arc::default() };
-        let mut places: Vec<ArbiterThread> =
-            arbiters.iter().map(Arbiter::handle).map(place).collect();
-        if places.is_empty() {
-            places.push(place(Arbiter::current()));
+        let thread = |handle| ArbiterThread { handle, pulse: Arc::default() };
+        let mut pool: Vec<ArbiterThread> =
+            arbiters.iter().map(Arbiter::handle).map(thread).collect();
+        if pool.is_empty() {
+            pool.push(thread(Arbiter::current()));
         }
-        let pooled = places.len();
+        let pooled = pool.len();
         let extensions = Arc::new(Extensions::default());
-        extensions.insert(Background(places[0].handle.clone()));
+        extensions.insert(Background(pool[0].handle.clone()));
         let outside = Outside::default();
         let threads = Arc::new(Threads::new(outside.clone()));
         let capacity = self.declared.max_size.map(|max| Arc::new(Capacity::new(max)));
@@ -179,12 +179,12 @@ impl QueueBuilder {
         for plan in plans {
             let at = if own(&plan) {
                 arbiters.push(Arbiter::new());
-                places.extend(arbiters.last().map(Arbiter::handle).map(place));
-                places.len() - 1
+                pool.extend(arbiters.last().map(Arbiter::handle).map(thread));
+                pool.len() - 1
             } else {
                 next.next().unwrap_or_default() % pooled
             };
-            let ArbiterThread { handle: arbiter, pulse } = &places[at];
+            let ArbiterThread { handle: arbiter, pulse } = &pool[at];
             info!("{}: limit {}", plan.rules.concurrency_id, plan.rules.limit);
             let Plan { rules, members } = plan;
             let name = rules.concurrency_id.clone();
@@ -216,7 +216,7 @@ impl QueueBuilder {
                     input: listener.input,
                     output: listener.output,
                     options: listener.options(),
-                    extensions: take(&mut said[member]),
+                    extensions: take(&mut extensions_of[member]),
                     address: edge(number, listener.validator.clone()),
                 }));
             }
@@ -224,9 +224,10 @@ impl QueueBuilder {
         }
         let listeners: Vec<_> = entries.into_iter().flatten().collect();
         let names = listeners.iter().map(|listener| listener.api_name.clone()).collect();
-        let pulses: Vec<_> = places.into_iter().map(|place| place.pulse).collect();
-        let patience = self.declared.watchdog.unwrap_or(watchdog::TURN_TIMEOUT);
-        let watchdog = (!patience.is_zero()).then(|| Watchdog::start(&pulses, names, patience));
+        let pulses: Vec<_> = pool.into_iter().map(|thread| thread.pulse).collect();
+        let turn_timeout = self.declared.watchdog.unwrap_or(watchdog::TURN_TIMEOUT);
+        let watchdog =
+            (!turn_timeout.is_zero()).then(|| Watchdog::start(&pulses, names, turn_timeout));
         Ok(Queue::new(Inner {
             _watchdog: watchdog.flatten(),
             extensions,

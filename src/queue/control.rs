@@ -1,4 +1,4 @@
-//! How a running queue is steered, looked at and stopped.
+//! Controls a running queue: pause, limits, snapshot, shutdown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::handler::slot_resource::CLOSE;
 use crate::scheduler::limit::Limit;
 use crate::scheduler::snapshot::ConcurrencyIdSnapshot;
 
-/// How long a shutdown waits, past its grace, for interrupted handlers to let go.
+/// How long a shutdown waits, past its grace, for interrupted handlers to stop.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
-/// How long a supervisor is waited for that is asked what it looks like.
+/// How long a supervisor may take to answer with its snapshot.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What [`Queue::shutdown`] left behind.
@@ -30,7 +30,7 @@ pub struct Shutdown {
     /// because the actix system ended first and took what ran with it.
     pub drained: bool,
     /// Every handler has stopped. Otherwise blocking ones still run, which can't be stopped from
-    /// outside; their clients have been told.
+    /// outside; their clients have been notified.
     pub stopped: bool,
     /// What the slots own is closed and dropped. Always so where they own nothing.
     pub closed: bool,
@@ -96,18 +96,18 @@ impl Queue {
         }
     }
 
-    /// What the queue looks like now. Ids whose actors have ended, or don't answer within a second
-    /// because a handler keeps their thread to itself, are left out.
+    /// The present state of the queue. Ids whose actors have ended, or don't answer within a second
+    /// because a handler blocks their thread, are left out.
     ///
-    /// Each id spends at most a fifth of its thread's time on this: where many ask at once, they
-    /// wait a moment and get the same answer.
+    /// Each id spends at most a fifth of its thread's time on this: concurrent calls wait a moment
+    /// and get the same answer.
     pub async fn snapshot(&self) -> QueueSnapshot {
-        let ask = |id| timeout(SNAPSHOT_TIMEOUT, ConcurrencyId::snapshot(id));
-        let ids = join_all(self.0.ids.iter().map(ask)).await.into_iter().flatten().flatten();
+        let snapshot = |id| timeout(SNAPSHOT_TIMEOUT, ConcurrencyId::snapshot(id));
+        let ids = join_all(self.0.ids.iter().map(snapshot)).await.into_iter().flatten().flatten();
         QueueSnapshot { concurrency_ids: ids.collect() }
     }
 
-    /// Takes no more events, tells the waiting ones, and lets the running ones finish for up to
+    /// Takes no more events, stops the waiting ones, and lets the running ones finish for up to
     /// `grace`; those that still run then are interrupted, and a second later it no longer waits for
     /// them. What the slots own is closed and dropped as they come free (see
     /// [`SlotResource::close`](crate::SlotResource::close)), which it waits for, up to 5 seconds
@@ -122,7 +122,7 @@ impl Queue {
         let idle = async {
             let drained = join_all(idle).await.iter().all(Result::is_ok);
             if !drained {
-                // A supervisor is gone that had not said so. Its async handlers went with it; what
+                // A supervisor is gone without reporting it. Its async handlers went with it; what
                 // was on a thread didn't.
                 self.0.outside.emptied().await;
             }

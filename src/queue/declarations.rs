@@ -1,4 +1,4 @@
-//! What a builder has been told, before anything comes of it.
+//! What a builder declares, before anything is started.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::handler::validator::Validator;
 use crate::scheduler::limit::Limit;
 use crate::scheduler::rules::BatchRules;
 
-/// What a builder has been told, before anything comes of it.
+/// What a builder declares, before anything is started.
 #[derive(Default)]
 pub(crate) struct Declarations {
     pub listeners: Vec<DeclaredListener>,
@@ -56,9 +56,9 @@ pub(crate) struct DeclaredListener {
     pub own_arbiter: bool,
     pub input: InputType,
     pub output: OutputType,
-    /// What those above the core say of it.
+    /// What the layers above the core declare for it.
     pub extensions: Extensions,
-    /// What its options say that can't be; `start()` says so.
+    /// A contradiction among its options, which `start()` returns.
     pub contradiction: Option<StartError>,
 }
 

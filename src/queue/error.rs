@@ -33,7 +33,7 @@ pub enum StartError {
         /// The option.
         option: &'static str,
     },
-    /// A listener says that it doesn't queue, and how it queues.
+    /// A listener has `queue(false)`, and an option of queued listeners.
     #[error("listener {listener:?} has queue(false), but also {option}; leave one of them out")]
     Unqueued {
         /// The listener.
@@ -47,7 +47,7 @@ pub enum StartError {
          sessions; leave one of them out"
     )]
     StateOfBatch(String),
-    /// A validator looks at another type than the listener's input.
+    /// A validator takes another type than the listener's input.
     #[error("listener {listener:?} takes {takes}, but its validator looks at {given}")]
     WrongValidator {
         /// The listener.
@@ -91,7 +91,7 @@ pub enum StartError {
         /// The id.
         id: String,
     },
-    /// A handler asks for a resource that its id doesn't build.
+    /// A handler takes a resource that its id doesn't build.
     #[error("listener {listener:?} takes {wanted}, but concurrency id {id:?} {has}")]
     WrongResource {
         /// The listener.
@@ -162,7 +162,7 @@ pub enum CallError {
     /// The handler gave a stream that ended without an item.
     #[error("the listener ended without a value")]
     NoOutput,
-    /// The result was asked for in another type than the listener's.
+    /// The result was requested as another type than the listener's.
     #[error("the result is no {0}")]
     WrongOutput(&'static str),
 }

@@ -16,7 +16,7 @@ fn queue(turnstile: &Turnstile) -> Queue {
         .expect("nothing contradicts itself")
 }
 
-/// Every event ends, and those that were lost say so.
+/// Every event ends, and those that were lost report it.
 async fn ends_as_lost(call: impl Future<Output = Result<u32, CallError>>) {
     match call.await {
         Err(CallError::Failed(failure)) => assert!(failure.message.contains("was lost")),
@@ -44,7 +44,7 @@ async fn a_supervisor_starts_again_and_its_events_end_as_lost() {
     }
     // The running handlers were dropped, so that the limit holds.
     turnstile.empty().await;
-    // Their slots say so a moment later.
+    // Their slots report it a moment later.
     while queue.snapshot().await.concurrency_ids[0].running > 0 {}
     let snapshot = queue.snapshot().await;
     let id = &snapshot.concurrency_ids[0];
@@ -69,7 +69,7 @@ async fn a_listener_starts_again_and_loses_nothing() {
     turnstile.open();
     assert_eq!(running.result().await, Ok(1u32));
     assert_eq!(second.result().await, Ok(2u32));
-    // What the supervisor tells still arrives.
+    // What the supervisor sends still arrives.
     queue.shutdown(Duration::ZERO).await;
     assert!(queue.try_submit("wait", 3u32).await.is_err());
 }

@@ -21,7 +21,7 @@ use crate::handler::validator::Validator;
 use crate::scheduler::limit::Limit;
 use crate::scheduler::rules::BatchRules;
 
-/// How many events a batch holds when the listener doesn't say: Gradio's default.
+/// The default maximum of events in a batch, as Gradio's.
 const BATCH: usize = 4;
 
 /// An event listener: a name, a handler, and how its events queue. `I` is what the handler takes,
@@ -45,11 +45,11 @@ const BATCH: usize = 4;
 /// ```
 pub struct Listener<I, O> {
     declared: DeclaredListener,
-    /// Known until the queue takes it: an option may ask something of them.
+    /// Known until the queue takes it: an option may require a trait of them.
     types: PhantomData<fn(I) -> O>,
 }
 
-/// What the extras of a handler ask of its id and its session.
+/// What the extra arguments of a handler require of its id and its session.
 fn extras<X: Extract>() -> (Vec<ResourceType>, bool) {
     (X::needs(), X::takes_state())
 }
@@ -173,7 +173,7 @@ impl<I, O> Listener<I, O> {
         Listener { declared, types: PhantomData }
     }
 
-    /// What it says to the queue, with its types erased.
+    /// Its declaration for the queue, with its types erased.
     pub(crate) fn into_declared(self) -> DeclaredListener {
         self.declared
     }
@@ -188,16 +188,16 @@ impl<I, O> Listener<I, O> {
     /// How many events of the concurrency id run at once: a number of 1 or more, or `None` for
     /// unlimited.
     ///
-    /// Of several listeners of one id those that say nothing don't count and the lowest limit
-    /// holds. Gradio differs: there, saying nothing counts as saying the default.
+    /// Of several listeners of one id, those that declare none don't count and the lowest limit
+    /// holds. Gradio differs: there, declaring none counts as declaring the default.
     pub fn concurrency_limit(mut self, limit: impl Into<Limit>) -> Self {
         self.declared.limit = Some(limit.into());
         self
     }
 
-    /// The most events that may wait in the wait queue of the concurrency id; without, there is no bound
+    /// The maximum of events in the wait queue of the concurrency id; by default, there is no bound
     /// but the queue's own, [`QueueBuilder::max_size`](crate::QueueBuilder::max_size). Of several
-    /// listeners of one id those that say nothing don't count and the lowest holds.
+    /// listeners of one id, those that declare none don't count and the lowest holds.
     pub fn max_size(mut self, events: usize) -> Self {
         self.declared.max_size = Some(events);
         self
@@ -223,9 +223,9 @@ impl<I, O> Listener<I, O> {
         self
     }
 
-    /// Looks at each input before its event is admitted to the wait queue, and refuses it with a message for
-    /// each parameter that is wrong. As Gradio's `validator`. It must be quick: it runs on the
-    /// thread of the listener's actor. `T` is the listener's input.
+    /// Validates each input before its event is admitted to the wait queue, and refuses it with a
+    /// message for each parameter that is wrong. As Gradio's `validator`. It must be quick: it runs
+    /// on the thread of the listener's actor. `T` is the listener's input.
     pub fn validator<T: Send + 'static>(
         mut self,
         check: impl Fn(&T) -> Validation + Send + Sync + 'static,
@@ -234,7 +234,7 @@ impl<I, O> Listener<I, O> {
         self
     }
 
-    /// Whether its events wait in a queue (default: yes). One that says no runs every event at once,
+    /// Whether its events wait in a queue (default: yes). With `false` it runs every event at once,
     /// has no limit and shares no concurrency id, and Gradio's clients call it by
     /// `run/{api_name}`: for quick things only. As Gradio's `queue`.
     pub fn queue(mut self, queued: bool) -> Self {
@@ -242,7 +242,7 @@ impl<I, O> Listener<I, O> {
         self
     }
 
-    /// The most events in a batch (default: 4, as Gradio's). Only for [`Listener::batch`].
+    /// The maximum of events in a batch (default: 4, as Gradio's). Only for [`Listener::batch`].
     pub fn max_batch_size(mut self, events: usize) -> Self {
         match &mut self.declared.batch {
             Some(batch) => batch.max_size = events,
@@ -263,7 +263,7 @@ impl<I, O> Listener<I, O> {
 }
 
 impl<I, O> Listener<I, O> {
-    /// What those above the core say of it, to be changed.
+    /// Its declaration, for options of the layers above the core.
     pub(crate) fn declared_mut(&mut self) -> &mut DeclaredListener {
         &mut self.declared
     }

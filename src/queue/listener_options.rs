@@ -1,4 +1,4 @@
-//! What a listener tells about itself, apart from its types.
+//! A listener's options, apart from its types.
 
 /// The options of one listener.
 #[derive(Clone, Debug)]
@@ -7,7 +7,7 @@ pub(crate) struct ListenerOptions {
     pub queued: bool,
     /// Whether it yields values on the way.
     pub generator: bool,
-    /// The most events of a batch, where it takes batches.
+    /// The maximum of events in a batch, where it takes batches.
     pub batch: Option<usize>,
     /// Whether it keeps something for each session.
     pub takes_state: bool,

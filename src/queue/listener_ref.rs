@@ -26,7 +26,7 @@ pub(crate) struct ListenerRef {
     pub input: InputType,
     pub output: OutputType,
     pub options: ListenerOptions,
-    /// What those above the core say of it.
+    /// What the layers above the core declare for it.
     pub extensions: Extensions,
     pub address: Addr<ListenerActor>,
 }
@@ -75,8 +75,8 @@ impl ListenerRef {
     async fn deliver(&self, submit: Submit) {
         match self.address.try_send(submit) {
             Ok(()) => {}
-            // Its mailbox is full: wait for a place, as everybody before us does. Should the actor
-            // die meanwhile, the sender says so.
+            // Its mailbox is full: wait for room, as everybody before us does. Should the actor die
+            // meanwhile, the sender reports it.
             Err(SendError::Full(submit)) => {
                 let _ = self.address.send(submit).await;
             }

@@ -1,4 +1,4 @@
-//! A slot for work that is no listener's: whoever acquires it waits as every event does.
+//! A slot for work outside of listeners, which is waited for as for an event.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ use crate::handler::outside::{Outside, Stay};
 ///
 /// It may be moved to any thread; whatever does the work should own it until the work has really
 /// stopped, a blocking thread above all. Nobody can take it back: a [`Queue::shutdown`] waits for
-/// it, and says so when it is still held past the grace.
+/// it, and reports when it is still held past the grace.
 #[must_use = "the slot is free again when the permit is dropped"]
 pub struct Permit {
     grant: Grant,
@@ -28,8 +28,8 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// The number of the slot, from 0: which of the id's GPUs, say, is free for the work. No other
-    /// permit and no handler of the id has the same at the same time.
+    /// The number of the slot, from 0: for instance which of the id's GPUs is free for the work. No
+    /// other permit and no handler of the id has the same at the same time.
     pub fn slot(&self) -> usize {
         self.grant.slot()
     }
@@ -42,17 +42,19 @@ impl fmt::Debug for Permit {
 }
 
 impl Queue {
-    /// Waits for a slot of a concurrency id, for work that is no listener's. It waits in the same
-    /// line as the events of the id's listeners, first come first served, and counts against the
-    /// same limit; pauses and changes of the limit hold for it. Dropping the future leaves the wait queue.
+    /// Waits for a slot of a concurrency id, for work outside of listeners. It waits in the same
+    /// queue as the events of the id's listeners, first come first served, and counts against the
+    /// same limit; pauses and changes of the limit hold for it. Dropping the future leaves the wait
+    /// queue.
     ///
     /// Where the id's slots own a resource, the slot is taken and its resource rests meanwhile: it is
     /// lent to handlers only.
     ///
     /// # Errors
     /// When there is no such concurrency id; declare one that no listener has with
-    /// [`QueueBuilder::concurrency_id`](crate::QueueBuilder::concurrency_id). When it is refused: the
-    /// line is full, the estimated wait is longer than `max_eta`, or the queue is stopped.
+    /// [`QueueBuilder::concurrency_id`](crate::QueueBuilder::concurrency_id). When it is refused:
+    /// the wait queue is full, the estimated wait is longer than `max_eta`, or the queue is
+    /// stopped.
     ///
     /// ```
     /// use now_serving::Queue;
@@ -82,7 +84,7 @@ impl ConcurrencyId {
         let waits = Waits { supervisor: Some(&self.supervisor), id };
         match self.supervisor.try_send(Acquire { id, grant }) {
             Ok(()) => {}
-            // Its mailbox is full: wait for a place, as everybody before us does.
+            // Its mailbox is full: wait for room, as everybody before us does.
             Err(SendError::Full(acquire)) => {
                 let _ = self.supervisor.send(acquire).await;
             }

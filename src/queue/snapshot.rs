@@ -1,13 +1,13 @@
-//! What a whole queue looks like at one moment.
+//! The state of a whole queue at one moment.
 
 use serde::Serialize;
 
 use crate::scheduler::snapshot::{ConcurrencyIdSnapshot, ListenerSnapshot};
 
-/// A picture of the whole queue, from [`Queue::snapshot`](crate::Queue::snapshot).
+/// The state of the whole queue, from [`Queue::snapshot`](crate::Queue::snapshot).
 ///
-/// Each concurrency id is pictured by its own supervisor, so that two ids can differ by the
-/// moment it takes to ask both.
+/// Each concurrency id's own supervisor takes its snapshot, so that two ids can differ by the
+/// moment between both.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct QueueSnapshot {
@@ -16,12 +16,12 @@ pub struct QueueSnapshot {
 }
 
 impl QueueSnapshot {
-    /// The picture of one concurrency id.
+    /// The snapshot of one concurrency id.
     pub fn concurrency_id(&self, name: &str) -> Option<&ConcurrencyIdSnapshot> {
         self.concurrency_ids.iter().find(|id| &*id.concurrency_id == name)
     }
 
-    /// The picture of one listener.
+    /// The snapshot of one listener.
     pub fn listener(&self, api_name: &str) -> Option<&ListenerSnapshot> {
         let mut listeners = self.concurrency_ids.iter().flat_map(|id| &id.listeners);
         listeners.find(|listener| &*listener.api_name == api_name)

@@ -1,4 +1,4 @@
-//! What a queue's declarations must not say, looked for before anything is started.
+//! Contradictions in a queue's declarations, checked before anything is started.
 
 use std::collections::HashSet;
 

@@ -6,7 +6,7 @@ use std::cell::Cell;
 /// conversations take many times the bytes of their JSON.
 const FREE: usize = 4 * 1024 * 1024;
 
-/// What the allocator takes for each allocation beside what was asked for, in bytes.
+/// What the allocator takes for each allocation beside the requested bytes.
 const ALLOCATION: usize = 8;
 
 /// The memory, in bytes, that the values of one body may still take. With the body itself it comes to
@@ -14,7 +14,7 @@ const ALLOCATION: usize = 8;
 ///
 /// What a value takes depends on its type: `[0]` is four bytes of JSON, one byte of a `Vec<u8>`, and
 /// hundreds of bytes of a tree. So it is counted while the type reads itself, by the sizes of what it
-/// reads, and an input that asks for more is refused before it is there.
+/// reads, and an input that needs more is refused before it is allocated.
 #[derive(Debug)]
 pub(crate) struct Allowance {
     left: Cell<usize>,

@@ -8,7 +8,7 @@ use serde::de::{Error, Expected, Unexpected};
 /// The longest text of an error, in bytes.
 const MAX_LEN: usize = 500;
 
-/// The most of a string that an error quotes, in bytes.
+/// The maximum that an error quotes of a string, in bytes.
 const QUOTED: usize = 60;
 
 /// An error whose text is short, whatever is wrong.
@@ -16,7 +16,7 @@ const QUOTED: usize = 60;
 pub(crate) struct Brief(String);
 
 impl Brief {
-    /// As much of a text as is told.
+    /// A text, cut off after the maximum.
     pub fn of(text: impl fmt::Display) -> String {
         struct Short(String);
         impl fmt::Write for Short {
@@ -33,7 +33,7 @@ impl Brief {
             }
         }
         let mut short = Short(String::new());
-        // An error says that it was cut off, or that it can't be told at all.
+        // An error means that it was cut off, or can't be formatted at all.
         let _ = fmt::write(&mut short, format_args!("{text}"));
         short.0
     }

@@ -15,7 +15,7 @@ use super::brief::Brief;
 /// Strings longer than this, in bytes, aren't repeated in errors.
 const LONG: usize = 256;
 
-/// What an error says when there is too much.
+/// The error message when there is too much.
 pub(crate) const EXCEEDED: &str = "the input takes too much memory";
 
 /// Stands around each part of a deserializer.

@@ -81,11 +81,12 @@ fn read<I: DeserializeOwned>(json: Json<'_>, allowance: &Allowance) -> Result<I,
     })
 }
 
-/// What is wrong, but for the line and column: a client knows nothing of our pieces.
+/// The error message without line and column: they count from the start of a piece, which clients
+/// don't know.
 fn message(error: &serde_json::Error) -> String {
-    let place = format!(" at line {} column {}", error.line(), error.column());
+    let position = format!(" at line {} column {}", error.line(), error.column());
     let message = error.to_string();
-    Brief::of(message.strip_suffix(&place).unwrap_or(&message))
+    Brief::of(message.strip_suffix(&position).unwrap_or(&message))
 }
 
 macro_rules! as_any_unless_whole {
