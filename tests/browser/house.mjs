@@ -52,6 +52,17 @@ export class House {
     }
   }
 
+  /** Lets nothing start on the easels, or lets them go on: what waits can be counted in peace. */
+  async pause(paused) {
+    const action = paused ? "pause" : "resume";
+    const response = await fetch(`${this.address}/queues/actions`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Basic ${btoa(`operator:${PASSWORD}`)}` },
+      body: JSON.stringify({ action, concurrency_id: "gpu_queue" }),
+    });
+    assert.equal(response.status, 200, action);
+  }
+
   /** A page whose console must be quiet: see `complaints`. */
   async page(path, options = {}) {
     const context = await this.browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
