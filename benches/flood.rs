@@ -1,8 +1,9 @@
 //! How much of its throughput a queue keeps while it refuses a flood.
 //!
-//! `cargo bench --bench flood`: 64 callers keep eight slots busy with events of a millisecond, first
-//! alone, then while 20,000 joins over HTTP are refused at a line that is full: the line of another
-//! concurrency id, and the work's own. Prints events per second, medians of five rounds, and ratios.
+//! `cargo bench --bench flood`: 64 callers keep eight slots busy with events of a millisecond,
+//! first alone, then while 20,000 joins over HTTP are refused at a wait queue that is full: the one
+//! of another concurrency id, and the work's own. Prints events per second, medians of five rounds,
+//! and ratios.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -36,7 +37,7 @@ async fn flood(address: &str, fn_index: usize) {
             answer.body().await.expect("its body");
             match answer.status().as_u16() {
                 503 => drop(refused.fetch_add(1, Relaxed)),
-                // Room came free in the work's own line; it is full again at once.
+                // There was room in the work's own queue; it is full again at once.
                 200 | 429 => {}
                 status => panic!("answered {status}"),
             }

@@ -15,7 +15,7 @@ static MEMORY: cap::Cap<std::alloc::System> = cap::Cap::new(std::alloc::System, 
 
 const EVENTS: usize = 1_000_000;
 
-/// An actor that follows events and forgets what it hears.
+/// An actor that follows events and drops their updates.
 struct Follower;
 
 impl Actor for Follower {
@@ -46,7 +46,7 @@ async fn settled() -> usize {
     }
 }
 
-/// Waits until all are in the line, and gives the bytes of each since `before`.
+/// Waits until all are in the wait queue, and gives the bytes of each since `before`.
 async fn each(queue: &Queue, before: usize) -> usize {
     loop {
         let waiting = queue.snapshot().await.concurrency_ids[0].waiting;

@@ -104,7 +104,7 @@ impl Handler<Update> for Artist {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     env_logger::init();
     let system = System::new();
-    // One supervisor actor owns the line of "paint"; the limit gives it two worker actors.
+    // One supervisor actor owns the wait queue of "paint"; the limit gives it two worker actors.
     let queue = system.block_on(async {
         Queue::builder().listener(Listener::new("paint", paint).concurrency_limit(2)).start()
     })?;

@@ -142,10 +142,10 @@ async fn nothing((): ()) -> Result<(), UserError> {
     Ok(())
 }
 
-/// What this session has said so far.
-async fn remember(Text { x }: Text, said: State<Vec<String>>) -> Result<Vec<String>, UserError> {
-    said.update(|said| said.push(x));
-    Ok(said.get())
+/// What this session has sent so far.
+async fn remember(Text { x }: Text, history: State<Vec<String>>) -> Result<Vec<String>, UserError> {
+    history.update(|history| history.push(x));
+    Ok(history.get())
 }
 
 /// Another number each time.
@@ -173,8 +173,9 @@ struct Documents {
 
 /// The names and lengths of some files, and the files themselves.
 async fn list(Documents { files }: Documents) -> Result<(Vec<String>, Vec<FileData>), UserError> {
-    let told = |file: &FileData| format!("{}: {}", file.name(), file.size().unwrap_or_default());
-    Ok((files.iter().map(told).collect(), files))
+    let describe =
+        |file: &FileData| format!("{}: {}", file.name(), file.size().unwrap_or_default());
+    Ok((files.iter().map(describe).collect(), files))
 }
 
 /// Each item is a file of its own.
@@ -207,7 +208,7 @@ async fn whoami((): (), context: EventContext) -> Result<Option<String>, UserErr
 /// The longest file that may be uploaded, in bytes.
 const MAX_FILE_SIZE: u64 = 1024 * 1024;
 
-/// How long running events may go on when the server is stopped, in seconds. Tests say another.
+/// How long running events may go on when the server is stopped, in seconds. Tests set another.
 const GRACE: u64 = 5;
 
 /// Behind the nine, whose numbers are known to everybody who tests against them.

@@ -1,5 +1,5 @@
 //! An actix-web service with routes of its own, one of them gated: at most two requests render at
-//! once, three more wait, and the next are told when to come again.
+//! once, three more wait, and the next get a `Retry-After`.
 //!
 //! ```text
 //! cargo run --example gate
@@ -51,7 +51,7 @@ async fn main() -> std::io::Result<()> {
             .wrap(middleware::Logger::default())
             .service(
                 web::resource("/render/{scene}")
-                    // The one line that a route needs.
+                    // All that a route needs.
                     .wrap(gated.gate("render"))
                     .get(render),
             )

@@ -28,9 +28,10 @@
 //!
 //! # Time
 //!
-//! On [`arbiters(0)`](crate::QueueBuilder::arbiters) everything but blocking handlers runs in the test's
-//! own runtime, so that tokio's paused clock holds for it: a `time_limit` of an hour is over as soon as
-//! nothing else is left to do, or when the test says so. A pause needs tokio's feature `test-util`.
+//! On [`arbiters(0)`](crate::QueueBuilder::arbiters) everything but blocking handlers runs in the
+//! test's own runtime, so that tokio's paused clock holds for it: a `time_limit` of an hour is over
+//! as soon as nothing else is left to do, or when the test advances it. A pause needs tokio's
+//! feature `test-util`.
 //!
 //! ```
 //! use std::time::Duration;

@@ -1,4 +1,5 @@
-//! A full line: `try_submit` is refused, `submit` waits, and nothing already accepted is lost.
+//! A full wait queue: `try_submit` is refused, `submit` waits, and nothing already accepted is
+//! lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -35,7 +36,7 @@ async fn a_full_line_refuses_and_says_its_size() {
     }
     turnstile.let_through(1);
     turnstile.arrived(2).await;
-    // There is room again. The listener hears of it a moment after the worker has started.
+    // There is room again. The listener is notified a moment after the worker has started.
     let submission = loop {
         match queue.try_submit("a", 50u32).await {
             Ok(submission) => break submission,
@@ -113,8 +114,8 @@ async fn the_queues_own_bound_holds_for_all_lines_together() {
 #[actix::test]
 async fn while_the_whole_queue_is_full_the_edge_refuses_and_no_validator_is_asked() {
     let turnstile = Turnstile::new();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = asked.clone();
+    let validated = Arc::new(AtomicUsize::new(0));
+    let count = validated.clone();
     let validator = move |_: &u32| {
         count.fetch_add(1, SeqCst);
         Validation::new()
@@ -135,16 +136,16 @@ async fn while_the_whole_queue_is_full_the_edge_refuses_and_no_validator_is_aske
         let refused = refusal(queue.try_submit("b", n).await.unwrap_err());
         assert!(matches!(refused, Refusal::QueueFull { max_size: 2, size: 2, .. }), "{refused:?}");
     }
-    assert_eq!(asked.load(SeqCst), 0);
+    assert_eq!(validated.load(SeqCst), 0);
     assert_eq!(queue.snapshot().await.listener("b").unwrap().refusals.queue_full, 100);
     turnstile.open();
     recorder.ended(3).await;
     assert_eq!(queue.call::<_, u32>("b", 7u32).await, Ok(7));
-    assert_eq!(asked.load(SeqCst), 1);
+    assert_eq!(validated.load(SeqCst), 1);
     queue.try_submit("b", 8u32).await.unwrap().result::<u32>().await.unwrap();
 }
 
-/// A caller of one id isn't passed by those of another who came after it, whoever submits how much.
+/// A caller of one id isn't passed by those of another who came after it, however many they submit.
 #[actix::test]
 async fn callers_of_all_ids_are_let_in_first_come_first_served() {
     let turnstile = Turnstile::new();
@@ -181,7 +182,7 @@ async fn callers_of_all_ids_are_let_in_first_come_first_served() {
     while flood.next().await.is_some() {}
 }
 
-/// A caller that its own id keeps waiting takes no place, and holds nobody up.
+/// A caller that its own id keeps waiting takes no room, and delays nobody.
 #[actix::test]
 async fn who_is_blocked_by_an_ids_own_bound_holds_up_no_other_id() {
     let turnstile = Turnstile::new();

@@ -259,7 +259,7 @@ fn number() -> usize {
     std::env::var("BAD_REQUESTS").ok().and_then(|number| number.parse().ok()).unwrap_or(20_000)
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Reads what there is of a body; a stream without an end is left.
 async fn read(body: impl MessageBody) -> Vec<u8> {
@@ -297,7 +297,7 @@ async fn requests_of_all_kinds_are_answered() {
                 let Ok(value) = HeaderValue::from_bytes(&value) else { continue };
                 sent = sent.append_header((HeaderName::from_static(name), value));
             }
-            let answer = timeout(PATIENCE, call_service(&app, sent.to_request())).await;
+            let answer = timeout(TIMEOUT, call_service(&app, sent.to_request())).await;
             let answer = answer.unwrap_or_else(|_| panic!("no answer: {shown}"));
             let status = answer.status();
             assert_ne!(status.as_u16(), 500, "{shown}");
@@ -368,7 +368,7 @@ async fn what_is_no_http_harms_nobody() {
         let _ = socket.write_all(&raw).await;
         let _ = socket.shutdown().await;
         let mut answer = vec![0; 64];
-        let read = timeout(PATIENCE, socket.read(&mut answer)).await;
+        let read = timeout(TIMEOUT, socket.read(&mut answer)).await;
         let read = read.unwrap_or_else(|_| panic!("no answer, and no end: {shown}")).unwrap_or(0);
         let answer = String::from_utf8_lossy(&answer[..read]);
         assert!(!answer.starts_with("HTTP/1.1 500"), "{answer}: {shown}");

@@ -38,7 +38,7 @@ fn add(runs: &Arc<AtomicUsize>) -> Listener<Sum, u32> {
     Listener::new("add", add).cache(2)
 }
 
-/// What an event's stream says, apart from places in the line.
+/// The messages of an event's stream, without estimations.
 async fn joined(server: &Server, fn_index: usize, data: Value) -> Vec<Value> {
     server.join("s", fn_index, data).await;
     let events = server.session("s").await.rest().await;

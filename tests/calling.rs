@@ -23,7 +23,7 @@ async fn an_updates_stream_tells_the_whole_story_and_ends() {
     let Some(Update::Estimation { event_id, rank: 0, queue_size: 1, rank_eta: None }) =
         second.next().await
     else {
-        panic!("a place in the line comes first")
+        panic!("an estimation comes first")
     };
     assert_eq!(event_id, id);
     turnstile.open();

@@ -1,4 +1,4 @@
-//! Cancelling: waiting events leave the line, running ones stop, and slots come back.
+//! Cancelling: waiting events leave the queue, running ones stop, and slots come back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -44,7 +44,7 @@ async fn a_running_async_handler_is_dropped_and_its_slot_is_free() {
     turnstile.arrived(1).await;
     running.cancel();
     assert!(is_cancelled(&last(running).await));
-    assert_eq!(turnstile.inside(), 0, "it is told when the handler has stopped");
+    assert_eq!(turnstile.inside(), 0, "it is notified when the handler has stopped");
     turnstile.open();
     assert_eq!(queue.call::<_, u32>("a", 1u32).await, Ok(1));
 }
@@ -60,7 +60,7 @@ async fn a_blocking_handler_keeps_its_slot_until_it_has_noticed() {
         while n == 0 && !(context.is_cancelled() && may_notice.load(SeqCst)) {
             std::thread::yield_now();
         }
-        // Nobody hears it: the event has ended.
+        // It is dropped: the event has ended.
         context.progress(1.0, "too late");
         Ok::<_, String>(n)
     };
@@ -70,7 +70,7 @@ async fn a_blocking_handler_keeps_its_slot_until_it_has_noticed() {
     started.arrived(1).await;
     queue.cancel("a", id).unwrap();
     let updates = recorder.ended(1).await;
-    assert!(is_cancelled(updates.last().unwrap()), "its client is told at once");
+    assert!(is_cancelled(updates.last().unwrap()), "its client is notified at once");
     let next = queue.submit("a", 1u32).await.unwrap();
     let id = &queue.snapshot().await.concurrency_ids[0];
     assert_eq!((id.running, id.waiting), (1, 1));
@@ -192,7 +192,7 @@ async fn an_event_is_cancelled_by_its_own_listeners_name_only() {
     for event in [&running, &waiting] {
         queue.cancel("b", event.id()).unwrap();
     }
-    // What the supervisor was told before this, it has done.
+    // What the supervisor was sent before this, it has done.
     queue.resume("x").await.unwrap();
     let snapshot = queue.snapshot().await;
     let id = snapshot.concurrency_id("x").unwrap();

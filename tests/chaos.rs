@@ -1,6 +1,6 @@
 //! Hundreds of clients that submit, cancel, drop, come back, read slowly and send garbage, against
 //! handlers that succeed, fail, panic, hang and stream, while limits change and ids pause. Each
-//! promise holds as it goes, and at the end the books balance to the event.
+//! promise holds all the time, and at the end the counts match exactly.
 //!
 //! `CHAOS_SECONDS=600` goes on for longer (default 60), `CHAOS_ROUNDS=10` comes to rest more often
 //! (default 3, at least 2), `CHAOS_SEED=7` makes other decisions.
@@ -33,7 +33,7 @@ static MEMORY: cap::Cap<std::alloc::System> = cap::Cap::new(std::alloc::System, 
 const CLIENTS: usize = 200;
 const GRACE: Duration = Duration::from_millis(500);
 const TTL: Duration = Duration::from_secs(4);
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|number| number.parse().ok()).unwrap_or(default)
@@ -65,7 +65,7 @@ impl Drop for Inside {
     }
 }
 
-/// The ids whose limit changes, in the order of [`House::gauges`].
+/// The ids whose limit changes, in the order of [`Fixture::gauges`].
 const IDS: [&str; 3] = ["gpu", "fifo", "batch"];
 const LIMITS: [usize; 3] = [2, 1, 2];
 
@@ -83,15 +83,15 @@ const NAMES: [&str; LISTENERS] = [
     "slotted", "remember",
 ];
 
-struct House {
+struct Fixture {
     queue: Queue,
     web: Web,
     gauges: [Arc<Gauge>; 3],
-    /// Sessions whose end the hook was told.
+    /// Sessions whose end the hook was called for.
     ended: Arc<AtomicUsize>,
 }
 
-fn house() -> House {
+fn fixture() -> Fixture {
     let gauges: [Arc<Gauge>; 3] = Default::default();
     for (gauge, limit) in gauges.iter().zip(LIMITS) {
         gauge.allowed.store(limit, SeqCst);
@@ -233,7 +233,7 @@ fn house() -> House {
         })
         .start()
         .unwrap();
-    House { queue, web, gauges, ended }
+    Fixture { queue, web, gauges, ended }
 }
 
 type Words = std::pin::Pin<Box<dyn Stream<Item = Result<String, String>>>>;
@@ -256,13 +256,13 @@ struct Followed {
 }
 
 impl Followed {
-    /// `exact` is whether its client has always said where it was.
-    fn hear(&mut self, message: &Value, exact: bool) {
+    /// `exact` is whether its client has always sent `Last-Event-ID`.
+    fn receive(&mut self, message: &Value, exact: bool) {
         match message["msg"].as_str().unwrap() {
             "estimation" => {
                 let rank = message["rank"].as_u64().unwrap();
                 assert!(!self.started, "a rank after the start: {message}");
-                // P5; said again after a reconnection.
+                // P5; sent again after a reconnection.
                 assert!(self.rank.is_none_or(|before| rank <= before), "P5: {message}");
                 assert!(rank < message["queue_size"].as_u64().unwrap(), "P5: {message}");
                 self.rank = Some(rank);
@@ -273,12 +273,12 @@ impl Followed {
                 let output = &message["output"]["data"][0];
                 let text = match (self.text.take(), output) {
                     (None, Value::String(whole)) => whole.clone(),
-                    // The first was lost, which can't be with a client that says where it was.
+                    // The first was lost, which can't be with `Last-Event-ID`.
                     (None, edits) if !exact => apply(String::new(), edits),
                     (None, other) => panic!("the first item is no value: {other}"),
                     (Some(text), edits) => apply(text, edits),
                 };
-                // Word after word, none twice; none left out where the client says where it was.
+                // Word after word, none twice; none left out with `Last-Event-ID`.
                 let words = text.split_whitespace().count();
                 assert!(words > self.words, "an item came twice: {message}");
                 assert!(!exact || words == self.words + 1, "an item was lost: {message}");
@@ -287,7 +287,7 @@ impl Followed {
             }
             "process_completed" => {
                 self.ended += 1;
-                // P2; without saying where it was, a client may hear of an end again.
+                // P2; without `Last-Event-ID`, a client may get an end again.
                 assert!(!exact || self.ended == 1, "P2: {message}");
                 if let (Some(text), Some(data)) = (&self.text, message["output"]["data"].get(0))
                     && exact
@@ -323,7 +323,7 @@ fn data(listener: usize, rng: &mut StdRng) -> Value {
     if listener == HANG { json!([]) } else { json!([input(listener, rng)]) }
 }
 
-/// One client, that goes on until it is told to stop.
+/// One client, that goes on until it is stopped.
 struct Client {
     server: Arc<Server>,
     queue: Queue,
@@ -349,7 +349,7 @@ impl Client {
                     _ => self.gate().await,
                 }
             };
-            let done = timeout(PATIENCE, act).await;
+            let done = timeout(TIMEOUT, act).await;
             assert!(done.is_ok(), "a client waits for ever, doing {choice}");
         }
     }
@@ -364,7 +364,7 @@ impl Client {
             Ok(answer) => answer,
             // The server has just closed this connection for having been idle.
             Err(_) => awc::Client::builder()
-                .timeout(PATIENCE)
+                .timeout(TIMEOUT)
                 .finish()
                 .post(&url)
                 .send_body(body)
@@ -399,7 +399,7 @@ impl Client {
             return;
         }
         let numbered = self.rng.random::<bool>();
-        // Nothing is lost to a client that says where it was, as long as it comes back in time.
+        // Nothing is lost to a client with `Last-Event-ID`, as long as it comes back in time.
         let mut exact = numbered;
         let (mut last, mut away, mut streams) = (None, None::<Instant>, 0);
         while events.values().any(|event| event.ended == 0) {
@@ -420,7 +420,7 @@ impl Client {
                 }
                 last = id.or(last);
                 if let Some(event) = data["event_id"].as_str().and_then(|id| events.get_mut(id)) {
-                    event.hear(&data, exact);
+                    event.receive(&data, exact);
                 }
                 if data["msg"] == "close_stream" {
                     closed = true;
@@ -437,11 +437,11 @@ impl Client {
             drop(stream);
             // P6: at the front every step, further back at most four times a second, and again to a
             // stream that is new. Up to sixty wait, and hundreds of events a second start ahead.
-            let most = 16 + 5 * began.elapsed().as_millis() as usize / 1000 + streams;
+            let max = 16 + 5 * began.elapsed().as_millis() as usize / 1000 + streams;
             for event in events.values() {
-                assert!(event.estimations <= most, "P6: {} estimations", event.estimations);
+                assert!(event.estimations <= max, "P6: {} estimations", event.estimations);
             }
-            // All is over. What a client has missed that doesn't say where it was can be fetched.
+            // All is over. What a client without `Last-Event-ID` has missed can be fetched.
             for (id, event) in events.iter_mut().filter(|(_, event)| closed && event.ended == 0) {
                 assert!(!exact, "an end was lost: {id}");
                 let path = format!("/gradio_api/call/{}/{id}", NAMES[event.listener]);
@@ -485,7 +485,7 @@ impl Client {
                 .await;
     }
 
-    /// Joins, may begin to read, and is never heard of again.
+    /// Joins, may begin to read, and never comes back.
     async fn vanish(&mut self) {
         self.new_session();
         for _ in 0..self.rng.random_range(1..4) {
@@ -580,7 +580,7 @@ impl Client {
     }
 }
 
-/// Changes limits, pauses and resumes until it is told to stop. Leaves all as it was.
+/// Changes limits, pauses and resumes until it is stopped. Leaves all as it was.
 async fn steer(queue: Queue, gauges: [Arc<Gauge>; 3], mut rng: StdRng, over: Arc<AtomicBool>) {
     while !over.load(SeqCst) {
         let which = rng.random_range(0..IDS.len());
@@ -616,7 +616,7 @@ async fn set_limit(queue: &Queue, which: usize, gauge: &Gauge, limit: usize) {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    if timeout(PATIENCE, settled).await.is_ok() {
+    if timeout(TIMEOUT, settled).await.is_ok() {
         gauge.allowed.store(limit, SeqCst);
     }
 }
@@ -630,14 +630,14 @@ fn open_events(listener: &ListenerSnapshot) -> i64 {
     listener.admitted as i64 - ended as i64
 }
 
-/// Waits until nothing is under way and nobody is remembered, and gives the bytes in use then.
+/// Waits until nothing is under way and no session is left, and gives the bytes in use then.
 async fn settle(web: &Web, over: impl Fn(&QueueSnapshot) -> bool) -> usize {
     let began = Instant::now();
     loop {
         let WebSnapshot { queue: snapshot, clients, .. } = web.snapshot().await;
         let idle = snapshot.concurrency_ids.iter().all(|id| id.running == 0 && id.waiting == 0);
         let alone = clients.sessions == 0 && clients.streams == 0;
-        // Idle workers are let go after a while; those with a resource stay.
+        // Idle workers are dropped after a while; those with a resource stay.
         let workers: usize = snapshot.concurrency_ids.iter().map(|id| id.slots.len()).sum();
         if idle && alone && workers == 2 && clients.kept_results == 0 && over(&snapshot) {
             for id in &snapshot.concurrency_ids {
@@ -649,7 +649,7 @@ async fn settle(web: &Web, over: impl Fn(&QueueSnapshot) -> bool) -> usize {
             return MEMORY.allocated();
         }
         assert!(
-            began.elapsed() < 2 * PATIENCE,
+            began.elapsed() < 2 * TIMEOUT,
             "it does not come to rest: {clients:?} {snapshot:#?}"
         );
         sleep(Duration::from_millis(20)).await;
@@ -669,7 +669,7 @@ async fn everything_at_once() {
     let rounds = number("CHAOS_ROUNDS", 3).max(2) as usize;
     let time = Duration::from_secs(number("CHAOS_SECONDS", 60));
     println!("seed {seed}, {time:?}");
-    let house = house();
+    let house = fixture();
     let server = {
         let served = house.web.clone();
         Arc::new(Server::with(move |config| {
@@ -685,7 +685,7 @@ async fn everything_at_once() {
         let clients = if round == 0 { 2 * CLIENTS } else { CLIENTS };
         for client in 0..clients {
             let rng = StdRng::seed_from_u64(seed << 32 | (2 * round * CLIENTS + client) as u64);
-            let awc = awc::Client::builder().timeout(PATIENCE).finish();
+            let awc = awc::Client::builder().timeout(TIMEOUT).finish();
             let (server, queue, over) = (server.clone(), house.queue.clone(), over.clone());
             let client = Client { server, queue, rng, hash: "0".into(), awc };
             tasks.push(actix_web::rt::spawn(client.live(over)));

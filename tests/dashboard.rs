@@ -82,7 +82,7 @@ async fn the_snapshot_is_json_and_is_described() {
     let (_, openapi) = get(&server, "/gradio_api/openapi.json", PASSWORD).await;
     let openapi: Value = serde_json::from_str(&openapi).unwrap();
     assert!(openapi["paths"]["/queues/snapshot"]["get"].is_object());
-    // What has ended is told with its times.
+    // What has ended is sent with its times.
     turnstile.open();
     until(&queue, |gpu| gpu.recent.len() == 1).await;
     let (_, body) = get(&server, "/queues/snapshot", PASSWORD).await;

@@ -1,4 +1,4 @@
-//! What becomes of a queue's actors, events and resources when nobody holds it any more, or when
+//! What becomes of a queue's actors, events and resources when the last clone is dropped, or when
 //! its actix system ends.
 
 use std::sync::mpsc;
@@ -10,7 +10,7 @@ use now_serving::testing::Turnstile;
 use now_serving::{CallError, EventContext, Listener, Queue, Shutdown, Slot};
 use tokio::sync::oneshot;
 
-/// Says when it is dropped.
+/// Notifies when it is dropped.
 struct Resource(Option<oneshot::Sender<()>>);
 
 impl Drop for Resource {

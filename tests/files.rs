@@ -159,7 +159,7 @@ async fn a_file_comes_in_and_another_goes_out() {
     assert_eq!((answer.status, answer.text().as_str()), (StatusCode::OK, "FOX AND HARE"));
     assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
     assert_eq!(answer.header("x-content-type-options"), "nosniff");
-    // Gradio's Python client asks by the path.
+    // Gradio's Python client requests it by the path.
     let by_path = format!("/gradio_api/file={}", made["path"].as_str().unwrap());
     assert_eq!(get(&server.url(&by_path.replace(' ', "%20"))).await.text(), "FOX AND HARE");
     // What we gave may be given back, by its path or its URL.
@@ -183,8 +183,11 @@ async fn a_file_may_be_the_whole_input_and_the_whole_output() {
     assert_eq!((parameters.len(), &parameters[0]["python_type"]["type"]), (1, &json!("filepath")));
     // What upload answered is a path, not a file.
     let (_, answer) = server.post("/gradio_api/run/reverse", json!({ "data": [path] })).await;
-    let told = answer["detail"][0]["msg"].as_str().unwrap();
-    assert!(told.contains("expected a file: an object whose path is what the upload"), "{told}");
+    let message = answer["detail"][0]["msg"].as_str().unwrap();
+    assert!(
+        message.contains("expected a file: an object whose path is what the upload"),
+        "{message}"
+    );
 }
 
 #[actix::test]
@@ -232,14 +235,14 @@ async fn parts_of_a_file_can_be_asked_for() {
         let request = Client::default().get(&url).insert_header(("range", range));
         send(request, Vec::new())
     };
-    for (range, text, told) in [
+    for (range, text, message) in [
         ("bytes=2-4", "234", "bytes 2-4/10"),
         ("bytes=7-", "789", "bytes 7-9/10"),
         ("bytes=-2", "89", "bytes 8-9/10"),
     ] {
         let answer = part(range).await;
         assert_eq!((answer.status, answer.text().as_str()), (StatusCode::PARTIAL_CONTENT, text));
-        assert_eq!(answer.header("content-range"), told);
+        assert_eq!(answer.header("content-range"), message);
     }
     assert_eq!(part("bytes=10-12").await.status, StatusCode::RANGE_NOT_SATISFIABLE);
     let tag = whole.header("etag");
@@ -287,8 +290,8 @@ async fn nothing_else_of_the_machine_is_served_or_read() {
         assert_eq!(answer.json(), json!({ "detail": "There is no such file here." }));
         let (status, answer) = run(&server, json!([file(wrong)])).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
-        let told = answer["detail"][0]["msg"].as_str().unwrap();
-        assert!(told.starts_with("text: there is no such file here; send it to"), "{told}");
+        let message = answer["detail"][0]["msg"].as_str().unwrap();
+        assert!(message.starts_with("text: there is no such file here; send it to"), "{message}");
     }
 }
 
@@ -324,8 +327,8 @@ async fn a_file_that_is_too_large_is_refused_and_leaves_nothing() {
     let parts: [(&str, &str, &[u8]); 2] = [("files", "a.txt", b"a"), ("files", "b.txt", &large)];
     let answer = upload_to(&server, "/gradio_api/upload", &parts).await;
     assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
-    let told = answer.json()["detail"].as_str().unwrap().to_string();
-    assert_eq!(told, "File size exceeded maximum allowed size of 1000 bytes.");
+    let message = answer.json()["detail"].as_str().unwrap().to_string();
+    assert_eq!(message, "File size exceeded maximum allowed size of 1000 bytes.");
     // All files of a request, or none.
     assert_eq!(files_below(directory.path()), Vec::<String>::new());
     upload(&server, "b.txt", &large[..1000]).await;
@@ -419,7 +422,7 @@ async fn an_upload_can_be_followed() {
     let server = Server::start(&queue);
     let content = vec![b'x'; 300_000];
     let parts: [(&str, &str, &[u8]); 2] = [("files", "a.txt", &content), ("files", "b.txt", b"b")];
-    // Asked for before the upload, as browsers do.
+    // Requested before the upload, as browsers do.
     let (answer, events) =
         futures::join!(upload_to(&server, "/gradio_api/upload?upload_id=u1", &parts), async {
             server.stream("/gradio_api/upload_progress?upload_id=u1").await.rest().await

@@ -170,7 +170,7 @@ async fn nobody_frees_its_slot_by_a_listeners_name() {
             };
             assert!(queue.cancel("(gate)", events[0]).is_err());
             queue.cancel("a", events[0]).unwrap();
-            // What the supervisor was told before this, it has done.
+            // What the supervisor was sent before this, it has done.
             queue.resume("gpu_queue").await.unwrap();
             assert_eq!(queue.snapshot().await.concurrency_ids[0].waiting, 1);
             turnstile.open();
@@ -196,7 +196,7 @@ async fn a_gate_needs_its_id() {
     Web::new(&queue).gate("gpu");
 }
 
-/// Says when a request has been answered, or has gone with its client.
+/// Notifies when a request has been answered, or has gone with its client.
 struct Over(Arc<Notify>);
 
 impl Drop for Over {

@@ -1,4 +1,4 @@
-//! What can be a handler, and what it can ask and say.
+//! What can be a handler, and what its context offers.
 
 use std::time::{Duration, Instant};
 
@@ -257,7 +257,7 @@ async fn loops_and_streams_say_what_they_do() {
 
 #[actix::test]
 async fn a_context_knows_its_event_slot_and_deadline() {
-    let ask = async |(): (), context: EventContext| {
+    let query = async |(): (), context: EventContext| {
         let left = context.deadline().map(|deadline| deadline - Instant::now());
         Ok::<_, String>((
             context.api_name().to_string(),
@@ -267,12 +267,12 @@ async fn a_context_knows_its_event_slot_and_deadline() {
             left.is_some_and(|left| left > Duration::from_secs(3000)),
         ))
     };
-    let listener = Listener::new("ask", ask).time_limit(Duration::from_secs(3600));
+    let listener = Listener::new("query", query).time_limit(Duration::from_secs(3600));
     let queue = start(listener).await;
-    let submission = queue.submit("ask", ()).await.unwrap();
+    let submission = queue.submit("query", ()).await.unwrap();
     let id = submission.id().to_string();
     let known = submission.result::<(String, usize, bool, String, bool)>().await.unwrap();
-    assert_eq!(known, ("ask".into(), 0, true, id, true));
+    assert_eq!(known, ("query".into(), 0, true, id, true));
 }
 
 #[actix::test]

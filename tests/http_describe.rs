@@ -1,4 +1,4 @@
-//! What clients are told of the listeners, named arguments, and requests that pass no line.
+//! How listeners are described to clients, named arguments, and requests that bypass the queue.
 #![cfg(feature = "web")]
 
 mod common;
@@ -237,7 +237,7 @@ async fn a_validator_that_panics_refuses_and_the_listener_goes_on() {
     let refused = queue.call::<_, String>("echo", "no number".to_string()).await;
     let panicked = SubmitError::Refused(Refusal::ValidatorPanicked);
     assert_eq!(refused, Err(CallError::Submit(panicked)));
-    // It is nobody's input that is to blame.
+    // No input is at fault.
     let server = Server::start(&queue);
     for path in ["run/echo", "call/echo", "queue/join"] {
         let body = json!({"data": ["no number"], "fn_index": 0, "session_hash": "s"});

@@ -92,14 +92,14 @@ async fn an_event_that_comes_at_once_is_told_on_the_stream_of_the_one_before() {
             assert_eq!(kinds(&rest)[rest.len() - 2..], ["process_completed", "close_stream"]);
             return;
         }
-        // Too late: it is told on the next one.
+        // Too late: it is sent on the next one.
         assert_eq!(message["msg"], "close_stream");
         server.session(&session).await.until("process_completed").await;
     }
     panic!("no event was at once enough");
 }
 
-/// A client that hears of its event before it hears that its stream has ended opens no other.
+/// A client that learns of its event before the end of its stream opens no other.
 #[actix::test]
 async fn a_join_is_answered_when_the_client_has_hung_up_its_stream() {
     let turnstile = Turnstile::new();
@@ -114,7 +114,7 @@ async fn a_join_is_answered_when_the_client_has_hung_up_its_stream() {
         let body = json!({"data": [round], "fn_index": WAIT, "session_hash": session});
         let join = awc::Client::default().post(server.url("/gradio_api/queue/join"));
         let join = actix_web::rt::spawn(join.send_json(&body));
-        // It has begun, and whoever asks anything else meanwhile is answered.
+        // It has begun, and other requests are answered meanwhile.
         turnstile.arrived(round + 1).await;
         for _ in 0..3 {
             server.get("/gradio_api/queue/status").await;
@@ -270,7 +270,7 @@ async fn a_cancel_ends_waiting_and_running_events_of_ones_own_session() {
     turnstile.arrived(1).await;
     let waiting = server.join("s", WAIT, json!([1])).await;
     let mut stream = server.session("s").await;
-    // Whoever doesn't know the session can't cancel, and doesn't learn whether there is one.
+    // Another session can't cancel, and doesn't learn whether there is one.
     server.cancel("somebody", &waiting).await;
     server.cancel("s", "no id").await;
     server.cancel("s", "0123456789abcdef0123456789abcdef").await;
@@ -327,8 +327,8 @@ async fn awkward_text_survives_both_ways() {
     assert_eq!(messages.last().unwrap()["output"]["data"], json!([text]));
 }
 
-/// `queue/status` is asked by whoever likes, and asks no actor: it answers while the thread of a
-/// concurrency id is kept busy.
+/// `queue/status` is open to everybody, and sends no message to an actor: it answers while the
+/// thread of a concurrency id is kept busy.
 #[actix::test]
 async fn the_status_costs_the_queue_nothing() {
     let (release, released) = std::sync::mpsc::channel::<()>();

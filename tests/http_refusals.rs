@@ -153,7 +153,7 @@ async fn what_is_no_json_or_of_the_wrong_type_is_422_and_says_where() {
 async fn a_join_with_a_wrong_input_is_taken_and_fails() {
     let queue = queue(&Turnstile::new());
     let server = Server::start(&queue);
-    for (data, told) in [
+    for (data, message) in [
         (json!(["a", -2]), "steps: invalid value: integer `-2`"),
         (json!(["a"]), "missing field `steps`"),
         (json!(["a", 1, 2]), "/paint takes 2 inputs, and 3 were given"),
@@ -166,7 +166,7 @@ async fn a_join_with_a_wrong_input_is_taken_and_fails() {
         assert_eq!((&ended["msg"], &ended["event_id"]), (&json!("process_completed"), &json!(id)));
         assert_eq!((&ended["success"], &ended["title"]), (&json!(false), &json!("Error")));
         let error = ended["output"]["error"].as_str().unwrap();
-        assert!(error.starts_with(told), "{error}");
+        assert!(error.starts_with(message), "{error}");
         assert_eq!(close.data["msg"], "close_stream");
         // The other ways refuse it.
         for path in ["/gradio_api/call/paint", "/gradio_api/run/paint"] {

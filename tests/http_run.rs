@@ -58,9 +58,9 @@ async fn an_output_that_is_no_json_is_a_logged_error() {
     let hidden = (StatusCode::INTERNAL_SERVER_ERROR, json!({ "error": null }));
     assert_eq!(run(&server, "run/broken", json!({"data": []})).await, hidden);
     let errors = ERRORS.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let told = errors.iter().any(|e| e.contains("broken") && e.contains("it is no use"));
-    assert!(told, "{errors:?}");
-    // All that Gradio says of an error that isn't meant for clients.
+    let reported = errors.iter().any(|e| e.contains("broken") && e.contains("it is no use"));
+    assert!(reported, "{errors:?}");
+    // All that Gradio sends of an error that isn't meant for clients.
     assert_eq!(run(&server, "run/boom", json!({"data": []})).await, hidden);
 }
 

@@ -268,7 +268,7 @@ async fn values_that_panic_when_dropped_lose_no_innocent_and_hold_the_limit() {
     assert_eq!(innocent.result().await, Ok(2u32));
     assert_eq!(turnstile.most_inside(), 1);
 
-    // Nobody takes these results, so that the queue's own hands drop them.
+    // Nobody takes these results, so that the queue drops them.
     for name in ["gives", "yields"] {
         let unread = queue.submit(name, 3u32).await.unwrap();
         while queue.snapshot().await.listener(name).unwrap().completed == 0 {}
@@ -281,7 +281,7 @@ async fn values_that_panic_when_dropped_lose_no_innocent_and_hold_the_limit() {
     }
     assert_eq!(queue.call("block", 5u32).await, Ok(5u32));
 
-    // Stopped in the line.
+    // Stopped in the wait queue.
     queue.pause("one").await.unwrap();
     let stopped = queue.submit("input", Bomb).await.unwrap();
     let other = queue.submit("block", 6u32).await.unwrap();
@@ -290,7 +290,7 @@ async fn values_that_panic_when_dropped_lose_no_innocent_and_hold_the_limit() {
     assert_eq!(other.result::<u32>().await, Err(CallError::Stopped));
 }
 
-/// None of them waits for a thread, which nobody would see.
+/// None of them waits for a thread, which no snapshot would show.
 #[actix::test]
 async fn as_many_block_at_once_as_the_limit_lets() {
     const LIMIT: usize = 600;

@@ -82,7 +82,7 @@ async fn send(server: &Server, path: &str, parts: [&str; 3], length: usize) -> (
     (status, serde_json::from_str(body).unwrap_or_default())
 }
 
-/// The allocator remembers the most that the process has ever taken, so that the longest body comes
+/// The allocator counts the peak of the process, so that the longest body comes
 /// last.
 #[actix::test]
 async fn no_body_takes_more_than_four_times_its_length() {

@@ -1,4 +1,4 @@
-//! What one client, or all of them, may ask of the server, and the word that they get beyond.
+//! What one client, or all of them, may use of the server, and how they are refused beyond.
 #![cfg(feature = "web")]
 
 mod common;
@@ -15,7 +15,7 @@ fn builder(turnstile: &Turnstile) -> QueueBuilder {
     Queue::builder().listener(Listener::new("wait", turnstile.handler()))
 }
 
-/// A server whose listener `wait`, with room for one in its line, takes no more.
+/// A server whose listener `wait`, with room for one in its queue, takes no more.
 async fn full(turnstile: &Turnstile, served: &impl Served) -> Server {
     let server = Server::start(served);
     server.join("running", 0, json!([0])).await;

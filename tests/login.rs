@@ -19,9 +19,9 @@ async fn who(_: (), context: EventContext) -> Result<Option<String>, String> {
     Ok(context.user().map(String::from))
 }
 
-async fn remember(word: String, said: State<Vec<String>>) -> Result<Vec<String>, String> {
-    said.update(|said| said.push(word));
-    Ok(said.get())
+async fn remember(word: String, history: State<Vec<String>>) -> Result<Vec<String>, String> {
+    history.update(|history| history.push(word));
+    Ok(history.get())
 }
 
 fn builder() -> QueueBuilder {
@@ -85,7 +85,8 @@ async fn nothing_is_told_to_those_who_have_not_logged_in() {
     let queue = builder().start().unwrap();
     let web = members(&queue).start().unwrap();
     let server = Server::start(&web);
-    let told = json!({"detail": {"error": "Not authenticated", "auth_message": "Members only."}});
+    let message =
+        json!({"detail": {"error": "Not authenticated", "auth_message": "Members only."}});
     for path in [
         "/config",
         "/gradio_api/info",
@@ -101,12 +102,16 @@ async fn nothing_is_told_to_those_who_have_not_logged_in() {
     ] {
         for cookie in ["", "access-token=a", "access-token-unsecure=a"] {
             let answer = get_as(&server, cookie, path).await;
-            assert_eq!((answer.status, &answer.body), (StatusCode::UNAUTHORIZED, &told), "{path}");
+            assert_eq!(
+                (answer.status, &answer.body),
+                (StatusCode::UNAUTHORIZED, &message),
+                "{path}"
+            );
         }
     }
     for path in ["queue/join", "call/who", "call/v2/who", "run/who", "cancel", "reset", "upload"] {
         let (status, answer) = server.post(&format!("/gradio_api/{path}"), json!({})).await;
-        assert_eq!((status, answer), (StatusCode::UNAUTHORIZED, told.clone()), "{path}");
+        assert_eq!((status, answer), (StatusCode::UNAUTHORIZED, message.clone()), "{path}");
     }
 }
 
@@ -189,14 +194,14 @@ async fn a_session_is_its_user_s_own_whatever_its_hash() {
     let server = Server::start(&web);
     let alice = cookie_of(&server, "alice", "open sesame").await;
     let bob = cookie_of(&server, "bob", "b").await;
-    let say = |cookie: String, word: &'static str| {
+    let send_word = |cookie: String, word: &'static str| {
         let body = json!({"data": [word], "session_hash": "same"});
         let server = &server;
         async move { post_as(server, &cookie, "/gradio_api/run/remember", body).await.body }
     };
-    assert_eq!(say(alice.clone(), "a").await["data"], json!([["a"]]));
-    assert_eq!(say(bob.clone(), "b").await["data"], json!([["b"]]));
-    assert_eq!(say(alice.clone(), "c").await["data"], json!([["a", "c"]]));
+    assert_eq!(send_word(alice.clone(), "a").await["data"], json!([["a"]]));
+    assert_eq!(send_word(bob.clone(), "b").await["data"], json!([["b"]]));
+    assert_eq!(send_word(alice.clone(), "c").await["data"], json!([["a", "c"]]));
     // An event is followed and cancelled by its own user only.
     let body = json!({"data": [1], "session_hash": "same"});
     let answer = post_as(&server, &alice, "/gradio_api/call/wait", body).await;
@@ -227,9 +232,9 @@ async fn a_logout_ends_the_user_s_logins() {
         cookies.push(cookie_of(&server, name, password).await);
     }
     let client = Client::builder().disable_redirects().finish();
-    let look = client.head(server.url("/logout"));
-    let out = send(look.insert_header(("cookie", cookies[0].as_str())), String::new()).await;
-    assert!(out.headers.get("set-cookie").is_none(), "who only looks logs nobody out");
+    let head = client.head(server.url("/logout"));
+    let out = send(head.insert_header(("cookie", cookies[0].as_str())), String::new()).await;
+    assert!(out.headers.get("set-cookie").is_none(), "HEAD logs nobody out");
     let request = client.get(server.url("/logout"));
     let out = send(request.insert_header(("cookie", cookies[0].as_str())), String::new()).await;
     assert_eq!(out.status, StatusCode::OK, "there is no page to lead to");
@@ -315,7 +320,7 @@ async fn a_login_ends_when_it_is_not_used() {
     assert_eq!(get_as(&server, &cookie, "/config").await.status, StatusCode::UNAUTHORIZED);
 }
 
-/// A store that asks a database, which is sometimes gone, and trusts a proxy's header.
+/// A store that queries a database, which is sometimes gone, and trusts a proxy's header.
 struct Store;
 
 impl Auth for Store {
@@ -353,7 +358,7 @@ async fn a_service_plugs_in_its_own_store() {
     assert!(!answer.body.to_string().contains("database"), "{}", answer.body);
     let answer = login("dora").await;
     assert_eq!(answer.status, StatusCode::OK);
-    // Behind a proxy that speaks TLS, the cookie is for TLS only.
+    // Behind a proxy with TLS, the cookie is for TLS only.
     assert!(answer.headers.get("set-cookie").unwrap().to_str().unwrap().contains("Secure"));
     let run = |header: (&'static str, String)| {
         let request = Client::default().post(server.url("/app/gradio_api/run/who"));
@@ -396,9 +401,9 @@ async fn a_page_from_elsewhere_can_not_act_for_its_visitor() {
     let answer = run("text/plain", "https://evil.example".into()).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.body);
     assert_eq!(run("text/plain", server.base.clone()).await.status, StatusCode::OK);
-    let asked = run("application/json", "https://evil.example".into()).await;
-    assert_eq!(asked.status, StatusCode::OK);
-    assert!(asked.headers.get("access-control-allow-origin").is_none());
+    let preflighted = run("application/json", "https://evil.example".into()).await;
+    assert_eq!(preflighted.status, StatusCode::OK);
+    assert!(preflighted.headers.get("access-control-allow-origin").is_none());
 }
 
 #[actix::test]

@@ -97,7 +97,7 @@ async fn joins_that_break_off_leave_nothing() {
     let (mut before, mut broken) = (0, 0);
     for round in 0..2 {
         for _ in 0..3_000 {
-            // Asked once, most wait for their admission; then their client has gone.
+            // Polled once, most wait for their admission; then their client has gone.
             broken += u64::from(futures::poll!(Box::pin(service.call(join()))).is_pending());
         }
         settled(broken).await;
@@ -141,7 +141,7 @@ async fn bodies_that_do_not_end_are_bounded() {
             break;
         }
     }
-    // The refused ones are let go as the server gets to them; the others only after ten seconds.
+    // The refused ones are dropped as the server gets to them; the others only after ten seconds.
     let bounded = async {
         while held_since(before) >= 12 * MIB {
             tokio::time::sleep(Duration::from_millis(2)).await;

@@ -25,7 +25,7 @@ fn queue(turnstile: &Turnstile) -> Queue {
         .unwrap()
 }
 
-/// Somebody who waits for a permit, and is in the line already.
+/// A caller that waits for a permit, and is in the queue already.
 async fn acquiring(queue: &Queue) -> JoinHandle<Result<Permit, AcquireError>> {
     let before = queue.snapshot().await.concurrency_id("gpu").unwrap().waiting;
     let acquirer = queue.clone();
@@ -91,7 +91,7 @@ async fn who_stops_waiting_leaves_the_line_and_no_slot_behind() {
     gone.abort();
     until(&queue, |gpu| gpu.waiting == 0).await;
     drop(held);
-    // Given to somebody who is gone by then.
+    // Given to a caller that is gone by then.
     for _ in 0..100 {
         let mut acquiring = Box::pin(queue.acquire("gpu"));
         let _ = futures::poll!(&mut acquiring);

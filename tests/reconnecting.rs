@@ -1,4 +1,4 @@
-//! Clients that vanish and come back, or don't; and results that are asked for again.
+//! Clients that vanish and come back, or don't; and results that are fetched again.
 #![cfg(feature = "web")]
 
 mod common;
@@ -57,7 +57,7 @@ struct Memory {
 }
 
 impl Memory {
-    fn hear(&mut self, event: &Event) {
+    fn receive(&mut self, event: &Event) {
         let output = &event.data["output"]["data"][0];
         match event.data["msg"].as_str().unwrap() {
             "process_generating" => {
@@ -89,7 +89,7 @@ fn edited(text: String, edits: &Value) -> String {
 async fn next_news(stream: &mut common::Sse, memory: &mut Memory) -> Option<u64> {
     loop {
         let event = stream.next().await.expect("the stream goes on");
-        memory.hear(&event);
+        memory.receive(&event);
         if event.data["msg"] == "process_generating" || event.data["msg"] == "process_completed" {
             return event.id;
         }
@@ -111,7 +111,7 @@ async fn a_client_that_says_where_it_was_gets_everything_once() {
     }
     let mut stream = server.event_source("s", last).await;
     while let Some(event) = stream.next().await {
-        memory.hear(&event);
+        memory.receive(&event);
         last = event.id.or(last);
     }
     assert_eq!(memory.values, (1..=6).map(words).collect::<Vec<_>>());
@@ -164,11 +164,11 @@ async fn a_page_that_begins_anew_hears_where_its_events_are() {
     let running = server.join("s", WAIT, json!([1])).await;
     let waiting = server.join("s", WAIT, json!([2])).await;
     let mut stream = server.event_source("s", None).await;
-    let mut told = 0;
-    while told < 5 {
+    let mut count_of_updates = 0;
+    while count_of_updates < 5 {
         // Three estimations and two starts.
         let event = stream.next().await.unwrap();
-        told += usize::from(event.data["msg"] != "process_generating");
+        count_of_updates += usize::from(event.data["msg"] != "process_generating");
     }
     drop(stream);
     let mut stream = server.event_source("s", None).await;
@@ -186,11 +186,11 @@ async fn a_page_that_begins_anew_hears_where_its_events_are() {
     turnstile.arrived(2).await;
     turnstile.open();
     let path = "/gradio_api/queue/data?session_hash=s&last_event_id=0";
-    // It has seen nothing, so that it hears all, with the first value whole.
+    // It has seen nothing, so that it gets all, with the first value whole.
     let mut memory = Memory::default();
     while let Some(event) = stream.next().await {
         if event.data["event_id"] == streaming.as_str() {
-            memory.hear(&event);
+            memory.receive(&event);
         }
     }
     assert_eq!(memory.results, [words(3)]);
@@ -271,13 +271,13 @@ async fn an_end_that_was_put_aside_is_told_to_who_comes_back() {
     server.join("s", WAIT, json!([0])).await;
     server.session("s").await.rest().await;
     let missed = server.join("s", WAIT, json!([1])).await;
-    // Its end is put aside, as nobody listens.
+    // Its end is put aside, as there is no stream.
     while web.snapshot().await.clients.kept_results < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let next = server.join("s", WAIT, json!([2])).await;
-    let told = server.session("s").await.rest().await;
-    let ended: Vec<_> = told
+    let messages = server.session("s").await.rest().await;
+    let ended: Vec<_> = messages
         .iter()
         .filter(|event| event.data["msg"] == "process_completed")
         .map(|event| event.data["event_id"].as_str().unwrap())
@@ -494,7 +494,7 @@ async fn who_is_away_for_long_misses_no_small_value() {
         };
         let read = named("generating");
         assert_eq!(read.len() + 1 == values as usize, all);
-        // Whoever misses some is told so, before the value that stands for them.
+        // A client that misses some is notified, before the value that replaces them.
         assert_eq!(named("skipped").is_empty(), all);
         let last = read[read.len() - 1].data[0].as_str().unwrap();
         assert!(last.starts_with(&format!("{} ", values - 1)), "the newest is there");

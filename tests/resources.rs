@@ -142,7 +142,7 @@ async fn a_run_that_is_cut_short_leaves_nothing_to_the_next() {
     let late = queue.call::<_, Used>("brief", 0u32).await;
     assert_eq!(late, Err(CallError::TimedOut));
     assert_eq!(use_it(&queue, "run", "after").await, Ok((0, 3, 1)), "past its time limit");
-    // Whoever returns by itself gives it back as it is.
+    // A run that returns gives it back as it is.
     turnstile.open();
     assert_eq!(queue.call::<_, Used>("held", 1u32).await, Ok((0, 3, 2)));
 }
@@ -230,7 +230,7 @@ async fn two_builders_for_one_id_are_refused() {
     let builds = Arc::new(AtomicUsize::new(0));
     let builder = Queue::builder().listener(Listener::new("run", run).concurrency_id("gpu_queue"));
     let builder = gpus(gpus(builder, &builds, 0), &builds, 0);
-    let error = builder.start().expect_err("it is said twice").to_string();
+    let error = builder.start().expect_err("it is declared twice").to_string();
     assert!(error.contains("\"gpu_queue\""), "{error}");
 }
 
@@ -298,7 +298,7 @@ async fn a_build_that_fails_is_seen_and_tried_again_and_takes_no_events_meanwhil
                 break;
             }
             SlotState::Preparing { trouble: None } => {}
-            // The third build may be quicker than we look.
+            // The third build may be quicker than the snapshot.
             SlotState::Busy { .. } | SlotState::Free => break,
             other => panic!("{other:?}"),
         }
@@ -338,7 +338,7 @@ async fn slots_come_and_go_with_the_limit() {
     for call in calls {
         call.await.unwrap().unwrap();
     }
-    // The ends are told before the slots retire.
+    // The ends are sent before the slots retire.
     while queue.snapshot().await.concurrency_ids[0].slots.len() != 1 {
         tokio::task::yield_now().await;
     }

@@ -14,7 +14,7 @@ fn limit_of(queue: &now_serving::QueueSnapshot, id: &str) -> Limit {
     queue.concurrency_id(id).expect("the id exists").limit
 }
 
-/// Submits `events` to each listener and says how many ran at once.
+/// Submits `events` to each listener and returns how many ran at once.
 async fn most_at_once(builder: QueueBuilder, turnstile: &Turnstile, names: &[&str]) -> usize {
     let queue = builder.start().unwrap();
     let recorder = Recorder::start();
@@ -79,8 +79,8 @@ async fn rule_3_listeners_of_one_id_share_its_slots_and_silent_ones_do_not_count
         ([None, None, None], 1),
     ] {
         let turnstile = Turnstile::new();
-        let most = most_at_once(gpu_queue(&turnstile, limits), &turnstile, &names).await;
-        assert_eq!(most, expected, "{limits:?}");
+        let max = most_at_once(gpu_queue(&turnstile, limits), &turnstile, &names).await;
+        assert_eq!(max, expected, "{limits:?}");
     }
 }
 
@@ -205,14 +205,14 @@ async fn rule_6_thousands_wait_and_all_are_served_in_order() {
 #[actix::test]
 async fn the_guides_six_events_take_three_rounds() {
     let busy = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let most = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let max = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let half_a_second = {
-        let (busy, most) = (busy.clone(), most.clone());
+        let (busy, max) = (busy.clone(), max.clone());
         move |input: u32| {
             use std::sync::atomic::Ordering::SeqCst;
-            let (busy, most) = (busy.clone(), most.clone());
+            let (busy, max) = (busy.clone(), max.clone());
             async move {
-                most.fetch_max(busy.fetch_add(1, SeqCst) + 1, SeqCst);
+                max.fetch_max(busy.fetch_add(1, SeqCst) + 1, SeqCst);
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 busy.fetch_sub(1, SeqCst);
                 Ok::<_, String>(input)
@@ -233,8 +233,8 @@ async fn the_guides_six_events_take_three_rounds() {
     });
     assert!(join_all(calls).await.into_iter().all(|result| result.is_ok()));
     let took = began.elapsed();
-    assert_eq!(most.load(std::sync::atomic::Ordering::SeqCst), 2);
-    // Three rounds can't be faster. That they aren't six is said by the two at once; the upper
+    assert_eq!(max.load(std::sync::atomic::Ordering::SeqCst), 2);
+    // Three rounds can't be faster. That they aren't six is shown by the two at once; the upper
     // bound is loose, for machines that are busy with something else.
     assert!(took >= Duration::from_millis(1500), "{took:?}");
     assert!(took < Duration::from_millis(2900), "{took:?}");

@@ -12,9 +12,9 @@ use now_serving::{Listener, Queue, QueueBuilder, State, Web};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-async fn remember(word: String, said: State<Vec<String>>) -> Result<Vec<String>, String> {
-    said.update(|said| said.push(word));
-    Ok(said.get())
+async fn remember(word: String, history: State<Vec<String>>) -> Result<Vec<String>, String> {
+    history.update(|history| history.push(word));
+    Ok(history.get())
 }
 
 async fn count(_: String, counted: State<usize>) -> Result<usize, String> {
@@ -24,9 +24,9 @@ async fn count(_: String, counted: State<usize>) -> Result<usize, String> {
     }))
 }
 
-/// How many words this session has said, to whichever listener.
-async fn said(_: (), said: State<Vec<String>>) -> Result<usize, String> {
-    Ok(said.update(|said| said.len()))
+/// How many words this session has sent, to whichever listener.
+async fn said(_: (), history: State<Vec<String>>) -> Result<usize, String> {
+    Ok(history.update(|history| history.len()))
 }
 
 fn builder() -> QueueBuilder {
@@ -106,7 +106,7 @@ async fn calls_without_a_session_begin_anew() {
 
 #[actix::test]
 async fn a_session_ends_after_its_ttl_and_the_hook_is_told() {
-    let (ended, mut heard) = mpsc::unbounded_channel();
+    let (ended, mut ends) = mpsc::unbounded_channel();
     let hook = move |session: now_serving::EndedSession<'_>| {
         let said = session.state::<Vec<String>>().map(|said| said.get());
         let wrong_type = session.state::<String>().is_some();
@@ -124,12 +124,12 @@ async fn a_session_ends_after_its_ttl_and_the_hook_is_told() {
     assert_eq!(heartbeat.next_text().await, "data: ALIVE");
     joined(&server, "there", 0, "kept").await;
     joined(&server, "left", 0, "a").await;
-    let told = heard.recv().await.unwrap();
-    assert_eq!(told, ("left".into(), Some(vec!["a".into()]), false));
+    let session = ends.recv().await.unwrap();
+    assert_eq!(session, ("left".into(), Some(vec!["a".into()]), false));
     assert_eq!(joined(&server, "left", 0, "b").await, json!([["b"]]));
-    assert_eq!(heard.recv().await.unwrap().0, "left");
+    assert_eq!(ends.recv().await.unwrap().0, "left");
     assert_eq!(joined(&server, "there", 0, "still").await, json!([["kept", "still"]]));
     // With its heartbeat, the last thing that holds it goes.
     drop(heartbeat);
-    assert_eq!(heard.recv().await.unwrap().0, "there");
+    assert_eq!(ends.recv().await.unwrap().0, "there");
 }

@@ -69,7 +69,7 @@ async fn crash(_: String, mut child: Slot<Renderer>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// With a listener that asks and waits at the turnstile before it takes the answer.
+/// With a listener that sends and waits at the turnstile before it reads the answer.
 fn builder(turnstile: &Turnstile) -> QueueBuilder {
     let gate = turnstile.clone();
     let hang = move |text: String, mut child: Slot<Renderer>| {
@@ -129,17 +129,17 @@ async fn a_child_that_died_fails_one_event_where_its_handler_discards_it() {
 
 #[actix::test]
 async fn a_shutdown_asks_children_to_end_and_waits_for_that() {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, ended) = std::sync::mpsc::channel();
     let child = SlotResource::new(|_| async { Renderer::start() }).close(
         async move |mut child: Renderer| {
-            let asked = child.send("die").await;
+            let sent = child.send("die").await;
             let status = child.child.wait().await;
-            let _ = tell.send((asked.is_ok(), status.ok().and_then(|status| status.code())));
+            let _ = sender.send((sent.is_ok(), status.ok().and_then(|status| status.code())));
         },
     );
     let queue = builder(&Turnstile::new()).slot_resource("children", child).start().unwrap();
     assert_eq!(rendered(&queue, "A").await, Ok("A".to_string()));
     let down = queue.shutdown(Duration::from_secs(5)).await;
     assert!(down.drained && down.closed);
-    assert_eq!(told.try_recv(), Ok((true, Some(1))));
+    assert_eq!(ended.try_recv(), Ok((true, Some(1))));
 }

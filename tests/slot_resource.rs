@@ -1,5 +1,5 @@
-//! How a slot's resource is looked after: checked before it is lent, made clean after a run that was
-//! cut short, discarded, closed; and what is told while it can't be built.
+//! The life of a slot's resource: checked before it is lent, made clean after a run that was cut
+//! short, discarded, closed; and what is reported while it can't be built.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -187,8 +187,8 @@ async fn a_veto_costs_no_event() {
 /// An event that ends during the check of its slot ends at once, and the slot comes back.
 #[actix::test]
 async fn a_check_can_be_cancelled_and_timed_out() {
-    let (turnstile, asked) = (Turnstile::new(), Arc::new(AtomicUsize::new(0)));
-    let (gate, count) = (turnstile.clone(), asked.clone());
+    let (turnstile, checked) = (Turnstile::new(), Arc::new(AtomicUsize::new(0)));
+    let (gate, count) = (turnstile.clone(), checked.clone());
     let resource =
         SlotResource::new(|_| async { Ok::<_, String>(0u32) }).check(async move |_: &mut u32| {
             // The first is that of the resource just built.

@@ -97,7 +97,7 @@ async fn contradictions_are_refused_by_name() {
         ),
     ] {
         let error = refused(builder);
-        assert!(error.contains(expected), "{error}\ndoes not say\n{expected}");
+        assert!(error.contains(expected), "{error}\ndoes not contain\n{expected}");
     }
 }
 

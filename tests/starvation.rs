@@ -1,4 +1,4 @@
-//! What is due is done in time, however much else is asked.
+//! What is due is done in time under any load.
 
 use std::future::pending;
 use std::time::{Duration, Instant};
@@ -7,8 +7,8 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use now_serving::{CallError, Listener, Queue};
 
-/// Askers who all ask again as soon as they have their answer.
-const ASKERS: usize = 3000;
+/// Callers that all call again as soon as they have their answer.
+const CALLERS: usize = 3000;
 
 #[actix::test]
 async fn a_timeout_fires_although_thousands_of_snapshots_are_asked_for() {
@@ -28,21 +28,21 @@ async fn a_timeout_fires_although_thousands_of_snapshots_are_asked_for() {
     let event = queue.submit("limited", 0u32).await.unwrap();
     let submitted = Instant::now();
     while queue.snapshot().await.concurrency_ids[0].running < 1001 {}
-    // Its time is up, and nobody could do anything about it so far.
+    // Its time is up, and no timer could fire so far.
     while submitted.elapsed() < limit {}
-    let mut asks: FuturesUnordered<_> = (0..ASKERS).map(|_| queue.snapshot()).collect();
-    assert!(futures::poll!(asks.next()).is_pending());
+    let mut calls: FuturesUnordered<_> = (0..CALLERS).map(|_| queue.snapshot()).collect();
+    assert!(futures::poll!(calls.next()).is_pending());
     let mut result = Box::pin(event.result::<u32>());
     let mut answered = 0;
     let ended = loop {
         futures::select_biased! {
             ended = (&mut result).fuse() => break ended,
-            _ = asks.select_next_some() => {
+            _ = calls.select_next_some() => {
                 answered += 1;
-                asks.push(queue.snapshot());
+                calls.push(queue.snapshot());
             }
         }
     };
     assert_eq!(ended, Err(CallError::TimedOut));
-    assert!(answered < ASKERS / 3, "{answered} snapshots came before a timeout that was due");
+    assert!(answered < CALLERS / 3, "{answered} snapshots came before a timeout that was due");
 }

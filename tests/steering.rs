@@ -172,7 +172,7 @@ async fn a_shutdown_does_not_hang_on_a_handler_that_never_returns() {
     while queue.snapshot().await.concurrency_ids[0].running != 1 {}
     let shutdown = queue.shutdown(Duration::ZERO).await;
     assert!(!shutdown.drained && !shutdown.stopped);
-    assert_eq!(running.result::<u32>().await, Err(CallError::Stopped), "its client is told");
+    assert_eq!(running.result::<u32>().await, Err(CallError::Stopped), "its client is notified");
     stop.store(true, SeqCst);
 }
 

@@ -55,10 +55,10 @@ async fn it_is_named_once_and_others_go_on() {
         .unwrap();
     let running = queue.submit("stuck", ()).await.unwrap();
     while warned_of("stuck") == 0 {
-        // On another thread, nobody notices.
+        // On another thread, nothing is delayed.
         assert_eq!(queue.call("echo", 7u32).await, Ok(7u32));
     }
-    // Who asks for a picture isn't kept either.
+    // A snapshot isn't delayed either.
     let snapshot = queue.snapshot().await;
     assert!(
         snapshot.concurrency_id("echo").is_some() && snapshot.concurrency_id("stuck").is_none()

@@ -182,7 +182,7 @@ async fn ends_without_a_result_are_gradio_s() {
     )
     .unwrap();
     assert_eq!(end(0, json!(["x"]), false).await, failed);
-    // Gradio says {} and true, over which its own client stumbles.
+    // Gradio sends {} and true, on which its own client fails.
     let cancelled: Value = serde_json::from_str(
         r#"{"msg":"process_completed","event_id":null,"output":{"error":"The event was cancelled.","duration":10.0,"visible":false,"title":"Cancelled"},"success":false,"title":"Cancelled","used_cache":null,"cache_duration":null,"avg_time":null}"#,
     )

@@ -1,4 +1,4 @@
-//! Clients of Gradio's protocol by the hundreds or thousands, against any server that speaks it.
+//! Clients of Gradio's protocol by the hundreds or thousands, against any server of it.
 //!
 //! ```text
 //! cargo run --release --example conformance &
@@ -35,7 +35,7 @@ struct Options {
     fn_index: usize,
     data: String,
     clients: usize,
-    /// Told of each event; hidden where there is no terminal.
+    /// Advances with each event; hidden where there is no terminal.
     bar: ProgressBar,
     events: usize,
     mode: Mode,
@@ -61,7 +61,7 @@ const USAGE: &str = "Usage: load [--host HOST:PORT] [--prefix PATH] [--fn NUMBER
   --events   how many each, one after the other (default: 10, otherwise 1)
   --waiting  all join before anybody reads
   --chat     each follows a stream of tokens
-  --pid      of the server, to tell its processor time and memory
+  --pid      of the server, to print its processor time and memory
   --json     the report as JSON";
 
 fn options() -> Result<Options, lexopt::Error> {
@@ -166,16 +166,16 @@ impl Client {
         let mut ended = false;
         let Some(mut stream) = self.stream.take() else { return Ok(()) };
         while !ended && stream.event(&mut self.text, &mut event).await? {
-            let said = |word: &[u8]| event.windows(word.len()).take(40).any(|part| part == word);
-            if said(b"\"process_generating\"") {
+            let has = |word: &[u8]| event.windows(word.len()).take(40).any(|part| part == word);
+            if has(b"\"process_generating\"") {
                 item(&mut self.seen);
-            } else if said(b"\"estimation\"") {
+            } else if has(b"\"estimation\"") {
                 self.seen.estimations += 1;
-            } else if said(b"\"process_completed\"") {
+            } else if has(b"\"process_completed\"") {
                 ended = true;
                 let good = event.windows(14).any(|part| part == b"\"success\":true");
                 self.seen.errors += usize::from(!good);
-            } else if said(b"\"close_stream\"") {
+            } else if has(b"\"close_stream\"") {
                 break;
             }
         }
@@ -278,8 +278,8 @@ async fn chat(client: &mut Client) -> io::Result<()> {
 /// Drawn by a thread of its own, so that it costs the clients nothing.
 fn bar(events: usize) -> ProgressBar {
     let bar = ProgressBar::new(events as u64);
-    let look = "{elapsed_precise} {wide_bar} {pos} of {len}, {per_sec}, {eta} to go";
-    if let Ok(style) = ProgressStyle::with_template(look) {
+    let template = "{elapsed_precise} {wide_bar} {pos} of {len}, {per_sec}, {eta} to go";
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(200));
@@ -297,7 +297,7 @@ async fn load(mut options: Options) -> Report {
         let (begin, all_wait) = (begin.clone(), all_wait.clone());
         clients.spawn_local(client(options.clone(), number, begin, all_wait));
         if number % 256 == 0 {
-            // Not more at once than a server has room for at its door.
+            // Not more at once than fit into a server's backlog.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

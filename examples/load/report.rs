@@ -19,7 +19,7 @@ pub struct Report {
     pub bytes: u64,
     /// Seconds of processor time of the server, where its pid is known.
     pub server_cpu: Option<f64>,
-    /// The most memory that the server has had, in MiB.
+    /// The server's peak memory, in MiB.
     pub server_peak_mib: Option<f64>,
 }
 
@@ -60,7 +60,7 @@ pub fn cpu_of(pid: u32) -> Option<f64> {
     Some(ticks as f64 / 100.0)
 }
 
-/// The most memory that a process has had, in MiB. Linux only.
+/// A process' peak memory, in MiB. Linux only.
 pub fn peak_of(pid: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

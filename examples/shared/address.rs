@@ -1,4 +1,4 @@
-//! Where an example listens: `--host` and `--port`, and a clear word when the port is taken.
+//! Where an example listens: `--host` and `--port`, and a clear error when the port is taken.
 
 use std::io;
 use std::process::exit;
@@ -32,7 +32,7 @@ impl Address {
                 Short('h') | Long("help") => {
                     println!(
                         "Usage: {name} [--host HOST] [--port PORT]\n\n\
-                         Listens on 127.0.0.1:{default} unless told another address; port 0 is any \
+                         Listens on 127.0.0.1:{default} by default; port 0 is any \
                          free one."
                     );
                     exit(0);
@@ -48,7 +48,7 @@ impl Address {
         (&self.host, self.port)
     }
 
-    /// Ends the program with a word on why the address can't be had, and what to do.
+    /// Ends the program with an error: why the address isn't available, and what to do.
     pub fn refused(&self, name: &str, error: &io::Error) -> ! {
         let advice = match error.kind() {
             io::ErrorKind::AddrInUse => "another program listens there; choose another --port",

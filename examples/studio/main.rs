@@ -4,8 +4,8 @@
 //! cargo run --release --example studio
 //! ```
 //!
-//! The guide's scenario on real work: each listener paints a PNG on the processor and tells its
-//! progress; the page shows everybody's place in the line.
+//! The guide's scenario on real work: each listener paints a PNG on the processor and reports its
+//! progress; the page shows everybody's place in line.
 
 #[path = "../shared/address.rs"]
 mod address;
@@ -53,15 +53,15 @@ fn generate(
         return Err(UserError::new("Say what to paint.").title("Empty prompt"));
     }
     if !SIZES.contains(&size) {
-        let (least, most) = (SIZES.start(), SIZES.end());
-        return Err(UserError::new(format!("The side must be {least} to {most} pixels.")));
+        let (min, max) = (SIZES.start(), SIZES.end());
+        return Err(UserError::new(format!("The side must be {min} to {max} pixels.")));
     }
-    let mut told = 0;
+    let mut reported = 0;
     let mut go_on = |part: f64| {
         // A hundred steps are enough for any progress bar.
         let percent = (100.0 * part) as u32;
-        if percent > told {
-            told = percent;
+        if percent > reported {
+            reported = percent;
             context.progress(part, format!("painting, {percent} %"));
         }
         !context.is_cancelled()
@@ -73,7 +73,7 @@ fn generate(
     file.map_err(|error| UserError::new(format!("The picture can't be stored: {error}")))
 }
 
-/// The same words make the same picture.
+/// The same prompt makes the same picture.
 fn seed(prompt: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     prompt.to_lowercase().hash(&mut hasher);
@@ -88,9 +88,9 @@ fn encode(pixels: &[u8], size: usize) -> Result<Vec<u8>, png::EncodingError> {
     Ok(file)
 }
 
-/// What everybody sees of the line. Of events the first digits only: whoever knows a whole id may
-/// read its picture.
-async fn line(queue: web::Data<Queue>) -> HttpResponse {
+/// The public state of the queue. Of events the first digits only: a whole id gives access to its
+/// picture.
+async fn queue_state(queue: web::Data<Queue>) -> HttpResponse {
     let snapshot = queue.snapshot().await;
     let Some(gpu) = snapshot.concurrency_id("gpu_queue") else {
         return HttpResponse::ServiceUnavailable().finish();
@@ -127,7 +127,7 @@ async fn main() -> std::io::Result<()> {
             generate(painter, prompt, &context)
         })
     };
-    // The guide's example: the first says two, the others say nothing, and two run at once.
+    // The guide's example: the first declares two, the others nothing, and two run at once.
     let queue = Queue::builder()
         .listener(
             listener("generate_1", Painter::Valley)
@@ -147,7 +147,7 @@ async fn main() -> std::io::Result<()> {
         App::new()
             .app_data(web::Data::new(line_of.clone()))
             .route("/", web::get().to(page))
-            .route("/line", web::get().to(line))
+            .route("/queue", web::get().to(queue_state))
             .configure(served.routes())
             .configure(served.metrics("/metrics"))
             .configure(served.dashboard("/queues", operators.clone()))

@@ -17,11 +17,11 @@ pub enum Painter {
 pub struct Canvas<'a> {
     size: usize,
     pixels: Vec<Colour>,
-    /// Told the part that is done; says whether to go on.
+    /// Called with the part that is done; returns whether to go on.
     go_on: &'a mut dyn FnMut(f64) -> bool,
 }
 
-/// Paints a square of `size` pixels; `None` when told to stop.
+/// Paints a square of `size` pixels; `None` when stopped.
 pub fn paint(
     painter: Painter,
     seed: u64,

@@ -100,7 +100,7 @@ impl Output {
         (self.methods.schema)()
     }
 
-    /// Tells its type from others.
+    /// Distinguishes its type from others.
     pub(crate) fn type_id(&self) -> TypeId {
         let value: &dyn Any = &**self.value;
         value.type_id()

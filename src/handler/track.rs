@@ -10,7 +10,7 @@ use super::context::EventContext;
 use crate::event::update::ProgressUnit;
 
 impl EventContext {
-    /// Wraps an iterator so that each item tells the client how many are done, and of how many
+    /// Wraps an iterator so that each item reports to the client how many are done, and of how many
     /// where the iterator knows. Loops may be nested: clients see one bar for each.
     ///
     /// ```
@@ -35,7 +35,8 @@ impl EventContext {
         Tracked::new(items, length, unit.into(), self)
     }
 
-    /// As [`EventContext::track`], for a stream: an item counts as done when the next one is asked for.
+    /// As [`EventContext::track`], for a stream: an item counts as done when the next one is
+    /// polled.
     ///
     /// ```
     /// use futures::{Stream, StreamExt};
@@ -63,8 +64,8 @@ impl EventContext {
 }
 
 /// How many items there will be, where that is certain.
-fn length((least, most): (usize, Option<usize>)) -> Option<u64> {
-    most.filter(|&most| most == least).map(|length| length as u64)
+fn length((lower, upper): (usize, Option<usize>)) -> Option<u64> {
+    upper.filter(|&upper| upper == lower).map(|length| length as u64)
 }
 
 /// An iterator or a stream that reports its progress, from [`EventContext::track`] and
@@ -87,7 +88,7 @@ impl<I> Tracked<I> {
         Tracked { items, context: context.clone(), depth, started: false }
     }
 
-    /// Says what is being done, beside the count.
+    /// Describes what is being done, beside the count.
     pub fn desc(self, desc: impl Into<String>) -> Self {
         let mut loops = self.context.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(unit) = loops.get_mut(self.depth) {
@@ -97,7 +98,7 @@ impl<I> Tracked<I> {
         self
     }
 
-    /// Another item is there, or none any more. Asking for it meant that the last one was done.
+    /// Another item is there, or none any more. Taking it meant that the last one was done.
     fn report(&mut self, ended: bool) {
         let mut loops = self.context.0.loops.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(unit) = loops.get_mut(self.depth)

@@ -6,23 +6,23 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 
-import { House, PASSWORD, barriers } from "./house.mjs";
+import { Fixture, PASSWORD, barriers } from "./fixture.mjs";
 
 const httpCredentials = { username: "operator", password: PASSWORD };
 
-let house;
+let fixture;
 let page;
 /** The events of a test, to be given up after it. */
 let session;
 let joined;
 
-before(async () => { house = await House.open(); });
-after(async () => { await house?.close(); });
+before(async () => { fixture = await Fixture.open(); });
+after(async () => { await fixture?.close(); });
 
 beforeEach(async () => {
   session = randomBytes(16).toString("hex");
   joined = [];
-  page = await house.page("/queues", { httpCredentials });
+  page = await fixture.page("/queues", { httpCredentials });
 });
 
 afterEach(async () => {
@@ -34,7 +34,7 @@ afterEach(async () => {
 });
 
 async function post(path, body) {
-  const response = await fetch(house.address + path, {
+  const response = await fetch(fixture.address + path, {
     method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body),
   });
   return response.json();
@@ -67,7 +67,7 @@ async function setLimit(limit) {
 
 test("who has no credentials, or wrong ones, sees nothing", async () => {
   for (const options of [{}, { httpCredentials: { username: "operator", password: "wrong" } }]) {
-    const stranger = await house.page("/queues", options).catch((error) => error);
+    const stranger = await fixture.page("/queues", options).catch((error) => error);
     // Chromium shows no page where nobody answers its question.
     if (stranger instanceof Error) {
       assert.match(stranger.message, /INVALID_AUTH|401/);
@@ -78,7 +78,7 @@ test("who has no credentials, or wrong ones, sees nothing", async () => {
     await stranger.context().close();
   }
   for (const path of ["", "/events", "/snapshot"]) {
-    assert.equal((await fetch(`${house.address}/queues${path}`)).status, 401);
+    assert.equal((await fetch(`${fixture.address}/queues${path}`)).status, 401);
   }
   assert.ok(!(await page.content()).includes(PASSWORD));
 });
@@ -129,7 +129,7 @@ test("an event is cancelled from its slot, and is found among the recent ones", 
   await page.locator("#no-events", { hasText: "None fits." }).waitFor();
 });
 
-test("a limit that makes no sense is refused in words", async () => {
+test("a limit that makes no sense is refused with a message", async () => {
   await gpu().getByLabel("Limit of gpu_queue, empty for unlimited").fill("0");
   await gpu().getByRole("button", { name: "Set the limit" }).click();
   await page.getByRole("alert").filter({ hasText: "whole number of 1 or more" }).waitFor();

@@ -7,17 +7,17 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 
-import { House, PATIENCE, barriers } from "./house.mjs";
+import { Fixture, TIMEOUT, barriers } from "./fixture.mjs";
 
-let house;
+let fixture;
 let page;
 
-before(async () => { house = await House.open(); });
-after(async () => { await house?.close(); });
-beforeEach(async () => { page = await house.page("/"); });
+before(async () => { fixture = await Fixture.open(); });
+after(async () => { await fixture?.close(); });
+beforeEach(async () => { page = await fixture.page("/"); });
 afterEach(async () => {
   // One test that fails must not stop the next.
-  await house.pause(false);
+  await fixture.pause(false);
   await page.context().close();
   assert.deepEqual(page.complaints, [], "the console is quiet");
 });
@@ -30,7 +30,7 @@ async function until(state, number) {
   await page.waitForFunction(
     ([state, number]) => document.querySelectorAll(`.card[data-state="${state}"]`).length === number,
     [state, number],
-    { timeout: PATIENCE },
+    { timeout: TIMEOUT },
   );
 }
 
@@ -90,7 +90,7 @@ test("progress is shown while a picture is painted", async () => {
 
 test("an empty order is refused in words", async () => {
   await order("   ", 384, 0);
-  assert.equal(await page.locator("#said").innerText(), "Say what to paint first.");
+  assert.equal(await page.locator("#error").innerText(), "Say what to paint first.");
   assert.equal(await page.locator(".card").count(), 0);
 });
 
@@ -101,7 +101,7 @@ test("words are shown as they are, whatever they look like", async () => {
   assert.equal(await page.locator(".card .words").innerText(), words);
 });
 
-test("a reload in mid-run keeps the place in the line, and the gallery", async () => {
+test("a reload in mid-run keeps the place in line, and the gallery", async () => {
   await order("a picture that stays", 384, 1);
   await until("done", 1);
   await order("one of four", 896, 0, 2, 0, 2);
@@ -121,28 +121,28 @@ test("a reload in mid-run keeps the place in the line, and the gallery", async (
 
 test("a reload in mid-flood sends what was not sent yet", async () => {
   // However long the orders take to come in, none is painted meanwhile.
-  await house.pause(true);
+  await fixture.pause(true);
   // The first join only is on its way then.
   await page.evaluate(() => { document.querySelector("#flood").click(); location.reload(); });
   await until("waiting", 50);
   assert.equal(await page.locator(".card").count(), 50);
-  await page.locator("#give-up").click();
+  await page.locator("#cancel-waiting").click();
   await until("cancelled", 50);
-  await house.pause(false);
+  await fixture.pause(false);
 });
 
 test("two windows see each other, and a flood waits", async () => {
-  const other = await house.page("/");
-  await house.pause(true);
+  const other = await fixture.page("/");
+  await fixture.pause(true);
   await page.locator("#flood").click();
   await until("waiting", 50);
-  await other.locator("#house li", { hasText: /[5-9]\d waiting/ }).waitFor();
-  await house.pause(false);
-  await other.locator("#house li", { hasText: "for another visitor" }).first().waitFor();
-  await page.locator("#house li", { hasText: "for you" }).first().waitFor();
-  await page.locator("#give-up").click();
+  await other.locator("#easels li", { hasText: /[5-9]\d waiting/ }).waitFor();
+  await fixture.pause(false);
+  await other.locator("#easels li", { hasText: "for another visitor" }).first().waitFor();
+  await page.locator("#easels li", { hasText: "for you" }).first().waitFor();
+  await page.locator("#cancel-waiting").click();
   await until("waiting", 0);
-  await other.locator("#house li", { hasText: /^In line, all visitors0 waiting/ }).waitFor();
+  await other.locator("#easels li", { hasText: /^In line, all visitors0 waiting/ }).waitFor();
   assert.deepEqual(other.complaints, []);
   await other.context().close();
   await until("running", 0);

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use now_serving::{Queue, Web};
 use serde_json::{Value, json};
 
-/// What can be served: a queue as it is, or as a `Web` has been told to.
+/// What can be served: a queue as it is, or a configured `Web`.
 pub trait Served {
     fn web(&self) -> Web;
 }

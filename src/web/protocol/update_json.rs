@@ -30,9 +30,9 @@ fn layout_of(output: &Output) -> Layout {
     layout
 }
 
-/// That of whoever may hear what everybody may: unexpected errors keep their text to themselves.
+/// The audience without special rights: the text of unexpected errors is hidden.
 fn encoder(output: Option<&Output>) -> Encoder {
-    // A stream that ended without a value has told nothing of its type; most have one output.
+    // A stream that ended without a value has no type; one output is the usual case.
     Encoder::of_update(output.map_or(Layout::One, layout_of))
 }
 
@@ -61,7 +61,7 @@ impl Serialize for Update {
     }
 }
 
-/// What the message `process_completed` says of it: `output`, `success` and `title`.
+/// The part of the message `process_completed` about it: `output`, `success` and `title`.
 impl Serialize for Outcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let encoder = encoder(self.output());

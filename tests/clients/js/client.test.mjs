@@ -149,7 +149,7 @@ test("errors", async () => {
     assert.deepEqual([error.message, error.title, error.stage, error.duration], ["no good", "Error", "error", 10]);
     return true;
   });
-  // Not meant for the user, so not told.
+  // Not meant for the user, so not sent.
   await assert.rejects(client.predict("/boom", ["a"]), { message: "An error occurred" });
   assert.deepEqual(await data(client, "/echo", ["still here"]), ["still here"]);
 });
@@ -262,9 +262,9 @@ test("a file goes in and another comes out", async () => {
 test("files anywhere in inputs and outputs", async () => {
   const client = await connect();
   const files = [new File(["a"], "a.txt"), new Blob([new Uint8Array(5000)])].map(handle_file);
-  const [told, found] = await data(client, "/list", [files]);
-  assert.equal(told[0], "a.txt: 1");
-  assert.match(told[1], /: 5000$/);
+  const [descriptions, found] = await data(client, "/list", [files]);
+  assert.equal(descriptions[0], "a.txt: 1");
+  assert.match(descriptions[1], /: 5000$/);
   assert.equal(await text_of(found[0]), "a");
 });
 

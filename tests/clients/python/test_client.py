@@ -134,7 +134,7 @@ def test_errors(client):
     with pytest.raises(AppError, match="no good") as raised:
         client.predict("a", api_name="/fail")
     assert raised.value.title == "Error"
-    # Not meant for the user, so not told.
+    # Not meant for the user, so not sent.
     with pytest.raises(AppError) as raised:
         client.predict("a", api_name="/boom")
     assert "secret of the server" not in str(raised.value) and "show_error" in str(raised.value)
@@ -262,8 +262,8 @@ def test_files_anywhere_in_inputs_and_outputs(client, tmp_path):
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "b.bin").write_bytes(b"\0" * 5000)
     files = [handle_file(tmp_path / name) for name in ("a.txt", "b.bin")]
-    told, paths = client.predict(files, api_name="/list")
-    assert told == ["a.txt: 1", "b.bin: 5000"]
+    descriptions, paths = client.predict(files, api_name="/list")
+    assert descriptions == ["a.txt: 1", "b.bin: 5000"]
     assert [Path(path).read_bytes() for path in paths] == [b"a", b"\0" * 5000]
 
 

@@ -55,10 +55,10 @@ def test_a_stop_lets_running_events_finish_and_tells_the_others(start, how):
     assert server.process.poll() is None
     server.process.send_signal(how)
     reader.until("process_completed")
-    # Told at once, while the other still runs; and nobody else gets in.
-    [told] = [m for m in reader.messages if m["msg"] == "process_completed"]
-    assert told["event_id"] == waiting["event_id"]
-    assert told["output"]["error"] == "Queue is stopped."
+    # Notified at once, while the other still runs; and nobody else gets in.
+    [message] = [m for m in reader.messages if m["msg"] == "process_completed"]
+    assert message["event_id"] == waiting["event_id"]
+    assert message["output"]["error"] == "Queue is stopped."
     assert join(server, [1]) == (503, {"detail": "Queue is stopped."})
     reader.until("process_completed", times=2)
     last = [m for m in reader.messages if m["msg"] == "process_completed"][-1]
@@ -141,8 +141,8 @@ def test_after_a_crash_clients_hear_at_once_that_nobody_knows_them(start, tmp_pa
     for n in range(50):
         reader = Reader(again, f"session {n}")
         reader.join(timeout=60)
-        [told] = reader.messages
-        assert told["session_not_found"] and told["msg"] == "unexpected_error"
+        [message] = reader.messages
+        assert message["session_not_found"] and message["msg"] == "unexpected_error"
     assert [path.name for path in cache.glob("*/*")] == ["a.txt"]
     assert list(cache.glob("*/.part")) == []
     assert httpx.get(f"{again.address}/gradio_api/file={kept}").content == b"kept"

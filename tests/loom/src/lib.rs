@@ -2,7 +2,7 @@
 //! threads: the queue-wide bound, and the hand-over of updates to a reader.
 #![cfg(test)]
 
-/// Loom's own, in the place of the standard library's.
+/// Loom's own, instead of the standard library's.
 mod sync {
     pub use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     pub use loom::sync::{Mutex, MutexGuard};
@@ -47,7 +47,7 @@ use std::time::Instant;
 use capacity::{Account, Capacity};
 use wake_cell::WakeCell;
 
-/// An account, and how often it was notified. The count is none of loom's business.
+/// An account, and how often it was notified. Loom doesn't track the count.
 fn account(capacity: &Arc<Capacity<u8>>) -> (Account<u8>, Arc<AtomicUsize>) {
     let notified = Arc::new(AtomicUsize::new(0));
     let count = notified.clone();

@@ -1,5 +1,5 @@
-//! The floor: actix-web answering the same two requests, with nothing behind them. No event, no line,
-//! no session; the messages that our server sends for an echo, ready made.
+//! The floor: actix-web answering the same two requests, with nothing behind them. No event, no
+//! queue, no session; the messages that our server sends for an echo, ready made.
 
 use actix_web::web::{Bytes, Data, Path, Query};
 use actix_web::{App, HttpResponse, HttpServer, web};

@@ -17,30 +17,30 @@ const program = process.env.STUDIO_BIN ?? join(root, "target/release/examples/st
 const require = createRequire(join(modules, "x.js"));
 
 /** Enough for a picture on a busy machine; a test that passes never waits for it. */
-export const PATIENCE = 60_000;
+export const TIMEOUT = 60_000;
 
 export const PASSWORD = "open sesame";
 
-export class House {
+export class Fixture {
   static async open() {
-    const house = new House();
+    const fixture = new Fixture();
     // Port 0 is any free one; the studio says which.
-    house.studio = spawn(program, ["--port", "0"], {
+    fixture.studio = spawn(program, ["--port", "0"], {
       stdio: ["ignore", "pipe", "inherit"],
       env: { ...process.env, RUST_LOG: "warn", STUDIO_PASSWORD: PASSWORD },
     });
-    const lines = createInterface({ input: house.studio.stdout });
+    const lines = createInterface({ input: fixture.studio.stdout });
     const [line] = await Promise.race([
       once(lines, "line"),
-      once(house.studio, "exit").then(([code]) => { throw new Error(`the studio ended with ${code}`); }),
+      once(fixture.studio, "exit").then(([code]) => { throw new Error(`the studio ended with ${code}`); }),
     ]);
-    house.address = line.match(/http:\S+/)[0];
-    house.browser = await require("playwright-core").chromium.launch({
+    fixture.address = line.match(/http:\S+/)[0];
+    fixture.browser = await require("playwright-core").chromium.launch({
       executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
       args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync"],
     });
-    return house;
+    return fixture;
   }
 
   async close() {
@@ -67,7 +67,7 @@ export class House {
   async page(path, options = {}) {
     const context = await this.browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
     const page = await context.newPage();
-    page.setDefaultTimeout(PATIENCE);
+    page.setDefaultTimeout(TIMEOUT);
     page.complaints = [];
     page.on("console", (message) => { if (message.type() === "error") page.complaints.push(message.text()); });
     page.on("pageerror", (error) => page.complaints.push(String(error)));
