@@ -70,7 +70,7 @@ handler!(A B C);
 /// What a handler can take besides its input. Sealed: [`EventContext`], [`Slot`],
 /// [`State`], tuples of them.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is nothing that a handler can take behind its input",
+    message = "`{Self}` can't be an extra argument of a handler",
     label = "a handler takes its input first, and then only `EventContext`, `Slot<R>` and `State<T>`",
     note = "write the input first: `async fn paint(prompt: Prompt, context: EventContext)`",
     note = "of several inputs make one: a struct whose fields they are, or a tuple"
