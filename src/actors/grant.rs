@@ -1,4 +1,4 @@
-//! A slot in the hands of somebody who isn't its worker, and how it is asked for.
+//! A slot that is granted to a holder other than its worker, and the request for it.
 
 use std::sync::Arc;
 

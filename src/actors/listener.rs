@@ -50,7 +50,7 @@ pub(crate) struct ListenerActor {
     listener: usize,
     supervisor: SupervisorRef,
     validator: Option<Validator>,
-    /// What the supervisor says of its own line.
+    /// What the supervisor reports of its own wait queue.
     pressure: Pressure,
     /// The places that it shares with other ids.
     capacity: Option<Arc<Capacity>>,
@@ -98,7 +98,7 @@ impl Handler<Submit> for ListenerActor {
 
 impl ListenerActor {
     /// Does something that must not panic. Should it panic all the same, which is a bug of ours, its
-    /// event's sender says that the event was lost, and the actor goes on.
+    /// event's sender reports that the event was lost, and the actor goes on.
     fn guarded(
         &mut self,
         context: &mut Context<Self>,
@@ -141,7 +141,7 @@ impl ListenerActor {
             // reaches the callers.
             Err(SendError::Full(admit)) => {
                 let sent = self.supervisor.admit.send(admit);
-                // Should the supervisor die meanwhile, the event's sender says so.
+                // Should the supervisor die meanwhile, the event's sender reports it.
                 context.wait(sent.map(|_| ()).into_actor(self));
             }
             Err(SendError::Closed(admit)) => admit.submit.job.sender.refuse(Refusal::Stopped),

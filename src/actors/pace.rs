@@ -8,7 +8,7 @@ const REST: u32 = 4;
 /// A debt of rest that may be run up first, so that quick work is never put off.
 const CREDIT: Duration = Duration::from_millis(2);
 
-/// Keeps a task to a fifth of its thread's time, however often it is asked for.
+/// Keeps a task to a fifth of its thread's time, however often it is requested.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     /// Until when the thread belongs to everything else.
@@ -33,7 +33,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// The part of ten seconds that is spent on work of this length when it is always asked for.
+    /// The part of ten seconds that is spent on work of this length when it is always requested.
     fn share(work: Duration) -> f64 {
         let begin = Instant::now();
         let (mut now, mut spent, mut pace) = (begin, Duration::ZERO, Pace::default());

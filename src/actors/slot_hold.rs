@@ -9,7 +9,7 @@ use super::messages::{Report, WorkerEvent};
 pub(super) struct SlotHold {
     pub supervisor: Recipient<Report>,
     pub slot: usize,
-    /// Tells this worker from an earlier one on the same slot.
+    /// Distinguishes this worker from an earlier one on the same slot.
     pub seat: u64,
 }
 

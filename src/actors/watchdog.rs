@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::logging::{error, warn};
 
-/// How long a handler may keep its thread, when the builder doesn't say.
+/// How long a handler may keep its thread, by default.
 pub(crate) const TURN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What runs on one arbiter right now: which turn of a handler, and whose. Written by the arbiter's
@@ -47,7 +47,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// A thread that looks at the pulses now and then. It ends when this is dropped.
+/// A thread that checks the pulses regularly. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     _alive: Sender<()>,

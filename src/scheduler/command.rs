@@ -17,12 +17,12 @@ pub(crate) enum WhenFull {
     Wait,
 }
 
-/// An event that asks to be admitted. `T` is whatever the shell needs to run it.
+/// An event to be admitted. `T` is whatever the shell needs to run it.
 #[derive(Debug)]
 pub(crate) struct Arrival<T> {
     pub id: EventId,
     pub listener: usize,
-    /// Somebody follows its updates: it is told its rank.
+    /// Its updates are followed: it is notified of its rank.
     pub watched: bool,
     pub when_full: WhenFull,
     /// It comes with a place of the queue-wide capacity. Means nothing where there is none.
@@ -114,7 +114,7 @@ pub(crate) enum Command<T> {
     Pause,
     Resume,
     SetLimit(Limit),
-    /// Takes no more events, tells the waiting ones, lets the running ones finish.
+    /// Takes no more events, stops the waiting ones, lets the running ones finish.
     Stop,
     /// Interrupts whatever still runs.
     Abort,
@@ -122,7 +122,7 @@ pub(crate) enum Command<T> {
     PlaceGranted(Key),
 }
 
-/// Whether the wait queue takes more events, as told to the listeners.
+/// Whether the wait queue takes more events, as the listeners are notified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pressure {
     Open,
@@ -177,14 +177,14 @@ pub(crate) enum Effect<T> {
         event: T,
         refusal: Refusal,
     },
-    /// Tell the event at `key` its place. The key holds until the next call of the scheduler.
+    /// Notify the event at `key` of its rank. The key holds until the next call of the scheduler.
     Tell {
         key: Key,
         estimation: Estimation,
     },
     Pressure(Pressure),
-    /// A caller is blocked: ask the queue-wide capacity for a place. `since` is its rank among all
-    /// who are blocked there, whatever their concurrency id.
+    /// A caller is blocked: request a place of the queue-wide capacity. `since` is its rank among
+    /// all who are blocked there, whatever their concurrency id.
     AskPlace {
         key: Key,
         since: Instant,

@@ -1,4 +1,4 @@
-//! Ranks and estimates: the scheduler's part that looks at the wait queue and tells.
+//! Ranks and estimates: the scheduler's part that notifies waiting events.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ impl<T> Scheduler<T> {
         (count > 0).then(|| sum / count as f64)
     }
 
-    /// Seconds of work in the whole line.
+    /// Seconds of work in the whole wait queue.
     pub(super) fn work_ahead(&self) -> Option<f64> {
         (0..self.listeners.len())
             .map(|lane| match self.wait_queue.lane_len(lane) {
@@ -77,7 +77,7 @@ impl<T> Scheduler<T> {
         Some(self.wait(ahead?)? + own)
     }
 
-    /// Tells one event its place. `ahead` is the work before it.
+    /// Notifies one event of its rank. `ahead` is the work before it.
     pub(super) fn tell_one(&mut self, key: Key, listener: usize, rank: usize, ahead: Option<f64>) {
         let eta = self.estimate(listener, ahead);
         let (now, queue_size) = (self.now, self.wait_queue.len());
@@ -88,7 +88,8 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Tells those among the first `places` whose last word is outdated: one pass, front to back.
+    /// Tells those among the first `places` whose last notification is outdated: one pass, front to
+    /// back.
     pub(super) fn notify_ranks(&mut self, places: usize) {
         let mut ahead = Some(0.0);
         let mut outdated = Vec::new();

@@ -4,8 +4,8 @@ use super::slots::Slot;
 use super::snapshot::{ConcurrencyIdSnapshot, ListenerSnapshot, SlotSnapshot, SlotState};
 use super::{Phase, Scheduler};
 
-/// The most slots that a snapshot lists. Where thousands run at once, making a list of all of them
-/// would take the supervisor's time from their timeouts.
+/// The maximum of slots that a snapshot lists. Where thousands run at once, making a list of all of
+/// them would take the supervisor's time from their timeouts.
 pub(crate) const LISTED: usize = 1024;
 
 impl<T> Scheduler<T> {

@@ -1,26 +1,27 @@
-//! Who in the wait queue is told of its rank, and when: what keeps N waiting clients at O(N log N)
-//! messages in all.
+//! Which waiting events are notified of their rank, and when: what keeps N waiting clients at O(N
+//! log N) messages in all.
 //!
-//! The first few are told of every step, at once. Everybody else is looked at in one pass over the
-//! line per [`TICK`], and told only of steps that matter; the further back, the more seldom. Gradio
-//! tells everybody of everything, on every start: quadratic in the number of waiting clients.
+//! The first few are notified of every step, at once. All others are checked in one pass over the
+//! queue per [`TICK`], and notified only of steps that matter; the further back, the more seldom.
+//! Gradio notifies everybody of everything, on every start: quadratic in the number of waiting
+//! clients.
 
 use std::time::{Duration, Instant};
 
-/// How many at the front are told of every step, at once.
+/// How many at the front are notified of every step, at once.
 pub(crate) const FRONT: usize = 8;
 
-/// The least time between two passes over the whole line.
+/// The least time between two passes over the whole wait queue.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
 
-/// A step that matters, far back, is this part of the rank last told.
+/// A step that matters, far back, is this part of the rank last sent.
 const STEP: f64 = 0.02;
 
 /// The least time between two words to the same client, for each event ahead of it. Where jobs are
 /// quick, far back steps of 2 % come so often that nobody can read them.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A place in the wait queue, as told to its client. Seconds; `None` while the run time is unknown.
+/// A place in the wait queue, as sent to its client. Seconds; `None` while the run time is unknown.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Estimation {
     pub rank: usize,
@@ -28,7 +29,7 @@ pub(crate) struct Estimation {
     pub eta: Option<f64>,
 }
 
-/// What a client was last told.
+/// What a client was last sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LastNotified {
     pub rank: usize,
@@ -39,7 +40,7 @@ pub(crate) struct LastNotified {
 impl LastNotified {
     /// Whether a client that knows this should hear that it now has `rank` and `eta`.
     pub fn is_outdated(&self, now: Instant, rank: usize, eta: Option<f64>) -> bool {
-        // Others came back from a slot that could not run them. A rank that was told never rises.
+        // Others came back from a slot that could not run them. A rank that was sent never rises.
         if rank > self.rank {
             return false;
         }

@@ -1,4 +1,4 @@
-//! What a scheduler is told of its concurrency id before the first event.
+//! The rules of a concurrency id, given to its scheduler before the first event.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,25 +6,25 @@ use std::time::Duration;
 use super::limit::Limit;
 use super::slots::WARM;
 
-/// What a scheduler is told of its concurrency id before the first event.
+/// The rules of a concurrency id, given to its scheduler before the first event.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub concurrency_id: Arc<str>,
     pub limit: Limit,
-    /// The most events that may wait; `None` for no bound.
+    /// The maximum of waiting events; `None` for no bound.
     pub max_size: Option<usize>,
     /// Refuse when the estimated wait is longer.
     pub max_eta: Option<Duration>,
     /// Workers build a resource before they take events; `None` where slots own nothing.
     pub resource: Option<ResourceRules>,
     pub listeners: Vec<ListenerRules>,
-    /// The most events that may wait in all wait queues together; `None` for no bound. Each that waits
-    /// holds one of so many places. Who has them is not decided here: the scheduler asks for places,
-    /// and gives them back.
+    /// The maximum of waiting events in all wait queues together; `None` for no bound. Each that
+    /// waits holds one of so many places. Who has them is not decided here: the scheduler requests
+    /// places, and gives them back.
     pub queue_max_size: Option<usize>,
 }
 
-/// What a scheduler is told of the resources that slots own.
+/// The rules of the resources that slots own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResourceRules {
     /// So many slots are opened before anybody needs them, and stay open when idle.
@@ -39,7 +39,7 @@ impl ResourceRules {
     }
 }
 
-/// What a scheduler is told of one listener.
+/// The rules of one listener.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerRules {
     pub api_name: Arc<str>,

@@ -1,4 +1,4 @@
-//! What a queue looks like at one moment: slots, wait queues, listeners.
+//! The state of a queue at one moment: slots, wait queues, listeners.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub struct ConcurrencyIdSnapshot {
     pub recent: Vec<EndedEvent>,
     /// The listeners that share this id, in order of declaration.
     pub listeners: Vec<ListenerSnapshot>,
-    /// Its permits, counted as a listener's events are, where any has been asked for: by
+    /// Its permits, counted as a listener's events are, where any has been requested: by
     /// [`Queue::acquire`](crate::Queue::acquire), or a gate. One that was given back counts as
     /// completed. In place of a listener's name stands `(permit)`, here and elsewhere.
     pub permits: Option<ListenerSnapshot>,
@@ -82,9 +82,9 @@ pub enum SlotState {
         listener: Arc<str>,
         /// For how long it has run, in seconds.
         seconds: f64,
-        /// It was told to stop and hasn't yet.
+        /// It was interrupted and hasn't stopped yet.
         interrupted: bool,
-        /// How far it has got, from 0 to 1, as its handler says; null while it says nothing.
+        /// How far it has got, from 0 to 1, as its handler reports; null while it has not.
         progress: Option<f64>,
     },
 }

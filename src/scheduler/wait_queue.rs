@@ -11,7 +11,7 @@ const NONE: usize = usize::MAX;
 /// Where a value stands. A key outlives its value harmlessly: once the value has left the wait queue,
 /// the key finds nothing, even when its place in memory has been taken again.
 ///
-/// Of two keys of one line, that of the value that came first is the lower.
+/// Of two keys of one queue, that of the value that came first is the lower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     seq: u64,
@@ -38,7 +38,7 @@ struct Ends {
 
 const EMPTY: Ends = Ends { front: NONE, back: NONE, len: 0 };
 
-/// A FIFO line with one lane a listener.
+/// A FIFO queue with one lane a listener.
 #[derive(Debug)]
 pub(crate) struct WaitQueue<T> {
     nodes: Slab<Node<T>>,
@@ -176,7 +176,7 @@ impl<T> WaitQueue<T> {
         (node.seq == key.seq).then_some(node.lane)
     }
 
-    /// The first of the whole line, with its lane.
+    /// The first of the whole queue, with its lane.
     pub fn front(&self) -> Option<(usize, Key)> {
         let node = self.nodes.get(self.whole.front)?;
         Some((node.lane, Key { index: self.whole.front, seq: node.seq }))

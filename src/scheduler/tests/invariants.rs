@@ -135,7 +135,7 @@ struct Event {
 struct Running {
     events: Vec<usize>,
     deadline: Option<Instant>,
-    /// LastNotified to stop, and hasn't said so yet.
+    /// Interrupted, and hasn't reported its stop yet.
     counts: OutcomeCounts,
     ended: BTreeSet<usize>,
     interrupted: bool,
