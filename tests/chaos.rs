@@ -478,10 +478,10 @@ impl Client {
     async fn run(&mut self) {
         let listener = self.rng.random_range(0..LISTENERS);
         let body = json!({"data": data(listener, &mut self.rng), "session_hash": self.hash});
-        let patience = Duration::from_millis(self.rng.random_range(1..200));
+        let limit = Duration::from_millis(self.rng.random_range(1..200));
         // It may hang up in the middle.
         let _ =
-            timeout(patience, self.post(&format!("run/{}", self.name(listener)), body.to_string()))
+            timeout(limit, self.post(&format!("run/{}", self.name(listener)), body.to_string()))
                 .await;
     }
 
@@ -536,13 +536,13 @@ impl Client {
     }
 
     async fn in_process(&mut self) {
-        let patience = Duration::from_millis(self.rng.random_range(0..50));
+        let limit = Duration::from_millis(self.rng.random_range(0..50));
         let n = self.rng.random_range(0..1000u64);
         match self.rng.random_range(0..3) {
-            0 => drop(timeout(patience, self.queue.call::<u64, u64>("slow", n)).await),
+            0 => drop(timeout(limit, self.queue.call::<u64, u64>("slow", n)).await),
             1 => {
                 if let Ok(mut updates) = self.queue.try_submit("stream", n).await {
-                    let _ = timeout(patience, updates.next()).await;
+                    let _ = timeout(limit, updates.next()).await;
                 }
             }
             _ => {
@@ -575,8 +575,8 @@ impl Client {
     }
 
     async fn gate(&mut self) {
-        let patience = Duration::from_millis(self.rng.random_range(1..100));
-        let _ = timeout(patience, self.awc.get(self.server.url("/gated")).send()).await;
+        let limit = Duration::from_millis(self.rng.random_range(1..100));
+        let _ = timeout(limit, self.awc.get(self.server.url("/gated")).send()).await;
     }
 }
 

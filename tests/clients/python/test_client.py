@@ -10,12 +10,12 @@ from gradio_client import handle_file
 from gradio_client.exceptions import AppError, AuthenticationError, ValidationError
 from gradio_client.utils import QueueError, Status
 
-PATIENCE = 60
+TIMEOUT = 60
 
 
 def until(condition, what):
     """Waits for a condition; a test that passes never waits for the deadline."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not (found := condition()):
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.005)
@@ -68,7 +68,7 @@ def test_wrong_arguments_are_refused_in_the_client_s_words(client):
     job = client.submit("a", "often", api_name="/repeat")
     assert list(job) == []
     with pytest.raises(AppError, match="times: invalid type"):
-        job.result(timeout=PATIENCE)
+        job.result(timeout=TIMEOUT)
     with pytest.raises(ValueError, match="Cannot find a function"):
         client.predict("a", api_name="/missing")
 
@@ -87,7 +87,7 @@ def test_an_input_is_validated_before_it_queues(client):
 def test_status_comes_in_order(client):
     job = client.submit(3, api_name="/count")
     assert list(job) == ["000", "111", "222"]
-    assert job.result(timeout=PATIENCE) == "222"
+    assert job.result(timeout=TIMEOUT) == "222"
     codes = [update.code for update in updates_of(job)]
     assert codes == sorted(codes, key=Status.ordering)
     assert set(codes) == {Status.IN_QUEUE, Status.PROCESSING, Status.ITERATING, Status.FINISHED}
@@ -99,7 +99,7 @@ def test_those_who_wait_are_told_their_rank_and_eta(client):
     for n in range(3):
         client.predict("a", api_name=f"/gen{1 + n}")
     jobs = [client.submit("a", api_name=f"/gen{1 + n % 3}") for n in range(6)]
-    assert [job.result(timeout=PATIENCE)[:4] for job in jobs] == [f"gen{1 + n % 3}" for n in range(6)]
+    assert [job.result(timeout=TIMEOUT)[:4] for job in jobs] == [f"gen{1 + n % 3}" for n in range(6)]
     waited = [u for job in jobs for u in updates_of(job) if u.code == Status.IN_QUEUE]
     assert max(update.rank for update in waited) >= 1
     assert all(update.eta is not None and update.queue_size > update.rank for update in waited)
@@ -107,7 +107,7 @@ def test_those_who_wait_are_told_their_rank_and_eta(client):
 
 def test_a_stream_s_outputs_are_what_the_handler_yielded(client):
     job = client.submit(40, api_name="/chat")
-    last = job.result(timeout=PATIENCE)
+    last = job.result(timeout=TIMEOUT)
     text = ""
     expected = []
     for n in range(40):
@@ -122,7 +122,7 @@ def test_a_stream_s_outputs_are_what_the_handler_yielded(client):
 
 def test_progress_and_log_messages(client):
     job = client.submit("a", api_name="/prog")
-    assert job.result(timeout=PATIENCE) == "a"
+    assert job.result(timeout=TIMEOUT) == "a"
     updates = updates_of(job)
     progress = [update.progress_data[0] for update in updates if update.progress_data]
     assert progress[-1].desc == "step 2" and progress[-1].progress == 1.0
@@ -150,7 +150,7 @@ def test_a_full_queue(client):
         client.predict(1, api_name="/narrow")
     waiting.cancel()
     running.cancel()
-    assert client.submit(1, api_name="/narrow").result(timeout=PATIENCE) == 1
+    assert client.submit(1, api_name="/narrow").result(timeout=TIMEOUT) == 1
 
 
 def test_cancel_while_waiting_and_while_running(client):
@@ -162,7 +162,7 @@ def test_cancel_while_waiting_and_while_running(client):
         assert job.cancel()
         assert job.status().code == Status.CANCELLED
         with pytest.raises((CancelledError, AppError)):
-            job.result(timeout=PATIENCE)
+            job.result(timeout=TIMEOUT)
     # The slot has come back.
     assert client.predict(1, api_name="/narrow") == 1
 
@@ -172,23 +172,23 @@ def test_cancel_while_iterating_and_again_from_the_start(client):
     until(lambda: len(job.outputs()) >= 3, "the third item")
     job.cancel()
     with pytest.raises((CancelledError, AppError)):
-        job.result(timeout=PATIENCE)
+        job.result(timeout=TIMEOUT)
     again = client.submit(3, api_name="/count")
-    again.result(timeout=PATIENCE)
+    again.result(timeout=TIMEOUT)
     assert again.outputs() == ["000", "111", "222"]
 
 
 def test_six_jobs_through_two_workers(connect):
     client = connect(max_workers=2)
     jobs = [client.submit(str(n), api_name="/echo1") for n in range(6)]
-    assert [job.result(timeout=PATIENCE) for job in jobs] == [str(n) for n in range(6)]
+    assert [job.result(timeout=TIMEOUT) for job in jobs] == [str(n) for n in range(6)]
 
 
 def test_two_sessions_don_t_mix(connect):
     mine, theirs = connect(), connect()
     jobs = [(client, n, client.submit(n, api_name="/count")) for n in (2, 3, 4) for client in (mine, theirs)]
     for _, n, job in jobs:
-        job.result(timeout=PATIENCE)
+        job.result(timeout=TIMEOUT)
         assert job.outputs() == [str(i) * 3 for i in range(n)]
     assert mine.session_hash != theirs.session_hash
 
@@ -196,7 +196,7 @@ def test_two_sessions_don_t_mix(connect):
 def test_the_stream_closes_after_the_last_event_and_opens_again(client):
     for _ in range(3):
         jobs = [client.submit(str(n), api_name="/echo") for n in range(5)]
-        assert [job.result(timeout=PATIENCE) for job in jobs] == [str(n) for n in range(5)]
+        assert [job.result(timeout=TIMEOUT) for job in jobs] == [str(n) for n in range(5)]
         until(lambda: not client.stream_open, "the stream to close")
 
 
@@ -269,7 +269,7 @@ def test_files_anywhere_in_inputs_and_outputs(client, tmp_path):
 
 def test_a_stream_of_files(client):
     job = client.submit(3, api_name="/pages")
-    job.result(timeout=PATIENCE)
+    job.result(timeout=TIMEOUT)
     assert [Path(path).read_text() for path in job.outputs()] == ["0", "1", "2"]
 
 
