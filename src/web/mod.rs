@@ -15,6 +15,7 @@ pub(crate) mod http_server;
 pub(crate) mod listener_options;
 pub(crate) mod operator;
 pub(crate) mod options;
+pub(crate) mod peer;
 pub(crate) mod protocol;
 pub(crate) mod rejection;
 mod response_error;

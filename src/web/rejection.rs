@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use crate::event::failure::{Failure, UserError};
 use crate::event::refusal::Refusal;
 use crate::event::update::Outcome;
-use crate::web::api::parameters::Parameter;
 
 /// One thing wrong with a request's body.
 #[derive(Clone, Debug, Serialize)]
@@ -150,8 +149,9 @@ impl Rejection {
     }
 }
 
-/// A validator's result for every parameter, in the order in which clients know them.
-fn validated(validation: &crate::event::validation::Validation, parameters: &[Parameter]) -> Value {
+/// A validator's result for every parameter, in the order in which clients know them: that of
+/// `names`.
+fn validated(validation: &crate::event::validation::Validation, names: &[&str]) -> Value {
     let named = |name: &str| {
         let complaint = validation.complaints().find(|(complained, _)| *complained == name);
         let message = complaint.map(|(_, message)| message).unwrap_or_default();
@@ -162,17 +162,16 @@ fn validated(validation: &crate::event::validation::Validation, parameters: &[Pa
             "parameter_name": name,
         })
     };
-    let names = parameters.iter().map(|parameter| parameter.name.as_str());
     let others = validation.complaints().map(|(name, _)| name);
-    let others = others.filter(|name| parameters.iter().all(|parameter| parameter.name != **name));
-    names.chain(others).map(named).collect()
+    let others = others.filter(|other| !names.contains(other));
+    names.iter().copied().chain(others).map(named).collect()
 }
 
 impl Rejection {
-    /// What became of an event that was not admitted.
-    pub fn of(refusal: Refusal, parameters: &[Parameter]) -> Self {
+    /// What became of an event that was not admitted. `names` are its listener's parameters.
+    pub fn of(refusal: Refusal, names: &[&str]) -> Self {
         if let Refusal::Invalid(validation) = &refusal {
-            let detail = validated(validation, parameters);
+            let detail = validated(validation, names);
             return Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
         }
         let retry_after = match &refusal {

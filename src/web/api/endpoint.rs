@@ -149,6 +149,11 @@ impl Endpoint {
         Audience { show_error, files_at }
     }
 
+    /// The names of its parameters, in order.
+    pub fn parameter_names(&self) -> Vec<&str> {
+        self.parameters.iter().map(|parameter| parameter.name.as_str()).collect()
+    }
+
     /// The encoder of one event's updates.
     pub fn encoder(&self, audience: Audience) -> Encoder {
         Encoder::new(self.entry.api_name.clone(), self.output.clone(), audience)

@@ -22,8 +22,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::AnyAuth;
 use super::csrf::{AllowedOrigins, is_foreign};
-use super::peer::Peer;
 use super::tokens::Tokens;
+use crate::web::peer::Peer;
 use crate::web::rejection::Rejection;
 use crate::web::shares::Holder;
 

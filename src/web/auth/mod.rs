@@ -2,7 +2,6 @@
 
 pub(crate) mod csrf;
 pub(crate) mod guard;
-pub(crate) mod peer;
 pub(crate) mod tokens;
 
 use std::collections::HashMap;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::web::auth::peer::Peer;
+use crate::web::peer::Peer;
 use crate::web::rejection::Rejection;
 
 /// How many of the largest bodies one client, and all together, may have under way.

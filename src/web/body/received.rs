@@ -12,7 +12,7 @@ use futures::{Stream, StreamExt};
 
 use super::budget::{Bodies, BodyShare};
 use super::pace::{Paced, is_too_slow};
-use crate::web::auth::peer::Peer;
+use crate::web::peer::Peer;
 use crate::web::rejection::Rejection;
 
 /// A request's whole body. It counts among the bodies under way until it is dropped.

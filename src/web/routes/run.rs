@@ -82,7 +82,7 @@ async fn answer(
     let (ended, guard) = endpoint.entry.ask(input, Some(session), WhenFull::Refuse).await;
     let reply = ended.await.unwrap_or(Err(Refusal::Stopped));
     guard.disarm();
-    let finished = reply.map_err(|refusal| Rejection::of(refusal, &endpoint.parameters))?;
+    let finished = reply.map_err(|refusal| Rejection::of(refusal, &endpoint.parameter_names()))?;
     begun.map(Begun::keep);
     // A stream's values on the way are not known here.
     if let (Some((cache, key)), Outcome::Completed(output), false) =

@@ -14,7 +14,7 @@ use crate::delivery::unread::Read;
 use crate::event::id::{EventId, EventMap};
 use crate::handler::session_state::SessionState;
 use crate::web::auth::guard::Caller;
-use crate::web::auth::peer::Peer;
+use crate::web::peer::Peer;
 use crate::web::protocol::encoder::Ended;
 use crate::web::shares::Holder;
 

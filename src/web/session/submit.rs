@@ -53,7 +53,7 @@ impl Session {
         }));
         let session = Some(self.kept.clone());
         let submitted = endpoint.entry.submit(id, input, session, follower, WhenFull::Refuse).await;
-        let guard = submitted.map_err(|r| Rejection::of(r, &endpoint.parameters))?;
+        let guard = submitted.map_err(|r| Rejection::of(r, &endpoint.parameter_names()))?;
         unregister.disarm();
         match self.lock().live.get_mut(&id) {
             Some(live) => live.admitted(guard),
