@@ -1,7 +1,9 @@
 //! Where the updates of one event go, and the guard that it gets exactly one terminal update.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use actix::Recipient;
@@ -62,21 +64,78 @@ impl Follower {
 pub(crate) struct UpdateSender {
     event_id: EventId,
     follower: Mutex<Option<Follower>>,
+    /// The thread that holds the follower and sends, or 0.
+    sending: AtomicUsize,
+    /// What that thread sends meanwhile: a value's `Serialize` may send updates of its own event,
+    /// and runs when the value is weighed.
+    meanwhile: Mutex<Vec<Update>>,
 }
 
 impl UpdateSender {
+    fn new(event_id: EventId, follower: Follower) -> Self {
+        let follower = Mutex::new(Some(follower));
+        UpdateSender {
+            event_id,
+            follower,
+            sending: AtomicUsize::new(0),
+            meanwhile: Mutex::default(),
+        }
+    }
+
     pub fn send(&self, update: impl FnOnce(EventId) -> Update) {
+        let update = update(self.event_id);
+        let thread = this_thread();
+        // Only this thread ever stores its own number, so no order is needed.
+        if self.sending.load(Relaxed) == thread {
+            return self.meanwhile().push(update);
+        }
         // Dropped after the lock: a replaced update may send one of its own when it is dropped.
         let mut gone = Gone::default();
         let follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(follower) = follower.as_ref() {
-            follower.send(update(self.event_id), &mut gone);
+            let sending = Sending::begin(&self.sending, thread);
+            follower.send(update, &mut gone);
+            while let Some(update) = self.first_of_meanwhile() {
+                follower.send(update, &mut gone);
+            }
+            drop(sending);
         }
         drop(follower);
     }
 
+    fn meanwhile(&self) -> MutexGuard<'_, Vec<Update>> {
+        self.meanwhile.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn first_of_meanwhile(&self) -> Option<Update> {
+        let mut meanwhile = self.meanwhile();
+        (!meanwhile.is_empty()).then(|| meanwhile.remove(0))
+    }
+
     fn take_follower(&self) -> Option<Follower> {
         self.follower.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A number for each living thread, never 0.
+fn this_thread() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.try_with(|here| std::ptr::from_ref(here).addr()).unwrap_or(usize::MAX)
+}
+
+/// A thread holds the follower and sends.
+struct Sending<'a>(&'a AtomicUsize);
+
+impl<'a> Sending<'a> {
+    fn begin(sending: &'a AtomicUsize, thread: usize) -> Self {
+        sending.store(thread, Relaxed);
+        Sending(sending)
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Relaxed);
     }
 }
 
@@ -104,11 +163,8 @@ impl EventSender {
         follower: Follower,
         admitted: oneshot::Sender<Result<(), Refusal>>,
     ) -> Self {
-        let follower = Mutex::new(Some(follower));
-        EventSender(State::UpdateSender(
-            Arc::new(UpdateSender { event_id, follower }),
-            Some(admitted),
-        ))
+        let updates = Arc::new(UpdateSender::new(event_id, follower));
+        EventSender(State::UpdateSender(updates, Some(admitted)))
     }
 
     /// Whether anybody follows.
@@ -202,7 +258,7 @@ impl Drop for EventSender {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::bounds::UNREAD;
+    use crate::delivery::bounds::{UNREAD, weight};
     use crate::event::output::Output;
     use crate::event::update::Log;
     use crate::event::update::LogLevel;
@@ -257,6 +313,46 @@ mod tests {
         let reads: Vec<_> = std::iter::from_fn(|| outbox.try_next()).collect();
         let logs = reads.iter().filter(|read| matches!(read.update, Update::Log { .. })).count();
         assert_eq!(logs, 2, "both that gave way have spoken");
+    }
+
+    /// Sends an update of its own event when it is weighed.
+    #[derive(schemars::JsonSchema)]
+    struct Talkative {
+        #[serde(skip)]
+        updates: Arc<UpdateSender>,
+    }
+
+    impl serde::Serialize for Talkative {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let log = Log::new(LogLevel::Info, "weighed");
+            self.updates.send(|event_id| Update::Log { event_id, log });
+            serializer.serialize_unit()
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_weighed_may_speak_of_its_own_event() {
+        let taken: Arc<Mutex<Vec<&str>>> = Arc::default();
+        let seen = taken.clone();
+        let updates = updates(Follower::Function(Function(Box::new(move |update, _| {
+            weight(&update);
+            seen.lock().unwrap().push(match update {
+                Update::ProcessGenerating { .. } => "value",
+                Update::Log { .. } => "log",
+                other => panic!("{other:?}"),
+            });
+        }))));
+        ends(move || {
+            for _ in 0..2 {
+                let output = Output::new(Talkative { updates: updates.clone() });
+                updates.send(|event_id| Update::ProcessGenerating {
+                    event_id,
+                    output,
+                    duration: 0.0,
+                });
+            }
+        });
+        assert_eq!(*taken.lock().unwrap(), ["value", "log", "value", "log"]);
     }
 
     #[test]
