@@ -191,3 +191,14 @@ async fn a_body_that_is_too_large_is_413() {
         .await;
     assert_eq!(sent.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
+
+#[actix::test]
+async fn a_stopped_queue_takes_no_join_whatever_its_input() {
+    let queue = queue(&Turnstile::new());
+    let server = Server::start(&queue);
+    queue.shutdown(Duration::from_secs(30)).await;
+    for data in [json!(["a fox", 3]), json!(["a fox", "many"])] {
+        let (status, answer) = server.post("/gradio_api/queue/join", join(json!(1), data)).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+    }
+}

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::mem::take;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, System};
@@ -235,6 +236,7 @@ impl QueueBuilder {
             listeners,
             ids,
             outside,
+            stopped: AtomicBool::new(false),
             arbiters,
         }))
     }

@@ -1,6 +1,7 @@
 //! Controls a running queue: pause, limits, snapshot, shutdown.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -113,6 +114,7 @@ impl Queue {
     /// [`SlotResource::close`](crate::SlotResource::close)), which it waits for, up to 5 seconds
     /// more. May be called again, with another grace.
     pub async fn shutdown(&self, grace: Duration) -> Shutdown {
+        self.0.stopped.store(true, Relaxed);
         let idle = self.0.ids.iter().map(|id| {
             let (idle, is_idle) = oneshot::channel();
             // Past the mailbox' bound: a shutdown doesn't queue behind a flood's admissions.

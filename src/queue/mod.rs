@@ -21,6 +21,8 @@ pub(crate) mod validate;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use actix::{Addr, Arbiter};
 
@@ -76,6 +78,8 @@ pub(crate) struct Inner {
     pub ids: Vec<ConcurrencyId>,
     /// What runs outside of the actors.
     pub outside: Outside,
+    /// It takes no more events.
+    pub stopped: AtomicBool,
     pub arbiters: Vec<Arbiter>,
     pub _watchdog: Option<Watchdog>,
     /// What those above the core have given it.
@@ -134,6 +138,11 @@ impl Queue {
     #[cfg(test)]
     pub(crate) fn test_listener(&self) -> &Addr<crate::actors::listener::ListenerActor> {
         &self.0.listeners[0].address
+    }
+
+    /// Whether it takes no more events.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.stopped.load(Relaxed)
     }
 
     fn listener_ref(&self, api_name: &str) -> Result<&Arc<ListenerRef>, SubmitError> {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::event::id::EventId;
+use crate::event::refusal::Refusal;
 use crate::web::api::endpoint::WrongInput;
 use crate::web::auth::guard::Caller;
 use crate::web::body::json;
@@ -55,6 +56,9 @@ pub(crate) async fn join(
     match input {
         Ok(input) => begun.session.submit(id, endpoint, input, audience).await?,
         // Gradio's clients wait for the event's end on the stream, and for nothing else.
+        Err(_) if web.queue.is_stopped() => {
+            return Err(Rejection::of(Refusal::Stopped, &endpoint.parameters));
+        }
         Err(failure) => begun.session.fail(id, endpoint, failure, audience)?,
     }
     begun.keep().stream_settled().await;
