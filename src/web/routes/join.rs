@@ -56,9 +56,7 @@ pub(crate) async fn join(
     match input {
         Ok(input) => begun.session.submit(id, endpoint, input, audience).await?,
         // Gradio's clients wait for the event's end on the stream, and for nothing else.
-        Err(_) if web.queue.is_stopped() => {
-            return Err(Rejection::of(Refusal::Stopped, &endpoint.parameters));
-        }
+        Err(_) if web.queue.is_stopped() => return Err(Rejection::of(Refusal::Stopped, &[])),
         Err(failure) => begun.session.fail(id, endpoint, failure, audience)?,
     }
     begun.keep().stream_settled().await;
