@@ -40,8 +40,8 @@
 //! # Where to go
 //!
 //! - What can be a handler: [`Listener::new`], [`Listener::blocking`], [`Listener::stream`],
-//!   [`Listener::batch`]; its context: [`EventContext`]; what its slot owns: [`Slot`],
-//!   [`SlotResource`].
+//!   [`Listener::batch`]; its context: [`EventContext`]; what it shares with others: [`Data`]; what its
+//!   slot owns: [`Slot`], [`SlotResource`].
 //! - How events queue: the methods of [`Listener`] and [`QueueBuilder`].
 //! - Calling: [`Queue::call`], [`Queue::submit`], [`Queue::submit_to`], [`ListenerHandle`].
 //! - Work outside of listeners, in the same queue: [`Queue::acquire`].
@@ -115,6 +115,7 @@ pub use files::file_data::FileData;
 #[cfg(feature = "web")]
 pub use files::store::Files;
 pub use handler::context::EventContext;
+pub use handler::data::Data;
 pub use handler::extract::{Extract, Handler};
 pub use handler::session_state::{EndedSession, State};
 pub use handler::slot::Slot;
@@ -140,6 +141,8 @@ pub use web::auth::{Auth, Users};
 #[cfg(feature = "web")]
 pub use web::error::WebError;
 #[cfg(feature = "web")]
+pub use web::event_data::EventData;
+#[cfg(feature = "web")]
 pub use web::gate::{Gate, GateService};
 #[cfg(feature = "web")]
 pub use web::http_server::http_server;
@@ -147,6 +150,8 @@ pub use web::http_server::http_server;
 pub use web::listener_options::{ApiVisibility, OnDisconnect};
 #[cfg(feature = "web")]
 pub use web::options::WebBuilder;
+#[cfg(feature = "web")]
+pub use web::request::Request;
 #[cfg(feature = "web")]
 pub use web::session::snapshot::ClientsSnapshot;
 #[cfg(feature = "web")]

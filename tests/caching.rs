@@ -130,7 +130,7 @@ async fn a_cache_that_makes_no_sense_is_refused_at_the_start() {
     let keep = async |input: u32, _: State<u32>| Ok::<_, String>(input);
     for (listener, expected) in [
         (Listener::new("paint", echo).cache(0), "listener \"paint\" has a cache of 0"),
-        (Listener::new("paint", keep).cache(1), "listener \"paint\" takes a State and has a cache"),
+        (Listener::new("paint", keep).cache(1), "listener \"paint\" takes State and has a cache"),
     ] {
         let error = Queue::builder().listener(listener).start().unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");

@@ -48,7 +48,7 @@ async fn contradictions_are_refused_by_name() {
         ),
         (
             builder().listener(Listener::batch("paint", remember)),
-            "listener \"paint\" takes batches and a State",
+            "listener \"paint\" takes batches and State",
         ),
         (
             builder().listener(listener().validator(|_: &String| Validation::new())),

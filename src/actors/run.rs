@@ -78,7 +78,8 @@ impl Run {
         let board = |job: Box<Job>| {
             let Job { id, session, input, sender } = *job;
             sender.send(|event_id| Update::ProcessStarts { event_id, eta: params.average });
-            (RunEvent { id, session, sender: Some(sender), outcome: None }, input)
+            let (input, extensions) = input.split();
+            (RunEvent { id, session, sender: Some(sender), extensions, outcome: None }, input)
         };
         let (riders, inputs) = match jobs {
             OneOrMany::One(job) => {

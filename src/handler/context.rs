@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
+use super::data::Data;
 use super::extensions::Extensions;
 use super::progress::Reporter;
 use super::run_context::{RunContext, RunEvent};
@@ -86,6 +87,13 @@ impl EventContext {
     /// `request.username`.
     pub fn user(&self) -> Option<&str> {
         self.0.session.as_deref()?.user.as_deref()
+    }
+
+    /// The value of a type that the queue was given by
+    /// [`QueueBuilder::data`](crate::QueueBuilder::data); a handler that takes a
+    /// [`Data`] of it is sure to have it.
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.0.extensions.get::<Data<T>>().map(|data| &**data)
     }
 
     /// What those above the core have given the queue.

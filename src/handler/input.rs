@@ -2,21 +2,43 @@
 
 use std::any::Any;
 
+use super::extensions::Extensions;
 use crate::event::guarded::Guarded;
 
-/// An input of a type that only its handler knows.
+/// An input of a type that only its handler knows. What those above the core give with its event
+/// travels with it, so that events with nothing more take no more room for that.
 #[derive(Debug)]
 pub(crate) struct Input(Guarded<Box<dyn Any + Send>>);
+
+/// What lies in the box of an input that something was given with.
+struct Accompanied {
+    input: Input,
+    extensions: Extensions,
+}
 
 impl Input {
     pub fn new<I: Send + 'static>(input: I) -> Self {
         Input(Guarded::new(Box::new(input)))
     }
 
+    /// Gives more with it, for its run.
+    pub fn with(self, extensions: Extensions) -> Self {
+        Input::new(Accompanied { input: self, extensions })
+    }
+
+    /// The input by itself, and what was given with it.
+    pub fn split(self) -> (Self, Extensions) {
+        match self.0.into_inner().downcast::<Accompanied>() {
+            Ok(both) => (both.input, both.extensions),
+            Err(alone) => (Input(Guarded::new(alone)), Extensions::default()),
+        }
+    }
+
     /// The input, if it is an `I`.
     pub fn get<I: 'static>(&self) -> Option<&I> {
         let input: &dyn Any = &**self.0;
-        input.downcast_ref()
+        let beneath = || input.downcast_ref::<Accompanied>()?.input.get();
+        input.downcast_ref().or_else(beneath)
     }
 
     /// Takes the input out, if it is an `I`.

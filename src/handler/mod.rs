@@ -2,10 +2,12 @@
 
 pub(crate) mod codec;
 pub(crate) mod context;
+pub(crate) mod data;
 pub(crate) mod erased;
 pub(crate) mod extensions;
 pub(crate) mod extract;
 pub(crate) mod input;
+pub(crate) mod needs;
 pub(crate) mod outside;
 pub(crate) mod progress;
 pub(crate) mod run_context;

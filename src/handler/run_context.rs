@@ -39,6 +39,11 @@ impl RunContext<'_> {
     pub(crate) fn session(&self) -> Option<&Arc<SessionState>> {
         self.riders.first().and_then(|rider| rider.session.as_ref())
     }
+
+    /// What those above the core have given with the oldest event.
+    pub(crate) fn of_event<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.riders.first().and_then(|rider| rider.extensions.get())
+    }
 }
 
 /// One event of a run. Its sender is gone once it has ended.
@@ -48,6 +53,8 @@ pub struct RunEvent {
     pub(crate) id: EventId,
     pub(crate) session: Option<Arc<SessionState>>,
     pub(crate) sender: Option<EventSender>,
+    /// What those above the core have given with it.
+    pub(crate) extensions: Extensions,
     /// How it has ended, until its client is notified.
     pub(crate) outcome: Option<Outcome>,
 }

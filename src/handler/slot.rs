@@ -1,6 +1,6 @@
 //! What a slot owns: a resource built by its worker and lent to one run at a time.
 
-use std::any::{Any, TypeId, type_name};
+use std::any::Any;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -192,19 +192,5 @@ impl Resource {
         if let Some(mut shelf) = self.shelf::<R>() {
             shelf.resource = Some(resource);
         }
-    }
-}
-
-/// A type of resource, by which `start()` checks that handlers take what their id builds.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct ResourceType {
-    pub(crate) id: TypeId,
-    pub(crate) name: &'static str,
-}
-
-impl ResourceType {
-    pub(crate) fn of<R: 'static>() -> Self {
-        ResourceType { id: TypeId::of::<R>(), name: type_name::<R>() }
     }
 }

@@ -9,7 +9,8 @@ use futures::future::{FutureExt, LocalBoxFuture};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::slot::{Resource, ResourceType};
+use super::needs::NamedType;
+use super::slot::Resource;
 use crate::event::guarded::discard;
 use crate::logging::warn;
 
@@ -208,7 +209,7 @@ type CloseAny = dyn Fn(Resource) -> LocalBoxFuture<'static, Result<(), String>> 
 /// A [`SlotResource`] of a type that only its handlers know.
 #[derive(Clone)]
 pub(crate) struct Factory {
-    pub built: ResourceType,
+    pub built: NamedType,
     pub unavailable_after: Duration,
     build: Arc<BuildAny>,
     check: Option<Arc<TendAny>>,
@@ -221,7 +222,7 @@ impl<R: 'static> From<SlotResource<R>> for Factory {
         let SlotResource { build, check, reset, close, unavailable_after } = resource;
         let close = close.map(Arc::<Close<R>>::from);
         Factory {
-            built: ResourceType::of::<R>(),
+            built: NamedType::of::<R>(),
             unavailable_after,
             build: Arc::new(move |slot| {
                 let resource = build(slot);

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
     message = "`{Self}` can't be the input of a handler",
     label = "`{Self}` can't be read from JSON, or has no JSON schema, or isn't `Send`",
     note = "derive what it lacks: `#[derive(serde::Deserialize, schemars::JsonSchema)]`",
-    note = "the input is a handler's first argument, before `EventContext`, `Slot<R>` and `State<T>`; a handler without any takes `_: ()` there"
+    note = "the input is a handler's first argument, before `EventContext`, `Slot<R>`, `State<T>` and other extras; a handler without any takes `_: ()` there"
 )]
 pub trait ListenerInput: DeserializeOwned + JsonSchema + Send + 'static {}
 

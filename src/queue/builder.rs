@@ -21,7 +21,9 @@ use crate::actors::supervisor::Supervisor;
 use crate::actors::watchdog::Watchdog;
 use crate::actors::worker_config::WorkerConfig;
 use crate::actors::{Capacity, watchdog};
+use crate::handler::data::Data;
 use crate::handler::extensions::Extensions;
+use crate::handler::needs::NamedType;
 use crate::handler::outside::Outside;
 use crate::handler::slot_resource::SlotResource;
 use crate::handler::threads::Threads;
@@ -107,6 +109,14 @@ impl QueueBuilder {
         self
     }
 
+    /// Gives all handlers a value, one of each type: they take it as [`Data<T>`](Data). What is
+    /// behind an [`Arc`] already is shared as `Data<Arc<T>>`.
+    pub fn data<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.declared.data_types.push(NamedType::of::<T>());
+        self.declared.data.insert(Data::new(value));
+        self
+    }
+
     /// The maximum of waiting events in all wait queues together, as Gradio's `max_size`. Without,
     /// there is no bound. Callers that wait for room get it first come, first served, whatever
     /// their concurrency id. See also [`Listener::max_size`].
@@ -168,7 +178,7 @@ impl QueueBuilder {
             pool.push(thread(Arbiter::current()));
         }
         let pooled = pool.len();
-        let extensions = Arc::new(Extensions::default());
+        let extensions = Arc::new(take(&mut self.declared.data));
         extensions.insert(Background(pool[0].handle.clone()));
         let outside = Outside::default();
         let threads = Arc::new(Threads::new(outside.clone()));

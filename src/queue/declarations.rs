@@ -9,7 +9,7 @@ use super::listener_options::ListenerOptions;
 use crate::handler::codec::{InputType, OutputType};
 use crate::handler::erased::ErasedHandler;
 use crate::handler::extensions::Extensions;
-use crate::handler::slot::ResourceType;
+use crate::handler::needs::{NamedType, Needs};
 use crate::handler::slot_resource::Factory;
 use crate::handler::validator::Validator;
 use crate::scheduler::limit::Limit;
@@ -23,6 +23,9 @@ pub(crate) struct Declarations {
     pub limits: Vec<(String, Limit)>,
     /// What the slots of a concurrency id own.
     pub factories: Vec<(String, Factory)>,
+    /// What handlers may take as [`Data`](crate::Data), with the names of its types.
+    pub data: Extensions,
+    pub data_types: Vec<NamedType>,
     pub default_limit: Option<Limit>,
     pub max_size: Option<usize>,
     pub max_eta: Option<Duration>,
@@ -47,8 +50,7 @@ pub(crate) struct DeclaredListener {
     pub time_limit: Option<Duration>,
     pub queue_timeout: Option<Duration>,
     pub batch: Option<BatchRules>,
-    pub needs: Vec<ResourceType>,
-    pub takes_state: bool,
+    pub needs: Needs,
     pub start: ErasedHandler,
     pub queued: bool,
     pub generator: bool,
@@ -85,7 +87,7 @@ impl DeclaredListener {
             queued: self.queued,
             generator: self.generator,
             batch: self.batch.map(|batch| batch.max_size),
-            takes_state: self.takes_state,
+            needs: self.needs.clone(),
         }
     }
 }

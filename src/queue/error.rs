@@ -41,12 +41,31 @@ pub enum StartError {
         /// The option.
         option: String,
     },
-    /// A batch function keeps something for each session.
+    /// A batch function takes what is one client's.
     #[error(
-        "listener {0:?} takes batches and a State, but the events of a batch come from several \
-         sessions; leave one of them out"
+        "listener {listener:?} takes batches and {extra}, but the events of a batch come from \
+         several sessions; leave one of them out"
     )]
-    StateOfBatch(String),
+    BatchExtra {
+        /// The listener.
+        listener: String,
+        /// The type that it takes.
+        extra: &'static str,
+    },
+    /// A handler takes data that the queue wasn't given.
+    #[error(
+        "listener {listener:?} takes a Data<{wanted}>, which the queue was not given; give it one by \
+         QueueBuilder::data"
+    )]
+    MissingData {
+        /// The listener.
+        listener: String,
+        /// The type that it takes.
+        wanted: &'static str,
+    },
+    /// Two values of one type were given as data.
+    #[error("the queue was given two {0} by data(); wrap each in a type of its own")]
+    DuplicateData(&'static str),
     /// A validator takes another type than the listener's input.
     #[error("listener {listener:?} takes {takes}, but its validator looks at {given}")]
     WrongValidator {
@@ -62,10 +81,15 @@ pub enum StartError {
     ZeroCache(String),
     /// Kept results would mix the sessions.
     #[error(
-        "listener {0:?} takes a State and has a cache, which would give one session's results to \
-         another; leave one of them out"
+        "listener {listener:?} takes {extra} and has a cache, which would give one client's \
+         results to another; leave one of them out"
     )]
-    CachedState(String),
+    CachedExtra {
+        /// The listener.
+        listener: String,
+        /// The type that it takes.
+        extra: &'static str,
+    },
     /// The concurrency id is empty.
     #[error("{0} names an empty concurrency id; give it a name, or leave it out")]
     EmptyConcurrencyId(String),

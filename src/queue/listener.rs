@@ -15,7 +15,7 @@ use crate::handler::erased::{
 };
 use crate::handler::extensions::Extensions;
 use crate::handler::extract::{Extract, Handler};
-use crate::handler::slot::ResourceType;
+use crate::handler::needs::Needs;
 use crate::handler::types::{ListenerInput, ListenerOutput};
 use crate::handler::validator::Validator;
 use crate::scheduler::limit::Limit;
@@ -49,15 +49,18 @@ pub struct Listener<I, O> {
     types: PhantomData<fn(I) -> O>,
 }
 
-/// What the extra arguments of a handler require of its id and its session.
-fn extras<X: Extract>() -> (Vec<ResourceType>, bool) {
-    (X::needs(), X::takes_state())
+/// What the extras of a handler ask of its queue.
+fn needs<X: Extract>() -> Needs {
+    let mut needs = Needs::default();
+    X::needs(&mut needs);
+    needs
 }
 
 impl<I, O> Listener<I, O> {
     /// A listener with an async handler: `async fn(I) -> Result<O, E>`, with an
-    /// [`EventContext`](crate::EventContext), a [`Slot`](crate::Slot) or a
-    /// [`State`](crate::State) as further arguments.
+    /// [`EventContext`](crate::EventContext), a [`Slot`](crate::Slot), a
+    /// [`State`](crate::State), a [`Data`](crate::Data), and over HTTP a `Request` and an `EventData` as
+    /// further arguments, in any order.
     ///
     /// `api_name` stands in URLs: letters, digits, `_`, `-` and `.`. The handler runs on a thread
     /// that it shares with others, so it must not block; see [`Listener::blocking`]. Its future
@@ -72,7 +75,7 @@ impl<I, O> Listener<I, O> {
         E: fmt::Display + 'static,
     {
         let types = (InputType::of::<I>(), OutputType::of::<O>());
-        Self::with(api_name.into(), start_async(handler), extras::<X>(), types)
+        Self::with(api_name.into(), start_async(handler), needs::<X>(), types)
     }
 
     /// A listener with a blocking handler: `fn(I) -> Result<O, E>`, with the same further arguments
@@ -92,7 +95,7 @@ impl<I, O> Listener<I, O> {
         E: fmt::Display + 'static,
     {
         let types = (InputType::of::<I>(), OutputType::of::<O>());
-        Self::with(api_name.into(), start_blocking(handler), extras::<X>(), types)
+        Self::with(api_name.into(), start_blocking(handler), needs::<X>(), types)
     }
 
     /// A listener whose handler gives a stream: `fn(I) -> impl Stream<Item = Result<O, E>>`, with
@@ -119,7 +122,7 @@ impl<I, O> Listener<I, O> {
         E: fmt::Display + 'static,
     {
         let types = (InputType::of::<I>(), OutputType::of::<O>());
-        let mut listener = Self::with(api_name.into(), start_stream(handler), extras::<X>(), types);
+        let mut listener = Self::with(api_name.into(), start_stream(handler), needs::<X>(), types);
         listener.declared.generator = true;
         listener
     }
@@ -138,7 +141,7 @@ impl<I, O> Listener<I, O> {
         E: fmt::Display + 'static,
     {
         let types = (InputType::of::<I>(), OutputType::of::<O>());
-        let mut listener = Self::with(api_name.into(), start_batch(handler), extras::<X>(), types);
+        let mut listener = Self::with(api_name.into(), start_batch(handler), needs::<X>(), types);
         let batch = BatchRules { max_size: BATCH, max_wait: Duration::ZERO };
         listener.declared.batch = Some(batch);
         listener
@@ -147,7 +150,7 @@ impl<I, O> Listener<I, O> {
     fn with(
         api_name: String,
         start: ErasedHandler,
-        (needs, takes_state): (Vec<ResourceType>, bool),
+        needs: Needs,
         (input, output): (InputType, OutputType),
     ) -> Self {
         let declared = DeclaredListener {
@@ -159,7 +162,6 @@ impl<I, O> Listener<I, O> {
             queue_timeout: None,
             batch: None,
             needs,
-            takes_state,
             start,
             queued: true,
             generator: false,

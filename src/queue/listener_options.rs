@@ -1,5 +1,7 @@
 //! A listener's options, apart from its types.
 
+use crate::handler::needs::Needs;
+
 /// The options of one listener.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerOptions {
@@ -9,6 +11,6 @@ pub(crate) struct ListenerOptions {
     pub generator: bool,
     /// The maximum of events in a batch, where it takes batches.
     pub batch: Option<usize>,
-    /// Whether it keeps something for each session.
-    pub takes_state: bool,
+    /// What its handler takes besides its input.
+    pub needs: Needs,
 }

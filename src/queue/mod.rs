@@ -30,6 +30,7 @@ use crate::actors::gauges::Gauges;
 use crate::actors::messages::Quit;
 use crate::actors::supervisor::Supervisor;
 use crate::actors::watchdog::Watchdog;
+use crate::handler::data::Data;
 use crate::handler::extensions::Extensions;
 use crate::handler::outside::Outside;
 use crate::queue::error::SubmitError;
@@ -143,6 +144,25 @@ impl Queue {
     /// Whether it takes no more events.
     pub(crate) fn is_stopped(&self) -> bool {
         self.0.stopped.load(Relaxed)
+    }
+
+    /// The value of a type that it was given by [`QueueBuilder::data`](crate::QueueBuilder::data), for
+    /// routes of one's own and tests.
+    ///
+    /// ```
+    /// use actix_web::web;
+    /// use now_serving::Queue;
+    ///
+    /// # actix::System::new().block_on(async {
+    /// let queue = Queue::builder().data(String::from("/models")).start().unwrap();
+    /// let models = queue.data::<String>().unwrap();
+    /// assert_eq!(*models, "/models");
+    /// let for_the_app = web::Data::from(models.into_inner());
+    /// # drop(for_the_app);
+    /// # });
+    /// ```
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<Data<T>> {
+        self.0.extensions.get::<Data<T>>().cloned()
     }
 
     fn listener_ref(&self, api_name: &str) -> Result<&Arc<ListenerRef>, SubmitError> {

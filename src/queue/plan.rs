@@ -86,7 +86,7 @@ fn plan_one(
     }
     let factory = declared.factory(&id);
     for listener in &listeners {
-        for need in &listener.needs {
+        for need in &listener.needs.slots {
             if factory.is_none_or(|factory| factory.built.id != need.id) {
                 return Err(StartError::WrongResource {
                     listener: listener.api_name.to_string(),
@@ -140,7 +140,7 @@ pub(crate) fn served(declared: &Declarations, members: &[usize]) -> Vec<WorkerLi
             api_name: declared.listeners[member].api_name.clone(),
             number: u16::try_from(member).unwrap_or(u16::MAX),
             start: declared.listeners[member].start.clone(),
-            takes_slot: !declared.listeners[member].needs.is_empty(),
+            takes_slot: !declared.listeners[member].needs.slots.is_empty(),
         })
         .collect()
 }

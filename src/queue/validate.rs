@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::declarations::Declarations;
 use super::error::StartError;
+use crate::handler::needs::NamedType;
 use crate::scheduler::limit::Limit;
 
 /// Refuses what contradicts itself, naming the listener.
@@ -40,8 +41,13 @@ pub(crate) fn check(queue: &Declarations, default: Limit) -> Result<(), StartErr
                 given: validator.name,
             });
         }
-        if listener.takes_state && listener.batch.is_some() {
-            return Err(StartError::StateOfBatch(name.into()));
+        if let Some(extra) = listener.needs.of_client().filter(|_| listener.batch.is_some()) {
+            return Err(StartError::BatchExtra { listener: name.into(), extra });
+        }
+        let given = |need: &&NamedType| queue.data_types.iter().any(|data| data.id == need.id);
+        if let Some(missing) = listener.needs.data.iter().find(|need| !given(need)) {
+            let (listener, wanted) = (name.into(), missing.name);
+            return Err(StartError::MissingData { listener, wanted });
         }
         if let Some(contradiction) = &listener.contradiction {
             return Err(contradiction.clone());
@@ -55,6 +61,10 @@ pub(crate) fn check(queue: &Declarations, default: Limit) -> Result<(), StartErr
     }
     if queue.max_size == Some(0) {
         return Err(StartError::ZeroMaxSize("the queue".into()));
+    }
+    let mut data = HashSet::new();
+    if let Some(twice) = queue.data_types.iter().find(|data_type| !data.insert(data_type.id)) {
+        return Err(StartError::DuplicateData(twice.name));
     }
     for (id, limit) in &queue.limits {
         if id.is_empty() {

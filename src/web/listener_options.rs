@@ -52,10 +52,13 @@ impl<I, O> Listener<I, O> {
         let api_name = self.declared_mut().api_name.to_string();
         match NonZeroUsize::new(entries) {
             None => self.declared_mut().contradict(StartError::ZeroCache(api_name)),
-            Some(_) if self.declared_mut().takes_state => {
-                self.declared_mut().contradict(StartError::CachedState(api_name));
-            }
-            entries => self.http(|options| options.cache = entries),
+            entries => match self.declared_mut().needs.of_client() {
+                Some(extra) => {
+                    let refused = StartError::CachedExtra { listener: api_name, extra };
+                    self.declared_mut().contradict(refused);
+                }
+                None => self.http(|options| options.cache = entries),
+            },
         }
         self
     }

@@ -1,4 +1,4 @@
-//~ this is no handler: its arguments are not an input, then up to three extras
+//~ this is no handler: its arguments are not an input, then up to six extras
 //~ one that needs nothing takes `()`: `async fn now(_: ()) -> Result<u64, Error>`
 use now_serving::Listener;
 

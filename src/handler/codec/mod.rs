@@ -73,7 +73,10 @@ pub(crate) struct InputError {
     pub too_large: bool,
 }
 
-fn read<I: DeserializeOwned>(json: Json<'_>, allowance: &Allowance) -> Result<I, InputError> {
+pub(crate) fn read<I: DeserializeOwned>(
+    json: Json<'_>,
+    allowance: &Allowance,
+) -> Result<I, InputError> {
     serde_path_to_error::deserialize(Metered::new(json, allowance)).map_err(|error| InputError {
         path: Brief::of(error.path()),
         message: message(error.inner()),

@@ -17,6 +17,7 @@ use crate::files::store::Files;
 use crate::handler::codec::InputError;
 use crate::handler::codec::allowance::Allowance;
 use crate::handler::codec::brief::beginning;
+use crate::handler::extensions::Extensions;
 use crate::handler::input::Input;
 use crate::queue::listener_ref::ListenerRef;
 use crate::web::auth::guard::Caller;
@@ -24,10 +25,12 @@ use crate::web::base_url::root_url_of_api;
 use crate::web::body::json;
 use crate::web::body::json::Data;
 use crate::web::cache::{Cache, Kept, Key};
+use crate::web::event_data::RawEventData;
 use crate::web::listener_options::{ApiVisibility, HttpOptions};
 use crate::web::protocol::encoder::{Audience, Encoder};
 use crate::web::protocol::layout::Layout;
 use crate::web::rejection::{Detail, Rejection};
+use crate::web::request::Request;
 
 /// A listener with its parameters and its results.
 #[derive(Clone, Debug)]
@@ -157,6 +160,33 @@ impl Endpoint {
     /// The encoder of one event's updates.
     pub fn encoder(&self, audience: Audience) -> Encoder {
         Encoder::new(self.entry.api_name.clone(), self.output.clone(), audience)
+    }
+
+    /// The `event_data` of a call, where its handler takes it.
+    pub fn event_data(&self, given: Option<&RawValue>) -> Option<RawEventData> {
+        let wanted = given.filter(|_| self.entry.options.needs.of_event::<RawEventData>());
+        wanted.map(|json| RawEventData(json.to_owned()))
+    }
+
+    /// Gives with an input what its handler takes of the request.
+    pub fn accompany(
+        &self,
+        input: &mut Prepared,
+        request: &HttpRequest,
+        event_data: Option<RawEventData>,
+    ) {
+        let takes_request = self.entry.options.needs.of_event::<Request>();
+        if !takes_request && event_data.is_none() {
+            return;
+        }
+        let extensions = Extensions::default();
+        if takes_request {
+            extensions.insert(Request::of(request));
+        }
+        if let Some(event_data) = event_data {
+            extensions.insert(event_data);
+        }
+        input.input = input.take().with(extensions);
     }
 
     /// The typed input of positional data.

@@ -87,10 +87,11 @@ async fn submit(
     caller: Caller,
     request: &HttpRequest,
     endpoint: &Endpoint,
-    input: Prepared,
+    mut input: Prepared,
     session_hash: Option<String>,
 ) -> Result<HttpResponse, Rejection> {
     let id = EventId::random();
+    endpoint.accompany(&mut input, request, None);
     // Without a session of the client's it has one of its own.
     let call = web.sessions.begin_call(id, &caller, session_hash.as_deref())?;
     call.session.submit(id, endpoint, input, web.audience(endpoint, request)).await?;

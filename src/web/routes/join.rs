@@ -4,6 +4,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
@@ -21,6 +22,8 @@ struct Join<'a> {
     data: Data<'a>,
     fn_index: Option<u64>,
     session_hash: Option<String>,
+    #[serde(borrow, default)]
+    event_data: Option<&'a RawValue>,
 }
 
 pub(crate) async fn join(
@@ -32,7 +35,7 @@ pub(crate) async fn join(
     let read = json::read(&web.reading, bytes, {
         let (web, caller) = (web.clone(), caller.clone());
         move |text| {
-            let Join { data, fn_index, session_hash } = json::from_text(text)?;
+            let Join { data, fn_index, session_hash, event_data } = json::from_text(text)?;
             let Some(hash) = session_hash.filter(|hash| !hash.is_empty()) else {
                 return Err(Rejection::bad_request("Session hash not found."));
             };
@@ -45,16 +48,19 @@ pub(crate) async fn join(
                 Err(WrongInput::Invalid(detail)) => Err(detail.failure()),
                 input => Ok(input?),
             };
-            Ok((hash, index, input))
+            Ok((hash, index, input, endpoint.event_data(event_data)))
         }
     });
-    let (hash, index, input) = read.await?;
+    let (hash, index, input, event_data) = read.await?;
     let endpoint = web.endpoint(index)?;
     let id = EventId::random();
     let begun = web.sessions.begin(&caller, &hash)?;
     let audience = web.audience(endpoint, &request);
     match input {
-        Ok(input) => begun.session.submit(id, endpoint, input, audience).await?,
+        Ok(mut input) => {
+            endpoint.accompany(&mut input, &request, event_data);
+            begun.session.submit(id, endpoint, input, audience).await?;
+        }
         // Gradio's clients wait for the event's end on the stream, and for nothing else.
         Err(_) if web.queue.is_stopped() => return Err(Rejection::of(Refusal::Stopped, &[])),
         Err(failure) => begun.session.fail(id, endpoint, failure, audience)?,

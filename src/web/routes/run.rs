@@ -7,6 +7,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::Named;
 use crate::event::refusal::Refusal;
@@ -28,6 +29,8 @@ struct Run<'a> {
     data: Data<'a>,
     fn_index: Option<u64>,
     session_hash: Option<String>,
+    #[serde(borrow, default)]
+    event_data: Option<&'a RawValue>,
 }
 
 /// A client that goes away cancels its event.
@@ -52,19 +55,20 @@ async fn answer(
     let read = json::read(&web.reading, bytes, {
         let (web, caller) = (web.clone(), caller.clone());
         move |text| {
-            let Run { data, fn_index, session_hash } = json::from_text(text)?;
+            let Run { data, fn_index, session_hash, event_data } = json::from_text(text)?;
             // As in Gradio, whatever the path.
             let index = match fn_index {
                 Some(index) => index,
                 None => web.known(&api_name)?.number,
             };
-            let input =
-                web.endpoint(index)?.input_from_positional(&data, &web.files, &caller)??;
-            Ok((index, input, session_hash))
+            let endpoint = web.endpoint(index)?;
+            let input = endpoint.input_from_positional(&data, &web.files, &caller)??;
+            Ok((index, input, session_hash, endpoint.event_data(event_data)))
         }
     });
-    let (index, input, session_hash) = read.await?;
+    let (index, mut input, session_hash, event_data) = read.await?;
     let endpoint = web.endpoint(index)?;
+    endpoint.accompany(&mut input, request, event_data);
     let sessions = &web.sessions;
     let (session, begun) = sessions.state(&caller, session_hash.as_deref())?;
     let under_way = session.begin_event(sessions.limits.max_events);
