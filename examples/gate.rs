@@ -40,7 +40,7 @@ async fn main() -> std::io::Result<()> {
     let address = Address::from_args("gate", 8080);
     let queue = Queue::builder()
         // No listener has this id; its two slots are for requests.
-        .concurrency_id("render", 2)
+        .permits("render", 2)
         .max_size(3)
         .start()
         .map_err(std::io::Error::other)?;

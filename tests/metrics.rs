@@ -149,7 +149,7 @@ async fn slots_that_cannot_be_built_are_counted_and_clients_are_told() {
 #[actix::test]
 async fn permits_have_series_only_where_there_are_any() {
     let queue = Queue::builder()
-        .concurrency_id("gated", 1)
+        .permits("gated", 1)
         .listener(Listener::new("echo", async |n: u32| Ok::<_, String>(n)))
         .start()
         .unwrap();

@@ -120,3 +120,28 @@ async fn everything_can_run_on_the_callers_arbiter() {
         assert_eq!(queue.call::<(), bool>("whoami", ()).await, Ok(expected));
     }
 }
+
+#[actix::test]
+async fn a_concurrency_id_that_no_listener_has_is_a_slip() {
+    let gpu = |builder: QueueBuilder| builder.listener(listener().concurrency_id("gpu"));
+    let slip = refused(gpu(Queue::builder().concurrency_id("gppu", 2)));
+    let expected = "concurrency_id() names concurrency id \"gppu\", which no listener uses; did you mean \"gpu\"?";
+    assert!(slip.starts_with(expected), "{slip}");
+    let other = refused(gpu(Queue::builder().concurrency_id("render", 2)));
+    assert!(other.contains("check its spelling") && other.contains("permits()"), "{other}");
+    let slots = refused(gpu(Queue::builder().slots("gup", |_| async { Ok::<_, String>(1) })));
+    assert!(
+        slots.ends_with(
+            "slots() names concurrency id \"gup\", which no listener uses; did you mean \"gpu\"?"
+        ),
+        "{slots}"
+    );
+    // What is meant for permits alone says so, or stands in a queue for nothing else.
+    let queue =
+        gpu(Queue::builder().permits("render", 2).concurrency_id("gpu", 3)).start().unwrap();
+    drop(queue.acquire("render").await.unwrap());
+    let queue = Queue::builder().concurrency_id("render", 2).start().unwrap();
+    drop(queue.acquire("render").await.unwrap());
+    // A listener's own id has its name.
+    Queue::builder().concurrency_id("paint", 2).listener(listener()).start().unwrap();
+}

@@ -18,6 +18,7 @@ use crate::event::update::{Outcome, Update};
 use crate::handler::erased::{ErasedHandler, HandlerFuture, HandlerOutput};
 use crate::handler::extensions::Extensions;
 use crate::handler::input::OneOrMany;
+use crate::handler::nesting::{Caller, IdSlots, Running};
 use crate::handler::progress::Meter;
 use crate::handler::run_context::{RunContext, RunEvent};
 use crate::handler::slot::Resource;
@@ -37,6 +38,8 @@ pub(super) struct Run {
     pulse: Arc<Pulse>,
     number: u16,
     token: OnceCell<CancellationToken>,
+    /// For calls that the handler makes.
+    nesting: Running,
     params: RunParams,
     counts: OutcomeCounts,
 }
@@ -53,6 +56,8 @@ pub(super) struct Stopped {
 /// Where and with what a run starts.
 pub(super) struct RunEnv<'a> {
     pub api_name: &'a Arc<str>,
+    /// Those of its concurrency id.
+    pub slots: &'a IdSlots,
     pub meter: &'a Meter,
     pub start: &'a ErasedHandler,
     pub slot: usize,
@@ -105,13 +110,18 @@ impl Run {
             hold: env.hold,
             extensions: env.extensions,
         };
+        let callers = riders.as_slice().iter().filter_map(|rider| rider.extensions.get());
+        let callers = callers.map(|Caller(call)| call.clone()).collect();
+        let mut nesting = Running::new(env.slots, callers);
         let work = {
             let _turn = env.pulse.turn(env.number);
+            let _running = nesting.enter();
             catch_unwind(AssertUnwindSafe(|| (env.start)(inputs, &context)))
         };
         let api_name = env.api_name.clone();
         let (pulse, number) = (env.pulse.clone(), env.number);
-        let mut run = Run { api_name, riders, work: None, pulse, number, token, params, counts };
+        let mut run =
+            Run { api_name, riders, work: None, pulse, number, token, nesting, params, counts };
         let stopped = match work {
             Ok(Ok(work)) => {
                 run.work = Some(work);
@@ -128,6 +138,7 @@ impl Run {
         let Some(work) = &mut self.work else { return Poll::Pending };
         let polled = {
             let _turn = self.pulse.turn(self.number);
+            let _running = self.nesting.enter();
             catch_unwind(AssertUnwindSafe(|| work.future.as_mut().poll(cx)))
         };
         Poll::Ready(match polled {

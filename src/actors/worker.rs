@@ -239,6 +239,7 @@ impl Worker {
         }
         let env = RunEnv {
             api_name: &listener.api_name,
+            slots: &served.slots,
             meter: &self.meter,
             start: &listener.start,
             slot: self.hold.slot,

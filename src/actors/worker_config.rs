@@ -5,12 +5,14 @@ use std::sync::Arc;
 use super::watchdog::Pulse;
 use crate::handler::erased::ErasedHandler;
 use crate::handler::extensions::Extensions;
+use crate::handler::nesting::IdSlots;
 use crate::handler::slot_resource::Factory;
 use crate::handler::threads::Threads;
 
 /// What the workers of one concurrency id serve.
 pub(crate) struct WorkerConfig {
     pub concurrency_id: Arc<str>,
+    pub slots: Arc<IdSlots>,
     pub listeners: Vec<WorkerListener>,
     pub factory: Option<Factory>,
     /// Of the arbiter that all of it runs on.

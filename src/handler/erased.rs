@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::extract::{Extract, Handler};
 use super::input::{Input, OneOrMany};
+use super::nesting::Running;
 use super::run_context::{RunContext, RunEvent};
 use super::types::ListenerOutput;
 use crate::clock;
@@ -100,7 +101,9 @@ where
         let handler = handler.clone();
         let (made, ended) = oneshot::channel();
         let hold = run.hold.clone();
+        let mut running = Running::of_thread();
         let begun = run.threads.run(move || {
+            let _running = running.enter();
             let call = || handler.call(input, extras).map(Output::new).map_err(Failure::of);
             // The worker may have gone meanwhile.
             if let Err(Err(payload)) = made.send(catch_unwind(AssertUnwindSafe(call))) {

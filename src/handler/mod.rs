@@ -8,6 +8,7 @@ pub(crate) mod extensions;
 pub(crate) mod extract;
 pub(crate) mod input;
 pub(crate) mod needs;
+pub(crate) mod nesting;
 pub(crate) mod outside;
 pub(crate) mod progress;
 pub(crate) mod run_context;

@@ -24,6 +24,7 @@ use crate::actors::{Capacity, watchdog};
 use crate::handler::data::Data;
 use crate::handler::extensions::Extensions;
 use crate::handler::needs::NamedType;
+use crate::handler::nesting::IdSlots;
 use crate::handler::outside::Outside;
 use crate::handler::slot_resource::SlotResource;
 use crate::handler::threads::Threads;
@@ -61,11 +62,35 @@ impl QueueBuilder {
         self
     }
 
-    /// Declares a concurrency id with an explicit limit of its own: for a gate that no listener
-    /// shares, or to declare the limit in one place. Counts as one more declaration beside those of
-    /// the listeners.
+    /// Declares the limit of a concurrency id in one place. Counts as one more declaration beside those of
+    /// its listeners; where there are listeners, one of them must have the id, so that a slip doesn't
+    /// leave the limit unsaid. An id for gates and permits alone is declared by
+    /// [`QueueBuilder::permits`].
     pub fn concurrency_id(mut self, id: impl Into<String>, limit: impl Into<Limit>) -> Self {
         self.declared.limits.push((id.into(), limit.into()));
+        self
+    }
+
+    /// Declares a concurrency id that needs no listener, for `Web::gate` and [`Queue::acquire`]. A listener
+    /// may have it as well.
+    ///
+    /// ```
+    /// use now_serving::{Listener, Queue};
+    ///
+    /// # actix::System::new().block_on(async {
+    /// let queue = Queue::builder()
+    ///     .permits("render", 2)
+    ///     .listener(Listener::new("echo", async |text: String| Ok::<_, String>(text)))
+    ///     .start()
+    ///     .unwrap();
+    /// let permit = queue.acquire("render").await.unwrap();
+    /// # drop(permit);
+    /// # });
+    /// ```
+    pub fn permits(mut self, id: impl Into<String>, limit: impl Into<Limit>) -> Self {
+        let id = id.into();
+        self.declared.permits.push(id.clone());
+        self.declared.limits.push((id, limit.into()));
         self
     }
 
@@ -200,8 +225,10 @@ impl QueueBuilder {
             let Plan { rules, members } = plan;
             let name = rules.concurrency_id.clone();
             let prepared = rules.resource.is_some();
+            let slots = Arc::new(IdSlots::new(name.clone(), rules.limit.slots()));
             let served = WorkerConfig {
                 concurrency_id: name.clone(),
+                slots: slots.clone(),
                 listeners: plan::served(&self.declared, &members),
                 factory: self.declared.factory(&name).cloned(),
                 pulse: pulse.clone(),
@@ -228,10 +255,11 @@ impl QueueBuilder {
                     output: listener.output,
                     options: listener.options(),
                     extensions: take(&mut extensions_of[member]),
+                    slots: slots.clone(),
                     address: edge(number, listener.validator.clone()),
                 }));
             }
-            ids.push(ConcurrencyId { name, prepared, supervisor, gauges });
+            ids.push(ConcurrencyId { name, prepared, supervisor, slots, gauges });
         }
         let listeners: Vec<_> = entries.into_iter().flatten().collect();
         let names = listeners.iter().map(|listener| listener.api_name.clone()).collect();

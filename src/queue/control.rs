@@ -93,7 +93,11 @@ impl Queue {
             Limit::Unlimited if id.prepared => {
                 Err(ControlError::ResourceWithoutLimit(concurrency_id.into()))
             }
-            Limit::Slots(_) | Limit::Unlimited => self.control(id, Control::SetLimit(limit)).await,
+            Limit::Slots(_) | Limit::Unlimited => {
+                self.control(id, Control::SetLimit(limit)).await?;
+                id.slots.set_limit(limit.slots());
+                Ok(())
+            }
         }
     }
 

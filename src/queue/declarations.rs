@@ -21,6 +21,8 @@ pub(crate) struct Declarations {
     pub listeners: Vec<DeclaredListener>,
     /// Concurrency ids whose limit is declared apart from their listeners.
     pub limits: Vec<(String, Limit)>,
+    /// Those of them that no listener needs to have.
+    pub permits: Vec<String>,
     /// What the slots of a concurrency id own.
     pub factories: Vec<(String, Factory)>,
     /// What handlers may take as [`Data`](crate::Data), with the names of its types.

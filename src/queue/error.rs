@@ -108,12 +108,14 @@ pub enum StartError {
     #[error("concurrency id {0:?} builds its slots' resource in two ways; leave one slots() out")]
     DuplicateSlots(String),
     /// No listener uses the id.
-    #[error("{what} names concurrency id {id:?}, which no listener uses; check its spelling")]
+    #[error("{what} names concurrency id {id:?}, which no listener uses; {}", advice(.what, .near))]
     UnknownConcurrencyId {
         /// The builder's method.
         what: &'static str,
         /// The id.
         id: String,
+        /// One that is used, and may have been meant.
+        near: Option<String>,
     },
     /// A handler takes a resource that its id doesn't build.
     #[error("listener {listener:?} takes {wanted}, but concurrency id {id:?} {has}")]
@@ -140,6 +142,19 @@ pub enum StartError {
     NoSystem,
 }
 
+fn advice(what: &str, near: &Option<String>) -> String {
+    let spelling = match near {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => "check its spelling".into(),
+    };
+    match what {
+        "concurrency_id()" => {
+            format!("{spelling} One for gates and permits alone is for permits()")
+        }
+        _ => spelling,
+    }
+}
+
 /// Why an event could not be submitted.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -150,6 +165,18 @@ pub enum SubmitError {
     /// No listener has this name.
     #[error("no listener is named {0:?}")]
     UnknownListener(String),
+    /// A handler calls for a slot that only itself could free, or those that wait for it.
+    #[error(
+        "this call would wait for itself for ever: the handler that makes it, with those that wait for \
+         that handler, holds every slot of concurrency id {concurrency_id:?} (limit {slots}); raise \
+         the limit, give the called listener an id of its own, or don't wait for it in the handler"
+    )]
+    WaitsForItself {
+        /// The concurrency id of the called listener.
+        concurrency_id: String,
+        /// Its limit.
+        slots: usize,
+    },
     /// The listener takes or gives another type.
     #[error("listener {listener:?} {takes_or_gives} {expected}, not {given}")]
     WrongType {
@@ -207,6 +234,17 @@ pub enum AcquireError {
     /// There is no such concurrency id.
     #[error("no concurrency id is named {0:?}")]
     UnknownConcurrencyId(String),
+    /// A handler asks for a slot that only itself could free, or those that wait for it.
+    #[error(
+        "this permit would be waited for for ever: the handler that asks for it, with those that wait \
+         for that handler, holds every slot of concurrency id {concurrency_id:?} (limit {slots})"
+    )]
+    WaitsForItself {
+        /// The concurrency id.
+        concurrency_id: String,
+        /// Its limit.
+        slots: usize,
+    },
 }
 
 /// Why a running queue could not be changed.

@@ -84,8 +84,48 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     /// Dropping the future cancels the event. Nobody follows the event, so that no updates are
     /// made: this is the fastest way.
     ///
+    /// # Inside a handler
+    /// A handler may call other listeners, and keeps its slot meanwhile. It must not wait for a slot
+    /// that only it can free: where it and the handlers that wait for it hold all slots of the
+    /// listener's concurrency id, the call is refused. With a limit of 2 or more, several runs can still
+    /// come to wait for each other, so listeners that call each other had better have ids of their own.
+    ///
+    /// What a handler spawns as a task of its own, or does on a thread of its own, doesn't count as its
+    /// call: it may wait until the handler has returned. A handler that waits for such a task, or for
+    /// the [`Submission`] of an event that needs its slot, waits for ever.
+    ///
+    /// ```
+    /// use std::sync::OnceLock;
+    ///
+    /// use now_serving::{CallError, Listener, Queue};
+    ///
+    /// static QUEUE: OnceLock<Queue> = OnceLock::new();
+    ///
+    /// async fn outline(text: String) -> Result<String, CallError> {
+    ///     let queue = QUEUE.get().expect("it has started");
+    ///     // Another id: it has slots of its own.
+    ///     let text: String = queue.call("correct", text).await?;
+    ///     // Its own id, whose one slot it has itself.
+    ///     let again = queue.call::<String, String>("outline", text.clone()).await;
+    ///     assert!(again.unwrap_err().to_string().contains("would wait for itself"));
+    ///     Ok(text)
+    /// }
+    ///
+    /// # actix::System::new().block_on(async {
+    /// let correct = async |text: String| Ok::<_, String>(text.replace("teh", "the"));
+    /// let queue = Queue::builder()
+    ///     .listener(Listener::new("outline", outline))
+    ///     .listener(Listener::new("correct", correct))
+    ///     .start()
+    ///     .unwrap();
+    /// QUEUE.set(queue.clone()).unwrap();
+    /// assert_eq!(queue.call("outline", "teh fox".to_string()).await, Ok("the fox".to_string()));
+    /// # });
+    /// ```
+    ///
     /// # Errors
-    /// When the event is refused, fails, is cancelled, times out, or the queue is stopped.
+    /// When the event is refused, fails, is cancelled, times out, or the queue is stopped; when it would
+    /// wait for itself.
     pub async fn call(&self, input: I) -> Result<O, CallError> {
         self.ask(input, WhenFull::Wait).await
     }
@@ -100,7 +140,8 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     }
 
     async fn ask(&self, input: I, when_full: WhenFull) -> Result<O, CallError> {
-        let (ended, guard) = self.listener_ref.ask(Input::new(input), None, when_full).await;
+        let (input, _waits) = self.listener_ref.nest(Input::new(input))?;
+        let (ended, guard) = self.listener_ref.ask(input, None, when_full).await;
         let reply = ended.await;
         guard.disarm();
         result(reply.map_err(|_| CallError::Stopped)??.outcome)

@@ -6,6 +6,7 @@ use actix::Addr;
 use actix::dev::SendError;
 use tokio::sync::oneshot;
 
+use super::error::SubmitError;
 use super::listener_options::ListenerOptions;
 use crate::actors::listener::ListenerActor;
 use crate::actors::messages::{Cancel, Job, Submit};
@@ -16,6 +17,7 @@ use crate::event::update::Reply;
 use crate::handler::codec::{InputType, OutputType};
 use crate::handler::extensions::Extensions;
 use crate::handler::input::Input;
+use crate::handler::nesting::{Caller, IdSlots, PendingCall};
 use crate::handler::session_state::SessionState;
 use crate::scheduler::command::WhenFull;
 
@@ -28,10 +30,28 @@ pub(crate) struct ListenerRef {
     pub options: ListenerOptions,
     /// What the layers above the core declare for it.
     pub extensions: Extensions,
+    /// Those that its events wait for.
+    pub slots: Arc<IdSlots>,
     pub address: Addr<ListenerActor>,
 }
 
 impl ListenerRef {
+    /// An input whose submitter waits for its result, who says so for as long as he keeps what comes
+    /// with it, if he is a handler.
+    ///
+    /// # Errors
+    /// When it would wait for ever: for slots that its callers hold while they wait for it.
+    pub fn nest(&self, input: Input) -> Result<(Input, Option<Arc<PendingCall>>), SubmitError> {
+        if let Some(slots) = self.slots.held_by_callers() {
+            let concurrency_id = self.slots.name.to_string();
+            return Err(SubmitError::WaitsForItself { concurrency_id, slots });
+        }
+        let Some(call) = PendingCall::begin() else { return Ok((input, None)) };
+        let extensions = Extensions::default();
+        extensions.insert(Caller(Arc::downgrade(&call)));
+        Ok((input.with(extensions), Some(call)))
+    }
+
     /// Submits an event that nobody follows; its end comes through the receiver. Dropping the
     /// guard before that cancels it.
     pub async fn ask(

@@ -15,6 +15,7 @@ pub(crate) mod listener_ref;
 pub(crate) mod permit;
 pub(crate) mod plan;
 pub(crate) mod snapshot;
+mod spelling;
 pub(crate) mod submission;
 pub(crate) mod validate;
 
@@ -32,6 +33,7 @@ use crate::actors::supervisor::Supervisor;
 use crate::actors::watchdog::Watchdog;
 use crate::handler::data::Data;
 use crate::handler::extensions::Extensions;
+use crate::handler::nesting::IdSlots;
 use crate::handler::outside::Outside;
 use crate::queue::error::SubmitError;
 use crate::queue::listener_ref::ListenerRef;
@@ -92,6 +94,7 @@ pub(crate) struct ConcurrencyId {
     /// Its slots own a resource, so that its limit must stay a number.
     pub prepared: bool,
     pub supervisor: Addr<Supervisor>,
+    pub slots: Arc<IdSlots>,
     pub gauges: Arc<Gauges>,
 }
 

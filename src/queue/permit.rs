@@ -52,15 +52,16 @@ impl Queue {
     ///
     /// # Errors
     /// When there is no such concurrency id; declare one that no listener has with
-    /// [`QueueBuilder::concurrency_id`](crate::QueueBuilder::concurrency_id). When it is refused:
+    /// [`QueueBuilder::permits`](crate::QueueBuilder::permits). When it is refused:
     /// the wait queue is full, the estimated wait is longer than `max_eta`, or the queue is
-    /// stopped.
+    /// stopped. When a handler asks, and no slot can come free before it returns: see
+    /// [`ListenerHandle::call`](crate::ListenerHandle::call).
     ///
     /// ```
     /// use now_serving::Queue;
     ///
     /// # actix::System::new().block_on(async {
-    /// let queue = Queue::builder().concurrency_id("gpu_queue", 2).start().unwrap();
+    /// let queue = Queue::builder().permits("gpu_queue", 2).start().unwrap();
     /// let permit = queue.acquire("gpu_queue").await.unwrap();
     /// let work = std::thread::spawn(move || {
     ///     // Here, so that the slot is busy for as long as the thread works.
@@ -73,7 +74,12 @@ impl Queue {
     pub async fn acquire(&self, concurrency_id: &str) -> Result<Permit, AcquireError> {
         let id = self.inner().ids.iter().find(|id| &*id.name == concurrency_id);
         let unknown = || AcquireError::UnknownConcurrencyId(concurrency_id.into());
-        Ok(id.ok_or_else(unknown)?.acquire(&self.inner().outside).await?)
+        let id = id.ok_or_else(unknown)?;
+        if let Some(slots) = id.slots.held_by_callers() {
+            let concurrency_id = concurrency_id.into();
+            return Err(AcquireError::WaitsForItself { concurrency_id, slots });
+        }
+        Ok(id.acquire(&self.inner().outside).await?)
     }
 }
 

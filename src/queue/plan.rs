@@ -9,6 +9,7 @@ use actix::ArbiterHandle;
 
 use super::declarations::{Declarations, DeclaredListener};
 use super::error::StartError;
+use super::spelling;
 use crate::actors::watchdog::Pulse;
 use crate::actors::worker_config::WorkerListener;
 use crate::logging::warn;
@@ -44,6 +45,16 @@ pub(crate) fn plan(declared: &Declarations, default: Limit) -> Result<Vec<Plan>,
         });
         members[at].1.push(index);
     }
+    let unknown = |what, id: &str, used: &[(Arc<str>, Vec<usize>)]| {
+        let near = spelling::nearest(id, used.iter().map(|(used, _)| &**used));
+        StartError::UnknownConcurrencyId { what, id: id.into(), near: near.map(String::from) }
+    };
+    let strays = declared.limits.iter().filter(|(id, _)| !declared.permits.contains(id));
+    let mut strays = strays.filter(|(id, _)| !found.contains_key(&**id));
+    // Without any listener the queue is for gates and permits alone.
+    if let Some((id, _)) = strays.next().filter(|_| !declared.listeners.is_empty()) {
+        return Err(unknown("concurrency_id()", id, &members));
+    }
     for (id, _) in &declared.limits {
         let id: Arc<str> = id.as_str().into();
         found.entry(id.clone()).or_insert_with(|| {
@@ -52,7 +63,7 @@ pub(crate) fn plan(declared: &Declarations, default: Limit) -> Result<Vec<Plan>,
         });
     }
     if let Some((id, _)) = declared.factories.iter().find(|(id, _)| !found.contains_key(&**id)) {
-        return Err(StartError::UnknownConcurrencyId { what: "slots()", id: id.clone() });
+        return Err(unknown("slots()", id, &members));
     }
     let mut built = HashSet::new();
     if let Some((id, _)) = declared.factories.iter().find(|(id, _)| !built.insert(id)) {

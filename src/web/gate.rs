@@ -54,7 +54,7 @@ impl Web {
     ///
     /// # Panics
     /// When the queue has no such concurrency id; declare one that no listener has with
-    /// [`QueueBuilder::concurrency_id`](crate::QueueBuilder::concurrency_id).
+    /// [`QueueBuilder::permits`](crate::QueueBuilder::permits).
     ///
     /// [`HttpServer::h1_allow_half_closed(false)`]: actix_web::HttpServer::h1_allow_half_closed
     ///
@@ -68,7 +68,7 @@ impl Web {
     ///
     /// # async fn serve() -> std::io::Result<()> {
     /// let queue =
-    ///     Queue::builder().concurrency_id("gpu_queue", 2).start().map_err(std::io::Error::other)?;
+    ///     Queue::builder().permits("gpu_queue", 2).start().map_err(std::io::Error::other)?;
     /// let queued = Web::new(&queue);
     /// HttpServer::new(move || {
     ///     App::new().service(
@@ -87,7 +87,7 @@ impl Web {
             Some(id) => Gate { id: id.name.clone(), run_to_end: false, queue: queue.clone() },
             None => panic!(
                 "no concurrency id is named {concurrency_id:?}; declare it with \
-                 QueueBuilder::concurrency_id"
+                 QueueBuilder::permits"
             ),
         }
     }

@@ -13,7 +13,7 @@ impl Rejection {
         match error {
             SubmitError::Refused(refusal) => Self::of(refusal.clone(), &[]),
             SubmitError::UnknownListener(name) => Self::unknown_listener(name),
-            SubmitError::WrongType { .. } => Self::bug(error),
+            SubmitError::WrongType { .. } | SubmitError::WaitsForItself { .. } => Self::bug(error),
         }
     }
 
@@ -37,6 +37,7 @@ impl Rejection {
         match error {
             AcquireError::Refused(refusal) => Self::of(refusal.clone(), &[]),
             AcquireError::UnknownConcurrencyId(_) => Self::not_found(error.to_string()),
+            AcquireError::WaitsForItself { .. } => Self::bug(error),
         }
     }
 
