@@ -93,6 +93,41 @@ async fn the_snapshot_is_json_and_is_described() {
 }
 
 #[actix::test]
+async fn every_action_is_described() {
+    let (_queue, server) = server(&Turnstile::new());
+    let (_, openapi) = get(&server, "/gradio_api/openapi.json", PASSWORD).await;
+    let openapi: Value = serde_json::from_str(&openapi).unwrap();
+    let post = &openapi["paths"]["/queues/actions"]["post"];
+    let schema = &post["requestBody"]["content"]["application/json"]["schema"];
+    let mut described = Vec::new();
+    for action in schema["oneOf"].as_array().unwrap() {
+        let fields = action["properties"].as_object().unwrap();
+        let name = fields["action"]["const"].as_str().unwrap();
+        let mut body = json!({ "action": name });
+        for field in fields.keys().filter(|field| *field != "action") {
+            // It asks for each of them.
+            let (status, answer) = act(&server, body.clone()).await;
+            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+            assert!(answer.to_string().contains(&format!("missing field `{field}`")), "{answer}");
+            body[field] = match field.as_str() {
+                "concurrency_id" => json!("gpu"),
+                "listener" => json!("wait"),
+                "event_id" => json!("0".repeat(32)),
+                _ => Value::Null,
+            };
+        }
+        assert_eq!(act(&server, body).await.0, StatusCode::OK, "{name}");
+        described.push(format!("`{name}`"));
+    }
+    // The dashboard says which there are.
+    let (_, answer) = act(&server, json!({ "action": "dance" })).await;
+    assert!(
+        answer.to_string().contains(&format!("expected one of {}", described.join(", "))),
+        "{answer}"
+    );
+}
+
+#[actix::test]
 async fn the_stream_tells_of_each_ended_event_once() {
     let turnstile = Turnstile::new();
     turnstile.open();

@@ -20,6 +20,7 @@ pub(crate) async fn openapi(web: web::Data<WebState>) -> HttpResponse {
     }
     if let Some(dashboard) = web.dashboard.get() {
         paths.insert(format!("{dashboard}/snapshot"), json!({ "get": snapshot() }));
+        paths.insert(format!("{dashboard}/actions"), json!({ "post": actions() }));
     }
     let mut document = json!({
         // Of this version on, its schemas are JSON schemas as they come from Rust's types.
@@ -80,6 +81,56 @@ fn snapshot() -> Value {
                 } } },
             },
             "401": { "description": "For operators only" },
+        },
+    })
+}
+
+/// What an operator may do; a test holds that the dashboard knows each of them.
+fn actions() -> Value {
+    let text = json!({ "type": "string" });
+    let id = || json!({ "concurrency_id": text });
+    let limit = json!({
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "description": "null for unlimited",
+    });
+    let known = [
+        ("cancel", "Ends an event", json!({ "listener": text, "event_id": text })),
+        ("pause", "Starts no more events of an id", id()),
+        ("resume", "Ends a pause", id()),
+        ("set_limit", "Changes a limit", json!({ "concurrency_id": text, "limit": limit })),
+        ("drain", "Takes no more events, and lets running ones finish", json!({})),
+    ];
+    let action = |(name, description, fields): (&str, &str, Value)| {
+        let mut properties = Map::from_iter([("action".into(), json!({ "const": name }))]);
+        if let Value::Object(fields) = fields {
+            properties.extend(fields);
+        }
+        let required: Vec<String> = properties.keys().cloned().collect();
+        json!({
+            "type": "object",
+            "description": description,
+            "properties": properties,
+            "required": required,
+            "additionalProperties": false,
+        })
+    };
+    let schema = json!({ "oneOf": known.map(action) });
+    json!({
+        "summary": "Steers the queue",
+        "operationId": "queue_action",
+        "security": [{ "operator": [] }],
+        "requestBody": {
+            "required": true,
+            "content": { "application/json": { "schema": schema } },
+        },
+        "responses": {
+            "200": { "description": "It is done" },
+            "400": { "description": "It can't be done; `detail` says why" },
+            "401": { "description": "For operators only" },
+            "403": { "description": "The body isn't declared as JSON, or comes from another page" },
+            "404": { "description": "No such concurrency id or listener" },
+            "422": { "description": "It is no action; `detail` says why" },
         },
     })
 }
