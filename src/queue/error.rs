@@ -137,7 +137,8 @@ pub enum StartError {
     BadEnvironment(String),
     /// Actors need a running actix system.
     #[error(
-        "no actix system runs on this thread; call start() inside #[actix::main] or System::run"
+        "no actix system runs on this thread; call start() inside #[actix::main] or System::run, and \
+         under #[tokio::main] on a thread with a system of its own, as the README shows"
     )]
     NoSystem,
 }
