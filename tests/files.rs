@@ -561,3 +561,21 @@ async fn handlers_make_files_where_there_is_no_web() {
     drop((queue, reversed));
     until(|| !root.exists()).await;
 }
+
+#[actix::test]
+async fn an_async_handler_gives_bytes_as_a_file() {
+    let bytes: Vec<u8> = (0..=255).collect();
+    let made = bytes.clone();
+    let paint = move |_: (), context: EventContext| {
+        let made = made.clone();
+        async move { context.files().save_async("all.bin", made).await }
+    };
+    let queue = Queue::builder().listener(Listener::new("paint", paint)).start().unwrap();
+    let file: FileData = queue.call("paint", ()).await.unwrap();
+    assert_eq!((file.name(), std::fs::read(file.path()).unwrap()), ("all.bin", bytes.clone()));
+    let server = Server::start(&queue);
+    let (_, answer) = server.post("/gradio_api/run/paint", json!({"data": []})).await;
+    let url = answer["data"][0]["url"].as_str().unwrap();
+    let mut response = awc::Client::default().get(url).send().await.unwrap();
+    assert_eq!(response.body().await.unwrap(), bytes);
+}

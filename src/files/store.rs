@@ -123,6 +123,31 @@ impl Files {
         Ok(file)
     }
 
+    /// As [`Files::save`], on a thread that may block: for async handlers. Bytes that a handler gives as
+    /// they are would be a list of numbers in JSON; as a file, clients get them as they are.
+    ///
+    /// ```
+    /// use now_serving::{EventContext, FileData, Listener};
+    ///
+    /// async fn paint(_: String, context: EventContext) -> std::io::Result<FileData> {
+    ///     let picture: Vec<u8> = vec![0x89, b'P', b'N', b'G'];
+    ///     context.files().save_async("fox.png", picture).await
+    /// }
+    /// # let _ = Listener::new("paint", paint);
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Files::save`].
+    pub async fn save_async(
+        &self,
+        name: &str,
+        bytes: impl AsRef<[u8]> + Send + 'static,
+    ) -> io::Result<FileData> {
+        let (files, name) = (self.clone(), name.to_owned());
+        let saved = tokio::task::spawn_blocking(move || files.save(&name, bytes));
+        saved.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
     /// What had been taken for an upload that came to nothing.
     pub(crate) fn give_room_back(&self, bytes: u64) {
         let less = |used: u64| Some(used.saturating_sub(bytes));
