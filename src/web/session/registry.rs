@@ -116,7 +116,7 @@ impl Sessions {
     /// When there are too many sessions.
     pub fn begin(&self, caller: &Caller, hash: &str) -> Result<Begun<'_>, Rejection> {
         if hash.len() > MAX_HASH_LEN {
-            let message = format!("A session_hash has at max {MAX_HASH_LEN} bytes.");
+            let message = format!("A session_hash has at most {MAX_HASH_LEN} bytes.");
             return Err(Rejection::bad_request(&message));
         }
         let key = (caller.clone(), Arc::from(hash));
