@@ -158,10 +158,10 @@ impl<K: Copy + Ord> Account<K> {
         self.capacity.free(places);
     }
 
-    /// Asks for a place for a caller that has been blocked since then.
-    pub fn ask(&self, since: Instant, key: K) {
+    /// Requests a place for a caller that has been blocked since then.
+    pub fn request(&self, since: Instant, key: K) {
         self.capacity.change(|queue| {
-            queue.ask(self.member, since, key);
+            queue.request(self.member, since, key);
             0
         });
     }
@@ -178,7 +178,7 @@ impl<K: Copy + Ord> Account<K> {
         granted
     }
 
-    /// Gives everything back, and forgets who asked.
+    /// Gives everything back, and forgets who requested one.
     pub fn clear(&mut self) {
         let held = std::mem::take(&mut self.held);
         self.capacity.change(|queue| held + queue.forget(self.member));

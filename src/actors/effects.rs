@@ -23,19 +23,19 @@ impl Supervisor {
         match effect {
             Effect::Open { slot } => self.open(slot, context),
             Effect::Close { slot } => {
-                if let Some(Some(seat)) = self.workers.get(slot) {
-                    seat.worker.do_send(Leave);
+                if let Some(Some(worker_ref)) = self.workers.get(slot) {
+                    worker_ref.worker.do_send(Leave);
                 }
                 // One that owns a resource keeps its slot until it has closed that and is gone.
-                if self.served.factory.is_none()
-                    && let Some(seat) = self.workers.get_mut(slot)
+                if self.config.factory.is_none()
+                    && let Some(worker_ref) = self.workers.get_mut(slot)
                 {
-                    *seat = None;
+                    *worker_ref = None;
                 }
             }
             Effect::Prepare { slot } => {
-                if let Some(Some(seat)) = self.workers.get(slot) {
-                    seat.worker.do_send(Prepare);
+                if let Some(Some(worker_ref)) = self.workers.get(slot) {
+                    worker_ref.worker.do_send(Prepare);
                 }
             }
             Effect::Start { slot, event: Queued::Event(job), params } => {
@@ -47,8 +47,8 @@ impl Supervisor {
                 self.send_run(slot, Run { jobs: OneOrMany::Many(jobs), params });
             }
             Effect::Interrupt { slot, event, cause } => {
-                if let Some(Some(seat)) = self.workers.get(slot) {
-                    seat.worker.do_send(Interrupt { event, cause });
+                if let Some(Some(worker_ref)) = self.workers.get(slot) {
+                    worker_ref.worker.do_send(Interrupt { event, cause });
                 }
             }
             Effect::End { event, cause } => {
@@ -73,7 +73,7 @@ impl Supervisor {
                     Queued::Permit(grant) => drop(grant.send(Err(refusal))),
                 }
             }
-            Effect::Tell { key, estimation } => {
+            Effect::NotifyRank { key, estimation } => {
                 if let Some(Queued::Event(job)) = self.scheduler.waiting_mut(key) {
                     job.sender.admit();
                     job.sender.send(|event_id| Update::Estimation {
@@ -95,9 +95,9 @@ impl Supervisor {
                     listener.do_send(PressureChanged(pressure));
                 }
             }
-            Effect::AskPlace { key, since } => {
+            Effect::RequestPlace { key, since } => {
                 if let Some(account) = &self.account {
-                    account.ask(since, key);
+                    account.request(since, key);
                 }
             }
             Effect::WithdrawPlace { key, since } => {
@@ -122,33 +122,33 @@ impl Supervisor {
         if self.workers.len() <= slot {
             self.workers.resize_with(slot + 1, || None);
         }
-        let number = self.next_seat;
-        self.next_seat += 1;
+        let generation = self.next_generation;
+        self.next_generation += 1;
         let meter = Meter::default();
         let supervisor = context.address().recipient();
-        let hold = Arc::new(SlotHold { supervisor, slot, seat: number });
+        let hold = Arc::new(SlotHold { supervisor, slot, generation });
         let kept = Arc::downgrade(&hold);
-        let worker = Worker::new(hold, self.served.clone(), meter.clone()).start();
-        self.workers[slot] = Some(WorkerRef { worker, number, meter, hold: kept });
+        let worker = Worker::new(hold, self.config.clone(), meter.clone()).start();
+        self.workers[slot] = Some(WorkerRef { worker, generation, meter, hold: kept });
     }
 
     /// Gives a slot to somebody who isn't its worker, and who may have gone.
     fn grant(&self, slot: usize, grant: oneshot::Sender<Result<Grant, Refusal>>) {
-        let seat = self.workers.get(slot).and_then(Option::as_ref);
-        match seat.and_then(|seat| seat.hold.upgrade()) {
+        let worker_ref = self.workers.get(slot).and_then(Option::as_ref);
+        match worker_ref.and_then(|worker_ref| worker_ref.hold.upgrade()) {
             Some(hold) => drop(grant.send(Ok(Grant::new(hold)))),
             None => error!("{}: the worker on slot {slot} is gone", self.name()),
         }
     }
 
     fn send_run(&self, slot: usize, run: Run) {
-        let seat = self.workers.get(slot).and_then(Option::as_ref);
+        let worker_ref = self.workers.get(slot).and_then(Option::as_ref);
         // Past the mailbox' bound: a worker gets a run only when it has reported on the last.
-        if let Some(seat) = seat.filter(|seat| seat.worker.connected()) {
-            seat.worker.do_send(run);
+        if let Some(worker_ref) = worker_ref.filter(|worker_ref| worker_ref.worker.connected()) {
+            worker_ref.worker.do_send(run);
         } else {
-            // Workers catch the panics of handlers, so this is a bug of ours. The run's senders tell
-            // their callers that they were lost. That the slot is vacant is under way.
+            // Workers catch the panics of handlers, so this is a bug of ours. The run's senders notify
+            // their callers that it was lost. That the slot is vacant is under way.
             error!("{}: the worker on slot {slot} is gone", self.name());
             drop(run);
         }

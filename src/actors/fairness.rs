@@ -156,7 +156,7 @@ impl World {
 
     fn submit(&mut self, id: usize, patient: bool) {
         // As the supervisor does.
-        if self.members[id].scheduler.asking() > 0 {
+        if self.members[id].scheduler.requesting() > 0 {
             self.deliver(id);
         }
         let n = self.events.len();
@@ -204,11 +204,11 @@ impl World {
         while let Some(effect) = self.members[id].scheduler.poll_effect() {
             let member = &mut self.members[id];
             match effect {
-                Effect::AskPlace { key, since } => member.account.ask(since, key),
+                Effect::RequestPlace { key, since } => member.account.request(since, key),
                 Effect::WithdrawPlace { key, since } => member.account.withdraw(since, key),
                 Effect::RetakePlace => member.account.retake(),
                 Effect::FreePlaces(places) => member.account.free(places),
-                Effect::Tell { key, .. } => {
+                Effect::NotifyRank { key, .. } => {
                     let n = *member.scheduler.waiting_mut(key).expect("it waits");
                     if !member.wait_queue.contains(&n) {
                         self.entered(id, n);
@@ -301,7 +301,7 @@ fn who_goes_leaves_everything() {
     let mut gone = Account::open(capacity.clone(), Arc::new(|| {}));
     let notify = heard.clone();
     let mut stays = Account::open(capacity.clone(), Arc::new(move || notify.store(true, SeqCst)));
-    let mut line = Scheduler::<()>::new(
+    let mut scheduler = Scheduler::<()>::new(
         Rules {
             concurrency_id: "a".into(),
             limit: Limit::Slots(1),
@@ -326,11 +326,11 @@ fn who_goes_leaves_everything() {
         placed: false,
         payload: (),
     };
-    line.handle(Instant::now(), Command::Admit(arrival));
-    let Some(Effect::AskPlace { key, since }) = line.poll_effect() else { panic!() };
+    scheduler.handle(Instant::now(), Command::Admit(arrival));
+    let Some(Effect::RequestPlace { key, since }) = scheduler.poll_effect() else { panic!() };
     assert!(gone.try_take());
-    gone.ask(since, key);
-    stays.ask(since, key);
+    gone.request(since, key);
+    stays.request(since, key);
     assert!(!stays.try_take());
     gone.free(1);
     assert!(!heard.load(SeqCst), "the first was granted the place, and hasn't fetched it");

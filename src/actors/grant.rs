@@ -27,11 +27,11 @@ impl Grant {
 
 impl Drop for Grant {
     fn drop(&mut self) {
-        let SlotHold { supervisor, slot, seat } = &*self.0;
+        let SlotHold { supervisor, slot, generation } = &*self.0;
         let counts = OutcomeCounts { completed: 1, ..OutcomeCounts::default() };
         // Past the mailbox' bound: there is one for each slot at most.
-        let news = WorkerEvent::Done { counts, ready: true };
-        supervisor.do_send(Report { slot: *slot, seat: *seat, news });
+        let event = WorkerEvent::Done { counts, ready: true };
+        supervisor.do_send(Report { slot: *slot, generation: *generation, event });
     }
 }
 

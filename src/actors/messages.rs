@@ -14,7 +14,7 @@ use crate::scheduler::command::{Cause, OutcomeCounts, Pressure, RunParams, WhenF
 use crate::scheduler::limit::Limit;
 use crate::scheduler::snapshot::ConcurrencyIdSnapshot;
 
-/// An event on its way through the house.
+/// An event on its way through the actors.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub id: EventId,
@@ -66,13 +66,13 @@ pub(crate) struct Prepare;
 #[rtype(result = "()")]
 pub(crate) struct Leave;
 
-/// Worker → supervisor, with the seat that tells this worker from an earlier one on the same slot.
+/// Worker → supervisor, with the generation that distinguishes this worker from an earlier one on the same slot.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Report {
     pub slot: usize,
-    pub seat: u64,
-    pub news: WorkerEvent,
+    pub generation: u64,
+    pub event: WorkerEvent,
 }
 
 #[derive(Debug)]
@@ -103,7 +103,7 @@ pub(crate) struct CancelOf {
     pub id: EventId,
 }
 
-/// Listener → supervisor, once: tell me when your line is full.
+/// Listener → supervisor, once: notify me when your wait queue is full.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Subscribe(pub Recipient<PressureChanged>);
@@ -127,7 +127,7 @@ pub(crate) enum Control {
     SetLimit(Limit),
 }
 
-/// Queue → supervisor: what do you look like? Everybody who waits for an answer gets the same.
+/// Queue → supervisor: take a snapshot. Everybody who waits for an answer gets the same.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct TakeSnapshot {
@@ -148,13 +148,13 @@ pub(crate) struct AwaitClosed {
     pub closed: oneshot::Sender<()>,
 }
 
-/// Test → actor: have a bug.
+/// Test → actor: panic, as a bug would make you.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Blow;
 
-/// Test → supervisor: let the worker on a slot have a bug.
+/// Test → supervisor: let the worker on a slot panic, as a bug would make you.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

@@ -31,11 +31,11 @@ impl<K: Copy + Ord> PlaceQueue<K> {
     }
 
     /// A caller that has been waiting since then wants a place.
-    pub fn ask(&mut self, member: usize, since: Instant, key: K) {
+    pub fn request(&mut self, member: usize, since: Instant, key: K) {
         self.blocked.insert((since, member, key));
     }
 
-    /// A caller that asked doesn't want a place any more. True when it had been granted one, which is
+    /// A caller that requested one doesn't want a place any more. True when it had been granted one, which is
     /// to be given back.
     pub fn withdraw(&mut self, member: usize, since: Instant, key: K) -> bool {
         if self.blocked.remove(&(since, member, key)) {
@@ -61,7 +61,7 @@ impl<K: Copy + Ord> PlaceQueue<K> {
         std::mem::take(&mut self.granted[member])
     }
 
-    /// Forgets what a member asked for. Gives the number of places that it was granted and hasn't
+    /// Forgets what a member requested. Gives the number of places that it was granted and hasn't
     /// fetched.
     pub fn forget(&mut self, member: usize) -> usize {
         self.blocked.retain(|(_, other, _)| *other != member);

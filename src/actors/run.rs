@@ -28,12 +28,12 @@ use crate::scheduler::command::{Cause, OutcomeCounts, RunParams};
 
 /// A handler at work on its events.
 ///
-/// How an event ends is decided first and told later, by [`Run::tell`]: in between, the worker
+/// How an event ends is decided first and sent later, by [`Run::notify_ended`]: in between, the worker
 /// reports that its slot is free. So whoever has heard of an end finds the queue in the state after
 /// it.
 pub(super) struct Run {
     api_name: Arc<str>,
-    riders: OneOrMany<RunEvent>,
+    events: OneOrMany<RunEvent>,
     work: Option<HandlerFuture>,
     pulse: Arc<Pulse>,
     number: u16,
@@ -64,7 +64,7 @@ pub(super) struct RunEnv<'a> {
     pub resource: Option<&'a Resource>,
     pub threads: &'a Threads,
     pub hold: &'a Arc<dyn Any + Send + Sync>,
-    /// Where it is told that the handler has its turn.
+    /// Where the turns of the handler are recorded.
     pub pulse: &'a Arc<Pulse>,
     /// By which number it is known there.
     pub number: u16,
@@ -86,14 +86,14 @@ impl Run {
             let (input, extensions) = input.split();
             (RunEvent { id, session, sender: Some(sender), extensions, outcome: None }, input)
         };
-        let (riders, inputs) = match jobs {
+        let (events, inputs) = match jobs {
             OneOrMany::One(job) => {
-                let (rider, input) = board(job);
-                (OneOrMany::One(rider), OneOrMany::One(input))
+                let (run_event, input) = board(job);
+                (OneOrMany::One(run_event), OneOrMany::One(input))
             }
             OneOrMany::Many(jobs) => {
-                let (riders, inputs) = jobs.into_iter().map(board).unzip();
-                (OneOrMany::Many(riders), OneOrMany::Many(inputs))
+                let (events, inputs) = jobs.into_iter().map(board).unzip();
+                (OneOrMany::Many(events), OneOrMany::Many(inputs))
             }
         };
         let token = OnceCell::new();
@@ -103,14 +103,14 @@ impl Run {
             meter: env.meter,
             slot: env.slot,
             deadline: params.deadline,
-            riders: riders.as_slice(),
+            events: events.as_slice(),
             token: &token,
             resource: env.resource,
             threads: env.threads,
             hold: env.hold,
             extensions: env.extensions,
         };
-        let callers = riders.as_slice().iter().filter_map(|rider| rider.extensions.get());
+        let callers = events.as_slice().iter().filter_map(|run_event| run_event.extensions.get());
         let callers = callers.map(|Caller(call)| call.clone()).collect();
         let mut nesting = Running::new(env.slots, callers);
         let work = {
@@ -121,7 +121,7 @@ impl Run {
         let api_name = env.api_name.clone();
         let (pulse, number) = (env.pulse.clone(), env.number);
         let mut run =
-            Run { api_name, riders, work: None, pulse, number, token, nesting, params, counts };
+            Run { api_name, events, work: None, pulse, number, token, nesting, params, counts };
         let stopped = match work {
             Ok(Ok(work)) => {
                 run.work = Some(work);
@@ -150,20 +150,20 @@ impl Run {
     }
 
     /// Ends the whole run, or one event of it. Gives what became of the run when that stopped it;
-    /// a handler on a blocking thread goes on until it notices, and its clients are told at once.
+    /// a handler on a blocking thread goes on until it notices, and its clients are notified at once.
     pub fn interrupt(&mut self, event: Option<EventId>, cause: Cause) -> Option<Stopped> {
-        for rider in self.riders.as_mut_slice() {
-            if rider.is_open() && event.is_none_or(|event| event == rider.id) {
+        for run_event in self.events.as_mut_slice() {
+            if run_event.is_open() && event.is_none_or(|event| event == run_event.id) {
                 let (outcome, count) = match cause {
                     Cause::Cancelled => (Outcome::Cancelled, &mut self.counts.cancelled),
                     Cause::TimedOut => (Outcome::TimedOut, &mut self.counts.timed_out),
                     Cause::Stopped => (Outcome::Stopped, &mut self.counts.stopped),
                 };
                 *count += 1;
-                rider.outcome = Some(outcome);
+                run_event.outcome = Some(outcome);
             }
         }
-        if !self.riders.as_slice().iter().any(RunEvent::is_open) {
+        if !self.events.as_slice().iter().any(RunEvent::is_open) {
             if let Some(token) = self.token.get() {
                 token.cancel();
             }
@@ -171,17 +171,17 @@ impl Run {
                 return Some(Stopped { returned: false, ..self.stop() });
             }
         }
-        self.tell();
+        self.notify_ended();
         None
     }
 
-    /// Tells the clients whose events have ended.
-    pub fn tell(&mut self) {
-        for rider in self.riders.as_mut_slice() {
-            if let Some(outcome) = rider.outcome.take()
-                && let Some(sender) = rider.sender.take()
+    /// Notifies the clients whose events have ended.
+    pub fn notify_ended(&mut self) {
+        for run_event in self.events.as_mut_slice() {
+            if let Some(outcome) = run_event.outcome.take()
+                && let Some(sender) = run_event.sender.take()
             {
-                let (api_name, id, started) = (&self.api_name, rider.id, self.params.started);
+                let (api_name, id, started) = (&self.api_name, run_event.id, self.params.started);
                 debug!("{api_name}: event {id} {outcome} after {:?}", clock::since(started));
                 sender.end(outcome, self.params.started, self.params.average);
             }
@@ -189,10 +189,10 @@ impl Run {
     }
 
     fn made(&mut self, made: HandlerOutput) -> Stopped {
-        let riders = self.riders.as_mut_slice();
+        let events = self.events.as_mut_slice();
         let outputs: OneOrMany<Option<_>> = match made {
             HandlerOutput::One(output) => OneOrMany::One(output),
-            HandlerOutput::Batch(outputs) if outputs.len() == riders.len() => {
+            HandlerOutput::Batch(outputs) if outputs.len() == events.len() => {
                 OneOrMany::Many(outputs.into_iter().map(Some).collect())
             }
             HandlerOutput::Batch(outputs) => {
@@ -200,28 +200,28 @@ impl Run {
                     "the batch function returned {} results for {} events; it must return one \
                      for each, in order",
                     outputs.len(),
-                    riders.len()
+                    events.len()
                 );
                 return self.failed(Failure::unexpected(message));
             }
         };
-        for (rider, output) in riders.iter_mut().zip(outputs) {
-            if rider.is_open() {
+        for (run_event, output) in events.iter_mut().zip(outputs) {
+            if run_event.is_open() {
                 self.counts.completed += 1;
-                rider.outcome = Some(Outcome::Completed(output));
+                run_event.outcome = Some(Outcome::Completed(output));
             }
         }
         self.stop()
     }
 
     fn failed(&mut self, failure: Failure) -> Stopped {
-        for rider in self.riders.as_mut_slice() {
-            if rider.is_open() {
+        for run_event in self.events.as_mut_slice() {
+            if run_event.is_open() {
                 // What a client isn't shown, the operator must find somewhere.
                 let level = if failure.for_user { log::Level::Debug } else { log::Level::Error };
-                log!(level, "{}: event {} failed: {failure}", self.api_name, rider.id);
+                log!(level, "{}: event {} failed: {failure}", self.api_name, run_event.id);
                 self.counts.failed += 1;
-                rider.outcome = Some(Outcome::Failed(failure.clone()));
+                run_event.outcome = Some(Outcome::Failed(failure.clone()));
             }
         }
         self.stop()

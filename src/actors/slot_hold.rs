@@ -10,13 +10,13 @@ pub(super) struct SlotHold {
     pub supervisor: Recipient<Report>,
     pub slot: usize,
     /// Distinguishes this worker from an earlier one on the same slot.
-    pub seat: u64,
+    pub generation: u64,
 }
 
 impl Drop for SlotHold {
     fn drop(&mut self) {
-        let (slot, seat) = (self.slot, self.seat);
+        let (slot, generation) = (self.slot, self.generation);
         // Past the mailbox' bound: there is one for each worker.
-        self.supervisor.do_send(Report { slot, seat, news: WorkerEvent::Gone });
+        self.supervisor.do_send(Report { slot, generation, event: WorkerEvent::Gone });
     }
 }

@@ -33,10 +33,10 @@ use crate::scheduler::wait_queue::Key;
 /// Admissions that a supervisor holds; its listeners wait.
 const MAILBOX: usize = 1024;
 
-/// A worker on a slot. The number tells its messages from those of an earlier worker there.
+/// A worker on a slot. The generation distinguishes its messages from those of an earlier worker there.
 pub(super) struct WorkerRef {
     pub worker: Addr<Worker>,
-    pub number: u64,
+    pub generation: u64,
     /// How far its run has got.
     pub meter: Meter,
     pub hold: Weak<SlotHold>,
@@ -45,9 +45,9 @@ pub(super) struct WorkerRef {
 /// The shell around the scheduler: messages in, effects out. It decides nothing.
 pub(crate) struct Supervisor {
     pub(super) scheduler: Scheduler<Queued>,
-    pub(super) served: Arc<WorkerConfig>,
+    pub(super) config: Arc<WorkerConfig>,
     pub(super) workers: Vec<Option<WorkerRef>>,
-    pub(super) next_seat: u64,
+    pub(super) next_generation: u64,
     pub(super) listeners: Vec<Recipient<PressureChanged>>,
     gauges: Arc<Gauges>,
     /// The places that the wait queues of all ids share, and what this one holds of them once it has
@@ -55,7 +55,7 @@ pub(crate) struct Supervisor {
     capacity: Option<Arc<Capacity>>,
     pub(super) account: Option<Account<Key>>,
     /// Those who wait for a snapshot.
-    askers: Vec<oneshot::Sender<Arc<ConcurrencyIdSnapshot>>>,
+    snapshot_replies: Vec<oneshot::Sender<Arc<ConcurrencyIdSnapshot>>>,
     /// How often one is taken.
     pace: Pace,
     timer: Option<(Instant, SpawnHandle)>,
@@ -69,20 +69,20 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     pub fn new(
         rules: Rules,
-        served: WorkerConfig,
+        config: WorkerConfig,
         gauges: Arc<Gauges>,
         capacity: Option<Arc<Capacity>>,
     ) -> Self {
         Supervisor {
             scheduler: Scheduler::new(rules, clock::now()),
-            served: Arc::new(served),
+            config: Arc::new(config),
             workers: Vec::new(),
-            next_seat: 0,
+            next_generation: 0,
             listeners: Vec::new(),
             gauges,
             capacity,
             account: None,
-            askers: Vec::new(),
+            snapshot_replies: Vec::new(),
             pace: Pace::default(),
             timer: None,
             stopping: Vec::new(),
@@ -162,7 +162,7 @@ impl Supervisor {
 
     fn admit(&mut self, mut arrival: Arrival<Queued>, context: &mut Context<Self>) {
         // Who was blocked before it comes before it.
-        if self.scheduler.asking() > 0 {
+        if self.scheduler.requesting() > 0 {
             self.fetch_places(context);
         }
         if let Some(account) = &mut self.account {
@@ -174,9 +174,9 @@ impl Supervisor {
 
     /// Answers everybody who has asked for a snapshot by now.
     fn answer(&mut self, context: &mut Context<Self>) {
-        let mut askers = std::mem::take(&mut self.askers);
-        askers.retain(|asker| !asker.is_closed());
-        if askers.is_empty() {
+        let mut snapshot_replies = std::mem::take(&mut self.snapshot_replies);
+        snapshot_replies.retain(|reply| !reply.is_closed());
+        if snapshot_replies.is_empty() {
             return;
         }
         let began = clock::now();
@@ -186,26 +186,26 @@ impl Supervisor {
         let mut snapshot = self.scheduler.snapshot(began);
         for slot in &mut snapshot.slots {
             if let SlotState::Busy { progress, .. } = &mut slot.state
-                && let Some(Some(seat)) = self.workers.get(slot.slot)
+                && let Some(Some(worker_ref)) = self.workers.get(slot.slot)
             {
-                *progress = seat.meter.progress();
+                *progress = worker_ref.meter.progress();
             }
         }
         let snapshot = Arc::new(snapshot);
-        for asker in askers {
+        for reply in snapshot_replies {
             // Who asked may have stopped waiting.
-            let _ = asker.send(snapshot.clone());
+            let _ = reply.send(snapshot.clone());
         }
         self.pace.spent(began, clock::now());
         self.settle(context);
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.served.concurrency_id
+        &self.config.concurrency_id
     }
 
     /// Sees to it that the scheduler is called when it next wants to be. A timer that is early is
-    /// left alone: so a busy line sets one timer in a while, not one an event.
+    /// left alone: so a busy queue sets one timer in a while, not one an event.
     fn arm(&mut self, context: &mut Context<Self>) {
         let Some(due) = self.scheduler.next_timeout() else { return };
         if let Some((armed, handle)) = self.timer {
@@ -251,9 +251,10 @@ impl Supervisor {
     /// their blocking handlers.
     fn restart(&mut self, context: &mut Context<Self>) {
         let workers = self.workers.iter().enumerate();
-        let taken = workers.filter_map(|(slot, seat)| seat.as_ref().map(|_| slot)).collect();
-        for seat in self.workers.iter().flatten() {
-            seat.worker.do_send(Leave);
+        let taken =
+            workers.filter_map(|(slot, worker_ref)| worker_ref.as_ref().map(|_| slot)).collect();
+        for worker_ref in self.workers.iter().flatten() {
+            worker_ref.worker.do_send(Leave);
         }
         if let Some((_, timer)) = self.timer.take() {
             context.cancel_future(timer);
@@ -318,13 +319,13 @@ impl Handler<CancelOf> for Supervisor {
 impl Handler<Report> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, Report { slot, seat, news }: Report, context: &mut Self::Context) {
-        let seated = self.workers.get(slot).and_then(Option::as_ref);
-        // A worker that was let go may have spoken before it heard.
-        if seated.is_none_or(|seated| seated.number != seat) {
+    fn handle(&mut self, Report { slot, generation, event }: Report, context: &mut Self::Context) {
+        let worker_ref = self.workers.get(slot).and_then(Option::as_ref);
+        // A worker that was told to leave may have reported before it heard of that.
+        if worker_ref.is_none_or(|worker_ref| worker_ref.generation != generation) {
             return self.budget.spend::<Self>(context);
         }
-        let command = match news {
+        let command = match event {
             WorkerEvent::Ready => Command::SlotReady { slot },
             WorkerEvent::Trouble { trouble, pause } => Command::SlotFailed { slot, trouble, pause },
             WorkerEvent::Returned { jobs, counts } => {
@@ -383,8 +384,8 @@ impl Handler<TakeSnapshot> for Supervisor {
     /// Answered a little later: after the other messages that are here, and not too often.
     fn handle(&mut self, TakeSnapshot { reply }: TakeSnapshot, context: &mut Self::Context) {
         self.budget.spend::<Self>(context);
-        self.askers.push(reply);
-        if self.askers.len() > 1 {
+        self.snapshot_replies.push(reply);
+        if self.snapshot_replies.len() > 1 {
             return;
         }
         let wait = self.pace.wait(clock::now());
@@ -396,7 +397,7 @@ impl Handler<TakeSnapshot> for Supervisor {
     }
 }
 
-/// To itself: there are askers to answer.
+/// To itself: there are requests for a snapshot to answer.
 struct Answer;
 
 impl actix::Message for Answer {
@@ -444,8 +445,8 @@ impl Handler<Quit> for Supervisor {
     /// itself. What still waits is dropped with it, and its callers learn that it was lost.
     fn handle(&mut self, _: Quit, context: &mut Self::Context) {
         self.budget.spend::<Self>(context);
-        for seat in self.workers.drain(..).flatten() {
-            seat.worker.do_send(Leave);
+        for worker_ref in self.workers.drain(..).flatten() {
+            worker_ref.worker.do_send(Leave);
         }
         self.listeners.clear();
         context.stop();
@@ -483,8 +484,8 @@ impl Handler<crate::actors::messages::BlowWorker> for Supervisor {
 
     fn handle(&mut self, blow: crate::actors::messages::BlowWorker, context: &mut Self::Context) {
         self.budget.spend::<Self>(context);
-        if let Some(Some(seat)) = self.workers.get(blow.0) {
-            seat.worker.do_send(crate::actors::messages::Blow);
+        if let Some(Some(worker_ref)) = self.workers.get(blow.0) {
+            worker_ref.worker.do_send(crate::actors::messages::Blow);
         }
     }
 }

@@ -74,16 +74,16 @@ impl Watchdog {
 struct Watched {
     pulse: Weak<Pulse>,
     turn: Option<(u64, Instant)>,
-    told: bool,
+    reported: bool,
 }
 
 impl Watched {
     fn new(pulse: Weak<Pulse>) -> Self {
-        Watched { pulse, turn: None, told: false }
+        Watched { pulse, turn: None, reported: false }
     }
 
     /// The listener that has kept this thread for too long, each turn once.
-    fn look(&mut self, now: Instant, patience: Duration) -> Option<(usize, Duration)> {
+    fn overdue(&mut self, now: Instant, patience: Duration) -> Option<(usize, Duration)> {
         let seen = self.pulse.upgrade().and_then(|pulse| pulse.now());
         let (value, listener) = match seen {
             Some(seen) => seen,
@@ -95,14 +95,14 @@ impl Watched {
         match self.turn {
             Some((turn, since)) if turn == value => {
                 let kept = now.saturating_duration_since(since);
-                if kept < patience || std::mem::replace(&mut self.told, true) {
+                if kept < patience || std::mem::replace(&mut self.reported, true) {
                     return None;
                 }
                 Some((listener, kept))
             }
             _ => {
                 self.turn = Some((value, now));
-                self.told = false;
+                self.reported = false;
                 None
             }
         }
@@ -114,7 +114,7 @@ fn watch(mut pulses: Vec<Watched>, names: &[Arc<str>], patience: Duration, ended
     while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
         let now = Instant::now();
         for watched in &mut pulses {
-            if let Some((listener, kept)) = watched.look(now, patience) {
+            if let Some((listener, kept)) = watched.overdue(now, patience) {
                 let name = names.get(listener).map_or("one of many listeners", |name| &**name);
                 warn!(
                     "{name}: a handler has kept its thread for {:.1} s without awaiting, and \
@@ -136,25 +136,25 @@ mod tests {
         let pulse = Arc::new(Pulse::default());
         let mut watched = Watched::new(Arc::downgrade(&pulse));
         let begun = Instant::now();
-        let mut look = |seconds| {
+        let mut overdue = |seconds| {
             let now = begun + Duration::from_secs(seconds);
             watched
-                .look(now, Duration::from_secs(5))
+                .overdue(now, Duration::from_secs(5))
                 .map(|(listener, kept)| (listener, kept.as_secs()))
         };
-        assert_eq!(look(0), None);
+        assert_eq!(overdue(0), None);
         let turn = pulse.turn(7);
-        assert_eq!((look(1), look(3)), (None, None));
-        assert_eq!(look(6), Some((7, 5)));
-        assert_eq!(look(9), None);
+        assert_eq!((overdue(1), overdue(3)), (None, None));
+        assert_eq!(overdue(6), Some((7, 5)));
+        assert_eq!(overdue(9), None);
         drop(turn);
-        assert_eq!(look(10), None);
+        assert_eq!(overdue(10), None);
         // Others that come and go in between are no single one.
         for seconds in [11, 14, 17, 20] {
             let _turn = pulse.turn(7);
-            assert_eq!(look(seconds), None);
+            assert_eq!(overdue(seconds), None);
         }
         let _turn = pulse.turn(0);
-        assert_eq!((look(21), look(26)), (None, Some((0, 5))));
+        assert_eq!((overdue(21), overdue(26)), (None, Some((0, 5))));
     }
 }

@@ -35,7 +35,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// One slot's worker. It knows nothing of queues and ranks.
 pub(super) struct Worker {
-    pub served: Arc<WorkerConfig>,
+    pub config: Arc<WorkerConfig>,
     hold: Arc<SlotHold>,
     /// The same, as a thread keeps it.
     kept_by_threads: Arc<dyn Any + Send + Sync>,
@@ -76,10 +76,10 @@ struct Held {
 }
 
 impl Worker {
-    pub fn new(hold: Arc<SlotHold>, served: Arc<WorkerConfig>, meter: Meter) -> Self {
+    pub fn new(hold: Arc<SlotHold>, config: Arc<WorkerConfig>, meter: Meter) -> Self {
         let kept_by_threads = hold.clone();
         Worker {
-            served,
+            config,
             hold,
             kept_by_threads,
             meter,
@@ -97,14 +97,14 @@ impl Worker {
     }
 
     /// Past the mailbox' bound: a slot has at most one run to report on.
-    fn report(&self, news: WorkerEvent) {
-        let SlotHold { supervisor, slot, seat } = &*self.hold;
-        supervisor.do_send(Report { slot: *slot, seat: *seat, news });
+    fn report(&self, event: WorkerEvent) {
+        let SlotHold { supervisor, slot, generation } = &*self.hold;
+        supervisor.do_send(Report { slot: *slot, generation: *generation, event });
     }
 
     /// Who it is, for the log.
     fn name(&self) -> String {
-        format!("{}: slot {}", self.served.concurrency_id, self.hold.slot)
+        format!("{}: slot {}", self.config.concurrency_id, self.hold.slot)
     }
 
     /// Does something to the resource that takes a while, and goes on with `then`: with nothing when
@@ -131,7 +131,7 @@ impl Worker {
 
     /// Builds a resource, or makes the spoilt one clean, after a pause.
     fn prepare(&mut self, pause: Duration, context: &mut Context<Self>) {
-        let Some(factory) = self.served.factory.clone() else { return };
+        let Some(factory) = self.config.factory.clone() else { return };
         let resettable = self.condition == Condition::Suspect;
         let spoilt = self.resource.take().map(|resource| Spoilt { resource, resettable });
         self.condition = Condition::Good;
@@ -231,24 +231,24 @@ impl Worker {
 
     /// Starts a run.
     fn begin(&mut self, jobs: OneOrMany<Box<Job>>, params: RunParams, counts: OutcomeCounts) {
-        let served = self.served.clone();
-        let listener = &served.listeners[params.listener];
+        let config = self.config.clone();
+        let listener = &config.listeners[params.listener];
         if listener.takes_slot {
             self.fresh = false;
             self.failures = 0;
         }
         let env = RunEnv {
             api_name: &listener.api_name,
-            slots: &served.slots,
+            slots: &config.slots,
             meter: &self.meter,
             start: &listener.start,
             slot: self.hold.slot,
             resource: self.resource.as_ref(),
-            threads: &served.threads,
+            threads: &config.threads,
             hold: &self.kept_by_threads,
-            pulse: &served.pulse,
+            pulse: &config.pulse,
             number: listener.number,
-            extensions: &served.extensions,
+            extensions: &config.extensions,
         };
         let (run, stopped) = Run::start(jobs, params, counts, env);
         // `Drive` polls it right after the mailbox, or is woken.
@@ -262,14 +262,14 @@ impl Worker {
         let ready = self.is_fit_after(stopped.returned);
         self.report(WorkerEvent::Done { counts: stopped.counts, ready });
         if let Some(mut run) = self.run.take() {
-            run.tell();
+            run.notify_ended();
         }
     }
 
     /// Looks at what a run has left. What is not fit for the next waits for `Prepare`.
     fn is_fit_after(&mut self, returned: bool) -> bool {
-        let Some(resource) = &self.resource else { return self.served.factory.is_none() };
-        let (is_home, trace) = resource.look();
+        let Some(resource) = &self.resource else { return self.config.factory.is_none() };
+        let (is_home, trace) = resource.inspect();
         self.condition = match trace {
             _ if !is_home => Condition::Bad,
             Trace::Discarded => Condition::Bad,
@@ -289,7 +289,7 @@ impl Worker {
 
     /// Closes the resource and goes.
     fn go(&mut self, context: &mut Context<Self>) {
-        match (self.served.factory.clone(), self.resource.take()) {
+        match (self.config.factory.clone(), self.resource.take()) {
             (Some(factory), Some(resource)) => {
                 let name = self.name();
                 let work = move |_| async move { factory.close(resource, &name).await };
@@ -341,8 +341,8 @@ impl Handler<RunMessage> for Worker {
 
     fn handle(&mut self, run: RunMessage, context: &mut Self::Context) {
         self.budget.spend::<Self>(context);
-        let takes_slot = self.served.listeners[run.params.listener].takes_slot;
-        let check = self.served.factory.as_ref().filter(|factory| takes_slot && factory.checks());
+        let takes_slot = self.config.listeners[run.params.listener].takes_slot;
+        let check = self.config.factory.as_ref().filter(|factory| takes_slot && factory.checks());
         if let Some(factory) = check.cloned()
             && let Some(resource) = self.resource.take()
         {

@@ -138,7 +138,7 @@ where
 {
     Arc::new(move |inputs, run| {
         let items = handler.call(take_one(inputs)?, X::extract(run)?);
-        let updates = run.riders.first().and_then(RunEvent::updates);
+        let updates = run.events.first().and_then(RunEvent::updates);
         let future = async move {
             let mut items = pin!(items);
             let mut last = None;

@@ -22,7 +22,7 @@ pub struct RunContext<'a> {
     pub(crate) meter: &'a crate::handler::progress::Meter,
     pub(crate) slot: usize,
     pub(crate) deadline: Option<Instant>,
-    pub(crate) riders: &'a [RunEvent],
+    pub(crate) events: &'a [RunEvent],
     /// HandlerOutput only for handlers that want it.
     pub(crate) token: &'a OnceCell<CancellationToken>,
     pub(crate) resource: Option<&'a Resource>,
@@ -37,12 +37,12 @@ pub struct RunContext<'a> {
 impl RunContext<'_> {
     /// The session of the oldest event.
     pub(crate) fn session(&self) -> Option<&Arc<SessionState>> {
-        self.riders.first().and_then(|rider| rider.session.as_ref())
+        self.events.first().and_then(|run_event| run_event.session.as_ref())
     }
 
     /// What those above the core have given with the oldest event.
     pub(crate) fn of_event<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.riders.first().and_then(|rider| rider.extensions.get())
+        self.events.first().and_then(|run_event| run_event.extensions.get())
     }
 }
 

@@ -166,7 +166,7 @@ impl Resource {
     }
 
     /// Whether it is at home, and what has been done with it since the last check.
-    pub fn look(&self) -> (bool, Trace) {
+    pub fn inspect(&self) -> (bool, Trace) {
         (self.inspect)(&**self.home)
     }
 

@@ -226,10 +226,10 @@ impl QueueBuilder {
             let name = rules.concurrency_id.clone();
             let prepared = rules.resource.is_some();
             let slots = Arc::new(IdSlots::new(name.clone(), rules.limit.slots()));
-            let served = WorkerConfig {
+            let config = WorkerConfig {
                 concurrency_id: name.clone(),
                 slots: slots.clone(),
-                listeners: plan::served(&self.declared, &members),
+                listeners: plan::worker_listeners(&self.declared, &members),
                 factory: self.declared.factory(&name).cloned(),
                 pulse: pulse.clone(),
                 threads: threads.clone(),
@@ -238,7 +238,7 @@ impl QueueBuilder {
             let gauges = Arc::new(Gauges::new(rules.listeners.len()));
             let shared = (gauges.clone(), capacity.clone());
             let supervisor = Supervisor::start_in_arbiter(arbiter, move |_| {
-                Supervisor::new(rules, served, shared.0, shared.1)
+                Supervisor::new(rules, config, shared.0, shared.1)
             });
             let edge = |listener: usize, validator: Option<Validator>| -> Addr<ListenerActor> {
                 let supervisor = supervisor.clone().into();

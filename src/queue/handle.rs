@@ -127,7 +127,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     /// When the event is refused, fails, is cancelled, times out, or the queue is stopped; when it would
     /// wait for itself.
     pub async fn call(&self, input: I) -> Result<O, CallError> {
-        self.ask(input, WhenFull::Wait).await
+        self.call_with(input, WhenFull::Wait).await
     }
 
     /// As [`ListenerHandle::call`], but never waits for room: once admitted, the event waits for its
@@ -136,12 +136,12 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     /// # Errors
     /// [`QueueFull`](crate::Refusal::QueueFull) when the wait queue is full; also as `call`.
     pub async fn try_call(&self, input: I) -> Result<O, CallError> {
-        self.ask(input, WhenFull::Refuse).await
+        self.call_with(input, WhenFull::Refuse).await
     }
 
-    async fn ask(&self, input: I, when_full: WhenFull) -> Result<O, CallError> {
+    async fn call_with(&self, input: I, when_full: WhenFull) -> Result<O, CallError> {
         let (input, _waits) = self.listener_ref.nest(Input::new(input))?;
-        let (ended, guard) = self.listener_ref.ask(input, None, when_full).await;
+        let (ended, guard) = self.listener_ref.submit_and_wait(input, None, when_full).await;
         let reply = ended.await;
         guard.disarm();
         result(reply.map_err(|_| CallError::Stopped)??.outcome)

@@ -54,7 +54,7 @@ impl ListenerRef {
 
     /// Submits an event that nobody follows; its end comes through the receiver. Dropping the
     /// guard before that cancels it.
-    pub async fn ask(
+    pub async fn submit_and_wait(
         self: &Arc<Self>,
         input: Input,
         session: Option<Arc<SessionState>>,

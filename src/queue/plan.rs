@@ -144,7 +144,7 @@ fn plan_one(
 }
 
 /// What the workers of a concurrency id are given of its listeners.
-pub(crate) fn served(declared: &Declarations, members: &[usize]) -> Vec<WorkerListener> {
+pub(crate) fn worker_listeners(declared: &Declarations, members: &[usize]) -> Vec<WorkerListener> {
     members
         .iter()
         .map(|&member| WorkerListener {

@@ -16,12 +16,12 @@ impl<T> Scheduler<T> {
 
     /// Callers that wait for room. They are not admitted and have no rank.
     pub fn blocked(&self) -> usize {
-        self.blocked.len() + self.asking.len()
+        self.blocked.len() + self.requesting.len()
     }
 
     /// Callers that wait for a place of the queue-wide capacity.
-    pub fn asking(&self) -> usize {
-        self.asking.len()
+    pub fn requesting(&self) -> usize {
+        self.requesting.len()
     }
 
     pub(super) fn admit(&mut self, arrival: Arrival<T>) {
@@ -90,9 +90,9 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Whether this wait queue's own bound lets one more in, beside those who ask for a place already.
+    /// Whether this wait queue's own bound lets one more in, beside those who request a place already.
     fn has_own_room(&self) -> bool {
-        self.rules.max_size.is_none_or(|max| self.wait_queue.len() + self.asking.len() < max)
+        self.rules.max_size.is_none_or(|max| self.wait_queue.len() + self.requesting.len() < max)
     }
 
     pub(super) fn enter(&mut self, listener: usize, waiting: Waiting<T>) {
@@ -104,12 +104,12 @@ impl<T> Scheduler<T> {
         self.listeners[listener].admitted += 1;
         if watched {
             self.watchers += 1;
-            self.tell_one(key, listener, rank, ahead);
+            self.notify_rank(key, listener, rank, ahead);
         }
     }
 
-    /// Lets blocked callers go on, first come first served: into the wait queue, or to ask for a place of
-    /// the queue-wide capacity. No more of them ask than the wait queue's own bound has room for, so that
+    /// Lets blocked callers go on, first come first served: into the wait queue, or to request a place of
+    /// the queue-wide capacity. No more of them request one than the wait queue's own bound has room for, so that
     /// a place that is granted is used at once.
     pub(super) fn let_in(&mut self) {
         while self.has_own_room()
@@ -121,14 +121,14 @@ impl<T> Scheduler<T> {
                 continue;
             }
             let (id, since) = (waiting.id, waiting.since);
-            let key = self.asking.push_back(listener, waiting);
-            self.places.insert(id, Location::Asking(key));
-            self.effects.push_back(Effect::AskPlace { key, since });
+            let key = self.requesting.push_back(listener, waiting);
+            self.places.insert(id, Location::Requesting(key));
+            self.effects.push_back(Effect::RequestPlace { key, since });
         }
     }
 
     pub(super) fn place_granted(&mut self, key: Key) {
-        match self.asking.remove(key) {
+        match self.requesting.remove(key) {
             Some((listener, waiting)) => {
                 self.enter(listener, Waiting { since: self.now, ..waiting });
             }
@@ -143,7 +143,7 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Tells the listeners when the wait queue has become full, or no longer is.
+    /// Notifies the listeners when the wait queue has become full, or no longer is.
     pub(super) fn press(&mut self) {
         let Some(max_size) = self.rules.max_size else { return };
         let size = self.wait_queue.len();

@@ -118,7 +118,7 @@ pub(crate) enum Command<T> {
     Stop,
     /// Interrupts whatever still runs.
     Abort,
-    /// The blocked caller that asked with this key has got a place of the queue-wide capacity.
+    /// The blocked caller that requested one with this key has got a place of the queue-wide capacity.
     PlaceGranted(Key),
 }
 
@@ -178,18 +178,18 @@ pub(crate) enum Effect<T> {
         refusal: Refusal,
     },
     /// Notify the event at `key` of its rank. The key holds until the next call of the scheduler.
-    Tell {
+    NotifyRank {
         key: Key,
         estimation: Estimation,
     },
     Pressure(Pressure),
     /// A caller is blocked: request a place of the queue-wide capacity. `since` is its rank among
     /// all who are blocked there, whatever their concurrency id.
-    AskPlace {
+    RequestPlace {
         key: Key,
         since: Instant,
     },
-    /// The caller that asked so has gone.
+    /// The caller that requested it has gone.
     WithdrawPlace {
         key: Key,
         since: Instant,

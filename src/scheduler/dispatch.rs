@@ -28,7 +28,7 @@ impl<T> Scheduler<T> {
         let average = self.listeners[listener].times.run();
         let params = RunParams { listener, started: self.now, deadline, average };
         let mut submitted = self.now;
-        let riders = match self.lane_rules(listener).batch {
+        let events = match self.lane_rules(listener).batch {
             None => {
                 let Some((_, waiting)) = self.leave(key) else { return };
                 self.note_wait(listener, &waiting);
@@ -38,29 +38,29 @@ impl<T> Scheduler<T> {
                 RunEvents::One(RunEvent { id, watched, since, key, cancelled: false })
             }
             Some(batch) => {
-                let mut riders = Vec::new();
+                let mut run_events = Vec::new();
                 let mut events = Vec::new();
-                while riders.len() < batch.max_size
+                while events.len() < batch.max_size
                     && let Some(key) = self.wait_queue.lane_front(listener)
                     && let Some((_, waiting)) = self.leave(key)
                 {
                     self.note_wait(listener, &waiting);
                     let Waiting { id, watched, since, payload, .. } = waiting;
                     submitted = submitted.min(since);
-                    riders.push(RunEvent { id, watched, since, key, cancelled: false });
+                    run_events.push(RunEvent { id, watched, since, key, cancelled: false });
                     events.push(payload);
                 }
-                self.listeners[listener].batches.observe(riders.len() as f64);
+                self.listeners[listener].batches.observe(events.len() as f64);
                 self.effects.push_back(Effect::StartBatch { slot, events, params });
-                RunEvents::Batch(riders)
+                RunEvents::Batch(run_events)
             }
         };
-        for rider in riders.as_slice() {
-            self.places.insert(rider.id, Location::Running(slot));
+        for run_event in events.as_slice() {
+            self.places.insert(run_event.id, Location::Running(slot));
         }
         self.slots.fill(
             slot,
-            Run { riders, listener, submitted, started: self.now, deadline, interrupted: false },
+            Run { events, listener, submitted, started: self.now, deadline, interrupted: false },
         );
         let since_birth = self.seconds_since_birth(self.now);
         let state = &mut self.listeners[listener];
@@ -114,14 +114,14 @@ impl<T> Scheduler<T> {
         state.ended.add(counts);
         let outcome = history::ended_as(&counts);
         let mut events: EventMap<T> = events.into_iter().collect();
-        for rider in run.riders.as_slice() {
-            let RunEvent { id, watched, since, key, cancelled } = *rider;
+        for run_event in run.events.as_slice() {
+            let RunEvent { id, watched, since, key, cancelled } = *run_event;
             let Some(payload) = events.remove(&id) else {
                 self.places.remove(&id);
                 self.recent.push(id, run.listener, outcome, since, None, self.now);
                 continue;
             };
-            // It was next, and is again: nothing of that is news to its client.
+            // It was next, and is again: its client knows that already.
             let last_notified = Some(LastNotified { rank: 0, eta: None, at: self.now });
             let waiting = Waiting { id, watched, since, last_notified, returned: true, payload };
             let key = self.wait_queue.restore(run.listener, key, waiting);
@@ -130,7 +130,7 @@ impl<T> Scheduler<T> {
             if self.rules.queue_max_size.is_some() {
                 self.effects.push_back(Effect::RetakePlace);
             }
-            // The word to stop may have come to the worker too late.
+            // The interrupt may have reached the worker too late.
             if cancelled {
                 self.end_waiting(key, Cause::Cancelled);
             } else if self.phase == Phase::Stopped {

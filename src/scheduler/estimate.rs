@@ -78,13 +78,19 @@ impl<T> Scheduler<T> {
     }
 
     /// Notifies one event of its rank. `ahead` is the work before it.
-    pub(super) fn tell_one(&mut self, key: Key, listener: usize, rank: usize, ahead: Option<f64>) {
+    pub(super) fn notify_rank(
+        &mut self,
+        key: Key,
+        listener: usize,
+        rank: usize,
+        ahead: Option<f64>,
+    ) {
         let eta = self.estimate(listener, ahead);
         let (now, queue_size) = (self.now, self.wait_queue.len());
         if let Some(waiting) = self.wait_queue.get_mut(key) {
             waiting.last_notified = Some(LastNotified { rank, eta, at: now });
             let estimation = Estimation { rank, queue_size, eta };
-            self.effects.push_back(Effect::Tell { key, estimation });
+            self.effects.push_back(Effect::NotifyRank { key, estimation });
         }
     }
 
@@ -103,7 +109,7 @@ impl<T> Scheduler<T> {
             ahead = ahead.zip(self.cost(listener)).map(|(ahead, cost)| ahead + cost);
         }
         for (key, listener, rank, ahead) in outdated {
-            self.tell_one(key, listener, rank, ahead);
+            self.notify_rank(key, listener, rank, ahead);
         }
     }
 }

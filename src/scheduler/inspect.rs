@@ -72,7 +72,7 @@ impl<T> Scheduler<T> {
                 },
                 Slot::Free { .. } => SlotState::Free,
                 Slot::Busy(run) => SlotState::Busy {
-                    events: run.riders.as_slice().iter().map(|rider| rider.id).collect(),
+                    events: run.events.as_slice().iter().map(|run_event| run_event.id).collect(),
                     listener: self.lane_rules(run.listener).api_name.clone(),
                     seconds: now.saturating_duration_since(run.started).as_secs_f64(),
                     interrupted: run.interrupted,

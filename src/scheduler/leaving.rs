@@ -39,7 +39,7 @@ impl<T> Scheduler<T> {
         let Some(place) = self.places.get(&id).copied() else { return };
         let whose = match place {
             Location::Blocked(key) => self.blocked.lane_of(key),
-            Location::Asking(key) => self.asking.lane_of(key),
+            Location::Requesting(key) => self.requesting.lane_of(key),
             Location::Waiting(key) => self.wait_queue.lane_of(key),
             Location::Running(slot) => self.slots.run(slot).map(|run| run.listener),
         };
@@ -49,8 +49,8 @@ impl<T> Scheduler<T> {
         let cause = Cause::Cancelled;
         let left = match place {
             Location::Blocked(key) => self.blocked.remove(key),
-            Location::Asking(key) => {
-                let left = self.asking.remove(key);
+            Location::Requesting(key) => {
+                let left = self.requesting.remove(key);
                 if let Some((_, Waiting { since, .. })) = left {
                     self.withdrawn.push((key, since));
                 }
@@ -86,8 +86,8 @@ impl<T> Scheduler<T> {
 
     pub(super) fn stop(&mut self) {
         self.phase = Phase::Stopped;
-        while let Some((listener, key)) = self.asking.front() {
-            let Some((_, waiting)) = self.asking.remove(key) else { break };
+        while let Some((listener, key)) = self.requesting.front() {
+            let Some((_, waiting)) = self.requesting.remove(key) else { break };
             self.effects.push_back(Effect::WithdrawPlace { key, since: waiting.since });
             self.refuse_blocked(listener, waiting);
         }

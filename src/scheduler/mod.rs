@@ -82,7 +82,7 @@ impl ListenerState {
 #[derive(Clone, Copy, Debug)]
 enum Location {
     Blocked(Key),
-    Asking(Key),
+    Requesting(Key),
     Waiting(Key),
     Running(usize),
 }
@@ -105,22 +105,22 @@ pub(crate) struct Scheduler<T> {
     wait_queue: WaitQueue<Waiting<T>>,
     /// Callers that are blocked by the wait queue's own bound. They are not admitted and have no rank.
     blocked: WaitQueue<Waiting<T>>,
-    /// Callers that this line has room for, and that are blocked by the queue-wide bound.
-    asking: WaitQueue<Waiting<T>>,
+    /// Callers that this wait queue has room for, and that are blocked by the queue-wide bound.
+    requesting: WaitQueue<Waiting<T>>,
     /// Places of the queue-wide capacity to be given back.
     freed: usize,
-    /// Callers that asked for such a place and have gone; not said yet.
+    /// Callers that requested such a place and have gone; not reported yet.
     withdrawn: Vec<(Key, Instant)>,
     slots: Slots,
     places: EventMap<Location>,
     effects: VecDeque<Effect<T>>,
     /// The last events that ended.
     recent: Recent,
-    /// What the listeners were last told.
+    /// What the listeners were last notified of.
     closed: bool,
-    /// Waiting events that are told their rank.
+    /// Waiting events that are notified of their rank.
     watchers: usize,
-    /// A rank among the first few has changed since they were told.
+    /// A rank among the first few has changed since they were notified.
     front_moved: bool,
     /// A rank or an estimate may have changed since the last pass over the wait queue.
     queue_moved: bool,
@@ -132,7 +132,7 @@ pub(crate) struct Scheduler<T> {
 }
 
 impl<T> Scheduler<T> {
-    /// A scheduler with an empty line. Poll its effects once: it opens slots that need preparation.
+    /// A scheduler with an empty wait queue. Poll its effects once: it opens slots that need preparation.
     pub fn new(rules: Rules, now: Instant) -> Self {
         let lanes = rules.listeners.len() + 1;
         Scheduler {
@@ -141,7 +141,7 @@ impl<T> Scheduler<T> {
             phase: Phase::Open,
             wait_queue: WaitQueue::new(lanes),
             blocked: WaitQueue::new(lanes),
-            asking: WaitQueue::new(lanes),
+            requesting: WaitQueue::new(lanes),
             freed: 0,
             withdrawn: Vec::new(),
             slots: Slots::new(rules.resource.map(|resource| resource.warm)),
@@ -160,8 +160,7 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// A scheduler that takes over from one that can't be trusted any more: with its rules and its
-    /// books, but none of its events. Those count as failed. The slots that are `taken` still have a
+    /// A scheduler that takes over from one that can't be trusted any more: with its rules and     /// books, but none of its events. Those count as failed. The slots that are `taken` still have a
     /// worker, which may run something, until [`Command::SlotLost`] says that it has gone.
     pub fn restarted(&mut self, now: Instant, taken: Vec<usize>) -> Self {
         let mut fresh = Scheduler::new(self.rules.clone(), now);
@@ -214,10 +213,10 @@ impl<T> Scheduler<T> {
 
     /// The next thing to do, or `None` when all is done until the next command or timeout.
     pub fn poll_effect(&mut self) -> Option<Effect<T>> {
-        // What commands asked for comes first: an event is told its place before it starts.
+        // What commands requested comes first: an event is notified of its rank before it starts.
         if self.effects.is_empty() {
             self.let_in();
-            // After those who ask: who has just become able to take it may be the next of all.
+            // After those requests: who has just become able to take it may be the next of all.
             if self.effects.is_empty() {
                 let withdrawn = self.withdrawn.drain(..);
                 self.effects

@@ -17,7 +17,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(250);
 /// A step that matters, far back, is this part of the rank last sent.
 const STEP: f64 = 0.02;
 
-/// The least time between two words to the same client, for each event ahead of it. Where jobs are
+/// The least time between two estimations for the same client, for each event ahead of it. Where jobs are
 /// quick, far back steps of 2 % come so often that nobody can read them.
 const PAUSE: Duration = Duration::from_millis(1);
 

@@ -59,7 +59,7 @@ impl<T> Scheduler<T> {
     pub(super) fn record_run(&mut self, run: &Run, counts: OutcomeCounts) {
         let outcome = history::ended_as(&counts);
         let (submitted, started) = (run.submitted, Some(run.started));
-        for RunEvent { id, .. } in run.riders.as_slice() {
+        for RunEvent { id, .. } in run.events.as_slice() {
             self.places.remove(id);
             self.recent.push(*id, run.listener, outcome, submitted, started, self.now);
         }
@@ -72,7 +72,7 @@ impl<T> Scheduler<T> {
         state.runs.observe(took);
         // A run that was cut short says nothing of how long the next will take.
         if counts.completed > 0 {
-            state.times.observe(took, run.riders.as_slice().len());
+            state.times.observe(took, run.events.as_slice().len());
         }
         self.queue_moved = true;
     }
@@ -89,7 +89,7 @@ impl<T> Scheduler<T> {
             None | Some(Slot::Closed) => return,
             Some(Slot::Busy(_)) => {
                 if let Some(run) = self.slots.vacate(slot) {
-                    let failed = run.riders.as_slice().len() as u64;
+                    let failed = run.events.as_slice().len() as u64;
                     self.record_run(&run, OutcomeCounts { failed, ..OutcomeCounts::default() });
                 }
             }

@@ -45,15 +45,15 @@ pub(crate) enum RunEvents {
 impl RunEvents {
     pub fn as_slice(&self) -> &[RunEvent] {
         match self {
-            RunEvents::One(rider) => std::slice::from_ref(rider),
-            RunEvents::Batch(riders) => riders,
+            RunEvents::One(run_event) => std::slice::from_ref(run_event),
+            RunEvents::Batch(events) => events,
         }
     }
 
     fn as_mut_slice(&mut self) -> &mut [RunEvent] {
         match self {
-            RunEvents::One(rider) => std::slice::from_mut(rider),
-            RunEvents::Batch(riders) => riders,
+            RunEvents::One(run_event) => std::slice::from_mut(run_event),
+            RunEvents::Batch(events) => events,
         }
     }
 }
@@ -61,13 +61,13 @@ impl RunEvents {
 /// What fills a slot: one event, or one batch.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
-    pub riders: RunEvents,
+    pub events: RunEvents,
     pub listener: usize,
     /// When the first of its events came into the wait queue.
     pub submitted: Instant,
     pub started: Instant,
     pub deadline: Option<Instant>,
-    /// The whole run has been told to stop and hasn't yet.
+    /// The whole run has been interrupted and hasn't stopped yet.
     pub interrupted: bool,
 }
 
@@ -86,7 +86,7 @@ pub(crate) enum Slot {
         since: Instant,
     },
     Busy(Run),
-    /// Its worker has been told to go, and counts until it has: it may run something yet.
+    /// Its worker was made to leave, and counts until it has: it may run something yet.
     Vacating,
 }
 
@@ -416,15 +416,16 @@ impl Slots {
         Some(slot)
     }
 
-    /// Marks one event of a run as told to stop.
+    /// Marks one event of a run as interrupted.
     pub fn cancel(&mut self, slot: usize, id: EventId) {
         let Some(Slot::Busy(run)) = self.slots.get_mut(slot) else { return };
-        for rider in run.riders.as_mut_slice().iter_mut().filter(|rider| rider.id == id) {
-            rider.cancelled = true;
+        for run_event in run.events.as_mut_slice().iter_mut().filter(|run_event| run_event.id == id)
+        {
+            run_event.cancelled = true;
         }
     }
 
-    /// Marks a whole run as told to stop. False when it was already, or nothing runs there.
+    /// Marks a whole run as interrupted. False when it was already, or nothing runs there.
     pub fn interrupt(&mut self, slot: usize) -> bool {
         match self.slots.get_mut(slot) {
             Some(Slot::Busy(run)) if !run.interrupted => {

@@ -214,19 +214,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn values(line: &WaitQueue<u32>) -> Vec<u32> {
-        line.iter().map(|(_, _, v)| *v).collect()
+    fn values(queue: &WaitQueue<u32>) -> Vec<u32> {
+        queue.iter().map(|(_, _, v)| *v).collect()
     }
 
     #[test]
     fn a_stale_key_finds_nothing() {
-        let mut line = WaitQueue::new(1);
-        let key = line.push_back(0, 1);
-        line.remove(key);
-        line.push_back(0, 2);
-        assert_eq!(line.get(key), None);
-        assert_eq!(line.remove(key), None);
-        assert_eq!(values(&line), [2]);
+        let mut queue = WaitQueue::new(1);
+        let key = queue.push_back(0, 1);
+        queue.remove(key);
+        queue.push_back(0, 2);
+        assert_eq!(queue.get(key), None);
+        assert_eq!(queue.remove(key), None);
+        assert_eq!(values(&queue), [2]);
     }
 
     #[derive(Clone, Debug)]
@@ -252,52 +252,52 @@ mod tests {
         /// The wait queue behaves as a plain vector of (lane, value) would.
         #[test]
         fn behaves_as_a_vector(steps in proptest::collection::vec(step(), 0..120)) {
-            let mut line = WaitQueue::new(3);
+            let mut queue = WaitQueue::new(3);
             let mut model: Vec<(usize, u32, Key)> = Vec::new();
             for (n, step) in steps.into_iter().enumerate() {
                 match step {
                     Step::Push(lane) => {
-                        let key = line.push_back(lane, n as u32);
+                        let key = queue.push_back(lane, n as u32);
                         model.push((lane, n as u32, key));
                     }
                     Step::Remove(at) if !model.is_empty() => {
                         let (lane, value, key) = model.remove(at % model.len());
-                        prop_assert_eq!(line.remove(key), Some((lane, value)));
+                        prop_assert_eq!(queue.remove(key), Some((lane, value)));
                     }
-                    Step::Remove(_) => prop_assert!(line.is_empty()),
+                    Step::Remove(_) => prop_assert!(queue.is_empty()),
                     Step::TakeAndRestore(ats) => {
                         let mut taken = Vec::new();
                         for at in ats {
                             let Some(&(lane, value, key)) = model.get(at) else { continue };
-                            if line.remove(key).is_some() {
+                            if queue.remove(key).is_some() {
                                 taken.push((at, lane, value, key));
                             }
                         }
                         for (at, lane, value, key) in taken {
-                            model[at].2 = line.restore(lane, key, value);
+                            model[at].2 = queue.restore(lane, key, value);
                         }
                     }
                     Step::PopLane(lane) => {
                         let expected = model.iter().position(|(l, ..)| *l == lane);
-                        let key = line.lane_front(lane);
+                        let key = queue.lane_front(lane);
                         prop_assert_eq!(key, expected.map(|at| model[at].2));
                         if let (Some(key), Some(at)) = (key, expected) {
                             model.remove(at);
-                            line.remove(key);
+                            queue.remove(key);
                         }
                     }
                 }
                 let expected: Vec<u32> = model.iter().map(|(_, v, _)| *v).collect();
-                prop_assert_eq!(values(&line), expected);
-                prop_assert_eq!(line.len(), model.len());
-                prop_assert_eq!(line.front(), model.first().map(|(lane, _, key)| (*lane, *key)));
+                prop_assert_eq!(values(&queue), expected);
+                prop_assert_eq!(queue.len(), model.len());
+                prop_assert_eq!(queue.front(), model.first().map(|(lane, _, key)| (*lane, *key)));
                 for lane in 0..3 {
                     prop_assert_eq!(
-                        line.lane_len(lane),
+                        queue.lane_len(lane),
                         model.iter().filter(|(l, ..)| *l == lane).count()
                     );
                 }
-                let odd = line.front_among(|lane| lane == 1).map(|(_, key)| key);
+                let odd = queue.front_among(|lane| lane == 1).map(|(_, key)| key);
                 prop_assert_eq!(odd, model.iter().find(|(l, ..)| *l == 1).map(|(_, _, k)| *k));
             }
         }

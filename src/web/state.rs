@@ -106,8 +106,8 @@ impl WebState {
     pub fn new(queue: Queue, options: Options, files: Files) -> Self {
         let numbered = (0..).zip(queue.inner().listeners.iter().cloned());
         let endpoints: Vec<Endpoint> =
-            numbered.map(|(number, entry)| Endpoint::new(number, entry)).collect();
-        let state = endpoints.iter().any(|endpoint| endpoint.entry.options.needs.state);
+            numbered.map(|(number, listener_ref)| Endpoint::new(number, listener_ref)).collect();
+        let state = endpoints.iter().any(|endpoint| endpoint.listener_ref.options.needs.state);
         let keeps_state = state || options.sessions.on_end.is_some();
         let sessions = Arc::new(Sessions::new(&options.sessions, keeps_state));
         if let Some(Background(arbiter)) = queue.inner().extensions.get() {

@@ -525,7 +525,7 @@ impl World {
                 assert!(!self.wait_queue.contains(&event));
             }
             Effect::Refuse { event, .. } => self.events[event].refused = true,
-            Effect::Tell { key, estimation } => {
+            Effect::NotifyRank { key, estimation } => {
                 let n = *self.scheduler.waiting_mut(key).expect("told while it waits");
                 let rank = self.wait_queue.iter().position(|other| *other == n);
                 assert_eq!(Some(estimation.rank), rank, "P5: the rank is true");
@@ -533,7 +533,7 @@ impl World {
                 assert!(told.is_none_or(|told| estimation.rank <= told), "P5: it never rises");
             }
             Effect::Pressure(pressure) => self.closed = pressure != Pressure::Open,
-            Effect::AskPlace { .. }
+            Effect::RequestPlace { .. }
             | Effect::WithdrawPlace { .. }
             | Effect::RetakePlace
             | Effect::FreePlaces(_) => {

@@ -206,7 +206,7 @@ impl Simulation {
                     self.after(took, Due::Finish(slot));
                     assert!(self.running.insert(slot, (event, self.now)).is_none());
                 }
-                Effect::Tell { key, estimation } => {
+                Effect::NotifyRank { key, estimation } => {
                     let n = *self.scheduler.waiting_mut(key).expect("it waits");
                     self.last_notified[n].0 = self.last_notified[n].0.or(estimation.eta);
                 }
@@ -263,7 +263,7 @@ fn estimations(clients: usize, run: Duration) -> (f64, f64) {
     loop {
         while let Some(effect) = scheduler.poll_effect() {
             match effect {
-                Effect::Tell { .. } => told += 1,
+                Effect::NotifyRank { .. } => told += 1,
                 Effect::Start { slot, .. } => ends = Some((now + run, slot)),
                 _ => {}
             }

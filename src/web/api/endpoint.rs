@@ -37,7 +37,7 @@ use crate::web::request::Request;
 pub(crate) struct Endpoint {
     /// Its `fn_index`.
     pub number: u64,
-    pub entry: Arc<ListenerRef>,
+    pub listener_ref: Arc<ListenerRef>,
     pub http: HttpOptions,
     pub input: Layout,
     pub output: Layout,
@@ -108,9 +108,10 @@ impl From<WrongInput> for Rejection {
 }
 
 impl Endpoint {
-    pub fn new(number: u64, entry: Arc<ListenerRef>) -> Self {
-        let http = entry.extensions.get::<HttpOptions>().cloned().unwrap_or_default();
-        let (input_schema, output_schema) = ((entry.input.schema)(), (entry.output.schema)());
+    pub fn new(number: u64, listener_ref: Arc<ListenerRef>) -> Self {
+        let http = listener_ref.extensions.get::<HttpOptions>().cloned().unwrap_or_default();
+        let (input_schema, output_schema) =
+            ((listener_ref.input.schema)(), (listener_ref.output.schema)());
         let input = Layout::of_input(&input_schema);
         let output = Layout::of_output(&output_schema);
         let (input_schema, output_schema) = (input_schema.as_value(), output_schema.as_value());
@@ -125,7 +126,7 @@ impl Endpoint {
             returns,
             comment,
             cache: http.cache.map(|entries| Arc::new(Cache::new(entries))),
-            entry,
+            listener_ref,
             http,
             input,
             output,
@@ -159,12 +160,12 @@ impl Endpoint {
 
     /// The encoder of one event's updates.
     pub fn encoder(&self, audience: Audience) -> Encoder {
-        Encoder::new(self.entry.api_name.clone(), self.output.clone(), audience)
+        Encoder::new(self.listener_ref.api_name.clone(), self.output.clone(), audience)
     }
 
     /// The `event_data` of a call, where its handler takes it.
     pub fn event_data(&self, given: Option<&RawValue>) -> Option<RawEventData> {
-        let wanted = given.filter(|_| self.entry.options.needs.of_event::<RawEventData>());
+        let wanted = given.filter(|_| self.listener_ref.options.needs.of_event::<RawEventData>());
         wanted.map(|json| RawEventData(json.to_owned()))
     }
 
@@ -175,7 +176,7 @@ impl Endpoint {
         request: &HttpRequest,
         event_data: Option<RawEventData>,
     ) {
-        let takes_request = self.entry.options.needs.of_event::<Request>();
+        let takes_request = self.listener_ref.options.needs.of_event::<Request>();
         if !takes_request && event_data.is_none() {
             return;
         }
@@ -198,7 +199,7 @@ impl Endpoint {
     ) -> Result<Result<Prepared, WrongInput>, Rejection> {
         let (values, given) = data.values(self.input.parameters())?;
         if let Err(wrong) = self.input.fits(given) {
-            let (listener, expected) = (&self.entry.api_name, wrong.expected);
+            let (listener, expected) = (&self.listener_ref.api_name, wrong.expected);
             let message = format!("/{listener} takes {expected} inputs, and {given} were given");
             let detail = Detail::new("value_error", &["data"], message);
             return Ok(Err(WrongInput::Invalid(Box::new(detail.of_parameter("data")))));
@@ -215,7 +216,7 @@ impl Endpoint {
         caller: &Caller,
     ) -> Result<Prepared, Rejection> {
         let arguments = json::with_seed(Named(&self.parameters), text)?.map_err(|name| {
-            let message = format!("/{} takes no {name}", self.entry.api_name);
+            let message = format!("/{} takes no {name}", self.listener_ref.api_name);
             let detail = Detail::new("extra_forbidden", &[&name], message);
             Rejection::invalid(detail.of_parameter(&name))
         })?;
@@ -247,7 +248,7 @@ impl Endpoint {
         let key = self.cache.as_ref().map(|cache| cache.key(caller.0.as_deref(), &arguments));
         let allowance = Allowance::of_json(bytes);
         let json = self.input.json(&arguments);
-        let input = reading(files, || (self.entry.input.from_json)(json, &allowance));
+        let input = reading(files, || (self.listener_ref.input.from_json)(json, &allowance));
         let input = input.map_err(|error| match error.too_large {
             true => WrongInput::TooMuch(bytes),
             false => WrongInput::Invalid(Box::new(self.wrong_input(error))),

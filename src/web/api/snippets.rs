@@ -58,7 +58,7 @@ fn a_file() -> Value {
 const HANDLE_FILE: &str = "handle_file(\"path/to/file\")";
 
 pub(crate) fn snippets(endpoint: &Endpoint, root: &str) -> Value {
-    let name = &endpoint.entry.api_name;
+    let name = &endpoint.listener_ref.api_name;
     let arguments = || endpoint.parameters.iter().map(|p| (p.name.as_str(), example_of(p)));
     let python: String =
         arguments().map(|(name, value)| format!("\t{name}={},\n", python(&value))).collect();

@@ -118,7 +118,7 @@ fn component(id: usize, position: usize, schema: &Value, default: Option<&Value>
 }
 
 fn dependency(id: usize, endpoint: &Endpoint, inputs: Vec<usize>, outputs: Vec<usize>) -> Value {
-    let options = &endpoint.entry.options;
+    let options = &endpoint.listener_ref.options;
     json!({
         "id": id,
         "targets": [],
@@ -127,7 +127,7 @@ fn dependency(id: usize, endpoint: &Endpoint, inputs: Vec<usize>, outputs: Vec<u
         "backend_fn": true,
         "js": null,
         "queue": options.queued,
-        "api_name": &*endpoint.entry.api_name,
+        "api_name": &*endpoint.listener_ref.api_name,
         "api_description": endpoint.description(),
         "scroll_to_output": false,
         "show_progress": "hidden",

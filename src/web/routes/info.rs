@@ -17,7 +17,7 @@ pub(crate) async fn info(web: web::Data<WebState>, request: HttpRequest) -> Http
     let public = |endpoint: &&Endpoint| endpoint.http.visibility == ApiVisibility::Public;
     let described = web.endpoints.iter().filter(public);
     let named: Map<String, Value> = described
-        .map(|endpoint| (format!("/{}", endpoint.entry.api_name), describe(endpoint, &root)))
+        .map(|endpoint| (format!("/{}", endpoint.listener_ref.api_name), describe(endpoint, &root)))
         .collect();
     HttpResponse::Ok().json(json!({ "named_endpoints": named, "unnamed_endpoints": {} }))
 }

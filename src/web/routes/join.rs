@@ -61,8 +61,8 @@ pub(crate) async fn join(
             endpoint.accompany(&mut input, &request, event_data);
             begun.session.submit(id, endpoint, input, audience).await?;
         }
-        // Gradio's clients wait for the event's end on the stream, and for nothing else.
         Err(_) if web.queue.is_stopped() => return Err(Rejection::of(Refusal::Stopped, &[])),
+        // Gradio's clients wait for the event's end on the stream, and for nothing else.
         Err(failure) => begun.session.fail(id, endpoint, failure, audience)?,
     }
     begun.keep().stream_settled().await;

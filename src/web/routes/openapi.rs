@@ -11,7 +11,7 @@ pub(crate) async fn openapi(web: web::Data<WebState>) -> HttpResponse {
     let public = |endpoint: &&Endpoint| endpoint.http.visibility == ApiVisibility::Public;
     let mut paths = Map::new();
     for endpoint in web.endpoints.iter().filter(public) {
-        let name = &endpoint.entry.api_name;
+        let name = &endpoint.listener_ref.api_name;
         paths.insert(format!("/gradio_api/call/v2/{name}"), json!({ "post": start(endpoint) }));
         paths.insert(
             format!("/gradio_api/call/{name}/{{event_id}}"),
@@ -136,7 +136,7 @@ fn actions() -> Value {
 }
 
 fn start(endpoint: &Endpoint) -> Value {
-    let name = &endpoint.entry.api_name;
+    let name = &endpoint.listener_ref.api_name;
     let mut definitions = Map::new();
     let mut properties = Map::new();
     for parameter in &endpoint.parameters {
@@ -192,7 +192,7 @@ fn start(endpoint: &Endpoint) -> Value {
 }
 
 fn follow(endpoint: &Endpoint) -> Value {
-    let name = &endpoint.entry.api_name;
+    let name = &endpoint.listener_ref.api_name;
     json!({
         "summary": format!("The result of a call of /{name}"),
         "description": "Server-sent events: `generating` for each value on the way, then `complete` \

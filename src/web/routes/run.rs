@@ -83,14 +83,15 @@ async fn answer(
         return Ok(response(&encoder, finished));
     }
     let (input, keep) = input.split(endpoint);
-    let (ended, guard) = endpoint.entry.ask(input, Some(session), WhenFull::Refuse).await;
+    let (ended, guard) =
+        endpoint.listener_ref.submit_and_wait(input, Some(session), WhenFull::Refuse).await;
     let reply = ended.await.unwrap_or(Err(Refusal::Stopped));
     guard.disarm();
     let finished = reply.map_err(|refusal| Rejection::of(refusal, &endpoint.parameter_names()))?;
     begun.map(Begun::keep);
     // A stream's values on the way are not known here.
     if let (Some((cache, key)), Outcome::Completed(output), false) =
-        (keep, &finished.outcome, endpoint.entry.options.generator)
+        (keep, &finished.outcome, endpoint.listener_ref.options.generator)
     {
         let output = output.as_ref().cloned();
         let holder = caller.holder(session_hash.as_deref());

@@ -52,7 +52,8 @@ impl Session {
             }
         }));
         let session = Some(self.kept.clone());
-        let submitted = endpoint.entry.submit(id, input, session, follower, WhenFull::Refuse).await;
+        let submitted =
+            endpoint.listener_ref.submit(id, input, session, follower, WhenFull::Refuse).await;
         let guard = submitted.map_err(|r| Rejection::of(r, &endpoint.parameter_names()))?;
         unregister.disarm();
         match self.lock().live.get_mut(&id) {

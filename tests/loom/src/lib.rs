@@ -69,7 +69,7 @@ fn nobody_is_blocked_while_a_place_comes_free_unannounced() {
             leaving
         });
         if !blocked.try_take() {
-            blocked.ask(Instant::now(), 7);
+            blocked.request(Instant::now(), 7);
         }
         let leaving = leaving.join().unwrap();
         assert_eq!(capacity.taken(), 1);
@@ -91,7 +91,7 @@ fn a_place_that_is_granted_to_who_gives_up_is_not_lost() {
         let (blocked, _) = account(&capacity);
         assert!(leaving.try_take());
         let since = Instant::now();
-        blocked.ask(since, 7);
+        blocked.request(since, 7);
         let leaving = loom::thread::spawn(move || {
             leaving.free(1);
             leaving
@@ -112,7 +112,7 @@ fn nobody_takes_a_place_past_those_who_are_blocked() {
         let (blocked, notified) = account(&capacity);
         let (mut late, _) = account(&capacity);
         assert!(leaving.try_take());
-        blocked.ask(Instant::now(), 7);
+        blocked.request(Instant::now(), 7);
         let leaving = loom::thread::spawn(move || {
             leaving.free(1);
             leaving
