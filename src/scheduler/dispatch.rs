@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::command::{Cause, Effect, OutcomeCounts, RunParams};
 use super::rank_updates::LastNotified;
-use super::slots::{Run, RunEvent, RunEvents};
+use super::run::{Run, RunEvent, RunEvents};
 use super::wait_queue::Key;
 use super::{Location, Phase, Scheduler, Waiting, history};
 use crate::event::id::{EventId, EventMap};

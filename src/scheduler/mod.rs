@@ -17,6 +17,7 @@ pub(crate) mod leaving;
 pub(crate) mod limit;
 pub(crate) mod rank_updates;
 pub(crate) mod rules;
+pub(crate) mod run;
 pub(crate) mod slot_changes;
 pub(crate) mod slots;
 pub(crate) mod snapshot;

@@ -2,7 +2,8 @@
 
 use super::command::{Effect, OutcomeCounts};
 use super::limit::Limit;
-use super::slots::{Run, RunEvent, Slot};
+use super::run::{Run, RunEvent};
+use super::slots::Slot;
 use super::{Phase, Scheduler, history};
 
 impl<T> Scheduler<T> {
