@@ -14,7 +14,7 @@ use super::grant::{Acquire, Queued};
 use super::mailbox_budget::MailboxBudget;
 use super::messages::{
     Abort, Admit, AwaitClosed, CancelOf, Control, Leave, PlacesGranted, PressureChanged, Quit,
-    Report, Stop, Subscribe, TakeSnapshot, WorkerEvent,
+    Report, Stop, Subscribe, WorkerEvent,
 };
 use super::pace::Pace;
 use super::slot_hold::SlotHold;
@@ -27,7 +27,7 @@ use crate::logging::{debug, error, info};
 use crate::scheduler::Scheduler;
 use crate::scheduler::command::{Arrival, Command, Pressure, WhenFull};
 use crate::scheduler::rules::Rules;
-use crate::scheduler::snapshot::{ConcurrencyIdSnapshot, SlotState};
+use crate::scheduler::snapshot::ConcurrencyIdSnapshot;
 use crate::scheduler::wait_queue::Key;
 
 /// Admissions that a supervisor holds; its listeners wait.
@@ -49,21 +49,21 @@ pub(crate) struct Supervisor {
     pub(super) workers: Vec<Option<WorkerRef>>,
     pub(super) next_generation: u64,
     pub(super) listeners: Vec<Recipient<PressureChanged>>,
-    gauges: Arc<Gauges>,
+    pub(super) gauges: Arc<Gauges>,
     /// The places that the wait queues of all ids share, and what this one holds of them once it has
     /// started.
     capacity: Option<Arc<Capacity>>,
     pub(super) account: Option<Account<Key>>,
     /// Those who wait for a snapshot.
-    snapshot_replies: Vec<oneshot::Sender<Arc<ConcurrencyIdSnapshot>>>,
+    pub(super) snapshot_replies: Vec<oneshot::Sender<Arc<ConcurrencyIdSnapshot>>>,
     /// How often one is taken.
-    pace: Pace,
+    pub(super) pace: Pace,
     timer: Option<(Instant, SpawnHandle)>,
     /// Those who wait until nothing runs any more.
     stopping: Vec<oneshot::Sender<()>>,
     /// Those who wait until no resource is being closed.
     closing: Vec<oneshot::Sender<()>>,
-    budget: MailboxBudget,
+    pub(super) budget: MailboxBudget,
 }
 
 impl Supervisor {
@@ -99,7 +99,7 @@ impl Supervisor {
     }
 
     /// Handles one message.
-    fn turn(
+    pub(super) fn turn(
         &mut self,
         context: &mut Context<Self>,
         act: impl FnOnce(&mut Self, &mut Context<Self>),
@@ -123,7 +123,7 @@ impl Supervisor {
     }
 
     /// Does what the scheduler wants done, then sees to its next timeout.
-    fn settle(&mut self, context: &mut Context<Self>) {
+    pub(super) fn settle(&mut self, context: &mut Context<Self>) {
         self.pass_effects(context);
         // Who is followed by nobody comes into the wait queue without an effect.
         self.gauges.set_waiting(self.scheduler.waiting());
@@ -169,34 +169,6 @@ impl Supervisor {
             arrival.placed = self.scheduler.has_room() && account.try_take();
         }
         self.scheduler.handle(clock::now(), Command::Admit(arrival));
-        self.settle(context);
-    }
-
-    /// Answers everybody who has asked for a snapshot by now.
-    fn answer(&mut self, context: &mut Context<Self>) {
-        let mut snapshot_replies = std::mem::take(&mut self.snapshot_replies);
-        snapshot_replies.retain(|reply| !reply.is_closed());
-        if snapshot_replies.is_empty() {
-            return;
-        }
-        let began = clock::now();
-        for (listener, events) in self.gauges.take_refused() {
-            self.scheduler.note_refused(listener, events);
-        }
-        let mut snapshot = self.scheduler.snapshot(began);
-        for slot in &mut snapshot.slots {
-            if let SlotState::Busy { progress, .. } = &mut slot.state
-                && let Some(Some(worker_ref)) = self.workers.get(slot.slot)
-            {
-                *progress = worker_ref.meter.progress();
-            }
-        }
-        let snapshot = Arc::new(snapshot);
-        for reply in snapshot_replies {
-            // Who asked may have stopped waiting.
-            let _ = reply.send(snapshot.clone());
-        }
-        self.pace.spent(began, clock::now());
         self.settle(context);
     }
 
@@ -375,40 +347,6 @@ impl Handler<Control> for Supervisor {
             Control::SetLimit(limit) => Command::SetLimit(limit),
         };
         self.command(command, context);
-    }
-}
-
-impl Handler<TakeSnapshot> for Supervisor {
-    type Result = ();
-
-    /// Answered a little later: after the other messages that are here, and not too often.
-    fn handle(&mut self, TakeSnapshot { reply }: TakeSnapshot, context: &mut Self::Context) {
-        self.budget.spend::<Self>(context);
-        self.snapshot_replies.push(reply);
-        if self.snapshot_replies.len() > 1 {
-            return;
-        }
-        let wait = self.pace.wait(clock::now());
-        if wait.is_zero() {
-            context.notify(Answer);
-        } else {
-            context.notify_later(Answer, wait);
-        }
-    }
-}
-
-/// To itself: there are requests for a snapshot to answer.
-struct Answer;
-
-impl actix::Message for Answer {
-    type Result = ();
-}
-
-impl Handler<Answer> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, _: Answer, context: &mut Self::Context) {
-        self.turn(context, Self::answer);
     }
 }
 

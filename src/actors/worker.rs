@@ -13,20 +13,19 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
+use super::held_run::HeldRun;
 use super::mailbox_budget::MailboxBudget;
 use super::messages::{Interrupt, Job, Leave, Prepare, Report, Run as RunMessage, WorkerEvent};
 use super::run::{Run, RunEnv, Stopped};
 use super::slot_hold::SlotHold;
 use super::worker_config::WorkerConfig;
 use crate::event::guarded::discard_payload;
-use crate::event::id::EventId;
-use crate::event::update::Outcome;
 use crate::handler::input::OneOrMany;
 use crate::handler::progress::Meter;
 use crate::handler::slot::{Resource, Trace};
 use crate::handler::slot_resource::{Factory, Spoilt};
 use crate::logging::{debug, error, warn};
-use crate::scheduler::command::{Cause, OutcomeCounts, RunParams};
+use crate::scheduler::command::{OutcomeCounts, RunParams};
 
 /// The pause before a resource is built again after a failure, doubled each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -44,7 +43,7 @@ pub(super) struct Worker {
     condition: Condition,
     run: Option<Run>,
     /// A run that waits for the check of its resource.
-    held: Option<Held>,
+    held: Option<HeldRun>,
     /// Stops what is being done to the resource, which is not here meanwhile.
     errand: Option<CancellationToken>,
     /// The slot is closed.
@@ -65,14 +64,6 @@ enum Condition {
     /// A run was cut short; nobody knows what it has left.
     Suspect,
     Bad,
-}
-
-/// A run that has not begun.
-struct Held {
-    jobs: OneOrMany<Box<Job>>,
-    params: RunParams,
-    /// Those of its events that have ended meanwhile.
-    counts: OutcomeCounts,
 }
 
 impl Worker {
@@ -191,7 +182,7 @@ impl Worker {
         context: &mut Context<Self>,
     ) {
         let RunMessage { jobs, params } = run;
-        self.held = Some(Held { jobs, params, counts: OutcomeCounts::default() });
+        self.held = Some(HeldRun { jobs, params, counts: OutcomeCounts::default() });
         let work = move |halt| async move { factory.check(resource, halt).await };
         self.run_errand(context, work, Self::checked);
     }
@@ -210,7 +201,7 @@ impl Worker {
         if self.leaving {
             return self.go(context);
         }
-        let Some(Held { jobs, params, counts }) = self.held.take() else { return };
+        let Some(HeldRun { jobs, params, counts }) = self.held.take() else { return };
         if let Err(trouble) = verdict {
             warn!("{}: its resource is not lent: {trouble}; building another", self.name());
             self.condition = Condition::Bad;
@@ -364,35 +355,6 @@ impl Handler<Interrupt> for Worker {
         }
         if let Some(held) = &mut self.held {
             held.interrupt(event, cause);
-        }
-    }
-}
-
-impl Held {
-    /// Ends all of its events, or one. The check goes on: what one that was cut short leaves in the
-    /// resource nobody knows.
-    fn interrupt(&mut self, event: Option<EventId>, cause: Cause) {
-        let ends = |job: &Job| event.is_none_or(|event| event == job.id);
-        let ended = match std::mem::replace(&mut self.jobs, OneOrMany::Many(Vec::new())) {
-            OneOrMany::One(job) if ends(&job) => vec![job],
-            OneOrMany::One(job) => {
-                self.jobs = OneOrMany::One(job);
-                return;
-            }
-            OneOrMany::Many(mut jobs) => {
-                let ended = jobs.extract_if(.., |job| ends(job)).collect();
-                self.jobs = OneOrMany::Many(jobs);
-                ended
-            }
-        };
-        for job in ended {
-            let outcome = match cause {
-                Cause::Cancelled => Outcome::Cancelled,
-                Cause::TimedOut => Outcome::TimedOut,
-                Cause::Stopped => Outcome::Stopped,
-            };
-            self.counts.count(cause);
-            job.sender.end_unstarted(outcome);
         }
     }
 }
