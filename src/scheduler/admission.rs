@@ -66,7 +66,9 @@ impl<T> Scheduler<T> {
                 return Err(Refusal::Unavailable { time, retry_after });
             }
         }
-        if let (Some(max_eta), Some(wait)) = (self.rules.max_eta, self.wait_at_the_end())
+        // Estimated only where it decides: it costs a step for each listener.
+        if let Some(max_eta) = self.rules.max_eta
+            && let Some(wait) = self.wait_at_the_end()
             && wait > max_eta.as_secs_f64()
         {
             return Err(Refusal::WaitTooLong { eta: Duration::from_secs_f64(wait), max_eta });
