@@ -66,7 +66,8 @@ pub(crate) struct Prepare;
 #[rtype(result = "()")]
 pub(crate) struct Leave;
 
-/// Worker → supervisor, with the generation that distinguishes this worker from an earlier one on the same slot.
+/// Worker → supervisor, with the generation that distinguishes this worker from an earlier one on the
+/// same slot.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Report {

@@ -111,8 +111,8 @@ impl<T> Scheduler<T> {
     }
 
     /// Lets blocked callers go on, first come first served: into the wait queue, or to request a place of
-    /// the queue-wide capacity. No more of them request one than the wait queue's own bound has room for, so that
-    /// a place that is granted is used at once.
+    /// the queue-wide capacity. No more of them request one than the wait queue's own bound has room
+    /// for, so that a place that is granted is used at once.
     pub(super) fn let_in(&mut self) {
         while self.has_own_room()
             && let Some((listener, key)) = self.blocked.front()

@@ -133,7 +133,8 @@ pub(crate) struct Scheduler<T> {
 }
 
 impl<T> Scheduler<T> {
-    /// A scheduler with an empty wait queue. Poll its effects once: it opens slots that need preparation.
+    /// A scheduler with an empty wait queue. Poll its effects once: it opens slots that need
+    /// preparation.
     pub fn new(rules: Rules, now: Instant) -> Self {
         let lanes = rules.listeners.len() + 1;
         Scheduler {
@@ -161,7 +162,8 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// A scheduler that takes over from one that can't be trusted any more: with its rules and     /// books, but none of its events. Those count as failed. The slots that are `taken` still have a
+    /// A scheduler that takes over from one that can't be trusted any more: with its rules and its
+    /// books, but none of its events. Those count as failed. The slots that are `taken` still have a
     /// worker, which may run something, until [`Command::SlotLost`] says that it has gone.
     pub fn restarted(&mut self, now: Instant, taken: Vec<usize>) -> Self {
         let mut fresh = Scheduler::new(self.rules.clone(), now);
