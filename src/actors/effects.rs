@@ -11,11 +11,11 @@ use super::slot_hold::SlotHold;
 use super::supervisor::{Supervisor, WorkerRef};
 use super::worker::Worker;
 use crate::event::refusal::Refusal;
-use crate::event::update::{Outcome, Update};
+use crate::event::update::Update;
 use crate::handler::input::OneOrMany;
 use crate::handler::progress::Meter;
 use crate::logging::{debug, error};
-use crate::scheduler::command::{Cause, Effect, Pressure};
+use crate::scheduler::command::{Effect, Pressure};
 
 impl Supervisor {
     /// Does one thing that the scheduler wants done.
@@ -52,11 +52,7 @@ impl Supervisor {
                 }
             }
             Effect::End { event, cause } => {
-                let outcome = match cause {
-                    Cause::Cancelled => Outcome::Cancelled,
-                    Cause::TimedOut => Outcome::TimedOut,
-                    Cause::Stopped => Outcome::Stopped,
-                };
+                let outcome = cause.outcome();
                 match event {
                     Queued::Event(job) => {
                         debug!("{}: event {} {outcome} in the wait queue", self.name(), job.id);

@@ -2,7 +2,6 @@
 
 use super::messages::Job;
 use crate::event::id::EventId;
-use crate::event::update::Outcome;
 use crate::handler::input::OneOrMany;
 use crate::scheduler::command::{Cause, OutcomeCounts, RunParams};
 
@@ -32,13 +31,8 @@ impl HeldRun {
             }
         };
         for job in ended {
-            let outcome = match cause {
-                Cause::Cancelled => Outcome::Cancelled,
-                Cause::TimedOut => Outcome::TimedOut,
-                Cause::Stopped => Outcome::Stopped,
-            };
             self.counts.count(cause);
-            job.sender.end_unstarted(outcome);
+            job.sender.end_unstarted(cause.outcome());
         }
     }
 }

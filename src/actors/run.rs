@@ -154,13 +154,8 @@ impl Run {
     pub fn interrupt(&mut self, event: Option<EventId>, cause: Cause) -> Option<Stopped> {
         for run_event in self.events.as_mut_slice() {
             if run_event.is_open() && event.is_none_or(|event| event == run_event.id) {
-                let (outcome, count) = match cause {
-                    Cause::Cancelled => (Outcome::Cancelled, &mut self.counts.cancelled),
-                    Cause::TimedOut => (Outcome::TimedOut, &mut self.counts.timed_out),
-                    Cause::Stopped => (Outcome::Stopped, &mut self.counts.stopped),
-                };
-                *count += 1;
-                run_event.outcome = Some(outcome);
+                self.counts.count(cause);
+                run_event.outcome = Some(cause.outcome());
             }
         }
         if !self.events.as_slice().iter().any(RunEvent::is_open) {

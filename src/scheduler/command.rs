@@ -7,6 +7,7 @@ use super::rank_updates::Estimation;
 use super::wait_queue::Key;
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
+use crate::event::update::Outcome;
 
 /// What a caller does when there is no room in the wait queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,17 @@ pub(crate) enum Cause {
     TimedOut,
     /// The queue was stopped.
     Stopped,
+}
+
+impl Cause {
+    /// How an event ends for this cause.
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Cause::Cancelled => Outcome::Cancelled,
+            Cause::TimedOut => Outcome::TimedOut,
+            Cause::Stopped => Outcome::Stopped,
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -22,13 +22,12 @@ impl<T> Scheduler<T> {
     pub(super) fn end_waiting(&mut self, key: Key, cause: Cause) {
         if let Some((listener, waiting)) = self.leave(key) {
             self.places.remove(&waiting.id);
-            let ended = &mut self.listeners[listener].ended;
-            let (count, outcome) = match cause {
-                Cause::Cancelled => (&mut ended.cancelled, EndedAs::Cancelled),
-                Cause::TimedOut => (&mut ended.timed_out, EndedAs::TimedOut),
-                Cause::Stopped => (&mut ended.stopped, EndedAs::Stopped),
+            self.listeners[listener].ended.count(cause);
+            let outcome = match cause {
+                Cause::Cancelled => EndedAs::Cancelled,
+                Cause::TimedOut => EndedAs::TimedOut,
+                Cause::Stopped => EndedAs::Stopped,
             };
-            *count += 1;
             let (id, since) = (waiting.id, waiting.since);
             self.recent.push(id, listener, outcome, since, None, self.now);
             self.effects.push_back(Effect::End { event: waiting.payload, cause });
