@@ -23,7 +23,7 @@ impl Supervisor {
         match effect {
             Effect::Open { slot } => self.open(slot, context),
             Effect::Close { slot } => {
-                if let Some(Some(worker_ref)) = self.workers.get(slot) {
+                if let Some(worker_ref) = self.worker(slot) {
                     worker_ref.worker.do_send(Leave);
                 }
                 // One that owns a resource keeps its slot until it has closed that and is gone.
@@ -34,7 +34,7 @@ impl Supervisor {
                 }
             }
             Effect::Prepare { slot } => {
-                if let Some(Some(worker_ref)) = self.workers.get(slot) {
+                if let Some(worker_ref) = self.worker(slot) {
                     worker_ref.worker.do_send(Prepare);
                 }
             }
@@ -47,7 +47,7 @@ impl Supervisor {
                 self.send_run(slot, Run { jobs: OneOrMany::Many(jobs), params });
             }
             Effect::Interrupt { slot, event, cause } => {
-                if let Some(Some(worker_ref)) = self.workers.get(slot) {
+                if let Some(worker_ref) = self.worker(slot) {
                     worker_ref.worker.do_send(Interrupt { event, cause });
                 }
             }
@@ -130,15 +130,14 @@ impl Supervisor {
 
     /// Gives a slot to somebody who isn't its worker, and who may have gone.
     fn grant(&self, slot: usize, grant: oneshot::Sender<Result<Grant, Refusal>>) {
-        let worker_ref = self.workers.get(slot).and_then(Option::as_ref);
-        match worker_ref.and_then(|worker_ref| worker_ref.hold.upgrade()) {
+        match self.worker(slot).and_then(|worker_ref| worker_ref.hold.upgrade()) {
             Some(hold) => drop(grant.send(Ok(Grant::new(hold)))),
             None => error!("{}: the worker on slot {slot} is gone", self.name()),
         }
     }
 
     fn send_run(&self, slot: usize, run: Run) {
-        let worker_ref = self.workers.get(slot).and_then(Option::as_ref);
+        let worker_ref = self.worker(slot);
         // Past the mailbox' bound: a worker gets a run only when it has reported on the last.
         if let Some(worker_ref) = worker_ref.filter(|worker_ref| worker_ref.worker.connected()) {
             worker_ref.worker.do_send(run);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::Message;
 use tokio::sync::oneshot;
 
-use super::messages::{Job, Report, WorkerEvent};
+use super::messages::{Job, WorkerEvent};
 use super::slot_hold::SlotHold;
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
@@ -27,11 +27,8 @@ impl Grant {
 
 impl Drop for Grant {
     fn drop(&mut self) {
-        let SlotHold { supervisor, slot, generation } = &*self.0;
         let counts = OutcomeCounts { completed: 1, ..OutcomeCounts::default() };
-        // Past the mailbox' bound: there is one for each slot at most.
-        let event = WorkerEvent::Done { counts, ready: true };
-        supervisor.do_send(Report { slot: *slot, generation: *generation, event });
+        self.0.report(WorkerEvent::Done { counts, ready: true });
     }
 }
 

@@ -13,10 +13,17 @@ pub(super) struct SlotHold {
     pub generation: u64,
 }
 
+impl SlotHold {
+    /// Reports to the supervisor, past its mailbox' bound: a slot has at most one run, and its own end,
+    /// to report on.
+    pub fn report(&self, event: WorkerEvent) {
+        let (slot, generation) = (self.slot, self.generation);
+        self.supervisor.do_send(Report { slot, generation, event });
+    }
+}
+
 impl Drop for SlotHold {
     fn drop(&mut self) {
-        let (slot, generation) = (self.slot, self.generation);
-        // Past the mailbox' bound: there is one for each worker.
-        self.supervisor.do_send(Report { slot, generation, event: WorkerEvent::Gone });
+        self.report(WorkerEvent::Gone);
     }
 }

@@ -25,7 +25,7 @@ impl Supervisor {
         let mut snapshot = self.scheduler.snapshot(began);
         for slot in &mut snapshot.slots {
             if let SlotState::Busy { progress, .. } = &mut slot.state
-                && let Some(Some(worker_ref)) = self.workers.get(slot.slot)
+                && let Some(worker_ref) = self.worker(slot.slot)
             {
                 *progress = worker_ref.meter.progress();
             }

@@ -172,6 +172,11 @@ impl Supervisor {
         self.settle(context);
     }
 
+    /// The worker that stands on `slot`.
+    pub(super) fn worker(&self, slot: usize) -> Option<&WorkerRef> {
+        self.workers.get(slot)?.as_ref()
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.config.concurrency_id
     }
@@ -292,9 +297,8 @@ impl Handler<Report> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, Report { slot, generation, event }: Report, context: &mut Self::Context) {
-        let worker_ref = self.workers.get(slot).and_then(Option::as_ref);
         // A worker that was told to leave may have reported before it heard of that.
-        if worker_ref.is_none_or(|worker_ref| worker_ref.generation != generation) {
+        if self.worker(slot).is_none_or(|worker_ref| worker_ref.generation != generation) {
             return self.budget.spend::<Self>(context);
         }
         let command = match event {
@@ -422,7 +426,7 @@ impl Handler<crate::actors::messages::BlowWorker> for Supervisor {
 
     fn handle(&mut self, blow: crate::actors::messages::BlowWorker, context: &mut Self::Context) {
         self.budget.spend::<Self>(context);
-        if let Some(Some(worker_ref)) = self.workers.get(blow.0) {
+        if let Some(worker_ref) = self.worker(blow.0) {
             worker_ref.worker.do_send(crate::actors::messages::Blow);
         }
     }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::held_run::HeldRun;
 use super::mailbox_budget::MailboxBudget;
-use super::messages::{Interrupt, Job, Leave, Prepare, Report, Run as RunMessage, WorkerEvent};
+use super::messages::{Interrupt, Job, Leave, Prepare, Run as RunMessage, WorkerEvent};
 use super::run::{Run, RunEnv, Stopped};
 use super::slot_hold::SlotHold;
 use super::worker_config::WorkerConfig;
@@ -87,12 +87,6 @@ impl Worker {
         }
     }
 
-    /// Past the mailbox' bound: a slot has at most one run to report on.
-    fn report(&self, event: WorkerEvent) {
-        let SlotHold { supervisor, slot, generation } = &*self.hold;
-        supervisor.do_send(Report { slot: *slot, generation: *generation, event });
-    }
-
     /// Who it is, for the log.
     fn name(&self) -> String {
         format!("{}: slot {}", self.config.concurrency_id, self.hold.slot)
@@ -153,7 +147,7 @@ impl Worker {
         if self.leaving {
             self.go(context);
         } else {
-            self.report(WorkerEvent::Ready);
+            self.hold.report(WorkerEvent::Ready);
         }
     }
 
@@ -163,7 +157,7 @@ impl Worker {
             "{}: its resource could not be built: {trouble}; trying again in {pause:?}",
             self.name()
         );
-        self.report(WorkerEvent::Trouble { trouble, pause });
+        self.hold.report(WorkerEvent::Trouble { trouble, pause });
         self.prepare(pause, context);
     }
 
@@ -206,12 +200,12 @@ impl Worker {
             warn!("{}: its resource is not lent: {trouble}; building another", self.name());
             self.condition = Condition::Bad;
             if jobs.as_slice().is_empty() {
-                self.report(WorkerEvent::Done { counts, ready: false });
+                self.hold.report(WorkerEvent::Done { counts, ready: false });
             } else {
-                self.report(WorkerEvent::Returned { jobs, counts });
+                self.hold.report(WorkerEvent::Returned { jobs, counts });
             }
         } else if jobs.as_slice().is_empty() {
-            self.report(WorkerEvent::Done { counts, ready: true });
+            self.hold.report(WorkerEvent::Done { counts, ready: true });
         } else {
             self.begin(jobs, params, counts);
             if let Some(driver) = self.driver.take() {
@@ -251,7 +245,7 @@ impl Worker {
 
     fn stopped(&mut self, stopped: Stopped) {
         let ready = self.is_fit_after(stopped.returned);
-        self.report(WorkerEvent::Done { counts: stopped.counts, ready });
+        self.hold.report(WorkerEvent::Done { counts: stopped.counts, ready });
         if let Some(mut run) = self.run.take() {
             run.notify_ended();
         }
