@@ -92,7 +92,7 @@ impl Web {
         move |service| {
             let scope = web::scope("/gradio_api")
                 .app_data(state.clone())
-                .app_data(bodies)
+                .app_data(bodies.clone())
                 .app_data(origins.clone())
                 .service(web::resource("/queue/join").post(join::join))
                 .service(web::resource("/queue/data").get(data::data).head(sse::head))
@@ -157,7 +157,7 @@ impl Web {
             service.service(scope.wrap(guard())).service(about.wrap(guard()));
             let login_guard = web::Data::from(login_guard.clone());
             let login = web::resource(["/login", "/login/"]).app_data(login_guard.clone());
-            let login = login.app_data(origins.clone());
+            let login = login.app_data(origins.clone()).app_data(bodies);
             service.service(login.post(login::login));
             let logout = web::resource("/logout").app_data(login_guard).app_data(origins);
             let logout = logout.app_data(state.clone());

@@ -8,14 +8,15 @@ use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, web};
+use bytes::Bytes;
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::logging::{debug, error, info};
-use crate::web::auth::guard::{BoxedPayload, Caller, LoginGuard, MAX_CREDENTIALS_BYTES};
+use crate::web::auth::guard::{Caller, LoginGuard, MAX_CREDENTIALS_BYTES};
 use crate::web::base_url::root_url;
-use crate::web::body::pace::Paced;
+use crate::web::body::received::Body;
 use crate::web::rejection::Rejection;
 use crate::web::state::WebState;
 
@@ -36,9 +37,9 @@ pub(crate) async fn login(
     login_guard: web::Data<LoginGuard>,
     _: Caller,
     request: HttpRequest,
-    payload: web::Payload,
+    body: Body,
 ) -> Result<HttpResponse, Rejection> {
-    let Credentials { username, password } = credentials(&request, payload).await?;
+    let Credentials { username, password } = credentials(&request, &body).await?;
     let username = username.trim();
     match login_guard.auth.login(username, &password).await {
         Ok(true) => {
@@ -62,16 +63,12 @@ pub(crate) async fn login(
     }
 }
 
-async fn credentials(
-    request: &HttpRequest,
-    payload: web::Payload,
-) -> Result<Credentials, Rejection> {
+async fn credentials(request: &HttpRequest, body: &Body) -> Result<Credentials, Rejection> {
     let unreadable = |error: &dyn std::fmt::Display| {
         let message = format!("Send a form with the fields username and password: {error}");
         Rejection::new(StatusCode::UNPROCESSABLE_ENTITY, message.into())
     };
-    let payload: BoxedPayload = Box::pin(Paced::new(payload));
-    let mut payload = Payload::from(payload);
+    let mut payload = Payload::from(Bytes::clone(body));
     if request.content_type() != "multipart/form-data" {
         let form = web::Form::<Credentials>::from_request(request, &mut payload).await;
         return form.map(web::Form::into_inner).map_err(|error| unreadable(&error));
