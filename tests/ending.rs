@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use now_serving::testing::Turnstile;
-use now_serving::{CallError, EventContext, Listener, Queue, Shutdown, Slot};
+use now_serving::{CallError, EventContext, Listener, Queue, Refusal, Shutdown, Slot};
 use tokio::sync::oneshot;
 
 /// Notifies when it is dropped.
@@ -67,7 +67,7 @@ async fn a_blocking_handler_learns_that_its_queue_is_gone() {
         let (begun, learned) = both.lock().unwrap().take().unwrap();
         begun.send(()).unwrap();
         block_on(context.cancellation_token().cancelled());
-        learned.send(()).unwrap();
+        learned.send(context.queue().map(|_| ())).unwrap();
         Ok::<_, String>(n)
     };
     let queue =
@@ -76,7 +76,42 @@ async fn a_blocking_handler_learns_that_its_queue_is_gone() {
     has_begun.await.unwrap();
     drop(queue);
     assert_lost(running.result().await);
-    has_learned.await.unwrap();
+    assert_eq!(has_learned.await, Ok(Err(Refusal::Stopped)));
+}
+
+#[actix::test]
+async fn a_queue_ends_when_the_handler_that_has_it_returns() {
+    for arbiters in [0, 1] {
+        let turnstile = Turnstile::new();
+        let (dropped, is_dropped) = oneshot::channel();
+        let resource = Arc::new(Mutex::new(Some(Resource(Some(dropped)))));
+        let held = turnstile.clone();
+        let run = move |n: u32, context: EventContext, _: Slot<Resource>| {
+            let turnstile = held.clone();
+            async move {
+                let queue = context.queue()?;
+                turnstile.pass().await;
+                queue.call::<u32, u32>("double", n).await
+            }
+        };
+        let double = async |n: u32| Ok::<_, String>(2 * n);
+        let queue = Queue::builder()
+            .arbiters(arbiters)
+            .listener(Listener::new("run", run).concurrency_id("one").concurrency_limit(1))
+            .listener(Listener::new("double", double))
+            .slots("one", move |_| {
+                let resource = resource.lock().unwrap().take();
+                async move { resource.ok_or("there is one only") }
+            })
+            .start()
+            .unwrap();
+        let running = queue.submit("run", 1u32).await.unwrap();
+        turnstile.arrived(1).await;
+        drop(queue);
+        turnstile.open();
+        assert_eq!(running.result().await, Ok(2u32));
+        is_dropped.await.unwrap();
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use futures::executor::block_on;
 use futures::{Stream, StreamExt, stream};
 use now_serving::testing::{Recorder, Turnstile};
-use now_serving::{AcquireError, CallError, Listener, Queue, SubmitError};
+use now_serving::{AcquireError, CallError, EventContext, Listener, Queue, SubmitError};
 
 /// The queue, for its own handlers.
 #[derive(Clone, Default)]
@@ -84,6 +84,22 @@ async fn a_handler_that_calls_its_own_id_is_told_when_no_slot_can_come_free() {
     waits_for_itself(queue.call("one", 3u32).await, "one", 3);
     queue.set_concurrency_limit("one", None).await.unwrap();
     assert_eq!(queue.call("one", 10u32).await, Ok(10u32));
+}
+
+#[actix::test]
+async fn a_handler_has_its_queue_in_its_context() {
+    async fn down(n: u32, context: EventContext) -> Result<u32, CallError> {
+        let queue = context.queue()?;
+        let next = if context.api_name() == "a" { "b" } else { "a" };
+        if n == 0 { Ok(0) } else { queue.call(next, n - 1).await.map(|depth: u32| depth + 1) }
+    }
+    let queue = Queue::builder()
+        .listener(Listener::new("a", down))
+        .listener(Listener::new("b", down))
+        .start()
+        .unwrap();
+    assert_eq!(queue.call("a", 1u32).await, Ok(1u32));
+    waits_for_itself(queue.call("a", 2u32).await, "a", 1);
 }
 
 #[actix::test]

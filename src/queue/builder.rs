@@ -267,7 +267,7 @@ impl QueueBuilder {
         let turn_timeout = self.declared.watchdog.unwrap_or(watchdog::TURN_TIMEOUT);
         let watchdog =
             (!turn_timeout.is_zero()).then(|| Watchdog::start(&pulses, names, turn_timeout));
-        Ok(Queue::new(Inner {
+        let queue = Queue::new(Inner {
             _watchdog: watchdog.flatten(),
             extensions,
             by_name: Inner::numbered(&listeners),
@@ -276,7 +276,8 @@ impl QueueBuilder {
             outside,
             stopped: AtomicBool::new(false),
             arbiters,
-        }))
+        });
+        Ok(queue.for_its_handlers())
     }
 }
 

@@ -85,24 +85,22 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     /// made: this is the fastest way.
     ///
     /// # Inside a handler
-    /// A handler may call other listeners, and keeps its slot meanwhile. It must not wait for a slot
-    /// that only it can free: where it and the handlers that wait for it hold all slots of the
-    /// listener's concurrency id, the call is refused. With a limit of 2 or more, several runs can still
-    /// come to wait for each other, so listeners that call each other had better have ids of their own.
+    /// A handler may call other listeners, by its
+    /// [`EventContext::queue`](crate::EventContext::queue), and keeps its slot meanwhile. It must not
+    /// wait for a slot that only it can free: where it and the handlers that wait for it hold all slots
+    /// of the listener's concurrency id, the call is refused. With a limit of 2 or more, several runs
+    /// can still come to wait for each other, so listeners that call each other had better have ids of
+    /// their own.
     ///
     /// What a handler spawns as a task of its own, or does on a thread of its own, doesn't count as its
     /// call: it may wait until the handler has returned. A handler that waits for such a task, or for
     /// the [`Submission`] of an event that needs its slot, waits for ever.
     ///
     /// ```
-    /// use std::sync::OnceLock;
+    /// use now_serving::{CallError, EventContext, Listener, Queue};
     ///
-    /// use now_serving::{CallError, Listener, Queue};
-    ///
-    /// static QUEUE: OnceLock<Queue> = OnceLock::new();
-    ///
-    /// async fn outline(text: String) -> Result<String, CallError> {
-    ///     let queue = QUEUE.get().expect("it has started");
+    /// async fn outline(text: String, context: EventContext) -> Result<String, CallError> {
+    ///     let queue = context.queue()?;
     ///     // Another id: it has slots of its own.
     ///     let text: String = queue.call("correct", text).await?;
     ///     // Its own id, whose one slot it has itself.
@@ -118,7 +116,6 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     ///     .listener(Listener::new("correct", correct))
     ///     .start()
     ///     .unwrap();
-    /// QUEUE.set(queue.clone()).unwrap();
     /// assert_eq!(queue.call("outline", "teh fox".to_string()).await, Ok("the fox".to_string()));
     /// # });
     /// ```

@@ -3,6 +3,7 @@
 pub(crate) mod background;
 pub(crate) mod builder;
 pub(crate) mod call;
+mod context;
 pub(crate) mod control;
 pub(crate) mod declarations;
 pub(crate) mod error;
