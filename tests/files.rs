@@ -572,7 +572,7 @@ async fn an_async_handler_gives_bytes_as_a_file() {
     };
     let queue = Queue::builder().listener(Listener::new("paint", paint)).start().unwrap();
     let file: FileData = queue.call("paint", ()).await.unwrap();
-    assert_eq!((file.name(), std::fs::read(file.path()).unwrap()), ("all.bin", bytes.clone()));
+    assert_eq!((file.name(), file.read().await.unwrap()), ("all.bin", bytes.clone()));
     let server = Server::start(&queue);
     let (_, answer) = server.post("/gradio_api/run/paint", json!({"data": []})).await;
     let url = answer["data"][0]["url"].as_str().unwrap();

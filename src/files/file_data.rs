@@ -54,6 +54,27 @@ impl FileData {
         &self.path
     }
 
+    /// Reads all of it, without blocking: what a client uploaded, or what a handler gave to a call in
+    /// process.
+    ///
+    /// ```
+    /// use now_serving::{EventContext, FileData, Listener};
+    ///
+    /// /// Bytes in, bytes out: clients send and get files, calls in process give and get a `FileData`.
+    /// async fn invert(picture: FileData, context: EventContext) -> std::io::Result<FileData> {
+    ///     let inverted: Vec<u8> = picture.read().await?.iter().map(|byte| !byte).collect();
+    ///     context.files().save_async("inverted.bin", inverted).await
+    /// }
+    ///
+    /// let listener = Listener::new("invert", invert);
+    /// ```
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn read(&self) -> std::io::Result<Vec<u8>> {
+        tokio::fs::read(self.path()).await
+    }
+
     /// Its name: as the client calls it, or as the handler named it. A name only, without
     /// directories, but not to be trusted otherwise.
     pub fn name(&self) -> &str {
