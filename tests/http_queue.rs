@@ -4,7 +4,7 @@
 mod common;
 
 use common::Server;
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt, stream};
 use now_serving::testing::Turnstile;
 use now_serving::{EventContext, Listener, Queue, UserError, Web};
 use schemars::JsonSchema;
@@ -188,6 +188,23 @@ async fn a_streams_first_values_are_whole_and_later_ones_edits() {
         [&json!(["000"]), &json!([[["replace", [], "111"]]]), &json!([[["replace", [], "222"]]])]
     );
     assert_eq!(messages[messages.len() - 2]["output"]["data"], json!(["222"]));
+}
+
+#[actix::test]
+async fn a_text_that_grows_costs_what_it_grew_by() {
+    let grow = |n: usize| {
+        let text = |i| "a text that grows".repeat(i + 1);
+        stream::iter(0..n).map(move |i| Ok::<_, String>(text(i)))
+    };
+    let queue = Queue::builder().listener(Listener::stream("grow", grow)).start().unwrap();
+    let server = Server::start(&queue);
+    // The stream comes after the event, as with Gradio's clients.
+    server.join("s", 0, json!([3])).await;
+    let messages = server.session("s").await.until("close_stream").await;
+    let generating = messages.iter().filter(|message| message["msg"] == "process_generating");
+    let data: Vec<_> = generating.map(|message| &message["output"]["data"]).collect();
+    let edit = json!([[["append", [], "a text that grows"]]]);
+    assert_eq!(data, [&json!(["a text that grows"]), &edit, &edit]);
 }
 
 #[actix::test]

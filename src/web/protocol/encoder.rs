@@ -59,9 +59,9 @@ impl Encoder {
         self.api_name.as_deref().is_none_or(|own| own == api_name)
     }
 
-    /// The client may have missed what was sent last.
+    /// The client may have missed what was sent last, if anything was.
     pub fn doubt(&mut self) {
-        self.uncertain = true;
+        self.uncertain = self.generated.is_some();
     }
 
     /// The values last sent, once more and whole: as the first, or to a client that had some before.
