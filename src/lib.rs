@@ -45,7 +45,8 @@
 //! - How events queue: the methods of [`Listener`] and [`QueueBuilder`].
 //! - Calling: [`Queue::call`], [`Queue::submit`], [`Queue::submit_to`], [`ListenerHandle`].
 //! - Work outside of listeners, in the same queue: [`Queue::acquire`].
-//! - Over HTTP, with the feature `web` (on by default): `Web::routes` and `Web::gate`.
+//! - Over HTTP, with the feature `web` (on by default): `Web::routes` and `Web::gate`. For clients that
+//!   aren't Gradio's: the chapter `protocol`.
 //! - Steering: [`Queue::pause`], [`Queue::set_concurrency_limit`], [`Queue::snapshot`],
 //!   [`Queue::shutdown`].
 //! - Testing your own listeners: [`testing`].
@@ -165,6 +166,10 @@ pub use futures::Stream;
 pub use schemars::{self, JsonSchema};
 pub use serde_json;
 pub use tokio_util::sync::CancellationToken;
+
+#[cfg(feature = "web")]
+#[doc = include_str!("../docs/PROTOCOL.md")]
+pub mod protocol {}
 
 /// The README's examples, compiled.
 #[cfg(all(doctest, feature = "web"))]
