@@ -14,9 +14,10 @@ mod address;
 
 use std::time::Duration;
 
+use actix_web::web::ServiceConfig;
 use actix_web::{App, Error, middleware, web};
 use address::Address;
-use now_serving::{Permit, Queue, Web};
+use now_serving::{Permit, Queue, QueueBuilder, Web};
 
 /// Heavy work, on a thread that may block. A client that goes away drops this handler but not the
 /// thread; so the thread has the permit, and the slot is busy until the work is done.
@@ -34,28 +35,29 @@ async fn health() -> &'static str {
     "fine\n"
 }
 
+pub fn queue() -> QueueBuilder {
+    // No listener has this id; its two slots are for requests.
+    Queue::builder().permits("render", 2).max_size(3)
+}
+
+pub fn routes(web: &Web) -> impl FnOnce(&mut ServiceConfig) + Clone + use<> {
+    // All that a route needs.
+    let gate = web.gate("render");
+    move |service| {
+        let render = web::resource("/render/{scene}").wrap(gate).get(render);
+        service.service(render).service(web::resource("/health").get(health));
+    }
+}
+
 #[actix_web::main]
 async fn main() -> std::io::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let address = Address::from_args("gate", 8080);
-    let queue = Queue::builder()
-        // No listener has this id; its two slots are for requests.
-        .permits("render", 2)
-        .max_size(3)
-        .start()
-        .map_err(std::io::Error::other)?;
+    let queue = queue().start().map_err(std::io::Error::other)?;
     let served = Web::new(&queue);
-    let gated = served.clone();
+    let routes = routes(&served);
     let server = now_serving::http_server(move || {
-        App::new()
-            .wrap(middleware::Logger::default())
-            .service(
-                web::resource("/render/{scene}")
-                    // All that a route needs.
-                    .wrap(gated.gate("render"))
-                    .get(render),
-            )
-            .service(web::resource("/health").get(health))
+        App::new().wrap(middleware::Logger::default()).configure(routes.clone())
     })
     .bind(address.pair())
     .unwrap_or_else(|error| address.refused("gate", &error));

@@ -50,6 +50,9 @@
 //! - Steering: [`Queue::pause`], [`Queue::set_concurrency_limit`], [`Queue::snapshot`],
 //!   [`Queue::shutdown`].
 //! - Testing your own listeners: [`testing`].
+//! - Whole programs: the directory `examples`. `chat` streams from the API of a language model, `children`
+//!   has a child process for each slot, `websocket` forwards updates over a connection of its own,
+//!   `tested` is a service with its unit tests.
 //!
 //! # Crate features
 //!
