@@ -126,6 +126,7 @@ pub use handler::slot::Slot;
 pub use handler::slot_resource::SlotResource;
 pub use handler::track::Tracked;
 pub use handler::types::{ListenerInput, ListenerOutput};
+pub use handler::validator::Validate;
 pub use queue::Queue;
 pub use queue::builder::QueueBuilder;
 pub use queue::control::Shutdown;

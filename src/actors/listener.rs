@@ -129,7 +129,7 @@ impl ListenerActor {
             return;
         }
         if let Some(validator) = &self.validator
-            && let Err(refusal) = validator.check(&submit.job.input)
+            && let Err(refusal) = validator.check(&submit.job.input, submit.job.user())
         {
             submit.job.sender.refuse(refusal);
             return;

@@ -10,6 +10,7 @@ use crate::delivery::sender::EventSender;
 use crate::event::id::EventId;
 use crate::handler::input::{Input, OneOrMany};
 use crate::handler::session_state::SessionState;
+use crate::handler::user::user_of;
 use crate::scheduler::command::{Cause, OutcomeCounts, Pressure, RunParams, WhenFull};
 use crate::scheduler::limit::Limit;
 use crate::scheduler::snapshot::ConcurrencyIdSnapshot;
@@ -21,6 +22,13 @@ pub(crate) struct Job {
     pub session: Option<Arc<SessionState>>,
     pub input: Input,
     pub sender: EventSender,
+}
+
+impl Job {
+    /// The user whose event it is.
+    pub fn user(&self) -> Option<&str> {
+        user_of(self.session.as_deref(), self.input.given())
+    }
 }
 
 /// Caller → listener: here is an event.

@@ -42,6 +42,7 @@ pub(super) struct Inner {
     deadline: Option<Instant>,
     events: Vec<EventId>,
     session: Option<Arc<SessionState>>,
+    user: Option<Arc<str>>,
     token: CancellationToken,
     pub(super) updates: Vec<Arc<UpdateSender>>,
     pub(super) reporter: Reporter,
@@ -58,6 +59,7 @@ impl EventContext {
             deadline: run.deadline,
             events: run.events.iter().map(|run_event| run_event.id).collect(),
             session: run.session().cloned(),
+            user: run.events.first().and_then(RunEvent::user).map(Arc::from),
             token: run.token.get_or_init(CancellationToken::new).clone(),
             updates: run.events.iter().filter_map(RunEvent::updates).collect(),
             reporter: run.meter.reporter(),
@@ -82,11 +84,11 @@ impl EventContext {
         self.0.session.as_deref().map(|session| &*session.id)
     }
 
-    /// The user whose event it is; `None` for in-process calls, and without a login
-    /// (`WebBuilder::auth`). In a batch: of the oldest event. As Gradio's
-    /// `request.username`.
+    /// The user whose event it is: over HTTP who has logged in (`WebBuilder::auth`), in process whom
+    /// [`Queue::as_user`](crate::Queue::as_user) names; otherwise `None`. In a batch: of the oldest event.
+    /// As Gradio's `request.username`.
     pub fn user(&self) -> Option<&str> {
-        self.0.session.as_deref()?.user.as_deref()
+        self.0.user.as_deref()
     }
 
     /// The value of a type that the queue was given by

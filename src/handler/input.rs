@@ -21,9 +21,25 @@ impl Input {
         Input(Guarded::new(Box::new(input)))
     }
 
-    /// Gives more with it, for its run.
-    pub fn with(self, extensions: Extensions) -> Self {
+    /// Gives something with it, for its run.
+    pub fn with<T: Send + Sync + 'static>(self, value: T) -> Self {
+        if let Some(both) = self.accompanied() {
+            both.extensions.insert(value);
+            return self;
+        }
+        let extensions = Extensions::default();
+        extensions.insert(value);
         Input::new(Accompanied { input: self, extensions })
+    }
+
+    /// What was given with it.
+    pub fn given<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.accompanied()?.extensions.get()
+    }
+
+    fn accompanied(&self) -> Option<&Accompanied> {
+        let input: &dyn Any = &**self.0;
+        input.downcast_ref()
     }
 
     /// The input by itself, and what was given with it.
@@ -37,8 +53,7 @@ impl Input {
     /// The input, if it is an `I`.
     pub fn get<I: 'static>(&self) -> Option<&I> {
         let input: &dyn Any = &**self.0;
-        let beneath = || input.downcast_ref::<Accompanied>()?.input.get();
-        input.downcast_ref().or_else(beneath)
+        input.downcast_ref().or_else(|| self.accompanied()?.input.get())
     }
 
     /// Takes the input out, if it is an `I`.

@@ -18,4 +18,5 @@ pub(crate) mod slot_resource;
 pub(crate) mod threads;
 pub(crate) mod track;
 pub(crate) mod types;
+pub(crate) mod user;
 pub(crate) mod validator;

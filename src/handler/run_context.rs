@@ -11,6 +11,7 @@ use super::extensions::Extensions;
 use super::session_state::SessionState;
 use super::slot::Resource;
 use super::threads::Threads;
+use super::user::user_of;
 use crate::delivery::sender::{EventSender, UpdateSender};
 use crate::event::id::EventId;
 use crate::event::update::Outcome;
@@ -63,6 +64,11 @@ impl RunEvent {
     /// Whether it hasn't ended yet.
     pub(crate) fn is_open(&self) -> bool {
         self.sender.is_some() && self.outcome.is_none()
+    }
+
+    /// The user whose event it is.
+    pub(crate) fn user(&self) -> Option<&str> {
+        user_of(self.session.as_deref(), self.extensions.get())
     }
 
     pub fn updates(&self) -> Option<Arc<UpdateSender>> {

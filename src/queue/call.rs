@@ -60,7 +60,7 @@ impl Queue {
     {
         let listener_ref = self.listener_ref(api_name)?;
         check_input::<I>(listener_ref)?;
-        submit(listener_ref, input, WhenFull::Wait).await
+        submit(listener_ref, input, self.user(), WhenFull::Wait).await
     }
 
     /// Submits an event, refused where the wait queue is full: [`ListenerHandle::try_submit`] by name.
@@ -73,7 +73,7 @@ impl Queue {
     {
         let listener_ref = self.listener_ref(api_name)?;
         check_input::<I>(listener_ref)?;
-        submit(listener_ref, input, WhenFull::Refuse).await
+        submit(listener_ref, input, self.user(), WhenFull::Refuse).await
     }
 
     /// Submits an event that an actor follows: [`ListenerHandle::submit_to`] by name.
@@ -91,6 +91,6 @@ impl Queue {
     {
         let listener_ref = self.listener_ref(api_name)?;
         check_input::<I>(listener_ref)?;
-        submit_to(listener_ref, input, follower).await
+        submit_to(listener_ref, input, self.user(), follower).await
     }
 }

@@ -12,7 +12,7 @@ struct OwnQueue(Weak<Inner>);
 impl Queue {
     /// Lets its handlers have it.
     pub(super) fn for_its_handlers(self) -> Self {
-        self.0.extensions.insert(OwnQueue(Arc::downgrade(&self.0)));
+        self.inner.extensions.insert(OwnQueue(Arc::downgrade(&self.inner)));
         self
     }
 }
@@ -23,6 +23,7 @@ impl EventContext {
     ///
     /// The queue doesn't end while a handler has it, though its last other clone was dropped. Where a
     /// handler leaves it behind, in a [`Data`](crate::Data) or a [`State`](crate::State), it never ends.
+    /// Its calls are the service's own; for those in the user's name, see [`Queue::as_user`].
     ///
     /// ```
     /// use now_serving::{CallError, EventContext, Listener, Queue};
@@ -48,6 +49,6 @@ impl EventContext {
     /// [`Refusal::Stopped`] when the queue has ended, as a blocking handler may see it.
     pub fn queue(&self) -> Result<Queue, Refusal> {
         let own = self.extensions().get::<OwnQueue>().and_then(|own| own.0.upgrade());
-        own.map(Queue).ok_or(Refusal::Stopped)
+        own.map(Queue::of).ok_or(Refusal::Stopped)
     }
 }

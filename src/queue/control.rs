@@ -44,7 +44,7 @@ impl Queue {
     /// # Errors
     /// When there is no such listener.
     pub fn cancel(&self, api_name: &str, event: EventId) -> Result<(), ControlError> {
-        let listener_ref = self.0.listener_ref(api_name);
+        let listener_ref = self.inner.listener_ref(api_name);
         let listener_ref =
             listener_ref.ok_or_else(|| ControlError::UnknownListener(api_name.into()))?;
         listener_ref.cancel(event);
@@ -52,7 +52,7 @@ impl Queue {
     }
 
     fn id(&self, name: &str) -> Result<&ConcurrencyId, ControlError> {
-        let id = self.0.ids.iter().find(|id| &*id.name == name);
+        let id = self.inner.ids.iter().find(|id| &*id.name == name);
         id.ok_or_else(|| ControlError::UnknownConcurrencyId(name.into()))
     }
 
@@ -108,7 +108,8 @@ impl Queue {
     /// and get the same answer.
     pub async fn snapshot(&self) -> QueueSnapshot {
         let snapshot = |id| timeout(SNAPSHOT_TIMEOUT, ConcurrencyId::snapshot(id));
-        let ids = join_all(self.0.ids.iter().map(snapshot)).await.into_iter().flatten().flatten();
+        let ids =
+            join_all(self.inner.ids.iter().map(snapshot)).await.into_iter().flatten().flatten();
         QueueSnapshot { concurrency_ids: ids.collect() }
     }
 
@@ -118,8 +119,8 @@ impl Queue {
     /// [`SlotResource::close`](crate::SlotResource::close)), which it waits for, up to 5 seconds
     /// more. May be called again, with another grace.
     pub async fn shutdown(&self, grace: Duration) -> Shutdown {
-        self.0.stopped.store(true, Relaxed);
-        let idle = self.0.ids.iter().map(|id| {
+        self.inner.stopped.store(true, Relaxed);
+        let idle = self.inner.ids.iter().map(|id| {
             let (idle, is_idle) = oneshot::channel();
             // Past the mailbox' bound: a shutdown doesn't queue behind a flood's admissions.
             id.supervisor.do_send(Stop { idle });
@@ -130,7 +131,7 @@ impl Queue {
             if !drained {
                 // A supervisor is gone without reporting it. Its async handlers went with it; what
                 // was on a thread didn't.
-                self.0.outside.emptied().await;
+                self.inner.outside.emptied().await;
             }
             drained
         };
@@ -138,13 +139,13 @@ impl Queue {
         let (drained, stopped) = match timeout(grace, &mut idle).await {
             Ok(drained) => (drained, true),
             Err(_) => {
-                for id in &self.0.ids {
+                for id in &self.inner.ids {
                     id.supervisor.do_send(Abort);
                 }
                 (false, timeout(LAST_CALL, idle).await.is_ok())
             }
         };
-        let closed = self.0.ids.iter().filter(|id| id.prepared).map(|id| {
+        let closed = self.inner.ids.iter().filter(|id| id.prepared).map(|id| {
             let (closed, is_closed) = oneshot::channel();
             id.supervisor.do_send(AwaitClosed { closed });
             is_closed

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::allow::Allow;
 use super::error::StartError;
 use super::listener_options::ListenerOptions;
 use crate::handler::codec::{InputType, OutputType};
@@ -57,6 +58,7 @@ pub(crate) struct DeclaredListener {
     pub queued: bool,
     pub generator: bool,
     pub validator: Option<Validator>,
+    pub allow: Option<Allow>,
     pub own_arbiter: bool,
     pub input: InputType,
     pub output: OutputType,
@@ -90,6 +92,7 @@ impl DeclaredListener {
             generator: self.generator,
             batch: self.batch.map(|batch| batch.max_size),
             needs: self.needs.clone(),
+            allow: self.allow.clone(),
         }
     }
 }

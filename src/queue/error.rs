@@ -178,6 +178,14 @@ pub enum SubmitError {
         /// Its limit.
         slots: usize,
     },
+    /// The listener doesn't allow this user to call it.
+    #[error("user {user:?} may not call listener {listener:?}, see Listener::allow")]
+    Forbidden {
+        /// The listener.
+        listener: String,
+        /// The user in whose name it was called, by [`Queue::as_user`](crate::Queue::as_user).
+        user: String,
+    },
     /// The listener takes or gives another type.
     #[error("listener {listener:?} {takes_or_gives} {expected}, not {given}")]
     WrongType {

@@ -16,7 +16,6 @@ use crate::delivery::outbox::Outbox;
 use crate::delivery::sender::Follower;
 use crate::event::id::EventId;
 use crate::event::update::Update;
-use crate::handler::input::Input;
 use crate::scheduler::command::WhenFull;
 
 /// A listener that takes `I` and gives `O`, to be called from inside the process: from other
@@ -79,6 +78,12 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
         Ok(ListenerHandle { listener_ref, queue, types: PhantomData })
     }
 
+    /// The same listener in the name of a user, as [`Queue::as_user`].
+    #[must_use = "it gives a handle, and leaves this one as it is"]
+    pub fn as_user(&self, user: impl Into<Arc<str>>) -> Self {
+        ListenerHandle { queue: self.queue.as_user(user), ..self.clone() }
+    }
+
     /// Submits an event and waits for its result; where the wait queue is full, first for room.
     ///
     /// Dropping the future cancels the event. Nobody follows the event, so that no updates are
@@ -137,7 +142,8 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     }
 
     async fn call_with(&self, input: I, when_full: WhenFull) -> Result<O, CallError> {
-        let (input, _waits) = self.listener_ref.nest(Input::new(input))?;
+        let input = self.listener_ref.input(input, self.queue.user())?;
+        let (input, _waits) = self.listener_ref.nest(input)?;
         let (ended, guard) = self.listener_ref.submit_and_wait(input, None, when_full).await;
         let reply = ended.await;
         guard.disarm();
@@ -151,7 +157,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     /// When the listener's validator refuses the input, the estimated wait is longer than `max_eta`,
     /// or the queue is stopped.
     pub async fn submit(&self, input: I) -> Result<Submission, SubmitError> {
-        submit(&self.listener_ref, input, WhenFull::Wait).await
+        submit(&self.listener_ref, input, self.queue.user(), WhenFull::Wait).await
     }
 
     /// As [`ListenerHandle::submit`], but never waits for room.
@@ -159,7 +165,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     /// # Errors
     /// [`QueueFull`](crate::Refusal::QueueFull) when the wait queue is full; also as `submit`.
     pub async fn try_submit(&self, input: I) -> Result<Submission, SubmitError> {
-        submit(&self.listener_ref, input, WhenFull::Refuse).await
+        submit(&self.listener_ref, input, self.queue.user(), WhenFull::Refuse).await
     }
 
     /// As [`ListenerHandle::try_submit`], but an actor follows the event: it gets every [`Update`]
@@ -173,7 +179,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
         input: I,
         follower: Recipient<Update>,
     ) -> Result<EventId, SubmitError> {
-        submit_to(&self.listener_ref, input, follower).await
+        submit_to(&self.listener_ref, input, self.queue.user(), follower).await
     }
 
     /// Cancels an event of this listener. One that waits leaves the wait queue; a running async handler
@@ -199,24 +205,27 @@ pub(crate) fn check_input<I: 'static>(listener_ref: &ListenerRef) -> Result<(), 
 pub(crate) async fn submit<I: Send + 'static>(
     listener_ref: &Arc<ListenerRef>,
     input: I,
+    user: Option<&Arc<str>>,
     when_full: WhenFull,
 ) -> Result<Submission, SubmitError> {
     let id = EventId::random();
     let outbox = Arc::new(Outbox::new(UNREAD));
     let follower = Follower::Outbox(outbox.clone());
-    let guard = listener_ref.submit(id, Input::new(input), None, follower, when_full).await?;
+    let input = listener_ref.input(input, user)?;
+    let guard = listener_ref.submit(id, input, None, follower, when_full).await?;
     Ok(Submission::new(outbox, guard))
 }
 
 pub(crate) async fn submit_to<I: Send + 'static>(
     listener_ref: &Arc<ListenerRef>,
     input: I,
+    user: Option<&Arc<str>>,
     follower: Recipient<Update>,
 ) -> Result<EventId, SubmitError> {
     let id = EventId::random();
     let follower = Follower::Recipient(follower);
-    let guard =
-        listener_ref.submit(id, Input::new(input), None, follower, WhenFull::Refuse).await?;
+    let input = listener_ref.input(input, user)?;
+    let guard = listener_ref.submit(id, input, None, follower, WhenFull::Refuse).await?;
     guard.disarm();
     Ok(id)
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures::Stream;
 
+use super::allow::Allow;
 use super::declarations::DeclaredListener;
 use super::error::StartError;
-use crate::event::validation::Validation;
 use crate::handler::codec::{InputType, OutputType};
 use crate::handler::erased::{
     ErasedHandler, start_async, start_batch, start_blocking, start_stream,
@@ -17,7 +17,7 @@ use crate::handler::extensions::Extensions;
 use crate::handler::extract::{Extract, Handler};
 use crate::handler::needs::Needs;
 use crate::handler::types::{ListenerInput, ListenerOutput};
-use crate::handler::validator::Validator;
+use crate::handler::validator::{Validate, Validator};
 use crate::scheduler::limit::Limit;
 use crate::scheduler::rules::BatchRules;
 
@@ -166,6 +166,7 @@ impl<I, O> Listener<I, O> {
             queued: true,
             generator: false,
             validator: None,
+            allow: None,
             own_arbiter: false,
             input,
             output,
@@ -227,12 +228,42 @@ impl<I, O> Listener<I, O> {
 
     /// Validates each input before its event is admitted to the wait queue, and refuses it with a
     /// message for each parameter that is wrong. As Gradio's `validator`. It must be quick: it runs
-    /// on the thread of the listener's actor. `T` is the listener's input.
-    pub fn validator<T: Send + 'static>(
-        mut self,
-        check: impl Fn(&T) -> Validation + Send + Sync + 'static,
-    ) -> Self {
+    /// on the thread of the listener's actor. `T` is the listener's input. A second argument is the user
+    /// whose event it is, as [`EventContext::user`](crate::EventContext::user) gives it.
+    ///
+    /// ```
+    /// use now_serving::{Listener, Validation};
+    ///
+    /// fn check(steps: &u32, user: Option<&str>) -> Validation {
+    ///     let max = if user.is_some() { 100 } else { 10 };
+    ///     Validation::new().check("steps", *steps <= max, format!("At most {max}."))
+    /// }
+    ///
+    /// let paint = async |steps: u32| Ok::<_, String>(steps);
+    /// let listener = Listener::new("paint", paint).validator(check);
+    /// ```
+    pub fn validator<T: Send + 'static, X>(mut self, check: impl Validate<T, X>) -> Self {
         self.declared.validator = Some(Validator::new(check));
+        self
+    }
+
+    /// Lets only those users call it for whom the function returns true. Others are refused before
+    /// anything else: 403 over HTTP, before the input is read, a kept result is given, the validator runs
+    /// or a place is taken; in process [`SubmitError::Forbidden`](crate::SubmitError::Forbidden).
+    ///
+    /// Over HTTP without a login the user is `None`. An in-process call is asked about where it is in a
+    /// user's name ([`Queue::as_user`](crate::Queue::as_user)); otherwise it is the service's own, and may.
+    /// Whoever was let in stays in, whatever the function says later. It runs for each call, on the
+    /// caller's thread, so it must be quick; where it panics, the call is refused.
+    ///
+    /// ```
+    /// use now_serving::Listener;
+    ///
+    /// let train = async |epochs: u32| Ok::<_, String>(epochs);
+    /// let listener = Listener::new("train", train).allow(|user| user == Some("ada"));
+    /// ```
+    pub fn allow(mut self, allow: impl Fn(Option<&str>) -> bool + Send + Sync + 'static) -> Self {
+        self.declared.allow = Some(Allow::new(allow));
         self
     }
 

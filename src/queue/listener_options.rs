@@ -1,5 +1,6 @@
 //! A listener's options, apart from its types.
 
+use super::allow::Allow;
 use crate::handler::needs::Needs;
 
 /// The options of one listener.
@@ -13,4 +14,6 @@ pub(crate) struct ListenerOptions {
     pub batch: Option<usize>,
     /// What its handler takes besides its input.
     pub needs: Needs,
+    /// Who may call it; without, everybody.
+    pub allow: Option<Allow>,
 }

@@ -19,6 +19,7 @@ use crate::handler::extensions::Extensions;
 use crate::handler::input::Input;
 use crate::handler::nesting::{Caller, IdSlots, PendingCall};
 use crate::handler::session_state::SessionState;
+use crate::handler::user::EventUser;
 use crate::scheduler::command::WhenFull;
 
 /// The way into one listener's queue, for handles and for the web alike.
@@ -36,6 +37,29 @@ pub(crate) struct ListenerRef {
 }
 
 impl ListenerRef {
+    /// Whether this user may call it.
+    pub fn allows(&self, user: Option<&str>) -> bool {
+        self.options.allow.as_ref().is_none_or(|allow| allow.allows(user))
+    }
+
+    /// The input of an in-process call: in a user's name, or the service's own.
+    ///
+    /// # Errors
+    /// When the user may not call it.
+    pub fn input<I: Send + 'static>(
+        &self,
+        input: I,
+        user: Option<&Arc<str>>,
+    ) -> Result<Input, SubmitError> {
+        let input = Input::new(input);
+        let Some(user) = user else { return Ok(input) };
+        if !self.allows(Some(user)) {
+            let (listener, user) = (self.api_name.to_string(), user.to_string());
+            return Err(SubmitError::Forbidden { listener, user });
+        }
+        Ok(input.with(EventUser(user.clone())))
+    }
+
     /// An input whose submitter waits for its result, who says so for as long as he keeps what comes
     /// with it, if he is a handler.
     ///
@@ -47,9 +71,7 @@ impl ListenerRef {
             return Err(SubmitError::WaitsForItself { concurrency_id, slots });
         }
         let Some(call) = PendingCall::begin() else { return Ok((input, None)) };
-        let extensions = Extensions::default();
-        extensions.insert(Caller(Arc::downgrade(&call)));
-        Ok((input.with(extensions), Some(call)))
+        Ok((input.with(Caller(Arc::downgrade(&call))), Some(call)))
     }
 
     /// Submits an event that nobody follows; its end comes through the receiver. Dropping the

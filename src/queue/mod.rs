@@ -1,5 +1,6 @@
 //! The running queue: what its handles share.
 
+pub(crate) mod allow;
 pub(crate) mod background;
 pub(crate) mod builder;
 pub(crate) mod call;
@@ -74,7 +75,11 @@ use crate::queue::listener_ref::ListenerRef;
 /// # });
 /// ```
 #[derive(Clone)]
-pub struct Queue(Arc<Inner>);
+pub struct Queue {
+    inner: Arc<Inner>,
+    /// Whose events this clone submits.
+    user: Option<Arc<str>>,
+}
 
 pub(crate) struct Inner {
     pub listeners: Vec<Arc<ListenerRef>>,
@@ -128,26 +133,65 @@ impl Drop for Inner {
 
 impl Queue {
     pub(crate) fn new(inner: Inner) -> Self {
-        Queue(Arc::new(inner))
+        Self::of(Arc::new(inner))
+    }
+
+    /// One in nobody's name.
+    fn of(inner: Arc<Inner>) -> Self {
+        Queue { inner, user: None }
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
-        &self.0
+        &self.inner
+    }
+
+    /// The same queue in the name of a user: what is called and submitted by it, and by its
+    /// [`ListenerHandle`](crate::ListenerHandle)s, are the user's events. Handlers find the user at
+    /// [`EventContext::user`](crate::EventContext::user), validators as their second argument, and
+    /// [`Listener::allow`](crate::Listener::allow) decides whether the user may call. Everything else is as
+    /// before: permits, control and HTTP have nothing to do with it. Costs two reference counts.
+    ///
+    /// Without, an event is the service's own, which no `allow` refuses; so is a handler's call of another
+    /// listener. Pass the user on where it is to count there:
+    ///
+    /// ```
+    /// use now_serving::{EventContext, Listener, Queue, SubmitError};
+    ///
+    /// async fn greet(_: (), context: EventContext) -> Result<String, String> {
+    ///     Ok(format!("Hello, {}", context.user().unwrap_or("whoever you are")))
+    /// }
+    ///
+    /// # actix::System::new().block_on(async {
+    /// let greet = Listener::new("greet", greet).allow(|user| user != Some("mallory"));
+    /// let queue = Queue::builder().listener(greet).start().unwrap();
+    /// assert_eq!(queue.as_user("ada").call("greet", ()).await, Ok("Hello, ada".to_string()));
+    /// let refused = queue.as_user("mallory").submit("greet", ()).await;
+    /// assert!(matches!(refused, Err(SubmitError::Forbidden { .. })));
+    /// # });
+    /// ```
+    #[must_use = "it gives a queue, and leaves this one as it is"]
+    pub fn as_user(&self, user: impl Into<Arc<str>>) -> Queue {
+        Queue { inner: self.inner.clone(), user: Some(user.into()) }
+    }
+
+    /// Whose events it submits.
+    pub(crate) fn user(&self) -> Option<&Arc<str>> {
+        self.user.as_ref()
     }
 
     #[cfg(test)]
     pub(crate) fn test_supervisor(&self) -> &Addr<Supervisor> {
-        &self.0.ids[0].supervisor
+        &self.inner.ids[0].supervisor
     }
 
     #[cfg(test)]
     pub(crate) fn test_listener(&self) -> &Addr<crate::actors::listener::ListenerActor> {
-        &self.0.listeners[0].address
+        &self.inner.listeners[0].address
     }
 
     /// Whether it takes no more events.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.0.stopped.load(Relaxed)
+        self.inner.stopped.load(Relaxed)
     }
 
     /// The value of a type that it was given by [`QueueBuilder::data`](crate::QueueBuilder::data), for
@@ -166,24 +210,24 @@ impl Queue {
     /// # });
     /// ```
     pub fn data<T: Send + Sync + 'static>(&self) -> Option<Data<T>> {
-        self.0.extensions.get::<Data<T>>().cloned()
+        self.inner.extensions.get::<Data<T>>().cloned()
     }
 
     fn listener_ref(&self, api_name: &str) -> Result<&Arc<ListenerRef>, SubmitError> {
-        let listener_ref = self.0.listener_ref(api_name);
+        let listener_ref = self.inner.listener_ref(api_name);
         listener_ref.ok_or_else(|| SubmitError::UnknownListener(api_name.into()))
     }
 
     /// Events that wait in all wait queues together. Costs nothing to know, unlike
     /// [`Queue::snapshot`].
     pub(crate) fn waiting(&self) -> usize {
-        self.0.ids.iter().map(|id| id.gauges.waiting()).sum()
+        self.inner.ids.iter().map(|id| id.gauges.waiting()).sum()
     }
 }
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.0.listeners.iter().map(|listener_ref| &listener_ref.api_name);
+        let names = self.inner.listeners.iter().map(|listener_ref| &listener_ref.api_name);
         f.debug_tuple("Queue").field(&names.collect::<Vec<_>>()).finish()
     }
 }

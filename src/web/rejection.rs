@@ -139,6 +139,12 @@ impl Rejection {
         Self::not_found(format!("No listener is named /{api_name}."))
     }
 
+    /// The user may not call this listener.
+    pub fn forbidden(api_name: &str) -> Self {
+        let detail = format!("You may not call /{api_name}.");
+        Self::new(StatusCode::FORBIDDEN, detail.into())
+    }
+
     pub fn with_error(mut self) -> Self {
         self.with_error = true;
         self

@@ -13,6 +13,7 @@ impl Rejection {
         match error {
             SubmitError::Refused(refusal) => Self::of(refusal.clone(), &[]),
             SubmitError::UnknownListener(name) => Self::unknown_listener(name),
+            SubmitError::Forbidden { listener, .. } => Self::forbidden(listener),
             SubmitError::WrongType { .. } | SubmitError::WaitsForItself { .. } => Self::bug(error),
         }
     }
@@ -78,8 +79,8 @@ macro_rules! response_error {
 
 response_error! {
     /// With the statuses and bodies of the crate's own routes: 503 with `Retry-After` where the queue
-    /// has no room, 422 with each parameter that the validator complains of, 404 for an unknown
-    /// listener. `{"detail": ..}` has the reason.
+    /// has no room, 422 with each parameter that the validator complains of, 403 where the user
+    /// may not call the listener, 404 where there is none of the name. `{"detail": ..}` has the reason.
     SubmitError: of_submit;
     /// As that of [`SubmitError`]; 504 where the event timed out, 503 where it was cancelled or the
     /// queue was stopped, 500 where it failed. Of a failure clients get the text of a

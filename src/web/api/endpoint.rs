@@ -17,7 +17,6 @@ use crate::files::store::Files;
 use crate::handler::codec::InputError;
 use crate::handler::codec::allowance::Allowance;
 use crate::handler::codec::brief::beginning;
-use crate::handler::extensions::Extensions;
 use crate::handler::input::Input;
 use crate::queue::listener_ref::ListenerRef;
 use crate::web::auth::guard::Caller;
@@ -180,23 +179,36 @@ impl Endpoint {
         if !takes_request && event_data.is_none() {
             return;
         }
-        let extensions = Extensions::default();
+        let mut accompanied = input.take();
         if takes_request {
-            extensions.insert(Request::of(request));
+            accompanied = accompanied.with(Request::of(request));
         }
         if let Some(event_data) = event_data {
-            extensions.insert(event_data);
+            accompanied = accompanied.with(event_data);
         }
-        input.input = input.take().with(extensions);
+        input.input = accompanied;
+    }
+
+    /// Refuses a caller whom the listener doesn't allow. Asked by whatever makes an input: without one, no
+    /// event begins and no kept result is found.
+    fn admit(&self, caller: &Caller) -> Result<(), Rejection> {
+        match self.listener_ref.allows(caller.0.as_deref()) {
+            true => Ok(()),
+            false => Err(Rejection::forbidden(&self.listener_ref.api_name)),
+        }
     }
 
     /// The typed input of positional data.
+    ///
+    /// # Errors
+    /// When the caller may not call it, or the data can't be read.
     pub fn input_from_positional(
         &self,
         data: &Data<'_>,
         files: &Files,
         caller: &Caller,
     ) -> Result<Result<Prepared, WrongInput>, Rejection> {
+        self.admit(caller)?;
         let (values, given) = data.values(self.input.parameters())?;
         if let Err(wrong) = self.input.fits(given) {
             let (listener, expected) = (&self.listener_ref.api_name, wrong.expected);
@@ -215,6 +227,7 @@ impl Endpoint {
         files: &Files,
         caller: &Caller,
     ) -> Result<Prepared, Rejection> {
+        self.admit(caller)?;
         let arguments = json::with_seed(Named(&self.parameters), text)?.map_err(|name| {
             let message = format!("/{} takes no {name}", self.listener_ref.api_name);
             let detail = Detail::new("extra_forbidden", &[&name], message);

@@ -166,6 +166,22 @@ fn start(endpoint: &Endpoint) -> Value {
         "additionalProperties": false,
         "$defs": definitions,
     });
+    let mut responses = json!({
+        "200": {
+            "description": "The event waits in its wait queue",
+            "content": { "application/json": { "schema": {
+                "type": "object",
+                "properties": { "event_id": { "type": "string" } },
+                "required": ["event_id"],
+            } } },
+        },
+        "413": { "description": "The body is too large" },
+        "422": { "description": "The arguments don't fit; `detail` says which and why" },
+        "503": { "description": "The wait queue is full, or the queue is stopped" },
+    });
+    if endpoint.listener_ref.options.allow.is_some() {
+        responses["403"] = json!({ "description": "This user may not call it" });
+    }
     let summary = endpoint.description().map_or_else(|| format!("Calls /{name}"), String::from);
     json!({
         "summary": summary,
@@ -175,19 +191,7 @@ fn start(endpoint: &Endpoint) -> Value {
             "required": true,
             "content": { "application/json": { "schema": schema } },
         },
-        "responses": {
-            "200": {
-                "description": "The event waits in its wait queue",
-                "content": { "application/json": { "schema": {
-                    "type": "object",
-                    "properties": { "event_id": { "type": "string" } },
-                    "required": ["event_id"],
-                } } },
-            },
-            "413": { "description": "The body is too large" },
-            "422": { "description": "The arguments don't fit; `detail` says which and why" },
-            "503": { "description": "The wait queue is full, or the queue is stopped" },
-        },
+        "responses": responses,
     })
 }
 
