@@ -142,6 +142,8 @@ pub use scheduler::snapshot::{
     SlotSnapshot, SlotState,
 };
 #[cfg(feature = "web")]
+pub use web::auth::user::User;
+#[cfg(feature = "web")]
 pub use web::auth::{Auth, Users};
 #[cfg(feature = "web")]
 pub use web::error::WebError;
@@ -157,6 +159,8 @@ pub use web::listener_options::{ApiVisibility, OnDisconnect};
 pub use web::options::WebBuilder;
 #[cfg(feature = "web")]
 pub use web::request::Request;
+#[cfg(feature = "web")]
+pub use web::require_login::{RequireLogin, RequireLoginService};
 #[cfg(feature = "web")]
 pub use web::session::snapshot::ClientsSnapshot;
 #[cfg(feature = "web")]

@@ -1,4 +1,4 @@
-//! Who may call a listener.
+//! Who may call a listener, or use a route.
 //!
 //! Decided here, and not by the web: calls in process have users too. And by whoever submits, not by the
 //! listener's actor: who may not call costs the queue no message.
@@ -12,7 +12,7 @@ use crate::logging::error;
 
 type Check = dyn Fn(Option<&str>) -> bool + Send + Sync;
 
-/// A listener's decision about who may call it.
+/// The service's decision about who may.
 #[derive(Clone)]
 pub(crate) struct Allow(Arc<Check>);
 
@@ -25,7 +25,7 @@ impl Allow {
     pub fn allows(&self, user: Option<&str>) -> bool {
         catch_unwind(AssertUnwindSafe(|| (self.0)(user))).unwrap_or_else(|payload| {
             discard_payload(payload);
-            error!("a listener's allow() panicked; the call is refused");
+            error!("a function that was given to allow() panicked; the request is refused");
             false
         })
     }

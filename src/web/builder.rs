@@ -32,7 +32,7 @@ impl Web {
     /// # }).unwrap();
     /// ```
     pub fn builder(queue: &Queue) -> WebBuilder {
-        WebBuilder { queue: queue.clone(), web: Options::default() }
+        WebBuilder { queue: queue.clone(), web: Options::default(), refused: None }
     }
 
     fn with(queue: &Queue, options: Options) -> Self {
@@ -46,9 +46,12 @@ impl WebBuilder {
     ///
     /// # Errors
     /// When the directory for files can't be made or read; when options of the queue's files are
-    /// set and it has begun some already.
+    /// set and it has begun some already; when an option can't be read.
     pub fn start(self) -> Result<Web, WebError> {
-        let WebBuilder { queue, web: options } = self;
+        let WebBuilder { queue, web: options, refused } = self;
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
         if options.concern_files() {
             let extensions = &queue.inner().extensions;
             // Before anything is tidied up where others may be writing.

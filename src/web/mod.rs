@@ -20,6 +20,7 @@ pub(crate) mod peer;
 pub(crate) mod protocol;
 pub(crate) mod rejection;
 pub(crate) mod request;
+pub(crate) mod require_login;
 mod response_error;
 pub(crate) mod routes;
 pub(crate) mod serve;
@@ -145,6 +146,8 @@ impl Web {
                 service.service(scope).service(about);
                 return;
             };
+            // For a `User` on routes of the service's own.
+            service.app_data(web::Data::from(login_guard.clone())).app_data(origins.clone());
             let guard = || {
                 let login_guard = login_guard.clone();
                 from_fn(move |request, next| guard::guard(login_guard.clone(), request, next))

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::auth::{AnyAuth, Auth};
+use super::auth::{AnyAuth, Auth, Users};
+use super::error::WebError;
 use crate::handler::session_state::EndedSession;
 use crate::queue::Queue;
-use crate::web::auth::guard::LoginGuard;
+use crate::web::auth::login_guard::LoginGuard;
 use crate::web::auth::tokens::Tokens;
+use crate::web::auth::trusted_header::TrustedHeader;
 use crate::web::session::registry::SessionOptions;
 
 /// The options, before the start.
@@ -28,6 +30,7 @@ pub(crate) struct Options {
     pub auth: Option<Arc<dyn AnyAuth>>,
     pub auth_message: Option<String>,
     pub login_ttl: Option<Duration>,
+    pub trusted_header: Option<TrustedHeader>,
 }
 
 /// The default maximum of an uploaded file, in bytes.
@@ -48,8 +51,12 @@ impl Options {
 
     /// The login, where there is one.
     pub fn login_guard(&self) -> Option<LoginGuard> {
-        let auth = self.auth.clone()?;
-        Some(LoginGuard::new(auth, Tokens::new(self.login_ttl), self.auth_message.clone()))
+        let trusted_header = self.trusted_header.clone();
+        // By the header alone: nobody has a password.
+        let nobody = || Arc::new(Users::new()) as Arc<dyn AnyAuth>;
+        let auth = self.auth.clone().or_else(|| trusted_header.as_ref().map(|_| nobody()))?;
+        let (tokens, message) = (Tokens::new(self.login_ttl), self.auth_message.clone());
+        Some(LoginGuard::new(auth, trusted_header, tokens, message))
     }
 
     /// Whether options of the queue's files are set.
@@ -70,6 +77,8 @@ impl fmt::Debug for Options {
 pub struct WebBuilder {
     pub(super) queue: Queue,
     pub(super) web: Options,
+    /// The first option that can't be, which `start()` returns.
+    pub(super) refused: Option<WebError>,
 }
 
 impl WebBuilder {
@@ -168,9 +177,46 @@ impl WebBuilder {
     /// As Gradio's `auth`. Sessions, and the events of a `call`, are those of their user alone.
     /// [`EventContext::user`](crate::EventContext::user) returns it to the handler.
     ///
-    /// [`Web::gate`](crate::Web::gate) and calls in process are not concerned.
+    /// Routes of one's own take the [`User`](crate::User), and stand behind
+    /// [`Web::require_login`](crate::Web::require_login). [`Web::gate`](crate::Web::gate) and calls in
+    /// process are not concerned.
     pub fn auth(mut self, auth: impl Auth) -> Self {
         self.web.auth = Some(Arc::new(auth));
+        self
+    }
+
+    /// Takes the user of a request from a header that a reverse proxy sets, as `X-Forwarded-User` of
+    /// oauth2-proxy or `Remote-User` of Authelia: only those use the routes whom the proxy names, or who
+    /// log in by [`auth`](WebBuilder::auth) where that is set too. The header comes first.
+    ///
+    /// `peers` are the addresses and networks of the proxies; there is no default. From every other
+    /// address, and over a Unix socket, the header means nothing, and handlers don't see it. **Whoever can
+    /// connect from one of `peers` is any user that he likes**: on a machine that others use, `127.0.0.1`
+    /// is all of them. The proxy must set the header on every request and remove one that its client sends;
+    /// a request with several is nobody's.
+    ///
+    /// A name or address that is none is refused by [`start`](WebBuilder::start).
+    ///
+    /// ```
+    /// use now_serving::Web;
+    ///
+    /// # fn behind_proxy(queue: &now_serving::Queue) {
+    /// let builder = Web::builder(queue)
+    ///     .trusted_user_header("X-Forwarded-User", ["127.0.0.1", "10.20.0.0/16", "fd00:20::/32"]);
+    /// # }
+    /// ```
+    pub fn trusted_user_header<P: AsRef<str>>(
+        mut self,
+        name: &str,
+        peers: impl IntoIterator<Item = P>,
+    ) -> Self {
+        let peers: Vec<P> = peers.into_iter().collect();
+        match TrustedHeader::new(name, peers.iter().map(P::as_ref)) {
+            Ok(header) => self.web.trusted_header = Some(header),
+            Err(error) => {
+                self.refused.get_or_insert(error);
+            }
+        }
         self
     }
 

@@ -139,10 +139,19 @@ impl Rejection {
         Self::not_found(format!("No listener is named /{api_name}."))
     }
 
+    /// A page of another origin made its visitor's browser send it.
+    pub fn foreign() -> Self {
+        let detail = "Pages of other origins must send JSON, declared as such.";
+        Self::not_for_user(detail)
+    }
+
+    pub fn not_for_user(detail: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, detail.into())
+    }
+
     /// The user may not call this listener.
     pub fn forbidden(api_name: &str) -> Self {
-        let detail = format!("You may not call /{api_name}.");
-        Self::new(StatusCode::FORBIDDEN, detail.into())
+        Self::not_for_user(&format!("You may not call /{api_name}."))
     }
 
     pub fn with_error(mut self) -> Self {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use actix_web::cookie::Cookie;
 use actix_web::http::header::{COOKIE, HeaderMap};
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpMessage, HttpRequest, web};
 use serde::de::DeserializeOwned;
 
 use crate::event::failure::{Failure, UserError};
 use crate::handler::extract::{Extract, sealed};
 use crate::handler::needs::{NamedType, Needs};
 use crate::handler::run_context::RunContext;
+use crate::web::auth::trusted_header::Untrusted;
 
 /// The HTTP request that submitted an event: its headers, its query and where it came from. As Gradio's
 /// `gr.Request`; session and user are with [`EventContext`](crate::EventContext).
@@ -48,15 +49,20 @@ struct Parts {
 
 impl Request {
     pub(crate) fn of(request: &HttpRequest) -> Self {
+        let mut headers = request.headers().clone();
+        if let Some(Untrusted(name)) = request.extensions().get() {
+            headers.remove(name);
+        }
         Request(Arc::new(Parts {
-            headers: request.headers().clone(),
+            headers,
             path: request.path().into(),
             query: request.query_string().into(),
             peer: request.peer_addr(),
         }))
     }
 
-    /// All headers.
+    /// All headers, but for a [`trusted_user_header`](crate::WebBuilder::trusted_user_header) from a peer
+    /// that isn't trusted.
     pub fn headers(&self) -> &HeaderMap {
         &self.0.headers
     }

@@ -19,7 +19,7 @@ use crate::queue::background::Background;
 use crate::queue::snapshot::QueueSnapshot;
 use crate::web::api::endpoint::Endpoint;
 use crate::web::auth::csrf::AllowedOrigins;
-use crate::web::auth::guard::LoginGuard;
+use crate::web::auth::login_guard::LoginGuard;
 use crate::web::body::budget::Bodies;
 use crate::web::protocol::encoder::Audience;
 use crate::web::session::registry::Sessions;

@@ -1,7 +1,9 @@
 //! Requests that a browser sends in the name of a page from elsewhere.
 
-use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName, ORIGIN};
+use actix_web::{HttpRequest, web};
+
+use crate::web::rejection::Rejection;
 
 /// The other origins whose pages may send what browsers send unasked.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,13 @@ pub(crate) fn is_foreign(request: &HttpRequest, allowed: &[String]) -> bool {
     let json = kind.split(';').next().unwrap_or_default().trim();
     let preflighted = json.eq_ignore_ascii_case("application/json");
     !own && !preflighted && !allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+}
+
+/// Refuses such a request, by the origins that its `App` allows.
+pub(crate) fn refuse_foreign(request: &HttpRequest) -> Result<(), Rejection> {
+    let allowed = request.app_data::<web::Data<AllowedOrigins>>();
+    let allowed = allowed.map_or(&[][..], |allowed| &allowed.0);
+    if is_foreign(request, allowed) { Err(Rejection::foreign()) } else { Ok(()) }
 }
 
 #[cfg(test)]

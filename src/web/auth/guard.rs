@@ -1,84 +1,28 @@
-//! `POST /login` and `/logout`, and the guard before every other route. As Gradio's, with `auth`.
+//! The guard before every route but the login's, and who sent a request. As Gradio's, with `auth`.
 
 use std::future::{Ready, ready};
 use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::cookie::{Cookie, SameSite};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::middleware::Next;
-use actix_web::{FromRequest, HttpMessage, HttpRequest, ResponseError, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError};
 use bytes::Bytes;
 use futures::future::{Either, select};
-use serde_json::json;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::AnyAuth;
-use super::csrf::{AllowedOrigins, is_foreign};
-use super::tokens::Tokens;
+use super::csrf::refuse_foreign;
+use super::login_guard::LoginGuard;
+use super::user::User;
 use crate::web::peer::Peer;
 use crate::web::rejection::Rejection;
 use crate::web::shares::Holder;
 
 /// The longest name or password, in bytes.
 pub(crate) const MAX_CREDENTIALS_BYTES: usize = 4096;
-
-/// The login of a queue that has one.
-pub(crate) struct LoginGuard {
-    pub(crate) auth: Arc<dyn AnyAuth>,
-    pub(crate) tokens: Tokens,
-    pub(crate) message: Option<String>,
-    /// Another one each time, so that queues on one host don't take each other's cookies.
-    pub(crate) cookie: String,
-}
-
-impl LoginGuard {
-    pub fn new(auth: Arc<dyn AnyAuth>, tokens: Tokens, message: Option<String>) -> Self {
-        let cookie = format!("access-token-{:032x}", rand::random::<u128>());
-        LoginGuard { auth, tokens, message, cookie }
-    }
-
-    /// The user of a request, and where that comes from a login, what is cancelled when it ends.
-    pub(crate) fn user(
-        &self,
-        request: &HttpRequest,
-    ) -> Option<(Arc<str>, Option<CancellationToken>)> {
-        if let Some(user) = self.auth.user(request) {
-            return Some((user, None));
-        }
-        let cookie = request.cookie(&self.cookie)?;
-        let (user, ended) = self.tokens.user(cookie.value(), Instant::now())?;
-        Some((user, Some(ended)))
-    }
-
-    pub fn cookie_name(&self) -> &str {
-        &self.cookie
-    }
-
-    pub(crate) fn closed(&self) -> Rejection {
-        let detail = json!({ "error": "Not authenticated", "auth_message": self.message });
-        Rejection::new(StatusCode::UNAUTHORIZED, detail)
-    }
-
-    pub(crate) fn to_cookie(&self, request: &HttpRequest, token: &str) -> Cookie<'static> {
-        Cookie::build(self.cookie.clone(), token.to_string())
-            .path("/")
-            .http_only(true)
-            // Gradio takes None, for pages that stand in other pages' frames. With that, any page
-            // could call listeners in its visitor's name.
-            .same_site(SameSite::Lax)
-            .secure(request.connection_info().scheme() == "https")
-            .finish()
-    }
-}
-
-/// Who has logged in, between the guard and the routes.
-struct User(Arc<str>);
 
 /// Who sent a request: no user where there is no login, and none either where a page of another
 /// origin made its visitor's browser send it.
@@ -118,13 +62,10 @@ impl FromRequest for Caller {
     type Future = Ready<Result<Self, Self::Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let allowed = request.app_data::<web::Data<AllowedOrigins>>();
-        let allowed = allowed.map_or(&[][..], |allowed| &allowed.0);
-        if is_foreign(request, allowed) {
-            let detail = "Pages of other origins must send JSON, declared as such.";
-            return ready(Err(Rejection::new(StatusCode::FORBIDDEN, detail.into())));
+        if let Err(foreign) = refuse_foreign(request) {
+            return ready(Err(foreign));
         }
-        let user = request.extensions().get::<User>().map(|User(user)| user.clone());
+        let user = request.extensions().get::<User>().map(|user| user.clone().into());
         ready(Ok(Caller(user, Peer::of(request))))
     }
 }
@@ -135,16 +76,30 @@ pub(crate) async fn guard<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse, actix_web::Error> {
+    let closed = |_: &HttpRequest| login_guard.closed().error_response();
+    guarded(&login_guard, request, closed, async |request| next.call(request).await).await
+}
+
+/// The same before any route; `closed` is answered to those who don't pass.
+pub(crate) async fn guarded<B: MessageBody + 'static>(
+    login_guard: &LoginGuard,
+    request: ServiceRequest,
+    closed: impl FnOnce(&HttpRequest) -> HttpResponse,
+    pass: impl AsyncFnOnce(ServiceRequest) -> Result<ServiceResponse<B>, actix_web::Error>,
+) -> Result<ServiceResponse, actix_web::Error> {
     let Some((user, login)) = login_guard.user(request.request()) else {
-        let response = login_guard.closed().error_response();
+        let response = closed(request.request());
         return Ok(request.into_response(response));
     };
     request.extensions_mut().insert(User(user));
+    if let Some(untrusted) = login_guard.untrusted(request.request()) {
+        request.extensions_mut().insert(untrusted);
+    }
     let Some(ended) = login else {
-        return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
+        return pass(request).await.map(ServiceResponse::map_into_boxed_body);
     };
     // The logout first: what becomes ready after it is not delivered.
-    let answered = select(Box::pin(ended.clone().cancelled_owned()), next.call(request)).await;
+    let answered = select(Box::pin(ended.clone().cancelled_owned()), Box::pin(pass(request))).await;
     let response = match answered {
         Either::Left(_) => return Err(login_guard.closed().into()),
         Either::Right((response, _)) => response?,

@@ -2,7 +2,10 @@
 
 pub(crate) mod csrf;
 pub(crate) mod guard;
+pub(crate) mod login_guard;
 pub(crate) mod tokens;
+pub(crate) mod trusted_header;
+pub(crate) mod user;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -55,7 +58,8 @@ pub trait Auth: Send + Sync + 'static {
     /// (`None`, the default), the cookie of the login counts. As Gradio's `auth_dependency`.
     ///
     /// A header must come from a proxy that nobody gets around, and that takes away one which the
-    /// client sends.
+    /// client sends; [`WebBuilder::trusted_user_header`](crate::WebBuilder::trusted_user_header) sees to the
+    /// first.
     fn user(&self, request: &HttpRequest) -> Option<String> {
         let _ = request;
         None

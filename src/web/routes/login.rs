@@ -14,7 +14,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::logging::{debug, error, info};
-use crate::web::auth::guard::{Caller, LoginGuard, MAX_CREDENTIALS_BYTES};
+use crate::web::auth::guard::{Caller, MAX_CREDENTIALS_BYTES};
+use crate::web::auth::login_guard::LoginGuard;
 use crate::web::base_url::root_url;
 use crate::web::body::received::Body;
 use crate::web::rejection::Rejection;
