@@ -52,7 +52,7 @@
 //! - Testing your own listeners: [`testing`].
 //! - Whole programs: the directory `examples`. `chat` streams from the API of a language model, `children`
 //!   has a child process for each slot, `websocket` forwards updates over a connection of its own,
-//!   `tested` is a service with its unit tests.
+//!   `members` has routes with login and roles, `tested` is a service with its unit tests.
 //!
 //! # Crate features
 //!

@@ -11,12 +11,16 @@ mod children;
 #[path = "../examples/gate.rs"]
 #[allow(dead_code)]
 mod gate;
+#[path = "../examples/members.rs"]
+#[allow(dead_code)]
+mod members;
 #[path = "../examples/websocket.rs"]
 #[allow(dead_code)]
 mod websocket;
 
+use actix_web::cookie::Cookie;
 use actix_web::dev::ServerHandle;
-use actix_web::test::{TestRequest, call_and_read_body, init_service};
+use actix_web::test::{TestRequest, call_and_read_body, call_service, init_service, read_body};
 use actix_web::{App, rt, web};
 use awc::ws::{Frame, Message};
 use futures::{SinkExt, StreamExt};
@@ -79,6 +83,46 @@ async fn a_gated_route_renders() {
     }
     let permits = queue.snapshot().await.concurrency_ids[0].permits.clone();
     assert_eq!(permits.map(|permits| permits.admitted), Some(1), "for the gated one");
+}
+
+#[actix_web::test]
+async fn members_have_roles_on_every_way_in() {
+    let queue = members::queue().start().unwrap();
+    let web = members::login(&queue).unwrap();
+    let app = init_service(App::new().configure(members::routes(&queue, &web))).await;
+    let answer = async |user: Option<&str>, request: TestRequest| {
+        let mut request = request;
+        if let Some(user) = user {
+            let form = [("username", user), ("password", &user[..1])];
+            let login = TestRequest::post().uri("/login").set_form(form).to_request();
+            let answer = call_service(&app, login).await;
+            let cookies: Vec<_> = answer.response().cookies().map(Cookie::into_owned).collect();
+            request = request.cookie(cookies[0].clone());
+        }
+        let answer = call_service(&app, request.to_request()).await;
+        (answer.status().as_u16(), String::from_utf8(read_body(answer).await.to_vec()).unwrap())
+    };
+    let get = |path: &str| TestRequest::get().uri(path);
+    let retrain =
+        || TestRequest::post().uri("/gradio_api/run/retrain").set_payload(r#"{"data": [3]}"#);
+    let (nobody, bob, ada) = (None, Some("bob"), Some("ada"));
+    assert_eq!(answer(nobody, get("/")).await, (200, "Log in at /login.".into()));
+    assert_eq!(answer(bob, get("/")).await, (200, "Hello, bob.".into()));
+    assert_eq!(answer(bob, get("/pictures/fox")).await, (200, "fox, painted for bob".into()));
+    let long = format!("/pictures/{}", "fox".repeat(20));
+    for (user, path, status) in [
+        (nobody, "/pictures/fox", 401),
+        (bob, &long, 422),
+        (ada, &long, 200),
+        (nobody, "/admin/waiting", 401),
+        (bob, "/admin/waiting", 403),
+        (ada, "/admin/waiting", 200),
+    ] {
+        assert_eq!(answer(user, get(path)).await.0, status, "{user:?} {path}");
+    }
+    for (user, status) in [(nobody, 401), (bob, 403), (ada, 200)] {
+        assert_eq!(answer(user, retrain()).await.0, status, "{user:?}");
+    }
 }
 
 /// A server with the example's route.
