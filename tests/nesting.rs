@@ -1,49 +1,34 @@
 //! Handlers that call listeners of their own queue: what would wait for itself for ever is refused, and
 //! nothing else.
 
-use std::sync::{Arc, OnceLock};
-
 use futures::executor::block_on;
 use futures::{Stream, StreamExt, stream};
 use now_serving::testing::{Recorder, Turnstile};
 use now_serving::{AcquireError, CallError, EventContext, Listener, Queue, SubmitError};
 
-/// The queue, for its own handlers.
-#[derive(Clone, Default)]
-struct Own(Arc<OnceLock<Queue>>);
-
-impl Own {
-    fn queue(&self) -> &Queue {
-        self.0.get().expect("it has started")
-    }
-
-    async fn call(&self, listener: &str, n: u32) -> Result<u32, CallError> {
-        self.queue().call(listener, n).await
-    }
+/// Calls a listener of the queue that the handler runs in.
+async fn call(context: &EventContext, listener: &str, n: u32) -> Result<u32, CallError> {
+    context.queue()?.call(listener, n).await
 }
 
 /// A handler that calls the listener `next` with one less, down to 0.
-fn down(own: &Own, next: &'static str) -> impl AsyncCall {
-    let own = own.clone();
-    move |n: u32| {
-        let own = own.clone();
-        async move {
-            match n {
-                0 => Ok(0),
-                _ => own.call(next, n - 1).await.map(|depth| depth + 1),
-            }
+fn down(next: &'static str) -> impl AsyncCall {
+    move |n: u32, context: EventContext| async move {
+        match n {
+            0 => Ok(0),
+            _ => call(&context, next, n - 1).await.map(|depth| depth + 1),
         }
     }
 }
 
-trait AsyncCall: now_serving::Handler<u32, (), Output = Self::Future> {
+trait AsyncCall: now_serving::Handler<u32, (EventContext,), Output = Self::Future> {
     type Future: Future<Output = Result<u32, CallError>> + 'static;
 }
 
 impl<F, T> AsyncCall for T
 where
     F: Future<Output = Result<u32, CallError>> + 'static,
-    T: now_serving::Handler<u32, (), Output = F>,
+    T: now_serving::Handler<u32, (EventContext,), Output = F>,
 {
     type Future = F;
 }
@@ -58,17 +43,15 @@ fn waits_for_itself(ended: Result<u32, CallError>, id: &str, limit: usize) {
 
 #[actix::test]
 async fn a_handler_that_calls_its_own_id_is_told_when_no_slot_can_come_free() {
-    let own = Own::default();
     let queue = Queue::builder()
-        .listener(Listener::new("one", down(&own, "one")))
-        .listener(Listener::new("two", down(&own, "two")).concurrency_limit(2))
-        .listener(Listener::new("any", down(&own, "any")).concurrency_limit(None))
-        .listener(Listener::new("a", down(&own, "b")))
-        .listener(Listener::new("b", down(&own, "a")))
-        .listener(Listener::new("shares", down(&own, "one")).concurrency_id("one"))
+        .listener(Listener::new("one", down("one")))
+        .listener(Listener::new("two", down("two")).concurrency_limit(2))
+        .listener(Listener::new("any", down("any")).concurrency_limit(None))
+        .listener(Listener::new("a", down("b")))
+        .listener(Listener::new("b", down("a")))
+        .listener(Listener::new("shares", down("one")).concurrency_id("one"))
         .start()
         .unwrap();
-    own.0.set(queue.clone()).unwrap();
     assert_eq!(queue.call("one", 0u32).await, Ok(0u32));
     waits_for_itself(queue.call("one", 1u32).await, "one", 1);
     waits_for_itself(queue.call("shares", 1u32).await, "one", 1);
@@ -87,51 +70,27 @@ async fn a_handler_that_calls_its_own_id_is_told_when_no_slot_can_come_free() {
 }
 
 #[actix::test]
-async fn a_handler_has_its_queue_in_its_context() {
-    async fn down(n: u32, context: EventContext) -> Result<u32, CallError> {
-        let queue = context.queue()?;
-        let next = if context.api_name() == "a" { "b" } else { "a" };
-        if n == 0 { Ok(0) } else { queue.call(next, n - 1).await.map(|depth: u32| depth + 1) }
+async fn every_kind_of_handler_is_told() {
+    fn blocks(n: u32, context: EventContext) -> Result<u32, CallError> {
+        block_on(call(&context, "blocking", n))
+    }
+    fn streams(n: u32, context: EventContext) -> impl Stream<Item = Result<u32, CallError>> {
+        stream::once(async move { call(&context, "stream", n).await })
+    }
+    async fn batch(inputs: Vec<u32>, context: EventContext) -> Result<Vec<u32>, CallError> {
+        let ended = call(&context, "batch", 0).await?;
+        Ok(vec![ended; inputs.len()])
+    }
+    async fn permit(n: u32, context: EventContext) -> Result<u32, AcquireError> {
+        context.queue()?.acquire("permit").await.map(|_| n)
     }
     let queue = Queue::builder()
-        .listener(Listener::new("a", down))
-        .listener(Listener::new("b", down))
+        .listener(Listener::blocking("blocking", blocks))
+        .listener(Listener::stream("stream", streams))
+        .listener(Listener::batch("batch", batch))
+        .listener(Listener::new("permit", permit))
         .start()
         .unwrap();
-    assert_eq!(queue.call("a", 1u32).await, Ok(1u32));
-    waits_for_itself(queue.call("a", 2u32).await, "a", 1);
-}
-
-#[actix::test]
-async fn every_kind_of_handler_is_told() {
-    let own = Own::default();
-    let queue = {
-        let [blocking, streams, batch, permit] = std::array::from_fn(|_| own.clone());
-        let blocks = move |n: u32| block_on(blocking.call("blocking", n));
-        let streams = move |n: u32| -> std::pin::Pin<Box<dyn Stream<Item = _>>> {
-            let own = streams.clone();
-            Box::pin(stream::once(async move { own.call("stream", n).await }))
-        };
-        let batch = move |inputs: Vec<u32>| {
-            let own = batch.clone();
-            async move {
-                let ended = own.call("batch", 0).await?;
-                Ok::<_, CallError>(vec![ended; inputs.len()])
-            }
-        };
-        let permit = move |n: u32| {
-            let own = permit.clone();
-            async move { own.queue().acquire("permit").await.map(|_| n) }
-        };
-        Queue::builder()
-            .listener(Listener::blocking("blocking", blocks))
-            .listener(Listener::stream("stream", streams))
-            .listener(Listener::batch("batch", batch))
-            .listener(Listener::new("permit", permit))
-            .start()
-            .unwrap()
-    };
-    own.0.set(queue.clone()).unwrap();
     for listener in ["blocking", "stream", "batch"] {
         waits_for_itself(queue.call(listener, 1u32).await, listener, 1);
     }
@@ -144,37 +103,29 @@ async fn every_kind_of_handler_is_told() {
 
 #[actix::test]
 async fn what_nobody_waits_for_runs_when_the_handler_has_returned() {
-    let own = Own::default();
+    async fn spawn(n: u32, context: EventContext) -> Result<u32, CallError> {
+        if n > 0 {
+            // Its end is nobody's business.
+            actix::spawn(async move { call(&context, "spawn", n - 1).await });
+        }
+        Ok(n)
+    }
     let recorder = Recorder::start();
     let recipient = recorder.recipient();
-    let queue = {
-        let [submits, spawns] = std::array::from_fn(|_| own.clone());
-        let again = move |n: u32| {
-            let (own, recipient) = (submits.clone(), recipient.clone());
-            async move {
-                if n > 0 {
-                    own.queue().submit_to("again", n - 1, recipient).await?;
-                }
-                Ok::<_, SubmitError>(n)
+    let again = move |n: u32, context: EventContext| {
+        let recipient = recipient.clone();
+        async move {
+            if n > 0 {
+                context.queue()?.submit_to("again", n - 1, recipient).await?;
             }
-        };
-        let spawn = move |n: u32| {
-            let own = spawns.clone();
-            async move {
-                if n > 0 {
-                    // Its end is nobody's business.
-                    actix::spawn(async move { own.call("spawn", n - 1).await });
-                }
-                Ok::<_, String>(n)
-            }
-        };
-        Queue::builder()
-            .listener(Listener::new("again", again))
-            .listener(Listener::new("spawn", spawn))
-            .start()
-            .unwrap()
+            Ok::<_, SubmitError>(n)
+        }
     };
-    own.0.set(queue.clone()).unwrap();
+    let queue = Queue::builder()
+        .listener(Listener::new("again", again))
+        .listener(Listener::new("spawn", spawn))
+        .start()
+        .unwrap();
     assert_eq!(queue.call("again", 3u32).await, Ok(3u32));
     recorder.ended(3).await;
     assert_eq!(queue.call("spawn", 3u32).await, Ok(3u32));
@@ -183,31 +134,27 @@ async fn what_nobody_waits_for_runs_when_the_handler_has_returned() {
 
 #[actix::test]
 async fn an_event_whose_submitter_goes_on_may_wait_for_its_slot() {
-    let (own, turnstile) = (Own::default(), Turnstile::new());
-    let queue = {
-        let (first, held, second) = (own.clone(), turnstile.clone(), own.clone());
-        let first = move |n: u32| {
-            let (own, held) = (first.clone(), held.clone());
-            async move {
-                if n > 0 {
-                    own.queue().submit("second", n).await?.detach();
-                    held.pass().await;
-                }
-                Ok::<_, SubmitError>(n)
+    /// Waits until the first has returned, which doesn't wait for it.
+    async fn second(n: u32, context: EventContext) -> Result<u32, CallError> {
+        call(&context, "first", 0).await.map(|_| n)
+    }
+    let turnstile = Turnstile::new();
+    let held = turnstile.clone();
+    let first = move |n: u32, context: EventContext| {
+        let held = held.clone();
+        async move {
+            if n > 0 {
+                context.queue()?.submit("second", n).await?.detach();
+                held.pass().await;
             }
-        };
-        let second = move |n: u32| {
-            let own = second.clone();
-            // Waits until the first has returned, which doesn't wait for it.
-            async move { own.call("first", 0).await.map(|_| n) }
-        };
-        Queue::builder()
-            .listener(Listener::new("first", first))
-            .listener(Listener::new("second", second))
-            .start()
-            .unwrap()
+            Ok::<_, SubmitError>(n)
+        }
     };
-    own.0.set(queue.clone()).unwrap();
+    let queue = Queue::builder()
+        .listener(Listener::new("first", first))
+        .listener(Listener::new("second", second))
+        .start()
+        .unwrap();
     let first = queue.submit("first", 1u32).await.unwrap();
     turnstile.arrived(1).await;
     while queue.snapshot().await.concurrency_id("first").unwrap().waiting < 1 {}
