@@ -156,6 +156,8 @@ pub use web::http_server::http_server;
 #[cfg(feature = "web")]
 pub use web::listener_options::{ApiVisibility, OnDisconnect};
 #[cfg(feature = "web")]
+pub use web::operator::operators::{Access, Operators};
+#[cfg(feature = "web")]
 pub use web::options::WebBuilder;
 #[cfg(feature = "web")]
 pub use web::request::Request;

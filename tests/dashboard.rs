@@ -7,7 +7,7 @@ use awc::Client;
 use awc::http::StatusCode;
 use common::Server;
 use now_serving::testing::Turnstile;
-use now_serving::{Listener, Queue, Users, Web};
+use now_serving::{Access, Listener, Operators, Queue, Users, Web};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "open sesame";
@@ -204,4 +204,83 @@ async fn pages_from_elsewhere_steer_nothing() {
         assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{header:?}");
     }
     assert!(!queue.snapshot().await.concurrency_id("gpu").unwrap().paused);
+}
+
+#[actix::test]
+async fn some_operators_may_only_look() {
+    let turnstile = Turnstile::new();
+    let queue = Queue::builder()
+        .listener(Listener::new("wait", turnstile.handler()).concurrency_id("gpu"))
+        .start()
+        .unwrap();
+    let served = Web::new(&queue);
+    let server = Server::with(move |config| {
+        let users = ["operator", "looker", "nobody", "undecided"];
+        let users = users.iter().fold(Users::new(), |users, name| users.user(*name, PASSWORD));
+        let operators = Operators::new(users).access(|user| match user {
+            "operator" => Access::All,
+            "looker" => Access::ReadOnly,
+            "nobody" => Access::Forbidden,
+            _ => panic!("not decided"),
+        });
+        config
+            .configure(served.routes())
+            .configure(served.dashboard("/queues", operators.clone()))
+            .configure(served.metrics_for("/metrics", operators))
+    });
+    let as_user = async |user: &str, path: &str| {
+        let request = Client::default().get(server.url(path)).basic_auth(user, PASSWORD);
+        let mut answer = request.send().await.unwrap();
+        let body = answer.body().limit(1 << 20).await.unwrap();
+        (answer.status(), String::from_utf8(body.to_vec()).unwrap())
+    };
+    for path in ["/queues/snapshot", "/metrics"] {
+        for user in ["operator", "looker"] {
+            let (status, body) = as_user(user, path).await;
+            assert_eq!(status, StatusCode::OK, "{user} {path}");
+            assert!(body.contains("gpu"), "{body}");
+        }
+        for user in ["nobody", "undecided"] {
+            let (status, body) = as_user(user, path).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{user} {path}");
+            assert!(!body.contains("gpu"), "{body}");
+        }
+        assert_eq!(as_user("somebody", path).await.0, StatusCode::UNAUTHORIZED);
+        let without = Client::default().get(server.url(path)).send().await.unwrap();
+        assert_eq!(without.status(), StatusCode::UNAUTHORIZED);
+    }
+    // The page's style goes by this, and hides what steers.
+    let (all, looks) =
+        (as_user("operator", "/queues").await.1, as_user("looker", "/queues").await.1);
+    assert!(all.contains("<html lang=\"en\" data-access=\"all\">"));
+    assert!(looks.contains("<html lang=\"en\" data-access=\"read_only\">"));
+    assert!(looks.contains("[data-access=\"read_only\"] .steers, "));
+    // And so it is where an action is sent all the same.
+    server.join("s", 0, json!([1])).await;
+    turnstile.arrived(1).await;
+    let snapshot = queue.snapshot().await;
+    let now_serving::SlotState::Busy { events, .. } = &snapshot.concurrency_ids[0].slots[0].state
+    else {
+        panic!("{snapshot:?}")
+    };
+    let act = async |user: &str, action: &Value| {
+        let request = Client::default().post(server.url("/queues/actions"));
+        let mut answer = request.basic_auth(user, PASSWORD).send_json(action).await.unwrap();
+        (answer.status(), answer.json::<Value>().await.unwrap())
+    };
+    let cancel = json!({"action": "cancel", "listener": "wait", "event_id": events[0]});
+    let limit = json!({"action": "set_limit", "concurrency_id": "gpu", "limit": 5});
+    let pause = json!({"action": "pause", "concurrency_id": "gpu"});
+    for action in [&cancel, &limit, &pause, &json!({"action": "drain"}), &json!({"action": "?"})] {
+        for user in ["looker", "nobody"] {
+            let (status, answer) = act(user, action).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{user} {action} {answer}");
+        }
+    }
+    let snapshot = queue.snapshot().await;
+    let gpu = snapshot.concurrency_id("gpu").unwrap();
+    assert_eq!((gpu.running, gpu.paused, gpu.stopped), (1, false, false));
+    assert_eq!(gpu.limit, now_serving::Limit::Slots(1));
+    assert_eq!(act("operator", &cancel).await.0, StatusCode::OK);
+    turnstile.empty().await;
 }

@@ -1,30 +1,26 @@
 //! The dashboard: a page that shows a queue live, and steers it. For operators, behind a login.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::body::{EitherBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, ContentType, Header, WWW_AUTHENTICATE,
-};
-use actix_web::middleware::{Next, from_fn};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, ContentType};
+use actix_web::middleware::from_fn;
 use actix_web::web::ServiceConfig;
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
-use actix_web_httpauth::headers::authorization::{Authorization, Basic};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::operators::{Access, Operator, Operators, guard};
 use crate::event::id::EventId;
-use crate::logging::{error, info, warn};
+use crate::logging::info;
 use crate::queue::snapshot::QueueSnapshot;
 use crate::scheduler::limit::Limit;
 use crate::scheduler::snapshot::SlotState;
-use crate::web::auth::{AnyAuth, Auth};
 use crate::web::body::json;
 use crate::web::body::received::Body;
 use crate::web::protocol::sse;
@@ -32,6 +28,10 @@ use crate::web::rejection::Rejection;
 use crate::web::state::{Web, WebState};
 
 const PAGE: &str = include_str!("dashboard.html");
+
+/// What the page says of its operator, and what it says to one who may only look.
+const STEERS: &str = "data-access=\"all\"";
+const LOOKS: &str = "data-access=\"read_only\"";
 
 /// Nothing from elsewhere, and no frame around it that could lead clicks astray.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
@@ -52,8 +52,9 @@ impl Web {
     /// events, pauses and resumes ids, changes limits and drains the queue. Beside it, the
     /// [`snapshot`](Web::snapshot) as JSON at `{path}/snapshot`.
     ///
-    /// `auth` decides who may see it, by HTTP's basic authentication, for which browsers show a
-    /// prompt, or by [`Auth::user`]. Everybody else gets 401. Use it over TLS only, or on this
+    /// `operators` are those who may see it: an [`Auth`](crate::Auth), or [`Operators`] of whom some may
+    /// only look. They log in by HTTP's basic authentication, for which browsers show a prompt, or are known
+    /// by [`Auth::user`](crate::Auth::user). Everybody else gets 401. Use it over TLS only, or on this
     /// machine.
     ///
     /// ```
@@ -65,19 +66,19 @@ impl Web {
     /// # ;
     /// # }
     /// ```
-    pub fn dashboard<A: Auth>(
+    pub fn dashboard<O: Into<Operators>>(
         &self,
         path: &str,
-        auth: A,
-    ) -> impl FnOnce(&mut ServiceConfig) + use<A> {
+        operators: O,
+    ) -> impl FnOnce(&mut ServiceConfig) + use<O> {
         let path = path.trim_end_matches('/').to_owned();
         let state = web::Data::from(self.0.clone());
         let bodies = web::Data::from(self.0.bodies.clone());
         // For the description of the API. The first one counts.
         let _ = state.dashboard.set(path.clone());
-        let auth: Arc<dyn AnyAuth> = Arc::new(auth);
+        let operators = operators.into();
         move |service| {
-            let guard = from_fn(move |request, next| guard(auth.clone(), request, next));
+            let guard = from_fn(move |request, next| guard(operators.clone(), request, next));
             service.service(
                 web::scope(&path)
                     .app_data(state)
@@ -94,51 +95,16 @@ impl Web {
     }
 }
 
-/// Who does something here.
-#[derive(Clone, Debug)]
-struct Operator(String);
-
-async fn guard<B: MessageBody>(
-    auth: Arc<dyn AnyAuth>,
-    request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    let response = match operator(&*auth, request.request()).await {
-        Ok(Some(name)) => {
-            request.extensions_mut().insert(Operator(name));
-            return next.call(request).await.map(ServiceResponse::map_into_left_body);
-        }
-        Ok(None) => HttpResponse::Unauthorized()
-            .insert_header((WWW_AUTHENTICATE, "Basic realm=\"queues\", charset=\"UTF-8\""))
-            .json(json!({ "error": "Log in as an operator." })),
-        Err(trouble) => {
-            error!("dashboard: the store of users failed: {trouble}");
-            let message = "Nobody can log in now; try again later.";
-            Rejection::new(StatusCode::SERVICE_UNAVAILABLE, message.into()).error_response()
-        }
+async fn page(operator: web::ReqData<Operator>) -> HttpResponse {
+    let page = match operator.access {
+        Access::All => Cow::Borrowed(PAGE),
+        _ => Cow::Owned(PAGE.replacen(STEERS, LOOKS, 1)),
     };
-    Ok(request.into_response(response).map_into_right_body())
-}
-
-async fn operator(auth: &dyn AnyAuth, request: &HttpRequest) -> Result<Option<String>, String> {
-    if let Some(user) = auth.user(request) {
-        return Ok(Some(user.to_string()));
-    }
-    let Ok(given) = Authorization::<Basic>::parse(request) else { return Ok(None) };
-    let (name, password) = (given.as_ref().user_id(), given.as_ref().password());
-    if auth.login(name, password.unwrap_or_default()).await? {
-        return Ok(Some(name.to_owned()));
-    }
-    warn!("dashboard: a login was refused");
-    Ok(None)
-}
-
-async fn page() -> HttpResponse {
     HttpResponse::Ok()
         .content_type(ContentType::html())
         .insert_header((CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((CACHE_CONTROL, "no-store"))
-        .body(PAGE)
+        .body(page.into_owned())
 }
 
 async fn snapshot(web: web::Data<WebState>) -> HttpResponse {
@@ -208,6 +174,9 @@ async fn act(
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
+    if operator.access != Access::All {
+        return Err(Rejection::not_for_user("You may look at this queue, but not steer it."));
+    }
     let site = request.headers().get("sec-fetch-site").map(|site| site.as_bytes());
     if request.content_type() != "application/json"
         || !matches!(site, None | Some(b"same-origin" | b"none"))
@@ -216,7 +185,7 @@ async fn act(
         return Err(Rejection::new(StatusCode::FORBIDDEN, message.into()));
     }
     let action: Action = json::parse(&bytes)?;
-    info!("dashboard: {:?} requests {action:?}", operator.0);
+    info!("dashboard: {:?} requests {action:?}", operator.name);
     let queue = &web.queue;
     let done = match action {
         Action::Cancel { listener, event_id } => {

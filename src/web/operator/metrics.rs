@@ -3,6 +3,7 @@
 use std::fmt;
 
 use actix_web::http::StatusCode;
+use actix_web::middleware::from_fn;
 use actix_web::web::ServiceConfig;
 use actix_web::{HttpResponse, web};
 use prometheus_client::collector::Collector;
@@ -13,6 +14,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::operators::{Operators, guard};
 use crate::scheduler::snapshot::{ConcurrencyIdSnapshot, Histogram, ListenerSnapshot};
 use crate::web::rejection::Rejection;
 use crate::web::state::{Web, WebSnapshot, WebState};
@@ -23,7 +25,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 impl Web {
     /// A route with the queue's metrics for Prometheus, for `App::configure`. They name listeners
     /// and count events, and contain no client and no payload; still, the service must restrict
-    /// access to them.
+    /// access to them: by its own means, or as [`Web::metrics_for`].
     ///
     /// Of each concurrency id: `now_serving_slots` (the limit), `_running`, `_waiting`, `_blocked`,
     /// `_paused`, `_failing_slots`, `_unavailable_seconds`, `_oldest_wait_seconds`. Of each listener: `now_serving_admitted_events_total`,
@@ -43,6 +45,34 @@ impl Web {
         let (state, path) = (web::Data::from(self.0.clone()), path.to_owned());
         move |service| {
             service.service(web::resource(path).app_data(state).get(metrics).head(metrics));
+        }
+    }
+
+    /// [`Web::metrics`] for operators only, whether they may steer or only look: `basic_auth` in
+    /// Prometheus' configuration.
+    ///
+    /// ```
+    /// use actix_web::App;
+    /// use now_serving::{Access, Operators, Users};
+    /// # fn app(web: now_serving::Web, password: String) {
+    /// let prometheus = Operators::new(Users::new().user("prometheus", password));
+    /// App::new().configure(
+    ///     web.metrics_for("/metrics", prometheus.access(|_| Access::ReadOnly)),
+    /// )
+    /// # ;
+    /// # }
+    /// ```
+    pub fn metrics_for<O: Into<Operators>>(
+        &self,
+        path: &str,
+        operators: O,
+    ) -> impl FnOnce(&mut ServiceConfig) + use<O> {
+        let (state, path) = (web::Data::from(self.0.clone()), path.to_owned());
+        let operators = operators.into();
+        move |service| {
+            let guard = from_fn(move |request, next| guard(operators.clone(), request, next));
+            let resource = web::resource(path).app_data(state).get(metrics).head(metrics);
+            service.service(resource.wrap(guard));
         }
     }
 }

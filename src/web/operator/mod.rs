@@ -2,3 +2,4 @@
 
 pub(crate) mod dashboard;
 pub(crate) mod metrics;
+pub(crate) mod operators;

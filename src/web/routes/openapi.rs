@@ -81,6 +81,7 @@ fn snapshot() -> Value {
                 } } },
             },
             "401": { "description": "For operators only" },
+            "403": { "description": "This user is none" },
         },
     })
 }
@@ -128,7 +129,8 @@ fn actions() -> Value {
             "200": { "description": "It is done" },
             "400": { "description": "It can't be done; `detail` says why" },
             "401": { "description": "For operators only" },
-            "403": { "description": "The body isn't declared as JSON, or comes from another page" },
+            "403": { "description": "The body isn't declared as JSON, or comes from another page, or the \
+                operator may only look" },
             "404": { "description": "No such concurrency id or listener" },
             "422": { "description": "It is no action; `detail` says why" },
         },
