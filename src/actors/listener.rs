@@ -156,7 +156,7 @@ impl Handler<Cancel> for ListenerActor {
     fn handle(&mut self, Cancel(id): Cancel, context: &mut Self::Context) {
         self.budget.spend::<Self>(context);
         // Past the mailbox' bound: there is at most one for each event that was let in.
-        self.supervisor.cancel.do_send(CancelOf { listener: Some(self.listener), id });
+        self.supervisor.cancel.do_send(CancelOf { listener: self.listener, id });
     }
 }
 

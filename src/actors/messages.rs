@@ -103,13 +103,20 @@ pub(crate) enum WorkerEvent {
 #[rtype(result = "()")]
 pub(crate) struct Cancel(pub EventId);
 
-/// Listener → supervisor: end this event of mine wherever it is. Who asked for a permit, and is no
-/// listener, takes it back like this.
+/// Listener → supervisor: end this event of mine wherever it is.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct CancelOf {
-    pub listener: Option<usize>,
+    pub listener: usize,
     pub id: EventId,
+}
+
+/// Who waits for a permit → supervisor: no longer.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct GiveUp {
+    pub id: EventId,
+    pub cause: Cause,
 }
 
 /// Listener → supervisor, once: notify me when your wait queue is full.

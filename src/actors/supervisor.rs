@@ -13,8 +13,8 @@ use super::gauges::Gauges;
 use super::grant::{Acquire, Queued};
 use super::mailbox_budget::MailboxBudget;
 use super::messages::{
-    Abort, Admit, AwaitClosed, CancelOf, Control, Leave, PlacesGranted, PressureChanged, Quit,
-    Report, Stop, Subscribe, WorkerEvent,
+    Abort, Admit, AwaitClosed, CancelOf, Control, GiveUp, Leave, PlacesGranted, PressureChanged,
+    Quit, Report, Stop, Subscribe, WorkerEvent,
 };
 use super::pace::Pace;
 use super::slot_hold::SlotHold;
@@ -288,8 +288,15 @@ impl Handler<CancelOf> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, CancelOf { listener, id }: CancelOf, context: &mut Self::Context) {
-        let listener = listener.unwrap_or(self.scheduler.permits());
         self.command(Command::Cancel { listener, id }, context);
+    }
+}
+
+impl Handler<GiveUp> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, GiveUp { id, cause }: GiveUp, context: &mut Self::Context) {
+        self.command(Command::GiveUp { id, cause }, context);
     }
 }
 

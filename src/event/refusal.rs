@@ -35,6 +35,14 @@ pub enum Refusal {
         /// When a build is tried again.
         retry_after: Duration,
     },
+    /// No slot has come free within the `queue_timeout` of a gate.
+    #[error("No slot has come free within {} s; try again later.", .queue_timeout.as_secs_f64())]
+    QueueTimeout {
+        /// The bound.
+        queue_timeout: Duration,
+        /// When one is likely to be free; `None` while run times are unknown.
+        retry_after: Option<Duration>,
+    },
     /// The listener's validator refused the input.
     #[error("{0}")]
     Invalid(Validation),

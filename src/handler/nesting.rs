@@ -90,6 +90,16 @@ impl Running {
         })
     }
 
+    /// It holds its slot no longer.
+    pub fn release(&mut self) {
+        (self.id, self.holds) = (NOBODY, None);
+    }
+
+    /// That of this thread holds its slot no longer.
+    pub fn release_of_thread() {
+        CURRENT.with_borrow_mut(Running::release);
+    }
+
     /// It has its turn on this thread, until the guard is dropped.
     pub fn enter(&mut self) -> Entered<'_> {
         CURRENT.with_borrow_mut(|current| swap(current, self));

@@ -1,19 +1,24 @@
 //! A slot for work outside of listeners, which is waited for as for an event.
 
 use std::fmt;
+use std::pin::pin;
+use std::time::Duration;
 
 use actix::Addr;
 use actix::dev::SendError;
+use futures::future::{Either, select};
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use super::error::AcquireError;
 use super::{ConcurrencyId, Queue};
 use crate::actors::grant::{Acquire, Grant};
-use crate::actors::messages::CancelOf;
+use crate::actors::messages::GiveUp;
 use crate::actors::supervisor::Supervisor;
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 use crate::handler::outside::{Outside, Stay};
+use crate::scheduler::command::Cause;
 
 /// The right to use one slot of a concurrency id, from [`Queue::acquire`]. The slot is free again
 /// when it is dropped.
@@ -72,6 +77,15 @@ impl Queue {
     /// # });
     /// ```
     pub async fn acquire(&self, concurrency_id: &str) -> Result<Permit, AcquireError> {
+        self.acquire_within(concurrency_id, None).await
+    }
+
+    /// The same for those who wait no longer than this.
+    pub(crate) async fn acquire_within(
+        &self,
+        concurrency_id: &str,
+        queue_timeout: Option<Duration>,
+    ) -> Result<Permit, AcquireError> {
         let id = self.inner().ids.iter().find(|id| &*id.name == concurrency_id);
         let unknown = || AcquireError::UnknownConcurrencyId(concurrency_id.into());
         let id = id.ok_or_else(unknown)?;
@@ -79,15 +93,20 @@ impl Queue {
             let concurrency_id = concurrency_id.into();
             return Err(AcquireError::WaitsForItself { concurrency_id, slots });
         }
-        Ok(id.acquire(&self.inner().outside).await?)
+        Ok(id.acquire(&self.inner().outside, queue_timeout).await?)
     }
 }
 
 impl ConcurrencyId {
-    pub async fn acquire(&self, outside: &Outside) -> Result<Permit, Refusal> {
+    async fn acquire(
+        &self,
+        outside: &Outside,
+        queue_timeout: Option<Duration>,
+    ) -> Result<Permit, Refusal> {
+        let late = queue_timeout.map(sleep);
         let (grant, granted) = oneshot::channel();
         let id = EventId::random();
-        let waits = Waits { supervisor: Some(&self.supervisor), id };
+        let mut waits = Waits { supervisor: Some(&self.supervisor), id, cause: Cause::Cancelled };
         match self.supervisor.try_send(Acquire { id, grant }) {
             Ok(()) => {}
             // Its mailbox is full: wait for room, as everybody before us does.
@@ -96,7 +115,17 @@ impl ConcurrencyId {
             }
             Err(SendError::Closed(_)) => return Err(Refusal::Stopped),
         }
-        let granted = granted.await;
+        let granted = match (late, queue_timeout) {
+            (Some(late), Some(queue_timeout)) => match select(granted, pin!(late)).await {
+                Either::Left((granted, _)) => granted,
+                Either::Right(_) => {
+                    waits.cause = Cause::TimedOut;
+                    let retry_after = self.gauges.retry_after();
+                    return Err(Refusal::QueueTimeout { queue_timeout, retry_after });
+                }
+            },
+            _ => granted.await,
+        };
         waits.no_more();
         let grant = granted.unwrap_or(Err(Refusal::Stopped))?;
         Ok(Permit { grant, _stay: outside.enter() })
@@ -107,6 +136,7 @@ impl ConcurrencyId {
 struct Waits<'a> {
     supervisor: Option<&'a Addr<Supervisor>>,
     id: EventId,
+    cause: Cause,
 }
 
 impl Waits<'_> {
@@ -119,7 +149,7 @@ impl Drop for Waits<'_> {
     fn drop(&mut self) {
         if let Some(supervisor) = self.supervisor {
             // Past the mailbox' bound: a cancel that is lost can't be repeated.
-            supervisor.do_send(CancelOf { listener: None, id: self.id });
+            supervisor.do_send(GiveUp { id: self.id, cause: self.cause });
         }
     }
 }

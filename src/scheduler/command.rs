@@ -95,6 +95,12 @@ pub(crate) enum Command<T> {
         listener: usize,
         id: EventId,
     },
+    /// Whoever waits for this permit waits no longer. Nothing happens to one that was given, which is its
+    /// holder's, and to events of listeners.
+    GiveUp {
+        id: EventId,
+        cause: Cause,
+    },
     /// The run on `slot` has really stopped. `ready` is false when the worker must see to its
     /// resource before it can take another.
     Done {

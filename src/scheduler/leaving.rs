@@ -35,17 +35,31 @@ impl<T> Scheduler<T> {
     }
 
     pub(super) fn cancel(&mut self, listener: usize, id: EventId) {
-        let Some(place) = self.places.get(&id).copied() else { return };
-        let whose = match place {
+        if let Some(place) = self.place_of(id, |lane| lane == listener) {
+            self.end_early(id, place, Cause::Cancelled);
+        }
+    }
+
+    pub(super) fn give_up(&mut self, id: EventId, cause: Cause) {
+        let permits = self.permits();
+        if let Some(place) = self.place_of(id, |lane| lane >= permits) {
+            self.end_early(id, place, cause);
+        }
+    }
+
+    /// Where an event is, if it is in one of these lanes.
+    fn place_of(&self, id: EventId, fits: impl FnOnce(usize) -> bool) -> Option<Location> {
+        let place = self.places.get(&id).copied()?;
+        let lane = match place {
             Location::Blocked(key) => self.blocked.lane_of(key),
             Location::Requesting(key) => self.requesting.lane_of(key),
             Location::Waiting(key) => self.wait_queue.lane_of(key),
             Location::Running(slot) => self.slots.run(slot).map(|run| run.listener),
         };
-        if whose != Some(listener) {
-            return;
-        }
-        let cause = Cause::Cancelled;
+        lane.is_some_and(fits).then_some(place)
+    }
+
+    fn end_early(&mut self, id: EventId, place: Location, cause: Cause) {
         let left = match place {
             Location::Blocked(key) => self.blocked.remove(key),
             Location::Requesting(key) => {

@@ -192,6 +192,7 @@ impl<T> Scheduler<T> {
         match command {
             Command::Admit(arrival) => self.admit(arrival),
             Command::Cancel { listener, id } => self.cancel(listener, id),
+            Command::GiveUp { id, cause } => self.give_up(id, cause),
             Command::PlaceGranted(key) => self.place_granted(key),
             Command::Done { slot, counts, ready } => self.done(slot, counts, ready),
             Command::Returned { slot, counts, events } => self.returned(slot, counts, events),

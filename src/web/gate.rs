@@ -1,21 +1,28 @@
 //! The gate: an existing actix-web route joins a queue without being rewritten.
 
 use std::cell::RefCell;
-use std::future::{Ready, ready};
+use std::fmt;
+use std::future::{Ready, poll_fn, ready};
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
 use actix_web::error::ErrorInternalServerError;
-use actix_web::{FromRequest, HttpMessage, HttpRequest, rt};
+use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError, rt};
 use bytes::Bytes;
-use futures::future::{FutureExt, LocalBoxFuture};
+use futures::future::{Either, FutureExt, LocalBoxFuture, select};
+use tokio::time::{Sleep, sleep};
 
 use super::rejection::Rejection;
+use crate::event::refusal::Refusal;
+use crate::handler::nesting::{IdSlots, PendingCall, Running};
 use crate::queue::Queue;
 use crate::queue::error::AcquireError;
 use crate::queue::permit::Permit;
@@ -48,7 +55,11 @@ impl Web {
     /// Or let the route run to its end, whether its client has gone or not:
     /// [`Gate::run_to_end`].
     ///
-    /// While the wait queue is full a request is answered 503 with `Retry-After`. A client that goes away
+    /// While the wait queue is full a request is answered 503 with `Retry-After`; a
+    /// [`queue_timeout`](Gate::queue_timeout), a [`time_limit`](Gate::time_limit) and a response of one's
+    /// own ([`on_refusal`](Gate::on_refusal)) are options. A call from such a route for a slot that only it
+    /// could free is refused, as a handler's ([`ListenerHandle::call`](crate::ListenerHandle::call)), unless
+    /// the handler has taken the permit. A client that goes away
     /// leaves the wait queue; for that the server must notice it, which it does with
     /// [`HttpServer::h1_allow_half_closed(false)`].
     ///
@@ -84,7 +95,15 @@ impl Web {
     pub fn gate(&self, concurrency_id: &str) -> Gate {
         let queue = &self.0.queue;
         match queue.inner().ids.iter().find(|id| &*id.name == concurrency_id) {
-            Some(id) => Gate { id: id.name.clone(), run_to_end: false, queue: queue.clone() },
+            Some(id) => Gate {
+                id: id.name.clone(),
+                slots: id.slots.clone(),
+                queue_timeout: None,
+                time_limit: None,
+                run_to_end: false,
+                refused: None,
+                queue: queue.clone(),
+            },
             None => panic!(
                 "no concurrency id is named {concurrency_id:?}; declare it with \
                  QueueBuilder::permits"
@@ -94,16 +113,82 @@ impl Web {
 }
 
 /// Middleware from [`Web::gate`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Gate {
     /// Its concurrency id.
     id: Arc<str>,
+    slots: Arc<IdSlots>,
+    queue_timeout: Option<Duration>,
+    time_limit: Option<Duration>,
     run_to_end: bool,
+    /// Answers those who don't get a slot.
+    refused: Option<Arc<Refused>>,
     /// The queue lives as long as its gates.
     queue: Queue,
 }
 
+type Refused = dyn Fn(&HttpRequest, &Refusal) -> HttpResponse + Send + Sync;
+
 impl Gate {
+    /// How long a request may wait for its slot; after that it is answered 503, as one that was
+    /// [`Refusal::QueueTimeout`]. Without, for ever.
+    #[must_use = "it gives the gate back"]
+    pub fn queue_timeout(self, timeout: Duration) -> Self {
+        Gate { queue_timeout: Some(timeout), ..self }
+    }
+
+    /// How long the route may take once it has its slot; after that the request is answered 504. Its
+    /// handler is dropped at its next await and the slot is free, as when its client goes away: a handler
+    /// that works on another thread must take the [`Permit`] there. One that is to [run to its
+    /// end](Gate::run_to_end) goes on, and keeps its slot until then. A body that is a stream breaks off
+    /// at the limit, with its connection. Without, for ever.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use actix_web::{HttpResponse, web};
+    /// # fn resource(queued: now_serving::Web) -> impl Sized {
+    /// let gate = queued
+    ///     .gate("gpu_queue")
+    ///     .queue_timeout(Duration::from_secs(60))
+    ///     .time_limit(Duration::from_secs(300))
+    ///     .on_refusal(|_, refusal| {
+    ///         HttpResponse::ServiceUnavailable().body(format!("All GPUs are busy. {refusal}"))
+    ///     });
+    /// web::resource("/render").wrap(gate).get(async || "a picture")
+    /// # }
+    /// ```
+    #[must_use = "it gives the gate back"]
+    pub fn time_limit(self, limit: Duration) -> Self {
+        Gate { time_limit: Some(limit), ..self }
+    }
+
+    /// Makes the response for a request that gets no slot, such as a page of the service's own. By default
+    /// it is a 503 with the reason as JSON; whatever stands in its place, `Retry-After` is added where
+    /// it is a 503 without one.
+    #[must_use = "it gives the gate back"]
+    pub fn on_refusal(
+        self,
+        refused: impl Fn(&HttpRequest, &Refusal) -> HttpResponse + Send + Sync + 'static,
+    ) -> Self {
+        Gate { refused: Some(Arc::new(refused)), ..self }
+    }
+
+    fn refuse(&self, request: ServiceRequest, refusal: Refusal) -> ServiceResponse<BoxBody> {
+        let by_itself = |refusal| Rejection::of(refusal, &[]).error_response();
+        let Some(refused) = &self.refused else {
+            return request.into_response(by_itself(refusal));
+        };
+        let mut response = refused(request.request(), &refusal);
+        if response.status() == StatusCode::SERVICE_UNAVAILABLE
+            && !response.headers().contains_key(RETRY_AFTER)
+            && let Some(wait) = by_itself(refusal).headers().get(RETRY_AFTER)
+        {
+            response.headers_mut().insert(RETRY_AFTER, wait.clone());
+        }
+        request.into_response(response)
+    }
+
     /// Lets a route that has its slot run to its end, although its client goes away meanwhile; the
     /// slot is busy until then. Without, its handler is dropped at its next await, and what it has
     /// given to other threads goes on without a slot, unless it took the [`Permit`] there.
@@ -123,6 +208,12 @@ impl Gate {
     #[must_use = "it gives the gate back"]
     pub fn run_to_end(self) -> Self {
         Gate { run_to_end: true, ..self }
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("concurrency_id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -163,47 +254,99 @@ where
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let (service, gate) = (self.service.clone(), self.gate.clone());
         async move {
-            let permit = match gate.queue.acquire(&gate.id).await {
+            let permit = match gate.queue.acquire_within(&gate.id, gate.queue_timeout).await {
                 Ok(permit) => permit,
-                Err(AcquireError::Refused(refusal)) => {
-                    return Ok(request.error_response(Rejection::of(refusal, &[])));
-                }
-                // The gate was made for one that there is.
-                Err(error) => return Err(ErrorInternalServerError(error)),
+                Err(AcquireError::Refused(refusal)) => return Ok(gate.refuse(request, refusal)),
+                // The gate was made for an id that there is: a route waits for itself.
+                Err(error) => return Err(error.into()),
             };
-            if !gate.run_to_end {
-                return run(service, request, permit).await;
-            }
-            match rt::spawn(run(service, request, permit)).await {
-                Ok(response) => response,
-                Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
-                // The server's thread ends.
-                Err(error) => Err(ErrorInternalServerError(error)),
-            }
+            pass(service, request, &gate, permit).await
         }
         .boxed_local()
     }
 }
 
-async fn run<S, B>(
+/// A request that has its slot.
+async fn pass<S, B>(
     service: Rc<S>,
     request: ServiceRequest,
+    gate: &Gate,
     permit: Permit,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error>
 where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
     B: MessageBody + 'static,
 {
-    let offered = Offered(Rc::new(RefCell::new(Some(permit))));
-    request.extensions_mut().insert(offered.clone());
-    let response = service.call(request).await;
-    // Gone where the handler took it. The request may live on with its response.
-    let permit = offered.take();
-    Ok(response?.map_body(|_, body| match body.size() {
-        BodySize::Stream => BoxBody::new(Held { body: body.boxed(), _permit: permit }),
+    let limit = gate.time_limit.map(|limit| Box::pin(sleep(limit)));
+    // By the gate before this one, where a route has several.
+    let outer = PendingCall::begin();
+    let callers = outer.iter().map(Arc::downgrade).collect();
+    let work = work(service, request, permit, Running::new(&gate.slots, callers));
+    let work = async move {
+        let _outer = outer;
+        work.await
+    };
+    let work = if gate.run_to_end { to_end(work).boxed_local() } else { work.boxed_local() };
+    let (worked, limit) = match limit {
+        None => (work.await?, None),
+        Some(limit) => match select(work, limit).await {
+            Either::Left((worked, limit)) => (worked?, Some(limit)),
+            Either::Right(_) => return Err(Rejection::timed_out().into()),
+        },
+    };
+    let Worked { response, permit, running } = worked;
+    Ok(response.map_body(|_, body| match body.size() {
+        BodySize::Stream => BoxBody::new(Held { body: body.boxed(), permit, running, limit }),
         // The work is done; a client that reads slowly must not keep the slot.
         BodySize::None | BodySize::Sized(_) => body.boxed(),
     }))
+}
+
+/// A response, with what its body may still need.
+struct Worked<B> {
+    response: ServiceResponse<B>,
+    /// Gone where the handler took it.
+    permit: Option<Permit>,
+    running: Running,
+}
+
+/// Goes on when whoever waits for it has gone.
+async fn to_end<T: 'static>(
+    work: impl Future<Output = Result<T, actix_web::Error>> + 'static,
+) -> Result<T, actix_web::Error> {
+    match rt::spawn(work).await {
+        Ok(worked) => worked,
+        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+        // The server's thread ends.
+        Err(error) => Err(ErrorInternalServerError(error)),
+    }
+}
+
+async fn work<S, B>(
+    service: Rc<S>,
+    request: ServiceRequest,
+    permit: Permit,
+    mut running: Running,
+) -> Result<Worked<B>, actix_web::Error>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
+{
+    let offered = Offered(Rc::new(RefCell::new(Some(permit))));
+    // Dropped early, it must not leave the permit behind with a request that lives on.
+    let offered = Withdraw(offered);
+    request.extensions_mut().insert(offered.0.clone());
+    let mut route = async move { service.call(request).await }.boxed_local();
+    let response = poll_fn(|cx| {
+        if offered.0.is_taken() {
+            running.release();
+        }
+        // So that a call from here for this very slot is refused instead of waiting for ever.
+        let _running = running.enter();
+        route.as_mut().poll(cx)
+    });
+    let response = response.await?;
+    drop(route);
+    Ok(Worked { response, permit: offered.0.take(), running })
 }
 
 /// The permit of a request, in its extensions, for the handler that wants it.
@@ -213,6 +356,18 @@ struct Offered(Rc<RefCell<Option<Permit>>>);
 impl Offered {
     fn take(&self) -> Option<Permit> {
         self.0.borrow_mut().take()
+    }
+
+    fn is_taken(&self) -> bool {
+        self.0.borrow().is_none()
+    }
+}
+
+struct Withdraw(Offered);
+
+impl Drop for Withdraw {
+    fn drop(&mut self) {
+        drop(self.0.take());
     }
 }
 
@@ -225,6 +380,10 @@ impl FromRequest for Permit {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let permit = request.extensions().get::<Offered>().and_then(Offered::take);
+        if permit.is_some() {
+            // Where it is now, it may come free while the handler waits for a slot.
+            Running::release_of_thread();
+        }
         ready(permit.ok_or_else(|| {
             crate::logging::error!(
                 "{}: there is no permit to take; wrap the route in a gate",
@@ -238,7 +397,9 @@ impl FromRequest for Permit {
 /// A body whose making is part of the work.
 struct Held {
     body: BoxBody,
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
+    running: Running,
+    limit: Option<Pin<Box<Sleep>>>,
 }
 
 impl MessageBody for Held {
@@ -252,9 +413,24 @@ impl MessageBody for Held {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let chunk = std::task::ready!(Pin::new(&mut self.body).poll_next(cx));
+        let Held { body, permit, running, limit } = &mut *self;
+        if permit.is_none() {
+            running.release();
+        }
+        let polled = {
+            let _running = running.enter();
+            Pin::new(&mut *body).poll_next(cx)
+        };
+        let late = polled.is_pending()
+            && limit.as_mut().is_some_and(|limit| limit.as_mut().poll(cx).is_ready());
+        if late {
+            // What makes it must stop now, and not when the connection has been closed.
+            (*body, *permit) = (BoxBody::new(()), None);
+            return Poll::Ready(Some(Err("the route took longer than its time limit".into())));
+        }
+        let chunk = std::task::ready!(polled);
         if chunk.is_none() {
-            self._permit = None;
+            *permit = None;
         }
         Poll::Ready(chunk)
     }

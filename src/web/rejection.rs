@@ -149,6 +149,12 @@ impl Rejection {
         Self::new(StatusCode::FORBIDDEN, detail.into())
     }
 
+    /// A route behind a gate has taken longer than it may.
+    pub fn timed_out() -> Self {
+        let detail = "The request took longer than its time limit.";
+        Self::new(StatusCode::GATEWAY_TIMEOUT, detail.into())
+    }
+
     /// The user may not call this listener.
     pub fn forbidden(api_name: &str) -> Self {
         Self::not_for_user(&format!("You may not call /{api_name}."))
@@ -190,7 +196,9 @@ impl Rejection {
             return Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
         }
         let retry_after = match &refusal {
-            Refusal::QueueFull { retry_after, .. } => Some(retry_after.unwrap_or_default()),
+            Refusal::QueueFull { retry_after, .. } | Refusal::QueueTimeout { retry_after, .. } => {
+                Some(retry_after.unwrap_or_default())
+            }
             Refusal::WaitTooLong { eta, max_eta } => Some(eta.saturating_sub(*max_eta)),
             Refusal::Unavailable { retry_after, .. } => Some(*retry_after),
             Refusal::ValidatorPanicked => return Self::internal(&refusal.to_string()),
