@@ -11,7 +11,7 @@ use awc::http::StatusCode;
 use common::Server;
 use futures::stream;
 use now_serving::testing::Turnstile;
-use now_serving::{CallError, Gate, Listener, Permit, Queue, Refusal, Web};
+use now_serving::{CallError, Gate, Listener, Permit, Queue, Refusal, SlotState, Web};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -233,4 +233,52 @@ async fn a_route_may_call_an_id_with_another_slot() {
         assert_eq!(get(&server, path).await, (StatusCode::OK, "called".into()), "{path}");
     }
     assert_eq!(get(&server, "/twice").await, (StatusCode::OK, "never".into()));
+}
+
+#[actix::test]
+async fn a_gate_with_a_name_is_counted_by_itself() {
+    let (turnstile, queue) = (Turnstile::new(), one_slot());
+    let (served, held) = (Web::new(&queue), turnstile.clone());
+    let server = Server::with(move |config| {
+        let held = held.clone();
+        let render = move || {
+            let turnstile = held.clone();
+            async move {
+                turnstile.pass().await;
+                "rendered"
+            }
+        };
+        let gate = |name: &str| served.gate("gpu_queue").name(name).queue_timeout(SOON);
+        config
+            .configure(served.metrics("/metrics"))
+            .service(web::resource("/one").wrap(gate("one")).get(render.clone()))
+            .service(web::resource("/also-one").wrap(gate("one")).get(render.clone()))
+            .service(web::resource("/two").wrap(gate("two")).get(render))
+    });
+    let rendered = (StatusCode::OK, "rendered".to_string());
+    let (first, ()) = futures::join!(get(&server, "/one"), async {
+        turnstile.arrived(1).await;
+        let snapshot = queue.snapshot().await;
+        let id = snapshot.concurrency_id("gpu_queue").unwrap();
+        let SlotState::Busy { listener, events, .. } = &id.slots[0].state else { panic!("{id:?}") };
+        assert_eq!(&**listener, "(one)");
+        assert!(queue.cancel("(one)", events[0]).is_err());
+        assert_eq!(get(&server, "/two").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        until(&queue, |id| id.gates.len() == 2 && id.gates[1].timed_out == 1).await;
+        turnstile.open();
+    });
+    assert_eq!((first, get(&server, "/also-one").await), (rendered.clone(), rendered));
+    drop(queue.acquire("gpu_queue").await.unwrap());
+    until(&queue, |id| id.running == 0).await;
+    let snapshot = queue.snapshot().await;
+    let id = snapshot.concurrency_id("gpu_queue").unwrap();
+    let counts = |of: &now_serving::ListenerSnapshot| (of.admitted, of.completed, of.timed_out);
+    assert_eq!(id.permits.as_ref().map(counts), Some((1, 1, 0)));
+    let gates: Vec<_> = id.gates.iter().map(|gate| (&*gate.api_name, counts(gate))).collect();
+    assert_eq!(gates, [("(one)", (2, 2, 0)), ("(two)", (1, 0, 1))]);
+    let ended: Vec<_> = id.recent.iter().map(|ended| &*ended.listener).collect();
+    assert_eq!(ended, ["(two)", "(one)", "(one)", "(permit)"]);
+    let (_, metrics) = get(&server, "/metrics").await;
+    let labels = "{concurrency_id=\"gpu_queue\",listener=\"(two)\",outcome=\"timed_out\"}";
+    assert!(metrics.contains(&format!("now_serving_ended_events_total{labels} 1")), "{metrics}");
 }

@@ -37,6 +37,8 @@ impl Drop for Grant {
 #[rtype(result = "()")]
 pub(crate) struct Acquire {
     pub id: EventId,
+    /// What it is counted as.
+    pub label: Arc<str>,
     pub grant: oneshot::Sender<Result<Grant, Refusal>>,
 }
 

@@ -271,10 +271,10 @@ impl Handler<Admit> for Supervisor {
 impl Handler<Acquire> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, Acquire { id, grant }: Acquire, context: &mut Self::Context) {
+    fn handle(&mut self, Acquire { id, label, grant }: Acquire, context: &mut Self::Context) {
         let arrival = Arrival {
             id,
-            listener: self.scheduler.permits(),
+            listener: self.scheduler.permit_lane(&label),
             watched: false,
             when_full: WhenFull::Refuse,
             placed: false,

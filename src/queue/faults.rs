@@ -160,3 +160,21 @@ async fn a_permit_keeps_its_slot_when_the_supervisor_begins_anew() {
     turnstile.open();
     assert_eq!(event.result().await, Ok(2u32));
 }
+
+#[actix::test]
+async fn a_supervisor_that_starts_again_still_knows_the_names_of_gates() {
+    let queue = queue(&Turnstile::new());
+    let permit = async || {
+        let permit = queue.acquire_as("wait", "(render)".into(), None).await;
+        drop(permit.expect("there is a slot"));
+    };
+    permit().await;
+    while queue.snapshot().await.concurrency_ids[0].running > 0 {}
+    queue.test_supervisor().do_send(Blow);
+    permit().await;
+    while queue.snapshot().await.concurrency_ids[0].running > 0 {}
+    let snapshot = queue.snapshot().await;
+    let gates = &snapshot.concurrency_ids[0].gates;
+    assert_eq!(gates.len(), 1);
+    assert_eq!((&*gates[0].api_name, gates[0].admitted, gates[0].completed), ("(render)", 2, 2));
+}

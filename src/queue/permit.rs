@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
@@ -19,6 +20,7 @@ use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 use crate::handler::outside::{Outside, Stay};
 use crate::scheduler::command::Cause;
+use crate::scheduler::snapshot::PERMIT;
 
 /// The right to use one slot of a concurrency id, from [`Queue::acquire`]. The slot is free again
 /// when it is dropped.
@@ -77,13 +79,14 @@ impl Queue {
     /// # });
     /// ```
     pub async fn acquire(&self, concurrency_id: &str) -> Result<Permit, AcquireError> {
-        self.acquire_within(concurrency_id, None).await
+        self.acquire_as(concurrency_id, PERMIT.into(), None).await
     }
 
-    /// The same for those who wait no longer than this.
-    pub(crate) async fn acquire_within(
+    /// The same, counted under a label of its own, for those who wait no longer than this.
+    pub(crate) async fn acquire_as(
         &self,
         concurrency_id: &str,
+        label: Arc<str>,
         queue_timeout: Option<Duration>,
     ) -> Result<Permit, AcquireError> {
         let id = self.inner().ids.iter().find(|id| &*id.name == concurrency_id);
@@ -93,13 +96,14 @@ impl Queue {
             let concurrency_id = concurrency_id.into();
             return Err(AcquireError::WaitsForItself { concurrency_id, slots });
         }
-        Ok(id.acquire(&self.inner().outside, queue_timeout).await?)
+        Ok(id.acquire(label, &self.inner().outside, queue_timeout).await?)
     }
 }
 
 impl ConcurrencyId {
     async fn acquire(
         &self,
+        label: Arc<str>,
         outside: &Outside,
         queue_timeout: Option<Duration>,
     ) -> Result<Permit, Refusal> {
@@ -107,7 +111,7 @@ impl ConcurrencyId {
         let (grant, granted) = oneshot::channel();
         let id = EventId::random();
         let mut waits = Waits { supervisor: Some(&self.supervisor), id, cause: Cause::Cancelled };
-        match self.supervisor.try_send(Acquire { id, grant }) {
+        match self.supervisor.try_send(Acquire { id, label, grant }) {
             Ok(()) => {}
             // Its mailbox is full: wait for room, as everybody before us does.
             Err(SendError::Full(acquire)) => {

@@ -30,6 +30,9 @@ impl<T> Scheduler<T> {
             listeners: (0..self.permits()).map(|lane| self.lane_snapshot(lane)).collect(),
             permits: Some(self.lane_snapshot(self.permits()))
                 .filter(|permits| permits.admitted + permits.refused > 0),
+            gates: (self.permits() + 1..self.listeners.len())
+                .map(|lane| self.lane_snapshot(lane))
+                .collect(),
         }
     }
 

@@ -26,6 +26,7 @@ pub(crate) mod tests;
 pub(crate) mod wait_queue;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::event::id::{EventId, EventMap};
@@ -35,7 +36,7 @@ use crate::scheduler::history::{Distribution, Recent};
 use crate::scheduler::rank_updates::LastNotified;
 use crate::scheduler::rules::{ListenerRules, Rules};
 use crate::scheduler::slots::{Slot, Slots};
-use crate::scheduler::snapshot::Refusals;
+use crate::scheduler::snapshot::{PERMIT, Refusals};
 use crate::scheduler::wait_queue::{Key, WaitQueue};
 
 /// An event in the wait queue, or a blocked one.
@@ -101,6 +102,8 @@ pub(crate) struct Scheduler<T> {
     rules: Rules,
     /// Those of permits, which are no listener's and have a lane of their own behind the listeners'.
     permit_rules: ListenerRules,
+    /// Those of permits that somebody asks for under a name, each with a lane behind that.
+    named_permits: Vec<ListenerRules>,
     listeners: Vec<ListenerState>,
     phase: Phase,
     wait_queue: WaitQueue<Waiting<T>>,
@@ -138,7 +141,8 @@ impl<T> Scheduler<T> {
     pub fn new(rules: Rules, now: Instant) -> Self {
         let lanes = rules.listeners.len() + 1;
         Scheduler {
-            permit_rules: ListenerRules::of_permits(),
+            permit_rules: ListenerRules::of_permits(PERMIT.into()),
+            named_permits: Vec::new(),
             listeners: (0..lanes).map(|_| ListenerState::new()).collect(),
             phase: Phase::Open,
             wait_queue: WaitQueue::new(lanes),
@@ -172,6 +176,9 @@ impl<T> Scheduler<T> {
         }
         fresh.phase = self.phase;
         fresh.recent = std::mem::take(&mut self.recent);
+        for rules in std::mem::take(&mut self.named_permits) {
+            fresh.add_permit_lane(rules);
+        }
         for (fresh, old) in fresh.listeners.iter_mut().zip(&mut self.listeners) {
             (fresh.admitted, fresh.refused, fresh.ended) = (old.admitted, old.refused, old.ended);
             std::mem::swap(&mut fresh.waits, &mut old.waits);
@@ -309,13 +316,34 @@ impl<T> Scheduler<T> {
         self.listeners[listener].refused.queue_full += events;
     }
 
-    /// The lane of those who wait for a slot without an event of a listener.
+    /// The first lane of those who wait for a slot without an event of a listener: of those that gave no
+    /// name.
     pub fn permits(&self) -> usize {
         self.rules.listeners.len()
     }
 
+    /// The lane of those who ask for a permit under this label, made if it is new. Labels come from the
+    /// service's code and are few.
+    pub fn permit_lane(&mut self, label: &Arc<str>) -> usize {
+        let all = std::iter::once(&self.permit_rules).chain(&self.named_permits);
+        let lanes = self.permits()..;
+        let found = lanes.zip(all).find(|(_, rules)| rules.api_name == *label);
+        let found = found.map(|(lane, _)| lane);
+        found.unwrap_or_else(|| self.add_permit_lane(ListenerRules::of_permits(label.clone())))
+    }
+
+    fn add_permit_lane(&mut self, rules: ListenerRules) -> usize {
+        self.named_permits.push(rules);
+        self.listeners.push(ListenerState::new());
+        for queue in [&mut self.wait_queue, &mut self.blocked, &mut self.requesting] {
+            queue.add_lane();
+        }
+        self.listeners.len() - 1
+    }
+
     fn lane_rules(&self, lane: usize) -> &ListenerRules {
-        self.rules.listeners.get(lane).unwrap_or(&self.permit_rules)
+        let named = || self.named_permits.get(lane.checked_sub(self.permits() + 1)?);
+        self.rules.listeners.get(lane).or_else(named).unwrap_or(&self.permit_rules)
     }
 
     fn limit(&self) -> usize {

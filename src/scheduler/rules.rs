@@ -51,13 +51,8 @@ pub(crate) struct ListenerRules {
 }
 
 impl ListenerRules {
-    pub(crate) fn of_permits() -> Self {
-        ListenerRules {
-            api_name: crate::scheduler::snapshot::PERMIT.into(),
-            batch: None,
-            time_limit: None,
-            queue_timeout: None,
-        }
+    pub(crate) fn of_permits(label: Arc<str>) -> Self {
+        ListenerRules { api_name: label, batch: None, time_limit: None, queue_timeout: None }
     }
 }
 

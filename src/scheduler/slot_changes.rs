@@ -9,7 +9,7 @@ use super::{Phase, Scheduler, history};
 impl<T> Scheduler<T> {
     /// Whether a slot is held by a permit.
     pub(super) fn is_held(&self, slot: usize) -> bool {
-        matches!(self.slots.get(slot), Some(Slot::Busy(run)) if run.listener == self.permits())
+        matches!(self.slots.get(slot), Some(Slot::Busy(run)) if run.listener >= self.permits())
     }
 
     pub(super) fn done(&mut self, slot: usize, counts: OutcomeCounts, ready: bool) {

@@ -44,9 +44,12 @@ pub struct ConcurrencyIdSnapshot {
     /// The listeners that share this id, in order of declaration.
     pub listeners: Vec<ListenerSnapshot>,
     /// Its permits, counted as a listener's events are, where any has been requested: by
-    /// [`Queue::acquire`](crate::Queue::acquire), or a gate. One that was given back counts as
+    /// [`Queue::acquire`](crate::Queue::acquire), or a gate without a name. One that was given back counts as
     /// completed. In place of a listener's name stands `(permit)`, here and elsewhere.
     pub permits: Option<ListenerSnapshot>,
+    /// The permits of gates that have a name, once each has been asked for one: counted by themselves, with
+    /// the name in parentheses.
+    pub gates: Vec<ListenerSnapshot>,
 }
 
 /// One slot.
@@ -78,7 +81,7 @@ pub enum SlotState {
     Busy {
         /// The events of the run.
         events: Vec<EventId>,
-        /// The listener's name; of a slot that a permit holds, `(permit)`.
+        /// The listener's name; of a slot that a permit holds, `(permit)`, or its gate's as `(render)`.
         listener: Arc<str>,
         /// For how long it has run, in seconds.
         seconds: f64,
@@ -93,7 +96,7 @@ pub enum SlotState {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ListenerSnapshot {
-    /// The listener's name.
+    /// The listener's name; `(permit)`, or a gate's as `(render)`, where permits are meant.
     pub api_name: Arc<str>,
     /// Events of it in the wait queue.
     pub waiting: usize,

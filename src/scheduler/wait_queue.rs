@@ -52,6 +52,11 @@ impl<T> WaitQueue<T> {
         WaitQueue { nodes: Slab::new(), whole: EMPTY, lanes: vec![EMPTY; lanes], next_seq: 0 }
     }
 
+    /// One more lane, behind the others.
+    pub fn add_lane(&mut self) {
+        self.lanes.push(EMPTY);
+    }
+
     pub fn len(&self) -> usize {
         self.whole.len
     }

@@ -26,6 +26,7 @@ use crate::handler::nesting::{IdSlots, PendingCall, Running};
 use crate::queue::Queue;
 use crate::queue::error::AcquireError;
 use crate::queue::permit::Permit;
+use crate::scheduler::snapshot::PERMIT;
 use crate::web::state::Web;
 
 impl Web {
@@ -98,6 +99,7 @@ impl Web {
             Some(id) => Gate {
                 id: id.name.clone(),
                 slots: id.slots.clone(),
+                label: PERMIT.into(),
                 queue_timeout: None,
                 time_limit: None,
                 run_to_end: false,
@@ -118,6 +120,8 @@ pub struct Gate {
     /// Its concurrency id.
     id: Arc<str>,
     slots: Arc<IdSlots>,
+    /// What its permits are counted as.
+    label: Arc<str>,
     queue_timeout: Option<Duration>,
     time_limit: Option<Duration>,
     run_to_end: bool,
@@ -130,6 +134,19 @@ pub struct Gate {
 type Refused = dyn Fn(&HttpRequest, &Refusal) -> HttpResponse + Send + Sync;
 
 impl Gate {
+    /// Counts its requests by themselves in metrics, snapshots and the dashboard, under this name in
+    /// parentheses: `listener="(render)"`. Gates of one concurrency id that have the same name count
+    /// together; by default it is `permit`, which [`Queue::acquire`] counts as too.
+    #[must_use = "it gives the gate back"]
+    pub fn name(self, name: &str) -> Self {
+        // No listener can be named so.
+        Gate { label: format!("({name})").into(), ..self }
+    }
+
+    async fn permit(&self) -> Result<Permit, AcquireError> {
+        self.queue.acquire_as(&self.id, self.label.clone(), self.queue_timeout).await
+    }
+
     /// How long a request may wait for its slot; after that it is answered 503, as one that was
     /// [`Refusal::QueueTimeout`]. Without, for ever.
     #[must_use = "it gives the gate back"]
@@ -150,6 +167,7 @@ impl Gate {
     /// # fn resource(queued: now_serving::Web) -> impl Sized {
     /// let gate = queued
     ///     .gate("gpu_queue")
+    ///     .name("render")
     ///     .queue_timeout(Duration::from_secs(60))
     ///     .time_limit(Duration::from_secs(300))
     ///     .on_refusal(|_, refusal| {
@@ -254,7 +272,7 @@ where
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let (service, gate) = (self.service.clone(), self.gate.clone());
         async move {
-            let permit = match gate.queue.acquire_within(&gate.id, gate.queue_timeout).await {
+            let permit = match gate.permit().await {
                 Ok(permit) => permit,
                 Err(AcquireError::Refused(refusal)) => return Ok(gate.refuse(request, refusal)),
                 // The gate was made for an id that there is: a route waits for itself.

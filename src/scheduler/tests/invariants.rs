@@ -222,6 +222,9 @@ impl World {
                 let (id, ends, listener) = (event.id, event.ends, event.listener);
                 let another = (listener + 1) % LISTENERS;
                 self.command(Command::Cancel { listener: another, id });
+                if listener != PERMITS {
+                    self.command(Command::GiveUp { id, cause: Cause::TimedOut });
+                }
                 assert_eq!(self.events[n].ends, ends, "nobody else's cancel ends it");
             }
             Step::Advance(ms) => self.advance(Duration::from_millis(ms)),
@@ -355,7 +358,11 @@ impl World {
             self.leave(n);
         }
         self.blocked.retain(|other| *other != n);
-        self.command(Command::Cancel { listener, id });
+        self.command(if listener == PERMITS {
+            Command::GiveUp { id, cause: Cause::Cancelled }
+        } else {
+            Command::Cancel { listener, id }
+        });
         if waited {
             self.ended.cancelled += 1;
             assert_eq!(self.events[n].ends, 1, "a cancelled event ends at once");

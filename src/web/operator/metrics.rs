@@ -31,7 +31,8 @@ impl Web {
     /// `_paused`, `_failing_slots`, `_unavailable_seconds`, `_oldest_wait_seconds`. Of each listener: `now_serving_admitted_events_total`,
     /// `_ended_events_total` by `outcome`, `_refused_events_total` by `reason`, and histograms
     /// `_wait_seconds`, `_run_seconds`, `_batch_events`; the same of permits, and so of gates, as
-    /// `listener="(permit)"` where an id has given any. Of all clients: `now_serving_sessions`,
+    /// `listener="(permit)"` where an id has given any, and of each gate that has a
+    /// [`name`](crate::Gate::name), as `listener="(render)"`. Of all clients: `now_serving_sessions`,
     /// `_streams`, `_kept_results`, `_kept_result_bytes`, `_kept_value_bytes`.
     ///
     /// ```
@@ -221,7 +222,7 @@ impl Metrics {
     fn listeners(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let all = || {
             self.0.queue.concurrency_ids.iter().flat_map(|id| {
-                id.listeners.iter().chain(&id.permits).map(|listener| {
+                id.listeners.iter().chain(&id.permits).chain(&id.gates).map(|listener| {
                     let labels: [Label<'_>; 2] = [
                         ("concurrency_id", LabelValue(&id.concurrency_id)),
                         ("listener", LabelValue(&listener.api_name)),
