@@ -86,7 +86,8 @@ impl<T> Scheduler<T> {
 
     /// Ends what has waited or run for too long.
     pub(super) fn expire(&mut self) {
-        for lane in 0..self.listeners.len() {
+        for at in 0..self.expiring_lanes.len() {
+            let lane = self.expiring_lanes[at];
             while self.next_expiry(lane).is_some_and(|due| due <= self.now) {
                 let Some(key) = self.wait_queue.lane_front(lane) else { break };
                 self.end_waiting(key, Cause::TimedOut);

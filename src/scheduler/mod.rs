@@ -19,6 +19,7 @@ pub(crate) mod rank_updates;
 pub(crate) mod rules;
 pub(crate) mod run;
 pub(crate) mod slot_changes;
+pub(crate) mod slot_set;
 pub(crate) mod slots;
 pub(crate) mod snapshot;
 #[cfg(test)]
@@ -105,6 +106,8 @@ pub(crate) struct Scheduler<T> {
     /// Those of permits that somebody asks for under a name, each with a lane behind that.
     named_permits: Vec<ListenerRules>,
     listeners: Vec<ListenerState>,
+    /// The lanes whose events have a `queue_timeout`: the only ones to look at for what expires.
+    expiring_lanes: Vec<usize>,
     phase: Phase,
     wait_queue: WaitQueue<Waiting<T>>,
     /// Callers that are blocked by the wait queue's own bound. They are not admitted and have no rank.
@@ -140,9 +143,12 @@ impl<T> Scheduler<T> {
     /// preparation.
     pub fn new(rules: Rules, now: Instant) -> Self {
         let lanes = rules.listeners.len() + 1;
+        // Permits have none.
+        let expiring = |lane: &usize| rules.listeners[*lane].queue_timeout.is_some();
         Scheduler {
             permit_rules: ListenerRules::of_permits(PERMIT.into()),
             named_permits: Vec::new(),
+            expiring_lanes: (0..rules.listeners.len()).filter(expiring).collect(),
             listeners: (0..lanes).map(|_| ListenerState::new()).collect(),
             phase: Phase::Open,
             wait_queue: WaitQueue::new(lanes),
@@ -229,9 +235,11 @@ impl<T> Scheduler<T> {
             self.let_in();
             // After those requests: who has just become able to take it may be the next of all.
             if self.effects.is_empty() {
-                let withdrawn = self.withdrawn.drain(..);
-                self.effects
-                    .extend(withdrawn.map(|(key, since)| Effect::WithdrawPlace { key, since }));
+                if !self.withdrawn.is_empty() {
+                    let withdrawn = self.withdrawn.drain(..);
+                    self.effects
+                        .extend(withdrawn.map(|(key, since)| Effect::WithdrawPlace { key, since }));
+                }
                 if self.freed > 0 {
                     let places = std::mem::take(&mut self.freed);
                     self.effects.push_back(Effect::FreePlaces(places));
@@ -258,7 +266,7 @@ impl<T> Scheduler<T> {
 
     /// When [`Scheduler::handle_timeout`] is due; it may be called earlier or later.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let expiry = (0..self.listeners.len()).filter_map(|lane| self.next_expiry(lane)).min();
+        let expiry = self.expiring_lanes.iter().filter_map(|&lane| self.next_expiry(lane)).min();
         let pass =
             (self.queue_moved && self.watchers > 0).then(|| self.last_pass + rank_updates::TICK);
         [expiry, pass, self.slots.next_deadline(), self.slots.next_sweep(), self.linger_until]

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::run::Run;
+use super::slot_set::SlotSet;
 use crate::event::id::EventId;
 
 /// How long a slot without a resource may idle before its worker is dropped.
@@ -46,8 +47,8 @@ pub(crate) enum Slot {
 #[derive(Debug)]
 pub(crate) struct Slots {
     slots: Vec<Slot>,
-    free: BTreeSet<usize>,
-    closed: BTreeSet<usize>,
+    free: SlotSet,
+    closed: SlotSet,
     busy: usize,
     /// Those in preparation that haven't failed yet, and those that have.
     building: usize,
@@ -79,8 +80,8 @@ impl Slots {
     pub fn new(warm: Option<usize>) -> Self {
         Slots {
             slots: Vec::new(),
-            free: BTreeSet::new(),
-            closed: BTreeSet::new(),
+            free: SlotSet::default(),
+            closed: SlotSet::default(),
             busy: 0,
             building: 0,
             failing: 0,
@@ -162,12 +163,12 @@ impl Slots {
         }
         let slot = self.next_closed(limit)?;
         self.extend_to(slot);
-        self.closed.remove(&slot);
+        self.closed.remove(slot);
         Some(Claim { slot, open: true })
     }
 
     fn next_closed(&self, limit: usize) -> Option<usize> {
-        let slot = self.closed.first().copied().unwrap_or(self.slots.len());
+        let slot = self.closed.first().unwrap_or(self.slots.len());
         (slot < limit).then_some(slot)
     }
 
@@ -216,11 +217,11 @@ impl Slots {
     /// Takes a slot out of whatever it was, a run excepted. It must be given a state next.
     fn take_out(&mut self, slot: usize) {
         match &self.slots[slot] {
-            Slot::Closed => drop(self.closed.remove(&slot)),
+            Slot::Closed => self.closed.remove(slot),
             Slot::Closing => self.closing -= 1,
             Slot::Preparing { trouble: None } => self.building -= 1,
             Slot::Preparing { trouble: Some(_) } => self.failing -= 1,
-            Slot::Free { .. } => drop(self.free.remove(&slot)),
+            Slot::Free { .. } => self.free.remove(slot),
             Slot::Vacating => self.busy -= 1,
             Slot::Busy(_) => {}
         }
@@ -322,7 +323,7 @@ impl Slots {
     fn trim(&mut self) {
         while matches!(self.slots.last(), Some(Slot::Closed)) {
             self.slots.pop();
-            self.closed.remove(&self.slots.len());
+            self.closed.remove(self.slots.len());
         }
     }
 
@@ -338,7 +339,7 @@ impl Slots {
         }
         let mut idle = Vec::new();
         let mut next: Option<Instant> = None;
-        for &slot in self.free.range(self.warm.unwrap_or(0)..) {
+        for slot in self.free.range(self.warm.unwrap_or(0)..) {
             if let Slot::Free { since } = self.slots[slot] {
                 let due = since + self.idle();
                 if due <= now {
