@@ -6,7 +6,8 @@ use actix::{Actor, AsyncContext, Context};
 use tokio::sync::oneshot;
 
 use super::grant::{Grant, Queued};
-use super::messages::{Interrupt, Leave, Prepare, PressureChanged, Run};
+use super::local_channel::local_channel;
+use super::messages::{PressureChanged, Run, WorkerCommand};
 use super::slot_hold::SlotHold;
 use super::supervisor::{Supervisor, WorkerRef};
 use super::worker::Worker;
@@ -24,7 +25,7 @@ impl Supervisor {
             Effect::Open { slot } => self.open(slot, context),
             Effect::Close { slot } => {
                 if let Some(worker_ref) = self.worker(slot) {
-                    worker_ref.worker.do_send(Leave);
+                    worker_ref.order(WorkerCommand::Leave);
                 }
                 // One that owns a resource keeps its slot until it has closed that and is gone.
                 if self.config.factory.is_none()
@@ -35,7 +36,7 @@ impl Supervisor {
             }
             Effect::Prepare { slot } => {
                 if let Some(worker_ref) = self.worker(slot) {
-                    worker_ref.worker.do_send(Prepare);
+                    worker_ref.order(WorkerCommand::Prepare);
                 }
             }
             Effect::Start { slot, event: Queued::Event(job), params } => {
@@ -48,7 +49,7 @@ impl Supervisor {
             }
             Effect::Interrupt { slot, event, cause } => {
                 if let Some(worker_ref) = self.worker(slot) {
-                    worker_ref.worker.do_send(Interrupt { event, cause });
+                    worker_ref.order(WorkerCommand::Interrupt { event, cause });
                 }
             }
             Effect::End { event, cause } => {
@@ -124,8 +125,10 @@ impl Supervisor {
         let supervisor = context.address().recipient();
         let hold = Arc::new(SlotHold { supervisor, slot, generation });
         let kept = Arc::downgrade(&hold);
-        let worker = Worker::new(hold, self.config.clone(), meter.clone()).start();
-        self.workers[slot] = Some(WorkerRef { worker, generation, meter, hold: kept });
+        let (commands, orders) = local_channel();
+        let reports = self.reports.0.clone();
+        Worker::new(hold, self.config.clone(), meter.clone(), orders, reports).start();
+        self.workers[slot] = Some(WorkerRef { commands, generation, meter, hold: kept });
     }
 
     /// Gives a slot to somebody who isn't its worker, and who may have gone.
@@ -137,15 +140,12 @@ impl Supervisor {
     }
 
     fn send_run(&self, slot: usize, run: Run) {
-        let worker_ref = self.worker(slot);
-        // Past the mailbox' bound: a worker gets a run only when it has reported on the last.
-        if let Some(worker_ref) = worker_ref.filter(|worker_ref| worker_ref.worker.connected()) {
-            worker_ref.worker.do_send(run);
-        } else {
+        let sent =
+            self.worker(slot).map(|worker_ref| worker_ref.commands.send(WorkerCommand::Run(run)));
+        if !matches!(sent, Some(Ok(()))) {
             // Workers catch the panics of handlers, so this is a bug of ours. The run's senders notify
             // their callers that it was lost. That the slot is vacant is under way.
             error!("{}: the worker on slot {slot} is gone", self.name());
-            drop(run);
         }
     }
 }

@@ -7,7 +7,7 @@ use actix::{Actor, AsyncContext};
 /// actix handles a mailbox until it is empty. That starves the actor's own timers and everything
 /// else on its thread under a flood, and with actix's `mailbox_assert` (on by default) the 256th
 /// message in a row is a panic.
-const IN_A_ROW: u32 = 128;
+pub(super) const IN_A_ROW: u32 = 128;
 
 #[derive(Debug, Default)]
 pub(crate) struct MailboxBudget {

@@ -48,34 +48,28 @@ pub(crate) struct Admit {
     pub submit: Submit,
 }
 
-/// Supervisor → worker: run this on your slot.
-#[derive(Message)]
-#[rtype(result = "()")]
+/// Supervisor → worker, by a local channel.
+pub(crate) enum WorkerCommand {
+    /// Run this on your slot.
+    Run(Run),
+    /// End the run, or one event of it, early.
+    Interrupt { event: Option<EventId>, cause: Cause },
+    /// See to your resource, which is not fit for another run.
+    Prepare,
+    /// Close your resource and go, whatever you run.
+    Leave,
+    /// Panic, as a bug would make you.
+    #[cfg(test)]
+    Blow,
+}
+
 pub(crate) struct Run {
     pub jobs: OneOrMany<Box<Job>>,
     pub params: RunParams,
 }
 
-/// Supervisor → worker: end the run, or one event of it, early.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct Interrupt {
-    pub event: Option<EventId>,
-    pub cause: Cause,
-}
-
-/// Supervisor → worker: see to your resource, which is not fit for another run.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct Prepare;
-
-/// Supervisor → worker: close your resource and go, whatever you run.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct Leave;
-
 /// Worker → supervisor, with the generation that distinguishes this worker from an earlier one on the
-/// same slot.
+/// same slot. By a local channel from the worker itself.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Report {

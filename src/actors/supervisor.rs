@@ -2,28 +2,28 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient, SpawnHandle};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 use tokio::sync::oneshot;
 
 use super::Capacity;
 use super::capacity::Account;
 use super::gauges::Gauges;
 use super::grant::{Acquire, Queued};
+use super::local_channel::{LocalReceiver, LocalSender, local_channel};
 use super::mailbox_budget::MailboxBudget;
 use super::messages::{
-    Abort, Admit, AwaitClosed, CancelOf, Control, GiveUp, Leave, PlacesGranted, PressureChanged,
-    Quit, Report, Stop, Subscribe, WorkerEvent,
+    Abort, Admit, AwaitClosed, CancelOf, Control, GiveUp, PlacesGranted, PressureChanged, Quit,
+    Report, Stop, Subscribe, WorkerCommand,
 };
 use super::pace::Pace;
 use super::slot_hold::SlotHold;
-use super::worker::Worker;
+use super::timer::Timer;
 use super::worker_config::WorkerConfig;
 use crate::clock;
 use crate::event::guarded::{discard, discard_payload};
 use crate::handler::progress::Meter;
-use crate::logging::{debug, error, info};
+use crate::logging::{error, info};
 use crate::scheduler::Scheduler;
 use crate::scheduler::command::{Arrival, Command, Pressure, WhenFull};
 use crate::scheduler::rules::Rules;
@@ -35,11 +35,19 @@ const MAILBOX: usize = 1024;
 
 /// A worker on a slot. The generation distinguishes its messages from those of an earlier worker there.
 pub(super) struct WorkerRef {
-    pub worker: Addr<Worker>,
+    pub commands: LocalSender<WorkerCommand>,
     pub generation: u64,
     /// How far its run has got.
     pub meter: Meter,
     pub hold: Weak<SlotHold>,
+}
+
+impl WorkerRef {
+    /// Past any bound: a worker gets a run only when it has reported on the last. One that is gone
+    /// has reported that, so that nothing needs to be done for it.
+    pub fn order(&self, command: WorkerCommand) {
+        let _ = self.commands.send(command);
+    }
 }
 
 /// The shell around the scheduler: messages in, effects out. It decides nothing.
@@ -47,6 +55,8 @@ pub(crate) struct Supervisor {
     pub(super) scheduler: Scheduler<Queued>,
     pub(super) config: Arc<WorkerConfig>,
     pub(super) workers: Vec<Option<WorkerRef>>,
+    /// Those of the workers.
+    pub(super) reports: (LocalSender<Report>, LocalReceiver<Report>),
     pub(super) next_generation: u64,
     pub(super) listeners: Vec<Recipient<PressureChanged>>,
     pub(super) gauges: Arc<Gauges>,
@@ -58,7 +68,7 @@ pub(crate) struct Supervisor {
     pub(super) snapshot_replies: Vec<oneshot::Sender<Arc<ConcurrencyIdSnapshot>>>,
     /// How often one is taken.
     pub(super) pace: Pace,
-    timer: Option<(Instant, SpawnHandle)>,
+    timer: Option<Timer>,
     /// Those who wait until nothing runs any more.
     stopping: Vec<oneshot::Sender<()>>,
     /// Those who wait until no resource is being closed.
@@ -77,6 +87,7 @@ impl Supervisor {
             scheduler: Scheduler::new(rules, clock::now()),
             config: Arc::new(config),
             workers: Vec::new(),
+            reports: local_channel(),
             next_generation: 0,
             listeners: Vec::new(),
             gauges,
@@ -92,10 +103,13 @@ impl Supervisor {
     }
 
     fn command(&mut self, command: Command<Queued>, context: &mut Context<Self>) {
-        self.turn(context, |supervisor, context| {
-            supervisor.scheduler.handle(clock::now(), command);
-            supervisor.settle(context);
-        });
+        self.turn(context, |supervisor, context| supervisor.handle(command, context));
+    }
+
+    /// Lets the scheduler handle a command, and does what it wants done.
+    pub(super) fn handle(&mut self, command: Command<Queued>, context: &mut Context<Self>) {
+        self.scheduler.handle(clock::now(), command);
+        self.settle(context);
     }
 
     /// Handles one message.
@@ -105,12 +119,15 @@ impl Supervisor {
         act: impl FnOnce(&mut Self, &mut Context<Self>),
     ) {
         self.budget.spend::<Self>(context);
-        self.guarded(context, act);
+        self.guarded(context, |supervisor, context| {
+            supervisor.take_reports(context);
+            act(supervisor, context);
+        });
     }
 
     /// Does something that must not panic. Should it panic all the same, which is a bug of ours, the
     /// actor begins anew, with its mailbox.
-    fn guarded(
+    pub(super) fn guarded(
         &mut self,
         context: &mut Context<Self>,
         act: impl FnOnce(&mut Self, &mut Context<Self>),
@@ -155,8 +172,7 @@ impl Supervisor {
     fn fetch_places(&mut self, context: &mut Context<Self>) {
         let Some(account) = &mut self.account else { return };
         for key in account.fetch() {
-            self.scheduler.handle(clock::now(), Command::PlaceGranted(key));
-            self.settle(context);
+            self.handle(Command::PlaceGranted(key), context);
         }
     }
 
@@ -168,8 +184,7 @@ impl Supervisor {
         if let Some(account) = &mut self.account {
             arrival.placed = self.scheduler.has_room() && account.try_take();
         }
-        self.scheduler.handle(clock::now(), Command::Admit(arrival));
-        self.settle(context);
+        self.handle(Command::Admit(arrival), context);
     }
 
     /// The worker that stands on `slot`.
@@ -185,21 +200,10 @@ impl Supervisor {
     /// left alone: so a busy queue sets one timer in a while, not one an event.
     fn arm(&mut self, context: &mut Context<Self>) {
         let Some(due) = self.scheduler.next_timeout() else { return };
-        if let Some((armed, handle)) = self.timer {
-            if armed <= due {
-                return;
-            }
-            context.cancel_future(handle);
+        if self.timer.as_ref().is_none_or(|timer| timer.due > due) {
+            let address = context.address();
+            self.timer = Some(Timer::start(due, move || address.do_send(Timeout)));
         }
-        let delay = due.saturating_duration_since(clock::now());
-        let handle = context.run_later(delay, |supervisor, context| {
-            supervisor.timer = None;
-            supervisor.guarded(context, |supervisor, context| {
-                supervisor.scheduler.handle_timeout(clock::now());
-                supervisor.settle(context);
-            });
-        });
-        self.timer = Some((due, handle));
     }
 }
 
@@ -208,6 +212,7 @@ impl Actor for Supervisor {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX);
+        self.receive_reports(context);
         if let Some(capacity) = self.capacity.take() {
             // The capacity must not keep it alive.
             let address = context.address().downgrade();
@@ -231,11 +236,9 @@ impl Supervisor {
         let taken =
             workers.filter_map(|(slot, worker_ref)| worker_ref.as_ref().map(|_| slot)).collect();
         for worker_ref in self.workers.iter().flatten() {
-            worker_ref.worker.do_send(Leave);
+            worker_ref.order(WorkerCommand::Leave);
         }
-        if let Some((_, timer)) = self.timer.take() {
-            context.cancel_future(timer);
-        }
+        self.timer = None;
         let fresh = self.scheduler.restarted(clock::now(), taken);
         let broken = std::mem::replace(&mut self.scheduler, fresh);
         if !discard(broken) {
@@ -300,36 +303,6 @@ impl Handler<GiveUp> for Supervisor {
     }
 }
 
-impl Handler<Report> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, Report { slot, generation, event }: Report, context: &mut Self::Context) {
-        // A worker that was told to leave may have reported before it heard of that.
-        if self.worker(slot).is_none_or(|worker_ref| worker_ref.generation != generation) {
-            return self.budget.spend::<Self>(context);
-        }
-        let command = match event {
-            WorkerEvent::Ready => Command::SlotReady { slot },
-            WorkerEvent::Trouble { trouble, pause } => Command::SlotFailed { slot, trouble, pause },
-            WorkerEvent::Returned { jobs, counts } => {
-                let events = jobs.into_iter().map(|job| (job.id, Queued::Event(job))).collect();
-                Command::Returned { slot, counts, events }
-            }
-            WorkerEvent::Gone => {
-                self.workers[slot] = None;
-                debug!("{}: the worker on slot {slot} is gone", self.name());
-                Command::SlotLost { slot }
-            }
-            WorkerEvent::Done { counts, ready } => Command::Done { slot, counts, ready },
-        };
-        self.command(command, context);
-        if self.account.is_some() {
-            // Listeners refuse by themselves while the whole queue is full.
-            self.gauges.set_retry_after(self.scheduler.retry_after());
-        }
-    }
-}
-
 impl Handler<Subscribe> for Supervisor {
     type Result = ();
 
@@ -390,15 +363,34 @@ impl Handler<Abort> for Supervisor {
 impl Handler<Quit> for Supervisor {
     type Result = ();
 
-    /// Its workers hold its address and it holds theirs, so that nothing of it would ever end by
-    /// itself. What still waits is dropped with it, and its callers learn that it was lost.
+    /// It lives as long as it takes reports, so that it would never end by itself. What still waits is
+    /// dropped with it, and its callers learn that it was lost.
     fn handle(&mut self, _: Quit, context: &mut Self::Context) {
         self.budget.spend::<Self>(context);
         for worker_ref in self.workers.drain(..).flatten() {
-            worker_ref.worker.do_send(Leave);
+            worker_ref.order(WorkerCommand::Leave);
         }
         self.listeners.clear();
         context.stop();
+    }
+}
+
+/// To itself: its timer has fired.
+struct Timeout;
+
+impl actix::Message for Timeout {
+    type Result = ();
+}
+
+impl Handler<Timeout> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: Timeout, context: &mut Self::Context) {
+        self.timer = None;
+        self.turn(context, |supervisor, context| {
+            supervisor.scheduler.handle_timeout(clock::now());
+            supervisor.settle(context);
+        });
     }
 }
 
@@ -434,7 +426,7 @@ impl Handler<crate::actors::messages::BlowWorker> for Supervisor {
     fn handle(&mut self, blow: crate::actors::messages::BlowWorker, context: &mut Self::Context) {
         self.budget.spend::<Self>(context);
         if let Some(worker_ref) = self.worker(blow.0) {
-            worker_ref.worker.do_send(crate::actors::messages::Blow);
+            worker_ref.order(WorkerCommand::Blow);
         }
     }
 }

@@ -9,23 +9,25 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use actix::fut::ActorFuture;
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::held_run::HeldRun;
-use super::mailbox_budget::MailboxBudget;
-use super::messages::{Interrupt, Job, Leave, Prepare, Run as RunMessage, WorkerEvent};
+use super::local_channel::{LocalReceiver, LocalSender};
+use super::mailbox_budget::IN_A_ROW;
+use super::messages::{Job, Report, Run as RunCommand, WorkerCommand, WorkerEvent};
 use super::run::{Run, RunEnv, Stopped};
 use super::slot_hold::SlotHold;
 use super::worker_config::WorkerConfig;
 use crate::event::guarded::discard_payload;
+use crate::event::id::EventId;
 use crate::handler::input::OneOrMany;
 use crate::handler::progress::Meter;
 use crate::handler::slot::{Resource, Trace};
 use crate::handler::slot_resource::{Factory, Spoilt};
 use crate::logging::{debug, error, warn};
-use crate::scheduler::command::{OutcomeCounts, RunParams};
+use crate::scheduler::command::{Cause, OutcomeCounts, RunParams};
 
 /// The pause before a resource is built again after a failure, doubled each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -52,9 +54,10 @@ pub(super) struct Worker {
     fresh: bool,
     /// Builds in a row that brought nothing that could be lent.
     failures: u32,
-    /// Wakes [`Drive`] for a run that didn't come by the mailbox.
+    /// Wakes [`Drive`] for a run that was held.
     driver: Option<Waker>,
-    budget: MailboxBudget,
+    commands: LocalReceiver<WorkerCommand>,
+    reports: LocalSender<Report>,
 }
 
 /// What the last run, or the last check, says of the resource.
@@ -67,7 +70,13 @@ enum Condition {
 }
 
 impl Worker {
-    pub fn new(hold: Arc<SlotHold>, config: Arc<WorkerConfig>, meter: Meter) -> Self {
+    pub fn new(
+        hold: Arc<SlotHold>,
+        config: Arc<WorkerConfig>,
+        meter: Meter,
+        commands: LocalReceiver<WorkerCommand>,
+        reports: LocalSender<Report>,
+    ) -> Self {
         let kept_by_threads = hold.clone();
         Worker {
             config,
@@ -83,8 +92,15 @@ impl Worker {
             fresh: false,
             failures: 0,
             driver: None,
-            budget: MailboxBudget::default(),
+            commands,
+            reports,
         }
+    }
+
+    /// Reports to the supervisor. One that is gone needs to know nothing.
+    fn report(&self, event: WorkerEvent) {
+        let SlotHold { slot, generation, .. } = *self.hold;
+        let _ = self.reports.send(Report { slot, generation, event });
     }
 
     /// Who it is, for the log.
@@ -147,7 +163,7 @@ impl Worker {
         if self.leaving {
             self.go(context);
         } else {
-            self.hold.report(WorkerEvent::Ready);
+            self.report(WorkerEvent::Ready);
         }
     }
 
@@ -157,7 +173,7 @@ impl Worker {
             "{}: its resource could not be built: {trouble}; trying again in {pause:?}",
             self.name()
         );
-        self.hold.report(WorkerEvent::Trouble { trouble, pause });
+        self.report(WorkerEvent::Trouble { trouble, pause });
         self.prepare(pause, context);
     }
 
@@ -172,10 +188,10 @@ impl Worker {
         &mut self,
         factory: Factory,
         resource: Resource,
-        run: RunMessage,
+        run: RunCommand,
         context: &mut Context<Self>,
     ) {
-        let RunMessage { jobs, params } = run;
+        let RunCommand { jobs, params } = run;
         self.held = Some(HeldRun { jobs, params, counts: OutcomeCounts::default() });
         let work = move |halt| async move { factory.check(resource, halt).await };
         self.run_errand(context, work, Self::checked);
@@ -200,12 +216,12 @@ impl Worker {
             warn!("{}: its resource is not lent: {trouble}; building another", self.name());
             self.condition = Condition::Bad;
             if jobs.as_slice().is_empty() {
-                self.hold.report(WorkerEvent::Done { counts, ready: false });
+                self.report(WorkerEvent::Done { counts, ready: false });
             } else {
-                self.hold.report(WorkerEvent::Returned { jobs, counts });
+                self.report(WorkerEvent::Returned { jobs, counts });
             }
         } else if jobs.as_slice().is_empty() {
-            self.hold.report(WorkerEvent::Done { counts, ready: true });
+            self.report(WorkerEvent::Done { counts, ready: true });
         } else {
             self.begin(jobs, params, counts);
             if let Some(driver) = self.driver.take() {
@@ -236,7 +252,7 @@ impl Worker {
             extensions: &config.extensions,
         };
         let (run, stopped) = Run::start(jobs, params, counts, env);
-        // `Drive` polls it right after the mailbox, or is woken.
+        // `Drive` polls it next, or is woken.
         self.run = Some(run);
         if let Some(stopped) = stopped {
             self.stopped(stopped);
@@ -245,10 +261,11 @@ impl Worker {
 
     fn stopped(&mut self, stopped: Stopped) {
         let ready = self.is_fit_after(stopped.returned);
-        self.hold.report(WorkerEvent::Done { counts: stopped.counts, ready });
-        if let Some(mut run) = self.run.take() {
+        self.report(WorkerEvent::Done { counts: stopped.counts, ready });
+        if let Some(run) = &mut self.run {
             run.notify_ended();
         }
+        self.run = None;
     }
 
     /// Looks at what a run has left. What is not fit for the next waits for `Prepare`.
@@ -294,7 +311,8 @@ impl Actor for Worker {
     }
 }
 
-/// Polls the worker's run, whenever there is one, for as long as the worker lives.
+/// Takes the worker's commands and polls its run, whenever there is one, for as long as the worker
+/// lives.
 ///
 /// The run lives in the worker, not in a future of its own, so that an interrupt can drop it at
 /// once and nothing is allocated for each run.
@@ -306,9 +324,25 @@ impl ActorFuture<Worker> for Drive {
     fn poll(
         self: Pin<&mut Self>,
         worker: &mut Worker,
-        _: &mut Context<Worker>,
+        context: &mut Context<Worker>,
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
+        for in_a_row in 0.. {
+            match worker.commands.poll_recv(task) {
+                Poll::Ready(Some(command)) => worker.obey(command, context),
+                // The supervisor is gone, with its queue.
+                Poll::Ready(None) => {
+                    worker.leave(context);
+                    return Poll::Ready(());
+                }
+                Poll::Pending => break,
+            }
+            if in_a_row == IN_A_ROW {
+                // Others have their turn.
+                task.waker().wake_by_ref();
+                break;
+            }
+        }
         if let Some(run) = &mut worker.run
             && let Poll::Ready(stopped) = run.poll(task)
         {
@@ -321,11 +355,25 @@ impl ActorFuture<Worker> for Drive {
     }
 }
 
-impl Handler<RunMessage> for Worker {
-    type Result = ();
+impl Worker {
+    fn obey(&mut self, command: WorkerCommand, context: &mut Context<Self>) {
+        match command {
+            WorkerCommand::Run(run) => self.take(run, context),
+            WorkerCommand::Interrupt { event, cause } => self.interrupt(event, cause),
+            WorkerCommand::Prepare => {
+                if self.errand.is_none() && !self.leaving {
+                    // One that was built and never lent: the next may be as bad.
+                    let pause = if self.fresh { self.next_pause() } else { Duration::ZERO };
+                    self.prepare(pause, context);
+                }
+            }
+            WorkerCommand::Leave => self.leave(context),
+            #[cfg(test)]
+            WorkerCommand::Blow => panic!("a bug in the worker"),
+        }
+    }
 
-    fn handle(&mut self, run: RunMessage, context: &mut Self::Context) {
-        self.budget.spend::<Self>(context);
+    fn take(&mut self, run: RunCommand, context: &mut Context<Self>) {
         let takes_slot = self.config.listeners[run.params.listener].takes_slot;
         let check = self.config.factory.as_ref().filter(|factory| takes_slot && factory.checks());
         if let Some(factory) = check.cloned()
@@ -335,13 +383,8 @@ impl Handler<RunMessage> for Worker {
         }
         self.begin(run.jobs, run.params, OutcomeCounts::default());
     }
-}
 
-impl Handler<Interrupt> for Worker {
-    type Result = ();
-
-    fn handle(&mut self, Interrupt { event, cause }: Interrupt, context: &mut Self::Context) {
-        self.budget.spend::<Self>(context);
+    fn interrupt(&mut self, event: Option<EventId>, cause: Cause) {
         if let Some(run) = &mut self.run
             && let Some(stopped) = run.interrupt(event, cause)
         {
@@ -351,27 +394,8 @@ impl Handler<Interrupt> for Worker {
             held.interrupt(event, cause);
         }
     }
-}
 
-impl Handler<Prepare> for Worker {
-    type Result = ();
-
-    fn handle(&mut self, _: Prepare, context: &mut Self::Context) {
-        self.budget.spend::<Self>(context);
-        if self.errand.is_some() || self.leaving {
-            return;
-        }
-        // One that was built and never lent: the next may be as bad.
-        let pause = if self.fresh { self.next_pause() } else { Duration::ZERO };
-        self.prepare(pause, context);
-    }
-}
-
-impl Handler<Leave> for Worker {
-    type Result = ();
-
-    fn handle(&mut self, _: Leave, context: &mut Self::Context) {
-        self.budget.spend::<Self>(context);
+    fn leave(&mut self, context: &mut Context<Self>) {
         // What runs on a thread goes on, and keeps the slot. Callers learn that it was lost.
         self.run = None;
         self.held = None;
@@ -380,15 +404,5 @@ impl Handler<Leave> for Worker {
             Some(errand) => errand.cancel(),
             None => self.go(context),
         }
-    }
-}
-
-/// For tests of what becomes of a bug of ours.
-#[cfg(test)]
-impl Handler<crate::actors::messages::Blow> for Worker {
-    type Result = ();
-
-    fn handle(&mut self, _: crate::actors::messages::Blow, _: &mut Self::Context) {
-        panic!("a bug in the worker");
     }
 }
