@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::Recipient;
 use actix::dev::SendError;
@@ -224,10 +224,9 @@ impl EventSender {
         started: Option<Instant>,
         average_duration: Option<f64>,
     ) {
-        let duration = started.map_or(0.0, |started| clock::since(started).as_secs_f64());
         match std::mem::replace(&mut self.0, State::Ended) {
             State::Reply(reply) => {
-                drop(reply.send(Ok(Finished { outcome, duration, average_duration })));
+                drop(reply.send(Ok(Finished { outcome, started, average_duration })));
             }
             State::UpdateSender(updates, admitted) => {
                 // Ended while blocked: the caller still waits for its admission.
@@ -236,6 +235,7 @@ impl EventSender {
                 }
                 if let Some(follower) = updates.take_follower() {
                     let event_id = updates.event_id;
+                    let duration = started.map_or(Duration::ZERO, clock::since).as_secs_f64();
                     let ended =
                         Update::ProcessCompleted { event_id, outcome, duration, average_duration };
                     follower.send(ended, &mut Gone::default());
@@ -263,7 +263,6 @@ mod tests {
     use crate::event::update::Log;
     use crate::event::update::LogLevel;
     use std::sync::mpsc::channel;
-    use std::time::Duration;
 
     /// Sends an update of its own event when it is dropped.
     #[derive(serde::Serialize, schemars::JsonSchema)]

@@ -1,6 +1,7 @@
 //! Updates: every message that a client can get about its event.
 
 use std::fmt;
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -190,10 +191,13 @@ pub enum LogLevel {
 /// The answer to a call that wants nothing but the result.
 pub(crate) type Reply = Result<Finished, Refusal>;
 
-/// How an event ended; the times as in [`Update::ProcessCompleted`].
+/// How an event ended.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub outcome: Outcome,
-    pub duration: f64,
+    /// When its run started, if it has. Not how long it took: few who call want to know, and a look at
+    /// the clock is a good part of the cost of a call.
+    pub started: Option<Instant>,
+    /// As in [`Update::ProcessCompleted`].
     pub average_duration: Option<f64>,
 }

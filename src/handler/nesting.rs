@@ -73,6 +73,11 @@ thread_local! {
     static CURRENT: RefCell<Running> = const { RefCell::new(Running::nobody()) };
 }
 
+/// Whether a handler has its turn on this thread.
+pub(crate) fn in_run() -> bool {
+    CURRENT.with_borrow(|running| running.id != NOBODY)
+}
+
 impl Running {
     const fn nobody() -> Self {
         Running { id: NOBODY, callers: Vec::new(), holds: None }

@@ -17,7 +17,7 @@ use crate::event::update::Reply;
 use crate::handler::codec::{InputType, OutputType};
 use crate::handler::extensions::Extensions;
 use crate::handler::input::Input;
-use crate::handler::nesting::{Caller, IdSlots, PendingCall};
+use crate::handler::nesting::{self, Caller, IdSlots, PendingCall};
 use crate::handler::session_state::SessionState;
 use crate::handler::user::EventUser;
 use crate::scheduler::command::WhenFull;
@@ -66,6 +66,9 @@ impl ListenerRef {
     /// # Errors
     /// When it would wait for ever: for slots that its callers hold while they wait for it.
     pub fn nest(&self, input: Input) -> Result<(Input, Option<Arc<PendingCall>>), SubmitError> {
+        if !nesting::in_run() {
+            return Ok((input, None));
+        }
         if let Some(slots) = self.slots.held_by_callers() {
             let concurrency_id = self.slots.name.to_string();
             return Err(SubmitError::WaitsForItself { concurrency_id, slots });

@@ -1,12 +1,14 @@
 //! Gradio's messages: the one place that encodes updates for the wire.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::diff::diff;
 use super::layout::Layout;
 use super::message::Message;
+use crate::clock;
 use crate::delivery::unread::not_kept;
 use crate::event::failure::Failure;
 use crate::event::id::EventId;
@@ -175,7 +177,8 @@ impl Encoder {
 
     /// The answer to a `run`, `None` for a cancelled one, and the error's where it failed.
     pub fn answered(&self, finished: Finished) -> Result<Option<Value>, Value> {
-        let Finished { outcome, duration, average_duration } = finished;
+        let Finished { outcome, started, average_duration } = finished;
+        let duration = started.map_or(Duration::ZERO, clock::since).as_secs_f64();
         match self.ended(outcome) {
             Ok(data) => Ok(data.map(|data| generated(data, duration, average_duration, false))),
             Err(failure) if self.shows(&failure) => Err(self.error(failure)),

@@ -79,7 +79,7 @@ async fn answer(
         let outcome = Outcome::Completed(kept.output.as_ref().cloned());
         encoder.mark_cached();
         begun.map(Begun::keep);
-        let finished = Finished { outcome, duration: 0.0, average_duration: None };
+        let finished = Finished { outcome, started: None, average_duration: None };
         return Ok(response(&encoder, finished));
     }
     let (input, keep) = input.split(endpoint);
