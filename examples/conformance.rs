@@ -239,6 +239,10 @@ fn private() -> std::io::Result<Web> {
         .listener(Listener::new("whoami", whoami))
         .listener(Listener::blocking("shout", shout))
         .listener(Listener::new("remember", remember))
+        .listener(Listener::new("for_bob", echo).allow(|user| user == Some("bob")))
+        .listener(
+            Listener::new("for_bob_at_once", echo).queue(false).allow(|user| user == Some("bob")),
+        )
         .start()
         .map_err(std::io::Error::other)?;
     let web = Web::builder(&queue)

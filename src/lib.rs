@@ -45,7 +45,9 @@
 //! - How events queue: the methods of [`Listener`] and [`QueueBuilder`].
 //! - Calling: [`Queue::call`], [`Queue::submit`], [`Queue::submit_to`], [`ListenerHandle`].
 //! - Work outside of listeners, in the same queue: [`Queue::acquire`].
-//! - Over HTTP, with the feature `web` (on by default): `Web::routes` and `Web::gate`. For clients that
+//! - Over HTTP, with the feature `web` (on by default): `Web::routes` and `Web::gate`.
+//! - Who it is: `WebBuilder::auth`, `User` and `Web::require_login` over HTTP, [`Queue::as_user`] in process;
+//!   who may: [`Listener::allow`], and `Operators` for the dashboard. For clients that
 //!   aren't Gradio's: the chapter `protocol`.
 //! - Steering: [`Queue::pause`], [`Queue::set_concurrency_limit`], [`Queue::snapshot`],
 //!   [`Queue::shutdown`].

@@ -304,6 +304,9 @@ test("login", async () => {
   assert.equal(mine.config.username, "alice");
   assert.deepEqual(await data(mine, "/remember", ["a"]), [["a"]]);
   assert.deepEqual(await data(other, "/remember", ["b"]), [["b"]]);
+  for (const listener of ["/for_bob", "/for_bob_at_once"]) {
+    await assert.rejects(mine.predict(listener, ["a"]), { message: `You may not call ${listener}.` });
+  }
   const [file] = await data(mine, "/shout", [handle_file(new File(["fox"], "fox.txt"))]);
   assert.equal((await fetch(file.url)).status, 401);
   assert.equal(await (await mine.fetch(file.url)).text(), "FOX");

@@ -298,6 +298,11 @@ def test_login(connect, tmp_path):
     text = tmp_path / "a.txt"
     text.write_text("fox")
     assert Path(client.predict(handle_file(text), api_name="/shout")).read_text() == "FOX"
+    # This client ends a job whose join is refused with the status.
+    with pytest.raises(httpx.HTTPStatusError, match="403 Forbidden"):
+        client.predict("a", api_name="/for_bob")
+    with pytest.raises(httpx.HTTPStatusError, match="403 Forbidden"):
+        client.predict("a", api_name="/for_bob_at_once")
     client.predict("a", api_name="/remember")
     other = connect("/private", auth=("alice", "open sesame"))
     assert other.predict("b", api_name="/remember") == ["b"]
