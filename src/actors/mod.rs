@@ -8,8 +8,6 @@
 
 pub(crate) mod capacity;
 pub(crate) mod effects;
-#[cfg(test)]
-pub(crate) mod fairness;
 pub(crate) mod gauges;
 pub(crate) mod grant;
 pub(crate) mod held_run;
@@ -17,13 +15,15 @@ pub(crate) mod listener;
 mod local_channel;
 pub(crate) mod mailbox_budget;
 pub(crate) mod messages;
-pub(crate) mod pace;
 pub(crate) mod place_queue;
 pub(crate) mod reports;
 mod run;
 pub(crate) mod slot_hold;
+pub(crate) mod snapshot_pace;
 pub(crate) mod snapshots;
 pub(crate) mod supervisor;
+#[cfg(test)]
+mod tests;
 mod timer;
 pub(crate) mod watchdog;
 pub(crate) mod worker;

@@ -16,8 +16,8 @@ use super::messages::{
     Abort, Admit, AwaitClosed, CancelOf, Control, GiveUp, PlacesGranted, PressureChanged, Quit,
     Report, Stop, Subscribe, WorkerCommand,
 };
-use super::pace::Pace;
 use super::slot_hold::SlotHold;
+use super::snapshot_pace::Pace;
 use super::timer::Timer;
 use super::worker_config::WorkerConfig;
 use crate::clock;

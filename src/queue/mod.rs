@@ -8,8 +8,6 @@ mod context;
 pub(crate) mod control;
 pub(crate) mod declarations;
 pub(crate) mod error;
-#[cfg(test)]
-pub(crate) mod faults;
 pub(crate) mod handle;
 pub(crate) mod listener;
 pub(crate) mod listener_options;
@@ -19,6 +17,8 @@ pub(crate) mod plan;
 pub(crate) mod snapshot;
 mod spelling;
 pub(crate) mod submission;
+#[cfg(test)]
+mod tests;
 pub(crate) mod validate;
 
 use std::collections::HashMap;

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::event::failure::{Failure, UserError};
-use crate::handler::codec::allowance::Allowance;
+use crate::handler::codec::memory_allowance::Allowance;
 use crate::handler::codec::{Json, read};
 use crate::handler::extract::{Extract, sealed};
 use crate::handler::needs::{NamedType, Needs};

@@ -27,7 +27,7 @@ pub(crate) mod serve;
 pub(crate) mod session;
 pub(crate) mod shares;
 pub(crate) mod state;
-pub(crate) mod uploads;
+pub(crate) mod upload_tracker;
 
 use actix_web::middleware::from_fn;
 use actix_web::web;

@@ -12,7 +12,7 @@ use super::cache;
 use super::options::Options;
 use super::rejection::Rejection;
 use super::session::sweeper;
-use super::uploads::Uploads;
+use super::upload_tracker::Uploads;
 use crate::files::store::Files;
 use crate::queue::Queue;
 use crate::queue::background::Background;

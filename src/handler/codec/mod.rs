@@ -1,9 +1,9 @@
 //! How a listener's input is made from JSON: straight from its bytes, by the input's own
 //! `Deserialize`, with no tree in between.
 
-pub(crate) mod allowance;
 pub(crate) mod brief;
-pub(crate) mod metered;
+pub(crate) mod counting_deserializer;
+pub(crate) mod memory_allowance;
 
 use std::any::{TypeId, type_name};
 
@@ -13,9 +13,9 @@ use serde::de::{DeserializeOwned, Deserializer, Error, Visitor};
 use serde_json::value::RawValue;
 
 use super::input::Input;
-use crate::handler::codec::allowance::Allowance;
 use crate::handler::codec::brief::Brief;
-use crate::handler::codec::metered::Metered;
+use crate::handler::codec::counting_deserializer::Metered;
+use crate::handler::codec::memory_allowance::Allowance;
 
 /// The type of a listener's input, and how to make one from JSON. What makes JSON of one, for an
 /// event that outlives its process, belongs in here, beside `from_json`.

@@ -17,9 +17,9 @@ use serde_path_to_error::{Segment, Track};
 use tokio::sync::Semaphore;
 
 use super::received::Body;
-use crate::handler::codec::allowance::Allowance;
 use crate::handler::codec::brief::Brief;
-use crate::handler::codec::metered::Metered;
+use crate::handler::codec::counting_deserializer::Metered;
+use crate::handler::codec::memory_allowance::Allowance;
 use crate::web::rejection::{Detail, Rejection};
 
 /// Bodies longer than this, in bytes, are read on a thread that may block: a worker has other clients.

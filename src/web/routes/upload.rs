@@ -21,7 +21,7 @@ use crate::web::auth::guard::Caller;
 use crate::web::body::pace::{Paced, is_too_slow};
 use crate::web::rejection::Rejection;
 use crate::web::state::WebState;
-use crate::web::uploads::{Tracker, Uploads};
+use crate::web::upload_tracker::{Tracker, Uploads};
 
 /// The maximum of files in one request, as in Gradio.
 const MAX_FILES: usize = 1000;

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::web::protocol::sse;
 use crate::web::state::WebState;
-use crate::web::uploads::Progress;
+use crate::web::upload_tracker::Progress;
 
 #[derive(Deserialize)]
 pub(crate) struct Query {
@@ -92,7 +92,7 @@ impl sse::Source for Following {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::uploads::{MAX_ID_LEN, MAX_UPLOADS, Uploads};
+    use crate::web::upload_tracker::{MAX_ID_LEN, MAX_UPLOADS, Uploads};
 
     fn update(name: &str, chunk_size: u64) -> Message {
         Message::Update { orig_name: name.into(), chunk_size }

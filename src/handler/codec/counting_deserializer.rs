@@ -9,8 +9,8 @@ use serde::de::{
 };
 use serde_json::value::RawValue;
 
-use super::allowance::{Allowance, Growth};
 use super::brief::Brief;
+use super::memory_allowance::{Allowance, Growth};
 
 /// Strings longer than this, in bytes, aren't repeated in errors.
 const LONG: usize = 256;

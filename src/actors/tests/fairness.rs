@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::Capacity;
-use super::capacity::Account;
+use crate::actors::Capacity;
+use crate::actors::capacity::Account;
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 use crate::scheduler::Scheduler;

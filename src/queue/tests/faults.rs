@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::Queue;
-use super::error::CallError;
-use super::listener::Listener;
 use crate::actors::messages::{Blow, BlowWorker};
 use crate::event::update::Update;
+use crate::queue::Queue;
+use crate::queue::error::CallError;
+use crate::queue::listener::Listener;
 use crate::testing::Turnstile;
 
 fn queue(turnstile: &Turnstile) -> Queue {

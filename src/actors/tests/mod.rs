@@ -1,0 +1,3 @@
+//! Tests of several actors together.
+
+mod fairness;

@@ -1,0 +1,3 @@
+//! Tests of the queue that need more than its public API.
+
+mod faults;
