@@ -1,6 +1,6 @@
 //! Who has logged in: a token for each login, which its client keeps in a cookie.
 
-use std::num::NonZeroUsize;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,56 @@ use tokio_util::sync::CancellationToken;
 const TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The maximum of logins; the least recently used is dropped first.
-const MAX_TOKENS: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
+const MAX_TOKENS: usize = 100_000;
 
-/// Every login of a queue, by its token.
+/// The maximum of logins of one user; the oldest is dropped first. So nobody ends those of others by
+/// logging in again and again.
+const MAX_OF_USER: usize = 1000;
+
+/// Every login of a queue.
 pub(crate) struct Tokens {
-    logins: Mutex<LruCache<String, Login>>,
+    logins: Mutex<Logins>,
     ttl: Duration,
+}
+
+struct Logins {
+    by_token: LruCache<String, Login>,
+    /// The tokens of each user, in the order of their logins.
+    by_user: HashMap<Arc<str>, VecDeque<String>>,
+}
+
+impl Logins {
+    fn add(&mut self, token: String, login: Login) {
+        if self.by_token.len() == MAX_TOKENS {
+            self.remove_unused(|_| true);
+        }
+        let own = self.by_user.entry(login.user.clone()).or_default();
+        own.push_back(token.clone());
+        if own.len() > MAX_OF_USER
+            && let Some(oldest) = own.pop_front()
+        {
+            self.by_token.pop(&oldest);
+        }
+        self.by_token.put(token, login);
+    }
+
+    fn remove(&mut self, token: &str) -> Option<Login> {
+        let login = self.by_token.pop(token)?;
+        if let Some(own) = self.by_user.get_mut(&login.user) {
+            own.retain(|other| other != token);
+            if own.is_empty() {
+                self.by_user.remove(&login.user);
+            }
+        }
+        Some(login)
+    }
+
+    /// Removes the login that was unused for longest, if that is to be.
+    fn remove_unused(&mut self, if_is: impl FnOnce(&Login) -> bool) -> bool {
+        let unused = self.by_token.peek_lru().filter(|(_, login)| if_is(login));
+        let Some(token) = unused.map(|(token, _)| token.clone()) else { return false };
+        self.remove(&token).is_some()
+    }
 }
 
 struct Login {
@@ -34,10 +78,11 @@ impl Drop for Login {
 
 impl Tokens {
     pub fn new(ttl: Option<Duration>) -> Self {
-        Tokens { logins: Mutex::new(LruCache::new(MAX_TOKENS)), ttl: ttl.unwrap_or(TTL) }
+        let logins = Logins { by_token: LruCache::unbounded(), by_user: HashMap::new() };
+        Tokens { logins: Mutex::new(logins), ttl: ttl.unwrap_or(TTL) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, LruCache<String, Login>> {
+    fn lock(&self) -> MutexGuard<'_, Logins> {
         self.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -45,22 +90,18 @@ impl Tokens {
     pub fn issue(&self, user: &str, now: Instant) -> String {
         let token = format!("{:032x}", rand::random::<u128>());
         let mut logins = self.lock();
-        while logins.peek_lru().is_some_and(|(_, login)| self.is_over(login, now)) {
-            logins.pop_lru();
-        }
-        logins.put(
-            token.clone(),
-            Login { user: user.into(), used: now, ended: CancellationToken::new() },
-        );
+        while logins.remove_unused(|login| self.is_over(login, now)) {}
+        let ended = CancellationToken::new();
+        logins.add(token.clone(), Login { user: user.into(), used: now, ended });
         token
     }
 
     /// Whose token it is, and what is cancelled when the login ends.
     pub fn user(&self, token: &str, now: Instant) -> Option<(Arc<str>, CancellationToken)> {
         let mut logins = self.lock();
-        let login = logins.get_mut(token)?;
+        let login = logins.by_token.get_mut(token)?;
         if self.is_over(login, now) {
-            logins.pop(token);
+            logins.remove(token);
             return None;
         }
         login.used = now;
@@ -70,11 +111,11 @@ impl Tokens {
     /// Ends one login, or every login of its user.
     pub fn revoke(&self, token: &str, all: bool) {
         let mut logins = self.lock();
-        let Some(revoked) = logins.pop(token) else { return };
+        let Some(revoked) = logins.remove(token) else { return };
         if all {
-            let own = logins.iter().filter(|(_, login)| login.user == revoked.user);
-            let own: Vec<String> = own.map(|(token, _)| token.clone()).collect();
-            own.iter().for_each(|token| drop(logins.pop(token)));
+            for token in logins.by_user.remove(&revoked.user).unwrap_or_default() {
+                logins.by_token.pop(&token);
+            }
         }
     }
 
@@ -104,7 +145,8 @@ mod tests {
         assert_eq!(user("", at(60)), None);
         // What is over goes when somebody logs in.
         tokens.issue("carol", at(178));
-        assert_eq!(tokens.lock().len(), 1);
+        let logins = tokens.lock();
+        assert_eq!((logins.by_token.len(), logins.by_user.len()), (1, 1));
     }
 
     #[test]
@@ -117,5 +159,19 @@ mod tests {
         assert_eq!([&a, &b, &c, &d].map(|token| held(token)), [false, true, true, true]);
         tokens.revoke(&b, true);
         assert_eq!([&a, &b, &c, &d].map(|token| held(token)), [false, false, false, true]);
+    }
+
+    #[test]
+    fn who_logs_in_again_and_again_ends_his_own_logins() {
+        let tokens = Tokens::new(None);
+        let now = Instant::now();
+        let (other, first) = (tokens.issue("bob", now), tokens.issue("alice", now));
+        let second = tokens.issue("alice", now);
+        let held = |token: &str| tokens.user(token, now).is_some();
+        for _ in 2..=MAX_OF_USER {
+            tokens.issue("alice", now);
+        }
+        assert_eq!([&other, &first, &second].map(|token| held(token)), [true, false, true]);
+        assert_eq!(tokens.lock().by_token.len(), MAX_OF_USER + 1);
     }
 }
