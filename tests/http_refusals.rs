@@ -202,3 +202,20 @@ async fn a_stopped_queue_takes_no_join_whatever_its_input() {
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
     }
 }
+
+#[actix::test]
+async fn a_body_that_is_no_object_is_422() {
+    let queue = queue(&Turnstile::new());
+    let server = Server::start(&queue);
+    for path in ["run/paint", "call/paint", "call/v2/paint", "queue/join", "cancel"] {
+        for body in [r#"[["x", 1], 1, "s", null]"#, "[]", " 3", "\"x\"", "null"] {
+            let (status, _, text) =
+                server.post_text(&format!("/gradio_api/{path}"), body.to_string()).await;
+            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{path} {body} {text}");
+            let answer: Value = serde_json::from_str(&text).unwrap();
+            let detail = &answer["detail"][0];
+            assert_eq!(detail["msg"], "the body must be a JSON object", "{path} {body}");
+            assert_eq!(detail["loc"], json!(["body"]));
+        }
+    }
+}

@@ -63,11 +63,17 @@ pub(crate) fn from_text<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Reje
     with_seed(PhantomData::<T>, text)
 }
 
-/// The body's text as what a seed makes of it.
+/// The body's text, which must be an object, as what a seed makes of it.
 pub(crate) fn with_seed<'a, S: DeserializeSeed<'a>>(
     seed: S,
     text: &'a str,
 ) -> Result<S::Value, Rejection> {
+    if !text.trim_ascii_start().starts_with('{') {
+        // A derived type would take a list as its fields.
+        serde_json::from_str::<IgnoredAny>(text).map_err(|error| invalid(&error))?;
+        let detail = Detail::new("type_error", &[], "the body must be a JSON object");
+        return Err(Rejection::invalid(detail));
+    }
     let mut json = serde_json::Deserializer::from_str(text);
     // What we take of it ourselves is bounded by its length.
     let allowance = Allowance::unlimited();
