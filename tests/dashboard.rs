@@ -196,7 +196,13 @@ async fn an_operator_steers() {
 async fn pages_from_elsewhere_steer_nothing() {
     let (queue, server) = server(&Turnstile::new());
     let pause = json!({"action": "pause", "concurrency_id": "gpu"}).to_string();
-    for header in [("content-type", "text/plain"), ("sec-fetch-site", "cross-site")] {
+    for header in [
+        ("content-type", "text/plain"),
+        ("sec-fetch-site", "cross-site"),
+        // A browser over plain HTTP says nothing else.
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+    ] {
         let request = Client::default().post(server.url("/queues/actions"));
         let request = request.basic_auth("operator", PASSWORD);
         let request = request.insert_header(("content-type", "application/json"));
@@ -204,6 +210,10 @@ async fn pages_from_elsewhere_steer_nothing() {
         assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{header:?}");
     }
     assert!(!queue.snapshot().await.concurrency_id("gpu").unwrap().paused);
+    let request = Client::default().post(server.url("/queues/actions"));
+    let own = request.basic_auth("operator", PASSWORD).insert_header(("origin", &*server.base));
+    let own = own.insert_header(("content-type", "application/json"));
+    assert_eq!(own.send_body(pause).await.unwrap().status(), StatusCode::OK);
 }
 
 #[actix::test]

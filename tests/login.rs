@@ -234,7 +234,22 @@ async fn a_logout_ends_the_user_s_logins() {
     let client = Client::builder().disable_redirects().finish();
     let head = client.head(server.url("/logout"));
     let out = send(head.insert_header(("cookie", cookies[0].as_str())), String::new()).await;
-    assert!(out.headers.get("set-cookie").is_none(), "HEAD logs nobody out");
+    assert_eq!(out.status, StatusCode::METHOD_NOT_ALLOWED, "HEAD logs nobody out");
+    assert!(out.headers.get("set-cookie").is_none());
+    for elsewhere in [
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+    ] {
+        let request = client.get(server.url("/logout")).insert_header(elsewhere);
+        let out = send(request.insert_header(("cookie", &*cookies[0])), String::new()).await;
+        assert_eq!(out.status, StatusCode::FORBIDDEN, "{elsewhere:?}");
+        assert!(out.headers.get("set-cookie").is_none());
+    }
+    for cookie in &cookies {
+        assert_eq!(get_as(&server, cookie, "/config").await.status, StatusCode::OK);
+    }
     let request = client.get(server.url("/logout"));
     let out = send(request.insert_header(("cookie", cookies[0].as_str())), String::new()).await;
     assert_eq!(out.status, StatusCode::OK, "there is no page to lead to");

@@ -164,8 +164,8 @@ impl Web {
             service.service(login.post(login::login));
             let logout = web::resource("/logout").app_data(login_guard).app_data(origins);
             let logout = logout.app_data(state.clone());
-            let logout = logout.get(login::logout).post(login::logout);
-            service.service(logout.head(login::after_logout));
+            // Not HEAD, which changes nothing.
+            service.service(logout.get(login::logout).post(login::logout));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Requests that a browser sends in the name of a page from elsewhere.
 
-use actix_web::http::header::{CONTENT_TYPE, HeaderName, ORIGIN};
-use actix_web::{HttpRequest, web};
+use actix_web::http::header::{HeaderName, ORIGIN};
+use actix_web::{HttpMessage, HttpRequest, web};
 
 use crate::web::rejection::Rejection;
 
@@ -9,35 +9,53 @@ use crate::web::rejection::Rejection;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AllowedOrigins(pub Vec<String>);
 
+/// Whether a request's headers show that a page of another origin makes its visitor's browser send it.
+/// What isn't a browser's shows nothing, and the origins in `allowed` are no others.
+pub(crate) fn is_from_elsewhere(request: &HttpRequest, allowed: &[String]) -> bool {
+    let header = |name: HeaderName| request.headers().get(name)?.to_str().ok();
+    let origin = header(ORIGIN);
+    if origin.is_some_and(|from| allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(from))) {
+        return false;
+    }
+    match header(HeaderName::from_static("sec-fetch-site")) {
+        // None: the visitor's own doing, such as an address that was typed.
+        Some(site) => !matches!(site, "same-origin" | "none"),
+        // An older browser, or one over plain HTTP.
+        None => origin.is_some_and(|origin| {
+            let host = origin.split_once("://").map(|(_, host)| host);
+            !host.is_some_and(|host| host.eq_ignore_ascii_case(request.connection_info().host()))
+        }),
+    }
+}
+
 /// Whether a page of another origin makes its visitor's browser send this, without a preflight.
 ///
 /// A browser sends a CORS preflight first (which is the service's to answer) before it sends a
 /// body that is declared as JSON; forms and plain text it sends at once, with the visitor's cookies
 /// or from inside the visitor's network. Gradio cares for servers on localhost only.
 pub(crate) fn is_foreign(request: &HttpRequest, allowed: &[String]) -> bool {
-    if request.method().is_safe() {
+    if request.method().is_safe() || !request.headers().contains_key(ORIGIN) {
         return false;
     }
-    let header = |name: HeaderName| request.headers().get(name)?.to_str().ok();
-    let Some(origin) = header(ORIGIN) else { return false };
-    let own = match header(HeaderName::from_static("sec-fetch-site")) {
-        Some(site) => site == "same-origin",
-        // An older browser.
-        None => origin
-            .split_once("://")
-            .is_some_and(|(_, host)| host.eq_ignore_ascii_case(request.connection_info().host())),
-    };
-    let kind = header(CONTENT_TYPE).unwrap_or_default();
-    let json = kind.split(';').next().unwrap_or_default().trim();
-    let preflighted = json.eq_ignore_ascii_case("application/json");
-    !own && !preflighted && !allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+    let preflighted = request.content_type().trim().eq_ignore_ascii_case("application/json");
+    !preflighted && is_from_elsewhere(request, allowed)
+}
+
+/// The origins that the `App` of a request allows.
+fn allowed(request: &HttpRequest) -> &[String] {
+    let allowed = request.app_data::<web::Data<AllowedOrigins>>();
+    allowed.map_or(&[], |allowed| &allowed.0)
 }
 
 /// Refuses such a request, by the origins that its `App` allows.
 pub(crate) fn refuse_foreign(request: &HttpRequest) -> Result<(), Rejection> {
-    let allowed = request.app_data::<web::Data<AllowedOrigins>>();
-    let allowed = allowed.map_or(&[][..], |allowed| &allowed.0);
-    if is_foreign(request, allowed) { Err(Rejection::foreign()) } else { Ok(()) }
+    if is_foreign(request, allowed(request)) { Err(Rejection::foreign()) } else { Ok(()) }
+}
+
+/// Refuses what a page of another origin has to do with in any way, also by a link: for a `GET` that
+/// changes something.
+pub(crate) fn refuse_from_elsewhere(request: &HttpRequest) -> Result<(), Rejection> {
+    if is_from_elsewhere(request, allowed(request)) { Err(Rejection::foreign()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -73,10 +91,12 @@ mod tests {
             (&[("origin", "https://public.org"), text, site("same-origin")], false),
             (&[evil, text, site("cross-site")], true),
             (&[own, text, site("same-site")], true),
+            (&[friend, text, site("cross-site")], false),
         ] {
             assert_eq!(foreign(headers), expected, "{headers:?}");
         }
         let get = TestRequest::get().insert_header(evil).to_http_request();
         assert!(!is_foreign(&get, &[]));
+        assert!(is_from_elsewhere(&get, &[]));
     }
 }

@@ -21,6 +21,7 @@ use crate::logging::info;
 use crate::queue::snapshot::QueueSnapshot;
 use crate::scheduler::limit::Limit;
 use crate::scheduler::snapshot::SlotState;
+use crate::web::auth::csrf::is_from_elsewhere;
 use crate::web::body::json;
 use crate::web::body::received::Body;
 use crate::web::protocol::sse;
@@ -167,7 +168,8 @@ enum Action {
     Drain {},
 }
 
-/// The body is JSON, declared as such: what pages of other origins send unasked is refused.
+/// The body is JSON, declared as such: what pages of other origins send unasked is refused, and what
+/// comes from them after a preflight, which a service may allow for other routes.
 async fn act(
     web: web::Data<WebState>,
     operator: web::ReqData<Operator>,
@@ -177,10 +179,7 @@ async fn act(
     if operator.access != Access::All {
         return Err(Rejection::not_for_user("You may look at this queue, but not steer it."));
     }
-    let site = request.headers().get("sec-fetch-site").map(|site| site.as_bytes());
-    if request.content_type() != "application/json"
-        || !matches!(site, None | Some(b"same-origin" | b"none"))
-    {
+    if request.content_type() != "application/json" || is_from_elsewhere(&request, &[]) {
         let message = "Send JSON, declared as such, from the dashboard's own page.";
         return Err(Rejection::new(StatusCode::FORBIDDEN, message.into()));
     }

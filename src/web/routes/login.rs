@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::logging::{debug, error, info};
+use crate::web::auth::csrf::refuse_from_elsewhere;
 use crate::web::auth::guard::{Caller, MAX_CREDENTIALS_BYTES};
 use crate::web::auth::login_guard::LoginGuard;
 use crate::web::base_url::root_url;
@@ -79,10 +80,7 @@ async fn credentials(request: &HttpRequest, body: &Body) -> Result<Credentials, 
     while let Some(field) = form.next().await {
         let mut field = field.map_err(|error| unreadable(&error))?;
         let name = field.name().unwrap_or_default().to_string();
-        let value = field
-            .bytes(MAX_CREDENTIALS_BYTES)
-            .await
-            .map_err(|_| unreadable(&"a field is too long"))?;
+        let value = field.bytes(MAX_CREDENTIALS_BYTES).await.map_err(|_| unreadable(&"a field is too long"))?;
         let value = value.map_err(|error| unreadable(&error))?;
         let value = String::from_utf8(value.to_vec()).map_err(|error| unreadable(&error))?;
         match name.as_str() {
@@ -109,37 +107,33 @@ impl Logout {
 
 /// `/logout`: ends every login of the user, or with `all_session=false` this one, and leads back to
 /// the root, as Gradio's, if the service has a page there. What was still being answered to these logins
-/// ends.
+/// ends. Another page's link ends nobody's login.
 pub(crate) async fn logout(
     login_guard: web::Data<LoginGuard>,
     web: web::Data<WebState>,
     _: Caller,
     query: web::Query<Logout>,
     request: HttpRequest,
-) -> HttpResponse {
-    let site = request.headers().get("sec-fetch-site").map(|site| site.as_bytes());
-    if matches!(site, Some(b"cross-site" | b"same-site")) {
-        // Another page's link ends nobody's login.
-        return after_logout(web, request).await;
-    }
+) -> Result<HttpResponse, Rejection> {
+    refuse_from_elsewhere(&request)?;
     if let Some(cookie) = request.cookie(&login_guard.cookie) {
         login_guard.tokens.revoke(cookie.value(), query.ends_all());
     }
     let mut gone = login_guard.to_cookie(&request, "");
     gone.set_max_age(CookieDuration::ZERO);
-    let mut response = after_logout(web, request).await;
+    let mut response = after_logout(&web, &request);
     if let Err(error) = response.add_cookie(&gone) {
         error!("a cookie could not be taken back: {error}");
     }
-    response
+    Ok(response)
 }
 
-/// Where `/logout` leads, for `HEAD` without ending a login.
-pub(crate) async fn after_logout(web: web::Data<WebState>, request: HttpRequest) -> HttpResponse {
+/// Where `/logout` leads.
+fn after_logout(web: &WebState, request: &HttpRequest) -> HttpResponse {
     let mount = request.path().trim_end_matches('/').trim_end_matches("/logout");
     if !request.resource_map().has_resource(&format!("{mount}/")) {
         return HttpResponse::Ok().json(json!({ "success": true }));
     }
-    let root = root_url(&request, "/logout", web.options.root_path.as_deref());
+    let root = root_url(request, "/logout", web.options.root_path.as_deref());
     HttpResponse::Found().insert_header((LOCATION, format!("{root}/"))).finish()
 }
