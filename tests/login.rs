@@ -187,6 +187,25 @@ async fn a_form_in_parts_is_understood_too() {
 }
 
 #[actix::test]
+async fn a_login_is_bound_as_other_bodies_are() {
+    let queue = builder().start().unwrap();
+    let web = members(&queue).max_body_size(50_000).start().unwrap();
+    let server = Server::start(&web);
+    let login = |rest: String| {
+        let request = Client::default()
+            .post(server.url("/login"))
+            .insert_header(("content-type", "application/x-www-form-urlencoded"));
+        send(request, format!("username=bob&password=b&rest={rest}"))
+    };
+    assert_eq!(login("x".repeat(20_000)).await.status, StatusCode::OK);
+    assert_eq!(login("x".repeat(60_000)).await.status, StatusCode::PAYLOAD_TOO_LARGE);
+    // However the form is sent.
+    let long = log_in(&server, "bob", &"b".repeat(5000)).await;
+    assert_eq!(long.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(long.body["detail"].as_str().unwrap().contains("too long"), "{}", long.body);
+}
+
+#[actix::test]
 async fn a_session_is_its_user_s_own_whatever_its_hash() {
     let turnstile = Turnstile::new();
     let queue = builder().listener(Listener::new("wait", turnstile.handler())).start().unwrap();

@@ -15,6 +15,12 @@ impl Peer {
     }
 }
 
+/// The whole address, for the log.
+pub(crate) fn address(request: &HttpRequest) -> String {
+    let address = request.peer_addr().map(|address| address.ip().to_canonical().to_string());
+    address.unwrap_or_else(|| "an unknown address".into())
+}
+
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

@@ -14,8 +14,9 @@ use actix_web_httpauth::headers::authorization::{Authorization, Basic};
 use serde_json::json;
 
 use crate::event::guarded::discard_payload;
-use crate::logging::{error, warn};
+use crate::logging::{debug, error, warn};
 use crate::web::auth::{AnyAuth, Auth};
+use crate::web::peer::address;
 use crate::web::rejection::Rejection;
 
 /// What an operator may do.
@@ -84,7 +85,9 @@ impl Operators {
         if self.auth.login(name, password.unwrap_or_default()).await? {
             return Ok(Some(name.to_owned()));
         }
-        warn!("operators: a login was refused");
+        warn!("operators: a login from {} was refused", address(request));
+        // Not above debug: people type their password there.
+        debug!("operators: the login that was refused was of {name:?}");
         Ok(None)
     }
 }

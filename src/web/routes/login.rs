@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use actix_multipart::Multipart;
 use actix_web::cookie::time::Duration as CookieDuration;
-use actix_web::dev::Payload;
+use actix_web::dev::{Payload, UrlEncoded};
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
-use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::Deserialize;
@@ -18,7 +18,9 @@ use crate::web::auth::csrf::refuse_from_elsewhere;
 use crate::web::auth::guard::{Caller, MAX_CREDENTIALS_BYTES};
 use crate::web::auth::login_guard::LoginGuard;
 use crate::web::base_url::root_url;
+use crate::web::body::budget::Bodies;
 use crate::web::body::received::Body;
+use crate::web::peer::address;
 use crate::web::rejection::Rejection;
 use crate::web::state::WebState;
 
@@ -39,9 +41,11 @@ pub(crate) async fn login(
     login_guard: web::Data<LoginGuard>,
     _: Caller,
     request: HttpRequest,
+    bodies: web::Data<Bodies>,
     body: Body,
 ) -> Result<HttpResponse, Rejection> {
-    let Credentials { username, password } = credentials(&request, &body).await?;
+    let Credentials { username, password } =
+        credentials(&request, &body, bodies.max_body_size).await?;
     let username = username.trim();
     match login_guard.auth.login(username, &password).await {
         Ok(true) => {
@@ -51,8 +55,9 @@ pub(crate) async fn login(
             Ok(HttpResponse::Ok().cookie(cookie).json(json!({ "success": true })))
         }
         Ok(false) => {
-            // Without the name: people type their password there.
-            info!("a login was refused");
+            info!("a login from {} was refused", address(&request));
+            // Not above debug: people type their password there.
+            debug!("the login that was refused was of {username:?}");
             // Gradio answers 400, but both its clients check for this.
             let detail = "Incorrect credentials.".into();
             Err(Rejection::new(StatusCode::UNAUTHORIZED, detail))
@@ -65,22 +70,33 @@ pub(crate) async fn login(
     }
 }
 
-async fn credentials(request: &HttpRequest, body: &Body) -> Result<Credentials, Rejection> {
+const TOO_LONG: &str = "a field is too long";
+
+async fn credentials(
+    request: &HttpRequest,
+    body: &Body,
+    max_body_size: usize,
+) -> Result<Credentials, Rejection> {
     let unreadable = |error: &dyn std::fmt::Display| {
         let message = format!("Send a form with the fields username and password: {error}");
         Rejection::new(StatusCode::UNPROCESSABLE_ENTITY, message.into())
     };
     let mut payload = Payload::from(Bytes::clone(body));
     if request.content_type() != "multipart/form-data" {
-        let form = web::Form::<Credentials>::from_request(request, &mut payload).await;
-        return form.map(web::Form::into_inner).map_err(|error| unreadable(&error));
+        // Of the body's length is seen to already; this is a bound on what it may be unpacked to.
+        let form = UrlEncoded::<Credentials>::new(request, &mut payload).limit(max_body_size);
+        let found = form.await.map_err(|error| unreadable(&error))?;
+        if found.username.len().max(found.password.len()) > MAX_CREDENTIALS_BYTES {
+            return Err(unreadable(&TOO_LONG));
+        }
+        return Ok(found);
     }
     let mut form = Multipart::new(request.headers(), payload);
     let mut found = Credentials::default();
     while let Some(field) = form.next().await {
         let mut field = field.map_err(|error| unreadable(&error))?;
         let name = field.name().unwrap_or_default().to_string();
-        let value = field.bytes(MAX_CREDENTIALS_BYTES).await.map_err(|_| unreadable(&"a field is too long"))?;
+        let value = field.bytes(MAX_CREDENTIALS_BYTES).await.map_err(|_| unreadable(&TOO_LONG))?;
         let value = value.map_err(|error| unreadable(&error))?;
         let value = String::from_utf8(value.to_vec()).map_err(|error| unreadable(&error))?;
         match name.as_str() {
