@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::{HttpRequest, web};
@@ -352,6 +354,48 @@ async fn a_login_ends_when_it_is_not_used() {
     let server = Server::start(&web);
     let cookie = cookie_of(&server, "bob", "b").await;
     assert_eq!(get_as(&server, &cookie, "/config").await.status, StatusCode::UNAUTHORIZED);
+}
+
+/// A store from which everybody can be removed, also while it verifies a password.
+struct Removable {
+    turnstile: Turnstile,
+    removed: Arc<AtomicBool>,
+}
+
+impl Auth for Removable {
+    type Error = std::convert::Infallible;
+
+    async fn login(&self, _: &str, _: &str) -> Result<bool, Self::Error> {
+        let known = !self.removed.load(Ordering::Relaxed);
+        self.turnstile.pass().await;
+        Ok(known)
+    }
+}
+
+#[actix::test]
+async fn the_service_ends_the_logins_of_a_user_whom_it_removes() {
+    let (turnstile, removed) = (Turnstile::new(), Arc::<AtomicBool>::default());
+    let store = Removable { turnstile: turnstile.clone(), removed: removed.clone() };
+    let queue = builder().start().unwrap();
+    let web = Web::builder(&queue).auth(store).start().unwrap();
+    let server = Server::start(&web);
+    turnstile.let_through(2);
+    let ada = cookie_of(&server, "ada", "a").await;
+    let bob = cookie_of(&server, "bob", "b").await;
+    let late = log_in(&server, "ada", "a");
+    let remove = async {
+        // Her password has been found right, but that isn't said yet.
+        turnstile.arrived(3).await;
+        removed.store(true, Ordering::Relaxed);
+        web.end_logins("ada");
+        turnstile.open();
+    };
+    let (late, ()) = futures::join!(late, remove);
+    assert_eq!(late.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(get_as(&server, &ada, "/config").await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(get_as(&server, &bob, "/config").await.status, StatusCode::OK);
+    // Without a login there is nothing to end.
+    Web::new(&queue).end_logins("ada");
 }
 
 /// A store that queries a database, which is sometimes gone, and trusts a proxy's header.

@@ -56,6 +56,24 @@ impl Web {
         &self.0.files
     }
 
+    /// Ends all logins of a user, as his own logout does: what is still being answered to them ends, and
+    /// their cookies are answered 401. For a user who has been removed from the store of
+    /// [`WebBuilder::auth`](crate::WebBuilder::auth), or whose password has changed: the store first, then
+    /// this. His events go on. A user whom [`Auth::user`](crate::Auth::user) or a proxy's header names has
+    /// no login that could end.
+    ///
+    /// ```
+    /// # async fn remove(web: now_serving::Web) {
+    /// // … remove the user from the store, then:
+    /// web.end_logins("ada");
+    /// # }
+    /// ```
+    pub fn end_logins(&self, user: &str) {
+        if let Some(login_guard) = &self.0.login_guard {
+            login_guard.tokens.revoke_all_of(user);
+        }
+    }
+
     /// The present state of the queue, with its clients; see [`Queue::snapshot`].
     pub async fn snapshot(&self) -> WebSnapshot {
         self.0.snapshot().await

@@ -16,7 +16,7 @@ use crate::web::rejection::Rejection;
 
 /// The login of a queue that has one.
 pub(crate) struct LoginGuard {
-    pub(crate) auth: Arc<dyn AnyAuth>,
+    auth: Arc<dyn AnyAuth>,
     trusted_header: Option<TrustedHeader>,
     pub(crate) tokens: Tokens,
     pub(crate) message: Option<String>,
@@ -47,6 +47,29 @@ impl LoginGuard {
         let cookie = request.cookie(&self.cookie)?;
         let (user, ended) = self.tokens.user(cookie.value(), Instant::now())?;
         Some((user, Some(ended)))
+    }
+
+    /// The token of a login with these credentials, if they are right.
+    pub(crate) async fn log_in(
+        &self,
+        username: &str,
+        password: &str,
+    ) -> Result<Option<String>, String> {
+        loop {
+            let ends = self.tokens.ends();
+            if !self.verify(username, password).await? {
+                return Ok(None);
+            }
+            let token = self.tokens.issue(username, ends, Instant::now());
+            if token.is_some() {
+                return Ok(token);
+            }
+        }
+    }
+
+    /// Whether these are the right credentials.
+    pub(crate) async fn verify(&self, username: &str, password: &str) -> Result<bool, String> {
+        self.auth.login(username, password).await
     }
 
     /// A header of the request's that names a user, and must not be believed.

@@ -47,6 +47,12 @@ pub trait Auth: Send + Sync + 'static {
 
     /// Whether these are the right credentials, sent to `POST /login`. A store that hashes passwords
     /// should do so for unknown users too, so that response times don't reveal which users exist.
+    ///
+    /// The name comes without white space around it: who sends `" ada "` logs in as `ada`.
+    ///
+    /// It is asked once for each login, which then holds while it is used
+    /// ([`login_ttl`](crate::WebBuilder::login_ttl)): a user who is removed from the store keeps his logins
+    /// until he logs out, the process ends, or [`Web::end_logins`](crate::Web::end_logins) ends them.
     fn login(
         &self,
         username: &str,

@@ -24,6 +24,8 @@ pub(crate) struct Tokens {
 }
 
 struct Logins {
+    /// How often all logins of some user were ended by the service.
+    ends: u64,
     by_token: LruCache<String, Login>,
     /// The tokens of each user, in the order of their logins.
     by_user: HashMap<Arc<str>, VecDeque<String>>,
@@ -55,6 +57,12 @@ impl Logins {
         Some(login)
     }
 
+    fn remove_all_of(&mut self, user: &str) {
+        for token in self.by_user.remove(user).unwrap_or_default() {
+            self.by_token.pop(&token);
+        }
+    }
+
     /// Removes the login that was unused for longest, if that is to be.
     fn remove_unused(&mut self, if_is: impl FnOnce(&Login) -> bool) -> bool {
         let unused = self.by_token.peek_lru().filter(|(_, login)| if_is(login));
@@ -78,7 +86,7 @@ impl Drop for Login {
 
 impl Tokens {
     pub fn new(ttl: Option<Duration>) -> Self {
-        let logins = Logins { by_token: LruCache::unbounded(), by_user: HashMap::new() };
+        let logins = Logins { ends: 0, by_token: LruCache::unbounded(), by_user: HashMap::new() };
         Tokens { logins: Mutex::new(logins), ttl: ttl.unwrap_or(TTL) }
     }
 
@@ -86,14 +94,23 @@ impl Tokens {
         self.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A token of 128 random bits for a user who has just logged in.
-    pub fn issue(&self, user: &str, now: Instant) -> String {
+    /// What [`issue`](Self::issue) wants to know of the time before a password was verified.
+    pub fn ends(&self) -> u64 {
+        self.lock().ends
+    }
+
+    /// A token of 128 random bits for a user who has just logged in. None where logins have been ended
+    /// since the password began to be verified: the store may know better now.
+    pub fn issue(&self, user: &str, ends: u64, now: Instant) -> Option<String> {
         let token = format!("{:032x}", rand::random::<u128>());
         let mut logins = self.lock();
+        if logins.ends != ends {
+            return None;
+        }
         while logins.remove_unused(|login| self.is_over(login, now)) {}
         let ended = CancellationToken::new();
         logins.add(token.clone(), Login { user: user.into(), used: now, ended });
-        token
+        Some(token)
     }
 
     /// Whose token it is, and what is cancelled when the login ends.
@@ -113,10 +130,15 @@ impl Tokens {
         let mut logins = self.lock();
         let Some(revoked) = logins.remove(token) else { return };
         if all {
-            for token in logins.by_user.remove(&revoked.user).unwrap_or_default() {
-                logins.by_token.pop(&token);
-            }
+            logins.remove_all_of(&revoked.user);
         }
+    }
+
+    /// Ends every login of a user, and those whose password is being verified.
+    pub fn revoke_all_of(&self, user: &str) {
+        let mut logins = self.lock();
+        logins.ends += 1;
+        logins.remove_all_of(user);
     }
 
     fn is_over(&self, login: &Login, now: Instant) -> bool {
@@ -128,13 +150,17 @@ impl Tokens {
 mod tests {
     use super::*;
 
+    fn issue(tokens: &Tokens, user: &str, now: Instant) -> String {
+        tokens.issue(user, tokens.ends(), now).unwrap()
+    }
+
     #[test]
     fn a_login_holds_while_it_is_used() {
         let tokens = Tokens::new(Some(Duration::from_secs(60)));
         let begun = Instant::now();
         let at = |seconds| begun + Duration::from_secs(seconds);
-        let token = tokens.issue("alice", at(0));
-        let other = tokens.issue("bob", at(0));
+        let token = issue(&tokens, "alice", at(0));
+        let other = issue(&tokens, "bob", at(0));
         assert_ne!(token, other);
         let user = |token: &str, now| tokens.user(token, now).map(|(user, _)| user.to_string());
         assert_eq!(user(&token, at(59)).as_deref(), Some("alice"));
@@ -144,7 +170,7 @@ mod tests {
         assert!(ended.is_cancelled());
         assert_eq!(user("", at(60)), None);
         // What is over goes when somebody logs in.
-        tokens.issue("carol", at(178));
+        issue(&tokens, "carol", at(178));
         let logins = tokens.lock();
         assert_eq!((logins.by_token.len(), logins.by_user.len()), (1, 1));
     }
@@ -153,23 +179,27 @@ mod tests {
     fn a_logout_ends_one_login_or_all_of_a_user() {
         let tokens = Tokens::new(None);
         let now = Instant::now();
-        let [a, b, c, d] = ["alice", "alice", "alice", "bob"].map(|user| tokens.issue(user, now));
+        let [a, b, c, d] = ["alice", "alice", "alice", "bob"].map(|user| issue(&tokens, user, now));
         tokens.revoke(&a, false);
         let held = |token: &str| tokens.user(token, now).is_some();
         assert_eq!([&a, &b, &c, &d].map(|token| held(token)), [false, true, true, true]);
         tokens.revoke(&b, true);
         assert_eq!([&a, &b, &c, &d].map(|token| held(token)), [false, false, false, true]);
+        let ends = tokens.ends();
+        tokens.revoke_all_of("bob");
+        assert!(!held(&d));
+        assert_eq!(tokens.issue("bob", ends, now), None, "he may be no user any more");
     }
 
     #[test]
     fn who_logs_in_again_and_again_ends_his_own_logins() {
         let tokens = Tokens::new(None);
         let now = Instant::now();
-        let (other, first) = (tokens.issue("bob", now), tokens.issue("alice", now));
-        let second = tokens.issue("alice", now);
+        let (other, first) = (issue(&tokens, "bob", now), issue(&tokens, "alice", now));
+        let second = issue(&tokens, "alice", now);
         let held = |token: &str| tokens.user(token, now).is_some();
         for _ in 2..=MAX_OF_USER {
-            tokens.issue("alice", now);
+            issue(&tokens, "alice", now);
         }
         assert_eq!([&other, &first, &second].map(|token| held(token)), [true, false, true]);
         assert_eq!(tokens.lock().by_token.len(), MAX_OF_USER + 1);

@@ -1,7 +1,5 @@
 //! `/login`, `/logout` and `login_check`.
 
-use std::time::Instant;
-
 use actix_multipart::Multipart;
 use actix_web::cookie::time::Duration as CookieDuration;
 use actix_web::dev::{Payload, UrlEncoded};
@@ -47,14 +45,13 @@ pub(crate) async fn login(
     let Credentials { username, password } =
         credentials(&request, &body, bodies.max_body_size).await?;
     let username = username.trim();
-    match login_guard.auth.login(username, &password).await {
-        Ok(true) => {
+    match login_guard.log_in(username, &password).await {
+        Ok(Some(token)) => {
             debug!("a user has logged in: {username:?}");
-            let token = login_guard.tokens.issue(username, Instant::now());
             let cookie = login_guard.to_cookie(&request, &token);
             Ok(HttpResponse::Ok().cookie(cookie).json(json!({ "success": true })))
         }
-        Ok(false) => {
+        Ok(None) => {
             info!("a login from {} was refused", address(&request));
             // Not above debug: people type their password there.
             debug!("the login that was refused was of {username:?}");
