@@ -1,5 +1,6 @@
 //! A service with users: routes of its own that share the queue's login, and roles that say who may
-//! call what. Over HTTP, whoever may not is answered 403; nothing of his event waits or runs.
+//! call what. Over HTTP, whoever may not is answered 403; nothing of his event waits or runs. Admins find the
+//! dashboard at <http://127.0.0.1:8080/queues>, by the same login.
 //!
 //! ```text
 //! cargo run --example members
@@ -14,8 +15,8 @@ use std::time::Duration;
 use actix_web::web::ServiceConfig;
 use actix_web::{App, web};
 use now_serving::{
-    CallError, EventContext, Listener, Queue, QueueBuilder, User, UserError, Users, Validation,
-    Web, WebError, http_server,
+    Access, CallError, EventContext, Listener, Operators, Queue, QueueBuilder, User, UserError,
+    Users, Validation, Web, WebError, http_server,
 };
 
 /// What a user may do. A real service looks it up.
@@ -78,10 +79,16 @@ async fn waiting(queue: web::Data<Queue>) -> String {
 pub fn routes(queue: &Queue, web: &Web) -> impl FnOnce(&mut ServiceConfig) + Clone + use<> {
     let (queue, web) = (web::Data::new(queue.clone()), web.clone());
     move |service| {
+        // The same login: nobody has a second password for the dashboard.
+        let operators = Operators::from_login(&web, |user| match role(user) {
+            Role::Admin => Access::All,
+            Role::Painter => Access::Forbidden,
+        });
         let admins = web.require_login().allow(|user| role(user) == Role::Admin);
         service
             .app_data(queue)
             .configure(web.routes())
+            .configure(web.dashboard("/queues", operators))
             .route("/", web::get().to(greet))
             .route("/pictures/{subject}", web::get().to(picture))
             .service(web::scope("/admin").wrap(admins).route("/waiting", web::get().to(waiting)));

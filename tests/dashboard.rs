@@ -217,6 +217,53 @@ async fn pages_from_elsewhere_steer_nothing() {
 }
 
 #[actix::test]
+async fn one_login_is_for_the_service_and_its_dashboard() {
+    let turnstile = Turnstile::new();
+    let wait = Listener::new("wait", turnstile.handler()).concurrency_id("gpu");
+    let queue = Queue::builder().listener(wait).start().unwrap();
+    let users = Users::new().user("ada", "a").user("bob", "b");
+    let served = Web::builder(&queue).auth(users).start().unwrap();
+    let server = Server::with(move |config| {
+        let operators = Operators::from_login(&served, |user| match user {
+            "ada" => Access::All,
+            _ => Access::Forbidden,
+        });
+        config.configure(served.routes()).configure(served.dashboard("/queues", operators))
+    });
+    let cookie = async |user: &str| {
+        let form = [("username", user), ("password", &user[..1])];
+        let login = Client::default().post(server.url("/login")).send_form(&form).await.unwrap();
+        let set = login.headers().get("set-cookie").unwrap().to_str().unwrap();
+        set.split(';').next().unwrap().to_string()
+    };
+    let (ada, bob) = (cookie("ada").await, cookie("bob").await);
+    let look = async |cookie: &str| {
+        let request = Client::default().get(server.url("/queues/snapshot"));
+        request.insert_header(("cookie", cookie)).send().await.unwrap().status()
+    };
+    assert_eq!(look(&ada).await, StatusCode::OK);
+    assert_eq!(look(&bob).await, StatusCode::FORBIDDEN);
+    assert_eq!(look("").await, StatusCode::UNAUTHORIZED);
+    let basic = Client::default().get(server.url("/queues")).basic_auth("ada", "a");
+    assert_eq!(basic.send().await.unwrap().status(), StatusCode::OK);
+    let pause = async |origin: &str| {
+        let request = Client::default().post(server.url("/queues/actions"));
+        let request = request.insert_header(("cookie", &*ada)).insert_header(("origin", origin));
+        let pause = json!({"action": "pause", "concurrency_id": "gpu"});
+        request.send_json(&pause).await.unwrap().status()
+    };
+    assert_eq!(pause("https://evil.example").await, StatusCode::FORBIDDEN);
+    assert_eq!(pause(&server.base).await, StatusCode::OK);
+    // What is being sent ends with the login.
+    let mut stream = server.stream_with("/queues/events", &[("cookie", ada.clone())]).await;
+    assert_eq!(stream.next().await.unwrap().data["concurrency_ids"][0]["paused"], true);
+    let logout = Client::default().post(server.url("/logout")).insert_header(("cookie", &*ada));
+    assert_eq!(logout.send().await.unwrap().status(), StatusCode::OK);
+    stream.rest().await;
+    assert_eq!(look(&ada).await, StatusCode::UNAUTHORIZED);
+}
+
+#[actix::test]
 async fn some_operators_may_only_look() {
     let turnstile = Turnstile::new();
     let queue = Queue::builder()

@@ -117,6 +117,9 @@ async fn members_have_roles_on_every_way_in() {
         (nobody, "/admin/waiting", 401),
         (bob, "/admin/waiting", 403),
         (ada, "/admin/waiting", 200),
+        (nobody, "/queues/snapshot", 401),
+        (bob, "/queues/snapshot", 403),
+        (ada, "/queues/snapshot", 200),
     ] {
         assert_eq!(answer(user, get(path)).await.0, status, "{user:?} {path}");
     }

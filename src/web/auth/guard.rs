@@ -95,13 +95,22 @@ pub(crate) async fn guarded<B: MessageBody + 'static>(
     if let Some(untrusted) = login_guard.untrusted(request.request()) {
         request.extensions_mut().insert(untrusted);
     }
+    while_logged_in(login, || login_guard.closed(), pass(request)).await
+}
+
+/// Delivers nothing more when the login has ended, if there is one that can; `closed` is answered then.
+pub(crate) async fn while_logged_in<B: MessageBody + 'static>(
+    login: Option<CancellationToken>,
+    closed: impl FnOnce() -> Rejection,
+    answer: impl Future<Output = Result<ServiceResponse<B>, actix_web::Error>>,
+) -> Result<ServiceResponse, actix_web::Error> {
     let Some(ended) = login else {
-        return pass(request).await.map(ServiceResponse::map_into_boxed_body);
+        return answer.await.map(ServiceResponse::map_into_boxed_body);
     };
     // The logout first: what becomes ready after it is not delivered.
-    let answered = select(Box::pin(ended.clone().cancelled_owned()), Box::pin(pass(request))).await;
+    let answered = select(Box::pin(ended.clone().cancelled_owned()), Box::pin(answer)).await;
     let response = match answered {
-        Either::Left(_) => return Err(login_guard.closed().into()),
+        Either::Left(_) => return Err(closed().into()),
         Either::Right((response, _)) => response?,
     };
     Ok(response.map_body(|_, body| {
