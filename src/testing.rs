@@ -26,6 +26,10 @@
 //! # });
 //! ```
 //!
+//! # Users
+//!
+//! How a test sends requests as a user, without a password: see `User`.
+//!
 //! # Time
 //!
 //! On [`arbiters(0)`](crate::QueueBuilder::arbiters) everything but blocking handlers runs in the

@@ -175,7 +175,8 @@ impl WebBuilder {
 
     /// Lets only those use the routes who have logged in at `POST /login`; others are answered 401.
     /// As Gradio's `auth`. Sessions, and the events of a `call`, are those of their user alone.
-    /// [`EventContext::user`](crate::EventContext::user) returns it to the handler.
+    /// [`EventContext::user`](crate::EventContext::user) returns it to the handler. Files are no user's:
+    /// whoever is logged in and knows the random id of an uploaded or made one can read it.
     ///
     /// Routes of one's own take the [`User`](crate::User), and stand behind
     /// [`Web::require_login`](crate::Web::require_login). [`Web::gate`](crate::Web::gate) and calls in

@@ -68,7 +68,27 @@ pub struct RequireLogin {
 impl RequireLogin {
     /// Leads browsers that ask for a page, by `GET` with `text/html` in `Accept`, to the service's own page
     /// for logging in, instead of answering 401. It finds the path and query that were asked for in the
-    /// parameter `next`; it must lead to paths of this server only (`/`, and then no other `/` or `\`).
+    /// parameter `next`. Anybody may link to the page with another `next`: it must lead to this server only.
+    ///
+    /// The page sends its form to `/login` by `fetch`, since the answer is JSON, and then goes to `next`:
+    ///
+    /// ```html
+    /// <form id="login">
+    ///   <input name="username" autocomplete="username">
+    ///   <input name="password" type="password" autocomplete="current-password">
+    ///   <button>Log in</button> <output id="said"></output>
+    /// </form>
+    /// <script>
+    ///   login.onsubmit = async event => {
+    ///     event.preventDefault();
+    ///     const answer = await fetch("/login", { method: "POST", body: new FormData(login) });
+    ///     if (!answer.ok) return said.value = (await answer.json()).detail;
+    ///     const asked = new URLSearchParams(location.search).get("next") ?? "/";
+    ///     const next = new URL(asked, location.origin);
+    ///     location = next.origin === location.origin ? next : "/";
+    ///   };
+    /// </script>
+    /// ```
     #[must_use = "it gives the middleware back"]
     pub fn login_page(self, path: &str) -> Self {
         RequireLogin { login_page: Some(path.into()), ..self }

@@ -19,10 +19,14 @@ use crate::web::rejection::Rejection;
 ///
 /// It works on routes of the `App`, or the scope, that [`Web::routes`](crate::Web::routes) configures, and
 /// behind [`Web::require_login`](crate::Web::require_login). Without a login the request is answered 401; a
-/// route for everybody takes an `Option<User>`. What a page of another origin makes its visitor's browser
-/// send is nobody's, and answered 403, unless
-/// [`allow_origin`](crate::WebBuilder::allow_origin) names it. Where there is no login at all, a route that
-/// takes a `User` is a mistake of the service's, and answered 500.
+/// route for everybody takes an `Option<User>`. Where there is no login at all, a route that takes a `User` is
+/// a mistake of the service's, and answered 500; one that takes an `Option<User>` always gets `None` there.
+///
+/// A form, plain text or a `POST` without a body that a page of another origin makes its visitor's browser
+/// send is answered 403, or without a user where the route takes an `Option<User>`, unless
+/// [`allow_origin`](crate::WebBuilder::allow_origin) names the origin. `GET` and `HEAD` have their user, as
+/// links do: **a route must not change anything on `GET`**. So has a body that is declared as JSON, which
+/// browsers send from elsewhere only where the service's CORS says so.
 ///
 /// ```
 /// use actix_web::{App, web};
@@ -43,6 +47,32 @@ use crate::web::rejection::Rejection;
 ///     .route("/", web::get().to(greet))
 /// # ;
 /// # }
+/// ```
+///
+/// # In tests
+///
+/// A test needs no password: where the service builds its `Web`, the test adds a header that names the user,
+/// and says where its requests come from.
+///
+/// ```
+/// use actix_web::App;
+/// use actix_web::test::{TestRequest, call_and_read_body, init_service};
+/// # use actix_web::web;
+/// # use now_serving::{Listener, Queue, User, Users, Web, WebBuilder};
+/// # async fn greet(user: User) -> String { format!("Hello, {user}!") }
+/// # fn builder(queue: &Queue) -> WebBuilder { Web::builder(queue).auth(Users::new()) }
+/// # actix_web::rt::System::new().block_on(async {
+/// # let echo = Listener::new("echo", async |text: String| Ok::<_, String>(text));
+/// # let queue = Queue::builder().listener(echo).start().unwrap();
+///
+/// let web = builder(&queue).trusted_user_header("X-User", ["127.0.0.1"]).start().unwrap();
+/// let app = App::new().configure(web.routes()).route("/", web::get().to(greet));
+/// let app = init_service(app).await;
+///
+/// let as_ada = TestRequest::get().uri("/").insert_header(("X-User", "ada"));
+/// let as_ada = as_ada.peer_addr(([127, 0, 0, 1], 1).into());
+/// assert_eq!(call_and_read_body(&app, as_ada.to_request()).await, "Hello, ada!");
+/// # });
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct User(pub(super) Arc<str>);
