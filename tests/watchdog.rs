@@ -50,11 +50,13 @@ async fn it_is_named_once_and_others_go_on() {
         .arbiters(1)
         .watchdog(Duration::from_millis(20))
         .listener(Listener::new("echo", echo))
+        .listener(Listener::new("spread", stuck.clone()).spread())
         .listener(Listener::new("stuck", stuck).own_arbiter())
         .start()
         .unwrap();
     let running = queue.submit("stuck", ()).await.unwrap();
-    while warned_of("stuck") == 0 {
+    let spread = queue.submit("spread", ()).await.unwrap();
+    while warned_of("stuck") == 0 || warned_of("spread") == 0 {
         // On another thread, nothing is delayed.
         assert_eq!(queue.call("echo", 7u32).await, Ok(7u32));
     }
@@ -63,8 +65,12 @@ async fn it_is_named_once_and_others_go_on() {
     assert!(
         snapshot.concurrency_id("echo").is_some() && snapshot.concurrency_id("stuck").is_none()
     );
+    // One that is spread answers, whatever its handlers do.
+    assert!(snapshot.concurrency_id("spread").is_some());
+    release.send(()).unwrap();
     release.send(()).unwrap();
     assert_eq!(running.result().await, Ok(()));
-    assert_eq!((warned_of("stuck"), warned_of("echo")), (1, 0));
+    assert_eq!(spread.result().await, Ok(()));
+    assert_eq!((warned_of("stuck"), warned_of("spread"), warned_of("echo")), (1, 1, 0));
     assert!(queue.snapshot().await.concurrency_id("stuck").is_some());
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use actix::{Actor, AsyncContext, Context};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
 
 use super::grant::{Grant, Queued};
@@ -11,6 +12,7 @@ use super::messages::{PressureChanged, Run, WorkerCommand};
 use super::slot_hold::SlotHold;
 use super::supervisor::{Supervisor, WorkerRef};
 use super::worker::Worker;
+use super::worker_link::{CommandSender, WorkerLink};
 use crate::event::refusal::Refusal;
 use crate::event::update::Update;
 use crate::handler::input::OneOrMany;
@@ -125,9 +127,26 @@ impl Supervisor {
         let supervisor = context.address().recipient();
         let hold = Arc::new(SlotHold { supervisor, slot, generation });
         let kept = Arc::downgrade(&hold);
-        let (commands, orders) = local_channel();
-        let reports = self.reports.0.clone();
-        Worker::new(hold, self.config.clone(), meter.clone(), orders, reports).start();
+        let (config, gauge) = (self.config.clone(), meter.clone());
+        let commands = match self.config.thread_of(slot) {
+            None => {
+                let (commands, orders) = local_channel();
+                let link = WorkerLink::SameThread(orders, self.reports.0.clone());
+                let pulse = config.pulse.clone();
+                Worker::new(hold, config, pulse, gauge, link).start();
+                CommandSender::SameThread(commands)
+            }
+            Some(thread) => {
+                let (commands, orders) = unbounded_channel();
+                let pulse = thread.pulse.clone();
+                // Where the thread has ended, with the system, the hold reports it.
+                Worker::start_in_arbiter(&thread.handle, move |_| {
+                    let link = WorkerLink::OtherThread(orders);
+                    Worker::new(hold, config, pulse, gauge, link)
+                });
+                CommandSender::OtherThread(commands)
+            }
+        };
         self.workers[slot] = Some(WorkerRef { commands, generation, meter, hold: kept });
     }
 

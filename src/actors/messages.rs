@@ -48,7 +48,7 @@ pub(crate) struct Admit {
     pub submit: Submit,
 }
 
-/// Supervisor → worker, by a local channel.
+/// Supervisor → worker.
 pub(crate) enum WorkerCommand {
     /// Run this on your slot.
     Run(Run),
@@ -69,7 +69,7 @@ pub(crate) struct Run {
 }
 
 /// Worker → supervisor, with the generation that distinguishes this worker from an earlier one on the
-/// same slot. By a local channel from the worker itself.
+/// same slot.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Report {

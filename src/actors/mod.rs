@@ -6,6 +6,7 @@
 //!                        └── Pressure ────┘    └──── Report ────┘
 //! ```
 
+pub(crate) mod arbiter_thread;
 pub(crate) mod capacity;
 pub(crate) mod effects;
 pub(crate) mod gauges;
@@ -28,6 +29,7 @@ mod timer;
 pub(crate) mod watchdog;
 pub(crate) mod worker;
 pub(crate) mod worker_config;
+mod worker_link;
 
 /// The places that the wait queues of all concurrency ids share.
 pub(crate) type Capacity = capacity::Capacity<crate::scheduler::wait_queue::Key>;

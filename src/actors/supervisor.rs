@@ -20,6 +20,7 @@ use super::slot_hold::SlotHold;
 use super::snapshot_pace::Pace;
 use super::timer::Timer;
 use super::worker_config::WorkerConfig;
+use super::worker_link::CommandSender;
 use crate::clock;
 use crate::event::guarded::{discard, discard_payload};
 use crate::handler::progress::Meter;
@@ -35,7 +36,7 @@ const MAILBOX: usize = 1024;
 
 /// A worker on a slot. The generation distinguishes its messages from those of an earlier worker there.
 pub(super) struct WorkerRef {
-    pub commands: LocalSender<WorkerCommand>,
+    pub commands: CommandSender,
     pub generation: u64,
     /// How far its run has got.
     pub meter: Meter,
@@ -55,7 +56,7 @@ pub(crate) struct Supervisor {
     pub(super) scheduler: Scheduler<Queued>,
     pub(super) config: Arc<WorkerConfig>,
     pub(super) workers: Vec<Option<WorkerRef>>,
-    /// Those of the workers.
+    /// Those of the workers on its own thread.
     pub(super) reports: (LocalSender<Report>, LocalReceiver<Report>),
     pub(super) next_generation: u64,
     pub(super) listeners: Vec<Recipient<PressureChanged>>,

@@ -14,12 +14,13 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::held_run::HeldRun;
-use super::local_channel::{LocalReceiver, LocalSender};
 use super::mailbox_budget::IN_A_ROW;
-use super::messages::{Job, Report, Run as RunCommand, WorkerCommand, WorkerEvent};
+use super::messages::{Job, Run as RunCommand, WorkerCommand, WorkerEvent};
 use super::run::{Run, RunEnv, Stopped};
 use super::slot_hold::SlotHold;
+use super::watchdog::Pulse;
 use super::worker_config::WorkerConfig;
+use super::worker_link::WorkerLink;
 use crate::event::guarded::discard_payload;
 use crate::event::id::EventId;
 use crate::handler::input::OneOrMany;
@@ -37,9 +38,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// One slot's worker. It knows nothing of queues and ranks.
 pub(super) struct Worker {
     pub config: Arc<WorkerConfig>,
-    hold: Arc<SlotHold>,
-    /// The same, as a thread keeps it.
-    kept_by_threads: Arc<dyn Any + Send + Sync>,
+    /// That of its thread.
+    pulse: Arc<Pulse>,
     meter: Meter,
     resource: Option<Resource>,
     condition: Condition,
@@ -56,8 +56,11 @@ pub(super) struct Worker {
     failures: u32,
     /// Wakes [`Drive`] for a run that was held.
     driver: Option<Waker>,
-    commands: LocalReceiver<WorkerCommand>,
-    reports: LocalSender<Report>,
+    link: WorkerLink,
+    // Dropped last: once the supervisor hears that the slot is vacant, nothing is left on it.
+    hold: Arc<SlotHold>,
+    /// The same, as a thread keeps it.
+    kept_by_threads: Arc<dyn Any + Send + Sync>,
 }
 
 /// What the last run, or the last check, says of the resource.
@@ -73,15 +76,14 @@ impl Worker {
     pub fn new(
         hold: Arc<SlotHold>,
         config: Arc<WorkerConfig>,
+        pulse: Arc<Pulse>,
         meter: Meter,
-        commands: LocalReceiver<WorkerCommand>,
-        reports: LocalSender<Report>,
+        link: WorkerLink,
     ) -> Self {
         let kept_by_threads = hold.clone();
         Worker {
             config,
-            hold,
-            kept_by_threads,
+            pulse,
             meter,
             resource: None,
             condition: Condition::Good,
@@ -92,15 +94,15 @@ impl Worker {
             fresh: false,
             failures: 0,
             driver: None,
-            commands,
-            reports,
+            link,
+            hold,
+            kept_by_threads,
         }
     }
 
-    /// Reports to the supervisor. One that is gone needs to know nothing.
+    /// Reports to the supervisor.
     fn report(&self, event: WorkerEvent) {
-        let SlotHold { slot, generation, .. } = *self.hold;
-        let _ = self.reports.send(Report { slot, generation, event });
+        self.link.report(&self.hold, event);
     }
 
     /// Who it is, for the log.
@@ -122,7 +124,10 @@ impl Worker {
         let halt = CancellationToken::new();
         let work = AssertUnwindSafe(work(halt.clone())).catch_unwind();
         self.errand = Some(halt);
+        // Dropped half-way, it still has the resource: the slot is vacant after that.
+        let hold = self.hold.clone();
         let done = work.into_actor(self).map(move |done, worker, context| {
+            drop(hold);
             worker.errand = None;
             let done = done.map_err(discard_payload).ok();
             then(worker, done, context);
@@ -247,7 +252,7 @@ impl Worker {
             resource: self.resource.as_ref(),
             threads: &config.threads,
             hold: &self.kept_by_threads,
-            pulse: &config.pulse,
+            pulse: &self.pulse,
             number: listener.number,
             extensions: &config.extensions,
         };
@@ -328,7 +333,7 @@ impl ActorFuture<Worker> for Drive {
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
         for in_a_row in 0.. {
-            match worker.commands.poll_recv(task) {
+            match worker.link.poll_command(task) {
                 Poll::Ready(Some(command)) => worker.obey(command, context),
                 // The supervisor is gone, with its queue.
                 Poll::Ready(None) => {

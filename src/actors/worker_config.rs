@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::arbiter_thread::ArbiterThread;
 use super::watchdog::Pulse;
 use crate::handler::erased::ErasedHandler;
 use crate::handler::extensions::Extensions;
@@ -15,11 +16,20 @@ pub(crate) struct WorkerConfig {
     pub slots: Arc<IdSlots>,
     pub listeners: Vec<WorkerListener>,
     pub factory: Option<Factory>,
-    /// Of the arbiter that all of it runs on.
+    /// Of the supervisor's arbiter, where the workers run unless they are spread.
     pub pulse: Arc<Pulse>,
+    /// The threads that the workers are spread over, slot after slot; empty where they are not.
+    pub spread: Vec<ArbiterThread>,
     pub threads: Arc<Threads>,
     /// What those above the core have given the queue.
     pub extensions: Arc<Extensions>,
+}
+
+impl WorkerConfig {
+    /// The thread of a slot's worker, where it isn't the supervisor's. Always the same.
+    pub fn thread_of(&self, slot: usize) -> Option<&ArbiterThread> {
+        self.spread.get(slot.checked_rem(self.spread.len())?)
+    }
 }
 
 pub(crate) struct WorkerListener {

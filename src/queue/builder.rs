@@ -13,8 +13,9 @@ use super::declarations::Declarations;
 use super::error::StartError;
 use super::listener::Listener;
 use super::listener_ref::ListenerRef;
-use super::plan::{ArbiterThread, Plan};
+use super::plan::{Placement, Plan};
 use super::{ConcurrencyId, Inner, Queue, plan, validate};
+use crate::actors::arbiter_thread::ArbiterThread;
 use crate::actors::gauges::Gauges;
 use crate::actors::listener::ListenerActor;
 use crate::actors::supervisor::Supervisor;
@@ -157,8 +158,9 @@ impl QueueBuilder {
     }
 
     /// The number of threads that the actors and async handlers run on (default: one a core), beside
-    /// those of [`Listener::own_arbiter`]. Each concurrency id stays on one of them. 0 starts no thread: everything runs on the arbiter
-    /// that calls [`QueueBuilder::start`].
+    /// those of [`Listener::own_arbiter`]. Each concurrency id stays on one of them; those with
+    /// [`Listener::spread`] have as many threads again for their handlers, together. 0 starts no such
+    /// thread: everything runs on the arbiter that calls [`QueueBuilder::start`].
     pub fn arbiters(mut self, threads: usize) -> Self {
         self.declared.arbiters = Some(threads);
         self
@@ -191,18 +193,18 @@ impl QueueBuilder {
         let listeners = &mut self.declared.listeners;
         let mut extensions_of: Vec<Extensions> =
             listeners.iter_mut().map(|listener| take(&mut listener.extensions)).collect();
-        let own =
-            |plan: &Plan| plan.members.iter().any(|&m| self.declared.listeners[m].own_arbiter);
-        let shared = plans.iter().filter(|plan| !own(plan)).count();
-        let threads = self.declared.arbiters.unwrap_or_else(plan::cores).min(shared);
-        let mut arbiters: Vec<Arbiter> = (0..threads).map(|_| Arbiter::new()).collect();
-        let thread = |handle| ArbiterThread { handle, pulse: Arc::default() };
-        let mut pool: Vec<ArbiterThread> =
-            arbiters.iter().map(Arbiter::handle).map(thread).collect();
+        let shared = plans.iter().filter(|plan| plan.placement != Placement::Own).count();
+        let spreads = plans.iter().any(|plan| plan.placement == Placement::Spread);
+        let threads = self.declared.arbiters.unwrap_or_else(plan::cores);
+        let mut arbiters = Vec::new();
+        let mut pool = start_threads(threads.min(shared), &mut arbiters);
         if pool.is_empty() {
-            pool.push(thread(Arbiter::current()));
+            pool.push(ArbiterThread::new(Arbiter::current()));
         }
         let pooled = pool.len();
+        // Apart from the pool: what computes there would keep supervisors from starting anything else.
+        let mut spread = start_threads(if spreads { threads } else { 0 }, &mut arbiters);
+        let mut pulses: Vec<_> = spread.iter().map(|thread| thread.pulse.clone()).collect();
         let extensions = Arc::new(take(&mut self.declared.data));
         extensions.insert(Background(pool[0].handle.clone()));
         let outside = Outside::default();
@@ -213,16 +215,15 @@ impl QueueBuilder {
             self.declared.listeners.iter().map(|_| None).collect();
         let mut next = 0..;
         for plan in plans {
-            let at = if own(&plan) {
-                arbiters.push(Arbiter::new());
-                pool.extend(arbiters.last().map(Arbiter::handle).map(thread));
+            let at = if plan.placement == Placement::Own {
+                pool.extend(start_threads(1, &mut arbiters));
                 pool.len() - 1
             } else {
                 next.next().unwrap_or_default() % pooled
             };
             let ArbiterThread { handle: arbiter, pulse } = &pool[at];
             info!("{}: limit {}", plan.rules.concurrency_id, plan.rules.limit);
-            let Plan { rules, members } = plan;
+            let Plan { rules, members, placement } = plan;
             let name = rules.concurrency_id.clone();
             let prepared = rules.resource.is_some();
             let slots = Arc::new(IdSlots::new(name.clone(), rules.limit.slots()));
@@ -232,9 +233,14 @@ impl QueueBuilder {
                 listeners: plan::worker_listeners(&self.declared, &members),
                 factory: self.declared.factory(&name).cloned(),
                 pulse: pulse.clone(),
+                spread: if placement == Placement::Spread { spread.clone() } else { Vec::new() },
                 threads: threads.clone(),
                 extensions: extensions.clone(),
             };
+            if !config.spread.is_empty() {
+                // The next id's first slot comes after the last of this one.
+                spread.rotate_left(rules.limit.slots() % config.spread.len());
+            }
             let gauges = Arc::new(Gauges::new(rules.listeners.len()));
             let shared = (gauges.clone(), capacity.clone());
             let supervisor = Supervisor::start_in_arbiter(arbiter, move |_| {
@@ -263,7 +269,7 @@ impl QueueBuilder {
         }
         let listeners: Vec<_> = entries.into_iter().flatten().collect();
         let names = listeners.iter().map(|listener| listener.api_name.clone()).collect();
-        let pulses: Vec<_> = pool.into_iter().map(|thread| thread.pulse).collect();
+        pulses.extend(pool.into_iter().map(|thread| thread.pulse));
         let turn_timeout = self.declared.watchdog.unwrap_or(watchdog::TURN_TIMEOUT);
         let watchdog =
             (!turn_timeout.is_zero()).then(|| Watchdog::start(&pulses, names, turn_timeout));
@@ -279,6 +285,13 @@ impl QueueBuilder {
         });
         Ok(queue.for_its_handlers())
     }
+}
+
+/// Starts as many threads. Their arbiters are kept to be stopped.
+fn start_threads(threads: usize, arbiters: &mut Vec<Arbiter>) -> Vec<ArbiterThread> {
+    let started = arbiters.len();
+    arbiters.extend((0..threads).map(|_| Arbiter::new()));
+    arbiters[started..].iter().map(Arbiter::handle).map(ArbiterThread::new).collect()
 }
 
 impl fmt::Debug for QueueBuilder {

@@ -60,6 +60,7 @@ pub(crate) struct DeclaredListener {
     pub validator: Option<Validator>,
     pub allow: Option<Allow>,
     pub own_arbiter: bool,
+    pub spread: bool,
     pub input: InputType,
     pub output: OutputType,
     /// What the layers above the core declare for it.

@@ -129,6 +129,19 @@ pub enum StartError {
         /// What the id has instead.
         has: String,
     },
+    /// The events of a concurrency id are to run on one thread of its own, and on several.
+    #[error(
+        "concurrency id {id:?} has spread() on listener {spread:?}, but own_arbiter() on listener \
+         {own_arbiter:?}, which keeps it on one thread; leave one of them out"
+    )]
+    SpreadOnOwnArbiter {
+        /// The concurrency id.
+        id: String,
+        /// The listener with [`Listener::spread`](crate::Listener::spread).
+        spread: String,
+        /// The listener with [`Listener::own_arbiter`](crate::Listener::own_arbiter).
+        own_arbiter: String,
+    },
     /// The environment variable can't be read.
     #[error(
         "NOW_SERVING_DEFAULT_CONCURRENCY_LIMIT is {0:?}; set a number of 1 or more, or none for \

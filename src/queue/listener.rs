@@ -168,6 +168,7 @@ impl<I, O> Listener<I, O> {
             validator: None,
             allow: None,
             own_arbiter: false,
+            spread: false,
             input,
             output,
             extensions: Extensions::default(),
@@ -220,9 +221,54 @@ impl<I, O> Listener<I, O> {
 
     /// Gives its concurrency id a thread of its own, so that what keeps the thread for long delays
     /// nobody else. Otherwise the id shares one with others; see
-    /// [`QueueBuilder::arbiters`](crate::QueueBuilder::arbiters).
+    /// [`QueueBuilder::arbiters`](crate::QueueBuilder::arbiters). Asked for by one listener, it holds
+    /// for all of the id.
     pub fn own_arbiter(mut self) -> Self {
         self.declared.own_arbiter = true;
+        self
+    }
+
+    /// Spreads the slots of its concurrency id over several threads, so that async handlers that
+    /// compute run side by side. Otherwise those of one id take turns on one thread, each going on
+    /// while the others await.
+    ///
+    /// A slot stays on its thread, with its [`Slot`](crate::Slot) resource, and nothing of a handler
+    /// moves to another: its future and the resource still needn't be `Send`. The threads are further
+    /// ones, as many as [`QueueBuilder::arbiters`](crate::QueueBuilder::arbiters) says (by default one
+    /// a core), shared by all ids that are spread. So a queue answers and cancels while handlers
+    /// compute; what is cancelled still stops at its next await. With more slots than threads, slots
+    /// share one.
+    ///
+    /// Starting an event on another thread costs some microseconds, which is lost on handlers that
+    /// only await. Blocking handlers ([`Listener::blocking`]) have threads of their own already.
+    ///
+    /// Asked for by one listener, it holds for all of the id. An id with a thread of its own can't be
+    /// spread: `start()` refuses [`Listener::own_arbiter`] beside it. With `arbiters(0)` there is one
+    /// thread for everything, and this has no effect.
+    ///
+    /// ```
+    /// use now_serving::{Listener, Queue};
+    ///
+    /// async fn count_primes(below: u32) -> Result<usize, String> {
+    ///     let is_prime = |n: &u32| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d > 0);
+    ///     Ok((2..below).filter(is_prime).count())
+    /// }
+    ///
+    /// # actix::System::new().block_on(async {
+    /// let queue = Queue::builder()
+    ///     .listener(Listener::new("count_primes", count_primes).concurrency_limit(2).spread())
+    ///     .start()
+    ///     .unwrap();
+    /// // On two cores, both take as long as one.
+    /// let (few, many) = futures::join!(
+    ///     queue.call("count_primes", 100u32),
+    ///     queue.call("count_primes", 1000u32),
+    /// );
+    /// assert_eq!((few, many), (Ok(25usize), Ok(168usize)));
+    /// # });
+    /// ```
+    pub fn spread(mut self) -> Self {
+        self.declared.spread = true;
         self
     }
 

@@ -5,12 +5,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::ArbiterHandle;
-
 use super::declarations::{Declarations, DeclaredListener};
 use super::error::StartError;
 use super::spelling;
-use crate::actors::watchdog::Pulse;
 use crate::actors::worker_config::WorkerListener;
 use crate::logging::warn;
 use crate::scheduler::limit::{Limit, merge};
@@ -20,12 +17,18 @@ use crate::scheduler::rules::{BatchRules, ListenerRules, ResourceRules, Rules};
 pub(crate) struct Plan {
     pub(crate) rules: Rules,
     pub(crate) members: Vec<usize>,
+    pub(crate) placement: Placement,
 }
 
-/// An arbiter, and what is on it right now.
-pub(crate) struct ArbiterThread {
-    pub(crate) handle: ArbiterHandle,
-    pub(crate) pulse: Arc<Pulse>,
+/// Which threads a concurrency id runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// One that others run on too.
+    Shared,
+    /// One of its own.
+    Own,
+    /// One that others run on too; its workers are spread over several apart from that.
+    Spread,
 }
 
 /// The listeners of each concurrency id, and the rules that they agree on.
@@ -88,6 +91,7 @@ fn plan_one(
             option: format!("others on its concurrency id {id:?}"),
         });
     }
+    let placement = placement(&id, &listeners)?;
     let default = if unqueued.is_some() { Limit::Unlimited } else { default };
     let apart = declared.limits.iter().filter(|(name, _)| **name == *id);
     let declarations = listeners.iter().map(|l| l.limit).chain(apart.map(|(_, l)| Some(*l)));
@@ -140,7 +144,24 @@ fn plan_one(
             queue_max_size: declared.max_size,
         },
         members,
+        placement,
     })
+}
+
+/// Like a thread of its own, one listener asks for it and the whole id has it.
+fn placement(id: &str, listeners: &[&DeclaredListener]) -> Result<Placement, StartError> {
+    let own = listeners.iter().find(|listener| listener.own_arbiter);
+    let spread = listeners.iter().find(|listener| listener.spread);
+    match (own, spread) {
+        (None, None) => Ok(Placement::Shared),
+        (Some(_), None) => Ok(Placement::Own),
+        (None, Some(_)) => Ok(Placement::Spread),
+        (Some(own), Some(spread)) => Err(StartError::SpreadOnOwnArbiter {
+            id: id.into(),
+            spread: spread.api_name.to_string(),
+            own_arbiter: own.api_name.to_string(),
+        }),
+    }
 }
 
 /// What the workers of a concurrency id are given of its listeners.

@@ -1,5 +1,6 @@
 //! What becomes of events when an actor of ours has a bug.
 
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::actors::messages::{Blow, BlowWorker};
@@ -9,11 +10,18 @@ use crate::queue::error::CallError;
 use crate::queue::listener::Listener;
 use crate::testing::Turnstile;
 
+fn listener(turnstile: &Turnstile) -> Listener<u32, u32> {
+    Listener::new("wait", turnstile.handler()).concurrency_limit(2).max_size(2)
+}
+
 fn queue(turnstile: &Turnstile) -> Queue {
-    Queue::builder()
-        .listener(Listener::new("wait", turnstile.handler()).concurrency_limit(2).max_size(2))
-        .start()
-        .expect("nothing contradicts itself")
+    Queue::builder().listener(listener(turnstile)).start().expect("nothing contradicts itself")
+}
+
+/// With its workers on threads other than the supervisor's.
+fn spread_queue(turnstile: &Turnstile) -> Queue {
+    let builder = Queue::builder().arbiters(2).listener(listener(turnstile).spread());
+    builder.start().expect("nothing contradicts itself")
 }
 
 /// Every event ends, and those that were lost report it.
@@ -26,6 +34,15 @@ async fn ends_as_lost(call: impl Future<Output = Result<u32, CallError>>) {
 
 #[actix::test]
 async fn a_supervisor_starts_again_and_its_events_end_as_lost() {
+    supervisor_starts_again(queue).await;
+}
+
+#[actix::test]
+async fn a_supervisor_starts_again_with_workers_on_other_threads() {
+    supervisor_starts_again(spread_queue).await;
+}
+
+async fn supervisor_starts_again(queue: fn(&Turnstile) -> Queue) {
     let turnstile = Turnstile::new();
     let queue = queue(&turnstile);
     let calls: Vec<_> = (0..4).map(|n| queue.call::<u32, u32>("wait", n)).map(Box::pin).collect();
@@ -76,6 +93,15 @@ async fn a_listener_starts_again_and_loses_nothing() {
 
 #[actix::test]
 async fn a_worker_that_is_gone_gives_its_slot_back() {
+    worker_is_gone(queue).await;
+}
+
+#[actix::test]
+async fn a_worker_that_is_gone_from_another_thread_gives_its_slot_back() {
+    worker_is_gone(spread_queue).await;
+}
+
+async fn worker_is_gone(queue: fn(&Turnstile) -> Queue) {
     let turnstile = Turnstile::new();
     let queue = queue(&turnstile);
     let mut lost = queue.submit("wait", 1u32).await.expect("there is room");
@@ -99,6 +125,48 @@ async fn a_worker_that_is_gone_gives_its_slot_back() {
     let listener = &snapshot.concurrency_ids[0].listeners[0];
     assert_eq!((listener.completed, listener.failed), (5, 1));
     assert_eq!(snapshot.concurrency_ids[0].running, 0);
+}
+
+#[actix::test]
+async fn a_slot_stays_taken_until_what_ran_on_its_thread_is_dropped() {
+    struct SlowToDrop(mpsc::Receiver<()>);
+    impl Drop for SlowToDrop {
+        fn drop(&mut self) {
+            let _ = self.0.recv();
+        }
+    }
+    let turnstile = Turnstile::new();
+    let (release, released) = mpsc::channel();
+    let held = Arc::new(Mutex::new(Some(SlowToDrop(released))));
+    let waiting = turnstile.clone();
+    let wait = move |n: u32| {
+        let held = held.lock().expect("nobody panics with it").take();
+        let waiting = waiting.clone();
+        async move {
+            let _held = held;
+            waiting.pass().await;
+            Ok::<_, String>(n)
+        }
+    };
+    let queue = Queue::builder()
+        .arbiters(2)
+        .listener(Listener::new("wait", wait).spread())
+        .start()
+        .expect("nothing contradicts itself");
+    let first = queue.submit("wait", 1u32).await.expect("there is room");
+    turnstile.arrived(1).await;
+    queue.test_supervisor().do_send(BlowWorker(0));
+    ends_as_lost(first.result()).await;
+    let second = queue.submit("wait", 2u32).await.expect("there is room");
+    for _ in 0..100 {
+        let snapshot = queue.snapshot().await;
+        let id = &snapshot.concurrency_ids[0];
+        assert_eq!((id.running, id.waiting), (1, 1));
+    }
+    release.send(()).expect("it is being dropped");
+    turnstile.open();
+    assert_eq!(second.result().await, Ok(2u32));
+    assert_eq!(turnstile.most_inside(), 1);
 }
 
 /// A handler that waits at the turnstile on a thread of its own.
