@@ -264,6 +264,14 @@ async fn one_login_is_for_the_service_and_its_dashboard() {
 }
 
 #[actix::test]
+#[should_panic(expected = "there is no login")]
+async fn operators_are_not_taken_from_a_login_that_there_is_not() {
+    let echo = Listener::new("echo", async |text: String| Ok::<_, String>(text));
+    let queue = Queue::builder().listener(echo).start().unwrap();
+    Operators::from_login(&Web::new(&queue), |_| Access::All);
+}
+
+#[actix::test]
 async fn some_operators_may_only_look() {
     let turnstile = Turnstile::new();
     let queue = Queue::builder()
