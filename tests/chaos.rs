@@ -3,7 +3,7 @@
 //! promise holds all the time, and at the end the counts match exactly.
 //!
 //! `CHAOS_SECONDS=600` goes on for longer (default 60), `CHAOS_ROUNDS=10` comes to rest more often
-//! (default 3, at least 2), `CHAOS_SEED=7` makes other decisions.
+//! (default 3, at least 3), `CHAOS_SEED=7` makes other decisions.
 #![cfg(feature = "web")]
 
 mod common;
@@ -666,7 +666,7 @@ async fn everything_at_once() {
         }
     }));
     let seed = number("CHAOS_SEED", 1);
-    let rounds = number("CHAOS_ROUNDS", 3).max(2) as usize;
+    let rounds = number("CHAOS_ROUNDS", 3).max(3) as usize;
     let time = Duration::from_secs(number("CHAOS_SECONDS", 60));
     println!("seed {seed}, {time:?}");
     let house = fixture();
@@ -727,8 +727,9 @@ async fn everything_at_once() {
             assert!(total(count) > 0, "nothing of a kind happened, so that nothing is shown");
         }
     }
-    let (first, last) = (in_use[0] as f64, in_use[rounds - 1] as f64);
-    assert!(last <= 1.1 * first, "memory grows: {in_use:?}");
+    // What is allocated once is there after the second round.
+    let (second, last) = (in_use[1] as f64, in_use[rounds - 1] as f64);
+    assert!(last <= 1.1 * second, "memory grows: {in_use:?}");
     // P7.
     let stopped = house.queue.shutdown(Duration::from_secs(5)).await;
     assert!(stopped.stopped && stopped.drained, "{stopped:?}");
