@@ -6,6 +6,7 @@
 //! ```
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use now_serving::{Listener, Queue, QueueBuilder, Slot, SlotResource};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -58,7 +59,10 @@ pub fn queue() -> QueueBuilder {
         // At the end it sees that its input is closed, and ends by itself.
         .close(async |Renderer { mut child, input, .. }| {
             drop(input);
-            let _ = child.wait().await;
+            // Its slot is busy meanwhile, so that one that hangs is killed.
+            if tokio::time::timeout(Duration::from_millis(500), child.wait()).await.is_err() {
+                let _ = child.kill().await;
+            }
         });
     let render = Listener::new("render", render).concurrency_id("renderers").concurrency_limit(2);
     Queue::builder().listener(render).slot_resource("renderers", renderer)
@@ -74,6 +78,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Err(error) => println!("{scene}: {error}"),
         }
     }
-    queue.shutdown(std::time::Duration::from_secs(5)).await;
+    queue.shutdown(Duration::from_secs(5)).await;
     Ok(())
 }

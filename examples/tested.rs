@@ -30,8 +30,8 @@ fn builder(paint: Listener<String, String>) -> QueueBuilder {
     Queue::builder().max_size(1).listener(paint.time_limit(Duration::from_secs(3600)))
 }
 
-fn routes(queue: &Queue) -> impl FnOnce(&mut web::ServiceConfig) + Clone + use<> {
-    let (web, data) = (Web::new(queue), web::Data::new(queue.clone()));
+fn routes(queue: &Queue, web: &Web) -> impl FnOnce(&mut web::ServiceConfig) + Clone + use<> {
+    let (web, data) = (web.clone(), web::Data::new(queue.clone()));
     move |service| {
         let picture = web::resource("/pictures/{subject}").app_data(data).get(picture);
         service.service(picture).configure(web.routes());
@@ -41,10 +41,12 @@ fn routes(queue: &Queue) -> impl FnOnce(&mut web::ServiceConfig) + Clone + use<>
 #[actix_web::main]
 async fn main() -> std::io::Result<()> {
     let queue = builder(Listener::new("paint", paint)).start().map_err(std::io::Error::other)?;
-    let routes = routes(&queue);
+    // The one whose routes the server has, so that it can close their streams.
+    let web = Web::new(&queue);
+    let routes = routes(&queue, &web);
     let server = now_serving::http_server(move || App::new().configure(routes.clone()));
     let server = server.bind(("127.0.0.1", 8080))?.run();
-    Web::new(&queue).serve(server, Duration::from_secs(60)).await
+    web.serve(server, Duration::from_secs(60)).await
 }
 
 #[cfg(test)]
@@ -74,7 +76,7 @@ mod tests {
     #[actix_web::test]
     async fn clients_are_shown_what_is_wrong() {
         let queue = builder(Listener::new("paint", paint)).start().unwrap();
-        let app = init_service(App::new().configure(routes(&queue))).await;
+        let app = init_service(App::new().configure(routes(&queue, &Web::new(&queue)))).await;
         let run = TestRequest::post().uri("/gradio_api/run/paint");
         let answer = call_service(&app, run.set_json(json!({ "data": [""] })).to_request()).await;
         let answer: Value = read_body_json(answer).await;
@@ -93,7 +95,7 @@ mod tests {
             }
         };
         let queue = builder(Listener::new("paint", paint)).start().unwrap();
-        let app = init_service(App::new().configure(routes(&queue))).await;
+        let app = init_service(App::new().configure(routes(&queue, &Web::new(&queue)))).await;
         let running = queue.submit("paint", "a fox".to_string()).await.unwrap();
         turnstile.arrived(1).await;
         let waiting = queue.submit("paint", "a hare".to_string()).await.unwrap();

@@ -152,7 +152,8 @@ impl<R: 'static> SlotResource<R> {
     /// Closes the resource, where dropping it isn't enough: ends a process, closes a connection
     /// properly. Done when its slot is closed, before another is built in its place, and by
     /// [`Queue::shutdown`](crate::Queue::shutdown), which waits for it. After 5 seconds it is
-    /// dropped half-way.
+    /// dropped half-way. The slot takes no events meanwhile: what may hang should be killed here, not
+    /// waited for.
     ///
     /// Not done for a resource whose guard outlives its run, nor when a queue is dropped without a
     /// shutdown: those are only dropped.

@@ -53,6 +53,9 @@ impl Web {
     /// ([`HttpServer::disable_signals`]). Once the queue has stopped, requests under way have the
     /// server's own [`shutdown_timeout`].
     ///
+    /// Call it on the `Web` whose routes the server has, or on a clone: another one of the same queue
+    /// doesn't know their streams, and can't close them.
+    ///
     /// # Errors
     /// Those of the server; when signals can't be listened to.
     ///

@@ -53,6 +53,15 @@ impl Web {
     /// events, pauses and resumes ids, changes limits and drains the queue. Beside it, the
     /// [`snapshot`](Web::snapshot) as JSON at `{path}/snapshot`.
     ///
+    /// Scripts steer by `POST {path}/actions`, with `Content-Type: application/json` and one of
+    ///
+    /// | body | does |
+    /// |---|---|
+    /// | `{"action": "pause", "concurrency_id": ".."}`, `"resume"` | [`Queue::pause`](crate::Queue::pause), [`resume`](crate::Queue::resume) |
+    /// | `{"action": "set_limit", "concurrency_id": "..", "limit": 2}` | [`Queue::set_concurrency_limit`](crate::Queue::set_concurrency_limit); `null` for unlimited |
+    /// | `{"action": "cancel", "listener": "..", "event_id": ".."}` | [`Queue::cancel`](crate::Queue::cancel), which no more than asks: an event that has ended is no error |
+    /// | `{"action": "drain"}` | [`Queue::shutdown`](crate::Queue::shutdown) |
+    ///
     /// `operators` are those who may see it: an [`Auth`](crate::Auth), or [`Operators`] of whom some may
     /// only look. They log in by HTTP's basic authentication, for which browsers show a prompt, or are known
     /// by [`Auth::user`](crate::Auth::user). Everybody else gets 401. Use it over TLS only, or on this
