@@ -54,6 +54,31 @@ async fn a_session_has_so_many_events_and_no_more() {
     assert_eq!(ended.iter().filter(|message| message["msg"] == "process_completed").count(), 2);
 }
 
+/// Each call without a session's hash is a session of its own, of which one user could have any number.
+#[actix::test]
+async fn a_user_s_calls_without_session_count_together() {
+    let turnstile = Turnstile::new();
+    let queue = builder(&turnstile).start().unwrap();
+    let web = Web::builder(&queue)
+        .max_waiting_per_session(2)
+        .trusted_user_header("X-User", ["127.0.0.1"])
+        .start()
+        .unwrap();
+    let server = Server::start(&web);
+    let call = async |user: &str, path: &str| {
+        let request = awc::Client::default().post(server.url(path)).insert_header(("X-User", user));
+        request.send_json(&json!({"data": [0]})).await.unwrap().status()
+    };
+    for _ in 0..2 {
+        assert_eq!(call("bob", "/gradio_api/call/wait").await, StatusCode::OK);
+    }
+    for path in ["/gradio_api/call/wait", "/gradio_api/run/wait"] {
+        assert_eq!(call("bob", path).await, StatusCode::TOO_MANY_REQUESTS, "{path}");
+    }
+    assert_eq!(call("ada", "/gradio_api/call/wait").await, StatusCode::OK);
+    turnstile.open();
+}
+
 #[actix::test]
 async fn there_are_so_many_sessions_and_no_more() {
     let turnstile = Turnstile::new();

@@ -93,7 +93,7 @@ pub(crate) struct SessionState {
     pub user: Option<Arc<str>>,
     values: Mutex<Values>,
     /// Its events under way. A count and nothing else: no other memory hangs on it.
-    events: AtomicUsize,
+    events: Arc<AtomicUsize>,
     on_end: Option<OnEnd>,
 }
 
@@ -109,7 +109,13 @@ impl Drop for UnderWay {
 
 impl SessionState {
     pub fn new(id: Arc<str>, user: Option<Arc<str>>, on_end: Option<OnEnd>) -> Self {
-        SessionState { id, user, values: Mutex::default(), events: AtomicUsize::new(0), on_end }
+        SessionState { id, user, values: Mutex::default(), events: Arc::default(), on_end }
+    }
+
+    /// One whose events count together with those of others.
+    pub fn counted_by(mut self, events: Arc<AtomicUsize>) -> Self {
+        self.events = events;
+        self
     }
 
     /// One more event, unless that makes too many.

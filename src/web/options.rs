@@ -147,7 +147,8 @@ impl WebBuilder {
     }
 
     /// The maximum of events of one session that wait, run, or have ended unread (default: 1,000).
-    /// Further ones are answered 429.
+    /// Further ones are answered 429. A `call` or `run` that names no `session_hash` is a session of its
+    /// own; those of a user who has logged in are bounded together, as if they were one.
     pub fn max_waiting_per_session(mut self, events: usize) -> Self {
         self.web.sessions.max_events = Some(events);
         self

@@ -1,8 +1,8 @@
 //! All sessions of a queue: how one begins, how it is found, and when it is forgotten.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,9 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// The default maximum of events that a session may have under way.
 const MAX_EVENTS: usize = 1000;
+
+/// Of so many users the counts are kept before those that are nobody's any more go.
+const COUNTS: usize = 1024;
 
 /// Every client of a queue, and every `/call`.
 pub(crate) struct Sessions {
@@ -83,6 +86,8 @@ pub(super) struct Inner {
     pub sessions: HashMap<(Caller, Arc<str>), Arc<Session>>,
     /// A `/call` has a stream of its own.
     pub calls: EventMap<Arc<Session>>,
+    /// The events of each user that name no session.
+    without_session: HashMap<Arc<str>, Weak<AtomicUsize>>,
     /// Until then, nothing could be forgotten to make room.
     crowded_until: Option<Instant>,
 }
@@ -241,9 +246,30 @@ impl Sessions {
             }
             None => {
                 let id = EventId::random().to_string().into();
-                (Arc::new(SessionState::new(id, caller.0.clone(), None)), None)
+                let state = SessionState::new(id, caller.0.clone(), None);
+                let counts = caller.0.as_ref().map(|user| self.events_without_session(user));
+                let state = match counts {
+                    Some(events) => state.counted_by(events),
+                    None => state,
+                };
+                (Arc::new(state), None)
             }
         })
+    }
+
+    /// How many events a user has under way that name no session: each has a session of its own, and
+    /// all together are bounded as those of one.
+    fn events_without_session(&self, user: &Arc<str>) -> Arc<AtomicUsize> {
+        let counts = &mut self.lock().without_session;
+        if let Some(count) = counts.get(user).and_then(Weak::upgrade) {
+            return count;
+        }
+        if counts.len() >= COUNTS {
+            counts.retain(|_, count| count.strong_count() > 0);
+        }
+        let count = Arc::default();
+        counts.insert(user.clone(), Arc::downgrade(&count));
+        count
     }
 
     /// A stream for a single `/call`, in a session of its own unless the client names one.
