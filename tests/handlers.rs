@@ -263,7 +263,7 @@ async fn a_context_knows_its_event_slot_and_deadline() {
             context.api_name().to_string(),
             context.slot(),
             context.session().is_none(),
-            context.event_ids()[0].to_string(),
+            context.event_id().to_string(),
             left.is_some_and(|left| left > Duration::from_secs(3000)),
         ))
     };

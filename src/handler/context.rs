@@ -73,6 +73,12 @@ impl EventContext {
         &self.0.api_name
     }
 
+    /// The event of this run. In a batch: the oldest.
+    pub fn event_id(&self) -> EventId {
+        // No run is without an event.
+        self.0.events[0]
+    }
+
     /// The events of this run, oldest first: one, unless the listener takes batches.
     pub fn event_ids(&self) -> &[EventId] {
         &self.0.events
