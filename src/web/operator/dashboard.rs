@@ -10,7 +10,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, ContentTyp
 use actix_web::middleware::from_fn;
 use actix_web::web::ServiceConfig;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::json;
@@ -131,9 +131,9 @@ async fn events(web: web::Data<WebState>) -> HttpResponse {
             ticks.tick().await;
             let mut snapshot = web.snapshot().await;
             shorten(&mut snapshot.queue, &mut seen);
-            let mut text = BytesMut::new();
+            let mut text = Vec::new();
             sse::write(&mut text, None, None, &snapshot);
-            Some((Ok::<Bytes, std::convert::Infallible>(text.freeze()), (web, ticks, seen)))
+            Some((Ok::<Bytes, std::convert::Infallible>(text.into()), (web, ticks, seen)))
         });
     sse::stream(snapshots.take_until(closing.cancelled_owned()))
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodyStream, MessageBody};
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use bytes::{Bytes, BytesMut};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use bytes::Bytes;
 use futures::Stream;
 use serde::Serialize;
-use tokio::time::{Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 /// The silence after which a stream sends a heartbeat, as in Gradio. Clients that get nothing for
 /// longer reconnect, and double the load.
@@ -19,18 +19,27 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// The maximum of bytes gathered into one chunk.
 const CHUNK: usize = 64 * 1024;
 
+/// The bytes that the messages of a short event take, from its first to its last.
+const MESSAGES: usize = 1024;
+
 /// Something that has events to send.
 pub(crate) trait Source: Unpin {
     /// Appends the next event's text; `false` ends the stream.
-    fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool>;
+    fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut Vec<u8>) -> Poll<bool>;
 
     /// Appends a heartbeat.
-    fn heartbeat(&mut self, text: &mut BytesMut);
+    fn heartbeat(&mut self, text: &mut Vec<u8>);
+
+    /// Whether it may be silent for long.
+    fn wants_heartbeat(&self) -> bool {
+        true
+    }
 }
 
 struct Events<S> {
     source: S,
-    heartbeat: Interval,
+    /// Begins with the first silence, which most streams don't come to.
+    heartbeat: Option<Interval>,
     ended: bool,
 }
 
@@ -41,7 +50,7 @@ impl<S: Source> Stream for Events<S> {
         if self.ended {
             return Poll::Ready(None);
         }
-        let mut text = BytesMut::new();
+        let mut text = Vec::new();
         // What is ready together goes out together.
         while text.len() < CHUNK {
             match self.source.poll_event(cx, &mut text) {
@@ -54,22 +63,31 @@ impl<S: Source> Stream for Events<S> {
             }
         }
         if !text.is_empty() {
-            self.heartbeat.reset();
+            if let Some(heartbeat) = &mut self.heartbeat {
+                heartbeat.reset();
+            }
         } else if self.ended {
             return Poll::Ready(None);
-        } else {
-            std::task::ready!(self.heartbeat.poll_tick(cx));
+        } else if self.source.wants_heartbeat() {
+            let heartbeat = self.heartbeat.get_or_insert_with(silence);
+            std::task::ready!(heartbeat.poll_tick(cx));
             self.source.heartbeat(&mut text);
+        } else {
+            return Poll::Pending;
         }
-        Poll::Ready(Some(Ok(text.freeze())))
+        Poll::Ready(Some(Ok(text.into())))
     }
+}
+
+fn silence() -> Interval {
+    let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    heartbeat
 }
 
 /// The response that streams the events of `source`.
 pub(crate) fn response(source: impl Source + 'static) -> HttpResponse {
-    let mut heartbeat = interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
-    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    stream(Events { source, heartbeat, ended: false })
+    stream(Events { source, heartbeat: None, ended: false })
 }
 
 /// The response that streams events which are written already.
@@ -77,11 +95,15 @@ pub(crate) fn stream<E>(events: impl Stream<Item = Result<Bytes, E>> + 'static) 
 where
     E: Into<Box<dyn std::error::Error>> + 'static,
 {
+    const KIND: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+    const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+    const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+    const NO: HeaderValue = HeaderValue::from_static("no");
     HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8"))
-        .insert_header((CACHE_CONTROL, "no-cache"))
+        .insert_header((CONTENT_TYPE, KIND))
+        .insert_header((CACHE_CONTROL, NO_CACHE))
         // nginx would hold events back otherwise.
-        .insert_header(("X-Accel-Buffering", "no"))
+        .insert_header((BUFFERING, NO))
         .body(BodyStream::new(events).boxed())
 }
 
@@ -92,11 +114,15 @@ pub(crate) async fn head() -> HttpResponse {
 
 /// Appends one event: an optional number and name, and its data as JSON, which has no line breaks.
 pub(crate) fn write(
-    text: &mut BytesMut,
+    text: &mut Vec<u8>,
     number: Option<u64>,
     name: Option<&str>,
     data: &impl Serialize,
 ) {
+    if text.is_empty() {
+        // For the few messages that are usually sent together.
+        text.reserve(MESSAGES);
+    }
     if let Some(number) = number {
         text.extend_from_slice(format!("id: {number}\n").as_bytes());
     }
@@ -106,9 +132,10 @@ pub(crate) fn write(
         text.extend_from_slice(b"\n");
     }
     text.extend_from_slice(b"data: ");
-    match serde_json::to_vec(data) {
-        Ok(json) => text.extend_from_slice(&json),
-        Err(error) => crate::logging::error!("a message could not be written as JSON: {error}"),
+    let begin = text.len();
+    if let Err(error) = serde_json::to_writer(&mut *text, data) {
+        text.truncate(begin);
+        crate::logging::error!("a message could not be written as JSON: {error}");
     }
     text.extend_from_slice(b"\n\n");
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use bytes::BytesMut;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -137,7 +136,7 @@ enum CallStream {
 }
 
 impl sse::Source for CallStream {
-    fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
+    fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut Vec<u8>) -> Poll<bool> {
         match self {
             CallStream::Over => return Poll::Ready(false),
             CallStream::Unknown => {
@@ -166,7 +165,7 @@ impl sse::Source for CallStream {
         Poll::Ready(true)
     }
 
-    fn heartbeat(&mut self, text: &mut BytesMut) {
+    fn heartbeat(&mut self, text: &mut Vec<u8>) {
         sse::write(text, None, Some("heartbeat"), &Value::Null);
     }
 }

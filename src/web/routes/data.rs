@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use bytes::BytesMut;
 use serde::Deserialize;
 use tokio::time::{Sleep, sleep};
 
@@ -53,7 +52,7 @@ struct SessionStream {
 }
 
 impl sse::Source for SessionStream {
-    fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
+    fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut Vec<u8>) -> Poll<bool> {
         if let Some(closing) = &mut self.closing {
             let late = closing.as_mut().poll(cx).is_ready();
             let over = late || self.stream.poll_superseded(cx).is_ready();
@@ -72,8 +71,12 @@ impl sse::Source for SessionStream {
         })
     }
 
-    fn heartbeat(&mut self, text: &mut BytesMut) {
+    fn heartbeat(&mut self, text: &mut Vec<u8>) {
         sse::write(text, None, None, &Message::HEARTBEAT);
+    }
+
+    fn wants_heartbeat(&self) -> bool {
+        self.closing.is_none()
     }
 }
 
@@ -83,7 +86,7 @@ struct Unknown {
 }
 
 impl sse::Source for Unknown {
-    fn poll_event(&mut self, _: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
+    fn poll_event(&mut self, _: &mut Context<'_>, text: &mut Vec<u8>) -> Poll<bool> {
         if !std::mem::replace(&mut self.sent, true) {
             sse::write(text, None, None, &Message::session_not_found());
             return Poll::Ready(true);
@@ -91,5 +94,5 @@ impl sse::Source for Unknown {
         Poll::Ready(false)
     }
 
-    fn heartbeat(&mut self, _: &mut BytesMut) {}
+    fn heartbeat(&mut self, _: &mut Vec<u8>) {}
 }

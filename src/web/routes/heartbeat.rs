@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix_web::{HttpResponse, web};
-use bytes::BytesMut;
 use serde::Deserialize;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -40,7 +39,7 @@ struct Heartbeat {
 }
 
 impl sse::Source for Heartbeat {
-    fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
+    fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut Vec<u8>) -> Poll<bool> {
         if self.closing.as_mut().poll(cx).is_ready() {
             return Poll::Ready(false);
         }
@@ -52,7 +51,7 @@ impl sse::Source for Heartbeat {
         Poll::Ready(true)
     }
 
-    fn heartbeat(&mut self, text: &mut BytesMut) {
+    fn heartbeat(&mut self, text: &mut Vec<u8>) {
         text.extend_from_slice(b"data: ALIVE\n\n");
     }
 }

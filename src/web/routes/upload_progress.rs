@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix_web::{HttpResponse, web};
-use bytes::BytesMut;
 use futures::{Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -76,7 +75,7 @@ fn messages(follower: watch::Receiver<Progress>) -> impl Stream<Item = Message> 
 struct Following(Pin<Box<dyn Stream<Item = Message>>>);
 
 impl sse::Source for Following {
-    fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<bool> {
+    fn poll_event(&mut self, cx: &mut Context<'_>, text: &mut Vec<u8>) -> Poll<bool> {
         let message = std::task::ready!(self.0.poll_next_unpin(cx));
         if let Some(message) = &message {
             sse::write(text, None, None, message);
@@ -84,7 +83,7 @@ impl sse::Source for Following {
         Poll::Ready(message.is_some())
     }
 
-    fn heartbeat(&mut self, text: &mut BytesMut) {
+    fn heartbeat(&mut self, text: &mut Vec<u8>) {
         sse::write(text, None, None, &json!({ "msg": "heartbeat" }));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicIsize, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::delivery::bounds::{Bounds, ByteBounds};
 use crate::delivery::outbox::Outbox;
@@ -186,19 +186,19 @@ impl Mailbox {
     }
 
     /// Of a message that was written from an offset on, only the first piece is handed out now.
-    pub fn hold_back(self: &Arc<Self>, text: &mut BytesMut, begin: usize) {
+    pub fn hold_back(self: &Arc<Self>, text: &mut Vec<u8>, begin: usize) {
         let bytes = text.len() - begin;
         if bytes <= PIECE {
             return;
         }
-        let rest = text.split_off(begin + PIECE).freeze();
+        let rest = Bytes::from(text.split_off(begin + PIECE));
         *self.writing() = Writing { rest, bytes, cut: false };
         self.count(bytes as isize);
         self.ledger.relieve(&mut Gone::default());
     }
 
     /// Hands out the next piece of a message, if there is one.
-    pub fn continue_message(self: &Arc<Self>, text: &mut BytesMut) -> Piece {
+    pub fn continue_message(self: &Arc<Self>, text: &mut Vec<u8>) -> Piece {
         let mut writing = self.writing();
         if writing.cut {
             return Piece::Cut;
@@ -326,7 +326,7 @@ mod tests {
     fn a_long_message_is_handed_out_in_pieces_and_counts_until_its_end() {
         let ledger = Arc::new(Ledger::new(1_000_000));
         let mailbox = mailbox(&ledger, 1);
-        let message = || BytesMut::from(&vec![b'x'; 3 * PIECE + 1][..]);
+        let message = || vec![b'x'; 3 * PIECE + 1];
         let mut text = message();
         mailbox.hold_back(&mut text, 0);
         assert_eq!((text.len(), mailbox.bytes()), (PIECE, 3 * PIECE + 1));

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -60,8 +61,8 @@ pub(crate) struct State {
     pub streaming: bool,
     /// When the stream was last polled.
     pub polled: Instant,
-    /// Cancelled when another stream takes over.
-    pub current: CancellationToken,
+    /// The task of the stream that reads, to be woken when another takes over.
+    pub reader: Option<Waker>,
     /// There while `close_stream` is sent, and the client may not have read it yet.
     pub closing: Option<Closing>,
     /// Its heartbeats.
@@ -73,17 +74,19 @@ pub(crate) struct State {
 
 /// Its end lets those go on who wait for it.
 #[derive(Default)]
-pub(crate) struct Closing(CancellationToken);
+pub(crate) struct Closing(Option<CancellationToken>);
 
 impl Closing {
-    fn over(&self) -> CancellationToken {
-        self.0.clone()
+    fn over(&mut self) -> CancellationToken {
+        self.0.get_or_insert_default().clone()
     }
 }
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        self.0.cancel();
+        if let Some(over) = &self.0 {
+            over.cancel();
+        }
     }
 }
 
@@ -120,7 +123,7 @@ impl Session {
             stream: 0,
             streaming: false,
             polled: Instant::now(),
-            current: CancellationToken::new(),
+            reader: None,
             closing: None,
             present: 0,
             left: false,
@@ -233,7 +236,7 @@ impl Session {
     /// ending. A client that learns of its next event before that opens no other stream, and waits
     /// for ever. Bounded, for a client that doesn't read, such as over a dead connection.
     pub async fn stream_settled(&self) {
-        let closing = self.lock().closing.as_ref().map(Closing::over);
+        let closing = self.lock().closing.as_mut().map(Closing::over);
         if let Some(over) = closing {
             let _ = tokio::time::timeout(SETTLING, over.cancelled()).await;
         }

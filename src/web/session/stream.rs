@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use actix_web::HttpRequest;
 use actix_web::http::header::ACCEPT;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::time::{Sleep, sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::mailbox::Piece;
 use super::replay_log::Entry;
@@ -96,8 +95,6 @@ pub(crate) struct Stream {
     drained: bool,
     /// Runs while there is nothing to wait for.
     linger: Option<Pin<Box<Sleep>>>,
-    /// Ready when another stream reads instead of this one.
-    superseded: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Stream {
@@ -109,22 +106,35 @@ impl Stream {
         state.streaming = true;
         // Its client knows of the end of the one before.
         state.closing.take();
-        let current = CancellationToken::new();
-        let superseded = Box::pin(current.clone().cancelled_owned());
-        std::mem::replace(&mut state.current, current).cancel();
+        let superseded = state.reader.take();
         state.touched = Instant::now();
         state.polled = Instant::now();
         state.live.values_mut().for_each(|live| live.followed = true);
         session.mailbox.attend(true);
         let number = state.stream;
         let missed = resume(&mut state, format, after);
+        drop(state);
+        if let Some(superseded) = superseded {
+            superseded.wake();
+        }
         let session = session.clone();
-        Stream { session, number, format, missed, drained: false, linger: None, superseded }
+        Stream { session, number, format, missed, drained: false, linger: None }
     }
 
     /// Ready when another stream reads instead of this one.
-    pub fn poll_superseded(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.superseded.as_mut().poll(cx)
+    pub fn poll_superseded(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_superseded_in(&mut self.session.lock(), cx)
+    }
+
+    fn poll_superseded_in(&self, state: &mut State, cx: &mut Context<'_>) -> Poll<()> {
+        if state.stream != self.number {
+            return Poll::Ready(());
+        }
+        match &mut state.reader {
+            Some(reader) => reader.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
     }
 
     pub fn is_numbered(&self) -> bool {
@@ -132,14 +142,11 @@ impl Stream {
     }
 
     /// Appends the next update, if there is one.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>, text: &mut BytesMut) -> Poll<Read> {
-        if self.poll_superseded(cx).is_ready() {
-            return Poll::Ready(Read::TakenOver);
-        }
+    pub fn poll_next(&mut self, cx: &mut Context<'_>, text: &mut Vec<u8>) -> Poll<Read> {
         // Held to the end: what one stream takes, one that takes over must find in the log.
         let session = self.session.clone();
         let mut state = session.lock();
-        if state.stream != self.number {
+        if self.poll_superseded_in(&mut state, cx).is_ready() {
             return Poll::Ready(Read::TakenOver);
         }
         state.polled = Instant::now();
@@ -206,7 +213,7 @@ fn write_update(
     state: &mut State,
     format: Format,
     unread: unread::Read,
-    text: &mut BytesMut,
+    text: &mut Vec<u8>,
 ) {
     let unread::Read { update, skipped, .. } = unread;
     let id = update.event_id();
@@ -250,7 +257,7 @@ fn write_update(
 /// is here for the first time.
 fn resume(state: &mut State, format: Format, after: Option<u64>) -> VecDeque<Missed> {
     let mut missed = VecDeque::new();
-    let mut now = BytesMut::new();
+    let mut now = Vec::new();
     if format.form == Form::Session {
         for (id, live) in &mut state.live {
             // Not numbered: these are sent again whenever a client comes back.
@@ -258,7 +265,7 @@ fn resume(state: &mut State, format: Format, after: Option<u64>) -> VecDeque<Mis
         }
     }
     if !now.is_empty() {
-        missed.push_back(Missed::Text(now.freeze()));
+        missed.push_back(Missed::Text(now.into()));
     }
     let end = |entry: &Entry| Missed::End { number: entry.number, event: entry.event };
     // A number that was never given is of another session with this hash, such as before a restart.
@@ -291,9 +298,9 @@ fn resume(state: &mut State, format: Format, after: Option<u64>) -> VecDeque<Mis
             if let Some(message) = live.encoder.repeat(*id, !has_some) {
                 missed.push_back(Missed::Values(*id));
                 let number = state.log.number();
-                let mut text = BytesMut::new();
+                let mut text = Vec::new();
                 sse::write(&mut text, format.numbered.then_some(number), None, &message);
-                let text = text.freeze();
+                let text = Bytes::copy_from_slice(&text);
                 state.log.value(number, *id, text.clone());
                 missed.push_back(Missed::Text(text));
             }
@@ -304,7 +311,7 @@ fn resume(state: &mut State, format: Format, after: Option<u64>) -> VecDeque<Mis
 
 /// Notifies a client with numbers that values of an event are missing. Others may understand only
 /// Gradio's messages.
-fn write_skipped(text: &mut BytesMut, format: Format, event: EventId) {
+fn write_skipped(text: &mut Vec<u8>, format: Format, event: EventId) {
     match format {
         Format { numbered: false, .. } => {}
         Format { form: Form::Session, .. } => {
@@ -318,7 +325,7 @@ fn write_skipped(text: &mut BytesMut, format: Format, event: EventId) {
 
 /// An end once more; for one that isn't kept any more an error, so that nobody waits for it.
 fn write_end(
-    text: &mut BytesMut,
+    text: &mut Vec<u8>,
     format: Format,
     number: u64,
     event: EventId,
@@ -342,15 +349,18 @@ impl Drop for Stream {
         if state.stream != self.number {
             return;
         }
-        if state.streaming {
-            state.streaming = false;
+        let broke_off = std::mem::take(&mut state.streaming);
+        if broke_off {
             state.touched = Instant::now();
         }
         state.closing.take();
-        let idle = state.live.is_empty();
+        let reader = state.reader.take();
+        // What began since a stream was over awaits the next one, as what nobody has followed yet.
+        let followed = broke_off && !state.live.is_empty();
         self.session.mailbox.attend(false);
         drop(state);
-        if !idle {
+        drop(reader);
+        if followed {
             let (session, number) = (self.session.clone(), self.number);
             actix_web::rt::spawn(async move {
                 tokio::time::sleep(session.limits.grace).await;
