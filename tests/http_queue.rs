@@ -378,3 +378,30 @@ async fn the_status_costs_the_queue_nothing() {
     let ended = messages.iter().filter(|message| message["msg"] == "process_completed").count();
     assert_eq!(ended, 3);
 }
+
+/// Writes JSON as it came from elsewhere.
+#[derive(serde::Serialize)]
+#[serde(transparent)]
+struct AsItCame(Box<serde_json::value::RawValue>);
+
+impl JsonSchema for AsItCame {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "AsItCame".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!(true)
+    }
+}
+
+#[actix::test]
+async fn json_with_line_breaks_breaks_no_message() {
+    let as_it_came = async |text: String| {
+        serde_json::value::RawValue::from_string(text).map(AsItCame).map_err(|e| e.to_string())
+    };
+    let queue = Queue::builder().listener(Listener::new("as_it_came", as_it_came)).start().unwrap();
+    let server = Server::start(&queue);
+    server.join("s", 0, json!(["[1,\r\n\n 2.50]"])).await;
+    let end = server.session("s").await.until("process_completed").await.pop().unwrap();
+    assert_eq!(end["output"]["data"], json!([[1, 2.5]]));
+}

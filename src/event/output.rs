@@ -8,6 +8,7 @@ use std::sync::Arc;
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::guarded::{Guarded, discard_payload};
 
@@ -20,12 +21,16 @@ pub struct Output {
     methods: &'static Methods,
 }
 
+/// Writes a value, if it is of the right type.
+type Write<T> = fn(&dyn Any) -> Option<Result<T, serde_json::Error>>;
+
 type CloneValue = fn(&dyn Any) -> Option<Box<dyn Any>>;
 
 /// What can be done to the value without knowing its type.
 struct Methods {
     name: fn() -> &'static str,
-    to_json: fn(&dyn Any) -> Option<Result<Value, serde_json::Error>>,
+    to_json: Write<Value>,
+    to_text: Write<Box<RawValue>>,
     json_len: fn(&dyn Any) -> Option<usize>,
     schema: fn() -> Schema,
     /// For values that several may hold: who needs one of its own clones it.
@@ -39,6 +44,7 @@ impl Output {
             &Methods {
                 name: type_name::<T>,
                 to_json: to_json::<T>,
+                to_text: to_text::<T>,
                 json_len: json_len::<T>,
                 schema: || schema_for!(T),
                 clone: None,
@@ -55,6 +61,7 @@ impl Output {
             &Methods {
                 name: type_name::<T>,
                 to_json: to_json::<T>,
+                to_text: to_text::<T>,
                 json_len: json_len::<T>,
                 schema: || schema_for!(T),
                 clone: Some(clone::<T>),
@@ -111,14 +118,19 @@ impl Output {
     /// # Errors
     /// When the type's `Serialize` fails or panics, or has map keys that are no strings.
     pub fn to_json(&self) -> Result<Value, serde_json::Error> {
-        let to_json = AssertUnwindSafe(|| (self.methods.to_json)(&**self.value));
-        match catch_unwind(to_json) {
-            Ok(json) => json.unwrap_or(Ok(Value::Null)),
-            Err(payload) => {
-                discard_payload(payload);
-                Err(serde::ser::Error::custom("its Serialize panicked"))
-            }
-        }
+        self.written(self.methods.to_json).unwrap_or(Ok(Value::Null))
+    }
+
+    /// The value as the text of its JSON, without a tree in between.
+    pub(crate) fn to_text(&self) -> Result<Box<RawValue>, serde_json::Error> {
+        self.written(self.methods.to_text).unwrap_or_else(|| to_raw_value(&()))
+    }
+
+    fn written<T>(&self, write: Write<T>) -> Option<Result<T, serde_json::Error>> {
+        catch_unwind(AssertUnwindSafe(|| write(&**self.value))).unwrap_or_else(|payload| {
+            discard_payload(payload);
+            Some(Err(serde::ser::Error::custom("its Serialize panicked")))
+        })
     }
 }
 
@@ -130,6 +142,12 @@ impl Clone for Output {
 
 fn to_json<T: Serialize + 'static>(value: &dyn Any) -> Option<Result<Value, serde_json::Error>> {
     value.downcast_ref::<T>().map(serde_json::to_value)
+}
+
+fn to_text<T: Serialize + 'static>(
+    value: &dyn Any,
+) -> Option<Result<Box<RawValue>, serde_json::Error>> {
+    value.downcast_ref::<T>().map(to_raw_value)
 }
 
 /// Counts what is written to it.

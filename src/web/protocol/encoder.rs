@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::content::{Content, Data, Generated};
 use super::diff::diff;
 use super::layout::Layout;
 use super::message::Message;
@@ -30,6 +31,9 @@ pub(crate) struct Encoder {
     uncertain: bool,
     /// Its result was made for an earlier event.
     is_cached: bool,
+    /// Values that are sent whole are written as text at once: for streams and answers, which are
+    /// nothing else.
+    as_text: bool,
 }
 
 /// What a client may see, and where it finds files.
@@ -41,19 +45,24 @@ pub(crate) struct Audience {
 }
 
 /// What a `/call` stream sends for an update: an event's name and its data.
-pub(crate) type Called = (&'static str, Value);
+pub(crate) type Called = (&'static str, Content);
 
 impl Encoder {
     pub fn new(api_name: Arc<str>, output: Layout, audience: Audience) -> Self {
-        let api_name = Some(api_name);
-        Encoder { api_name, output, audience, generated: None, uncertain: false, is_cached: false }
+        Encoder { api_name: Some(api_name), audience, as_text: true, ..Encoder::of_update(output) }
     }
 
     /// For updates outside of a stream, without a listener or a client.
     pub fn of_update(output: Layout) -> Self {
-        let audience = Audience::default();
-        let (api_name, generated) = (None, None);
-        Encoder { api_name, output, audience, generated, uncertain: false, is_cached: false }
+        Encoder {
+            api_name: None,
+            output,
+            audience: Audience::default(),
+            generated: None,
+            uncertain: false,
+            is_cached: false,
+            as_text: false,
+        }
     }
 
     /// Whether the event may be one of this listener.
@@ -71,7 +80,7 @@ impl Encoder {
         let values = self.generated.clone()?;
         self.uncertain = false;
         let values = if as_first { values } else { replaced(&values) };
-        let output = generated(values, 0.0, None, true);
+        let output = generated(Data::Values(values), 0.0, None, true);
         Some(Message::ProcessGenerating { event_id, output, success: true, time_limit: None })
     }
 
@@ -95,10 +104,10 @@ impl Encoder {
             }
             Update::Log { event_id, log } => Message::Log { event_id, log },
             Update::ProcessGenerating { event_id, output, duration } => {
-                let values = self.data(&output).and_then(|values| self.edits(values));
+                let values = self.values(&output).and_then(|values| self.edits(values));
                 let (output, success) = match values {
-                    Ok(values) => (generated(values, duration, None, true), true),
-                    Err(failure) => (self.error(failure), false),
+                    Ok(values) => (generated(Data::Values(values), duration, None, true), true),
+                    Err(failure) => (Content::Json(self.error(failure)), false),
                 };
                 Message::ProcessGenerating { event_id, output, success, time_limit: None }
             }
@@ -122,6 +131,7 @@ impl Encoder {
                 generated: None,
                 uncertain: false,
                 is_cached: self.is_cached,
+                as_text: self.as_text,
             },
             event_id: *event_id,
             outcome: outcome.clone(),
@@ -141,7 +151,7 @@ impl Encoder {
             Ok(data) => (generated(data, duration, average, false), true, None),
             Err(failure) => {
                 let title = Some(failure.title.clone());
-                (self.error(failure), false, title)
+                (Content::Json(self.error(failure)), false, title)
             }
         };
         Message::ProcessCompleted {
@@ -160,8 +170,8 @@ impl Encoder {
     pub fn called(&mut self, update: Update) -> Option<Called> {
         match update {
             Update::ProcessGenerating { output, .. } => Some(match self.data(&output) {
-                Ok(values) => ("generating", values.into()),
-                Err(failure) => ("error", self.error(failure)),
+                Ok(data) => ("generating", Content::Data(data)),
+                Err(failure) => ("error", Content::Json(self.error(failure))),
             }),
             Update::ProcessCompleted { outcome, .. } => Some(self.called_end(outcome)),
             _ => None,
@@ -170,17 +180,19 @@ impl Encoder {
 
     fn called_end(&self, outcome: Outcome) -> Called {
         match self.ended(outcome) {
-            Ok(data) => ("complete", data.map_or(Value::Null, Value::from)),
-            Err(failure) => ("error", self.error(failure)),
+            Ok(data) => ("complete", data.map_or(Content::Json(Value::Null), Content::Data)),
+            Err(failure) => ("error", Content::Json(self.error(failure))),
         }
     }
 
     /// The answer to a `run`, `None` for a cancelled one, and the error's where it failed.
-    pub fn answered(&self, finished: Finished) -> Result<Option<Value>, Value> {
+    pub fn answered(&self, finished: Finished) -> Result<Option<Generated>, Value> {
         let Finished { outcome, started, average_duration } = finished;
         let duration = started.map_or(Duration::ZERO, clock::since).as_secs_f64();
         match self.ended(outcome) {
-            Ok(data) => Ok(data.map(|data| generated(data, duration, average_duration, false))),
+            Ok(data) => {
+                Ok(data.map(|data| Generated::new(data, duration, average_duration, false)))
+            }
             Err(failure) if self.shows(&failure) => Err(self.error(failure)),
             // All that Gradio sends.
             Err(_) => Err(json!({ "error": null })),
@@ -188,17 +200,19 @@ impl Encoder {
     }
 
     /// The values of an event that ended, or what its client is shown in their place.
-    pub(super) fn result(&self, outcome: Outcome) -> Result<Vec<Value>, Failure> {
+    pub(super) fn result(&self, outcome: Outcome) -> Result<Data, Failure> {
         self.ended(outcome).and_then(|data| data.ok_or_else(cancelled))
     }
 
     /// The values of an event that ended, `None` for a cancelled one.
-    fn ended(&self, outcome: Outcome) -> Result<Option<Vec<Value>>, Failure> {
+    fn ended(&self, outcome: Outcome) -> Result<Option<Data>, Failure> {
         let error = |text: &str| Err(crate::event::failure::UserError::new(text).into());
         match outcome {
             Outcome::Completed(Some(output)) => self.data(&output).map(Some),
             // A stream without a value still has its outputs.
-            Outcome::Completed(None) => Ok(Some(vec![Value::Null; self.output.parameters()])),
+            Outcome::Completed(None) => {
+                Ok(Some(Data::Values(vec![Value::Null; self.output.parameters()])))
+            }
             Outcome::Failed(failure) => Err(failure),
             Outcome::Cancelled => Ok(None),
             Outcome::TimedOut => error("The event timed out."),
@@ -206,17 +220,32 @@ impl Encoder {
         }
     }
 
-    fn data(&self, output: &Output) -> Result<Vec<Value>, Failure> {
-        let value = match &self.audience.files_at {
-            Some(base) => writing(base, || output.to_json()),
-            None => output.to_json(),
+    fn data(&self, output: &Output) -> Result<Data, Failure> {
+        if self.as_text {
+            let text = self.written(|| output.to_text())?;
+            // JSON that a type writes as it came may contain line breaks, which end a message.
+            if !text.get().bytes().fold(false, |found, byte| found | (byte < b' ')) {
+                return Ok(Data::of_text(&self.output, text));
+            }
+        }
+        self.values(output).map(Data::Values)
+    }
+
+    fn values(&self, output: &Output) -> Result<Vec<Value>, Failure> {
+        self.written(|| output.to_json()).map(|value| self.output.split(value))
+    }
+
+    /// Has an output written for the client.
+    fn written<T>(&self, write: impl FnOnce() -> serde_json::Result<T>) -> Result<T, Failure> {
+        let written = match &self.audience.files_at {
+            Some(base) => writing(base, write),
+            None => write(),
         };
-        let value = value.map_err(|error| {
+        written.map_err(|error| {
             let listener = self.api_name.as_deref().unwrap_or_default();
             error!("an output of listener {listener:?} is no JSON: {error}");
             Failure::unexpected(format!("the output is no JSON: {error}"))
-        })?;
-        Ok(self.output.split(value))
+        })
     }
 
     /// The first values are sent whole, later ones as a list of edits for each output.
@@ -312,16 +341,8 @@ impl Ended {
     }
 }
 
-fn generated(data: Vec<Value>, duration: f64, average: Option<f64>, more: bool) -> Value {
-    json!({
-        "data": data,
-        "is_generating": more,
-        "duration": duration,
-        "average_duration": average.unwrap_or(duration),
-        "render_config": null,
-        "changed_state_ids": [],
-        "used_cache": null,
-    })
+fn generated(data: Data, duration: f64, average: Option<f64>, more: bool) -> Content {
+    Content::Generated(Generated::new(data, duration, average, more))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The messages of a session's stream, to the letter Gradio's.
 
 use serde::Serialize;
-use serde_json::Value;
 
+use super::content::Content;
 use crate::event::id::EventId;
 use crate::event::update::{Log, LogLevel, ProgressUnit};
 
@@ -31,13 +31,13 @@ pub(crate) enum Message {
     },
     ProcessGenerating {
         event_id: EventId,
-        output: Value,
+        output: Content,
         success: bool,
         time_limit: Option<f64>,
     },
     ProcessCompleted {
         event_id: EventId,
-        output: Value,
+        output: Content,
         success: bool,
         title: Option<String>,
         used_cache: Option<String>,

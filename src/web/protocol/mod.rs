@@ -1,5 +1,6 @@
 //! Gradio's protocol: updates to bytes.
 
+pub(crate) mod content;
 pub(crate) mod diff;
 pub(crate) mod encoder;
 pub(crate) mod layout;

@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::Named;
+use super::{Named, joined};
 use crate::event::id::EventId;
 use crate::web::api::endpoint::{Endpoint, Prepared};
 use crate::web::auth::guard::Caller;
@@ -95,7 +95,7 @@ async fn submit(
     let call = web.sessions.begin_call(id, &caller, session_hash.as_deref())?;
     call.session.submit(id, endpoint, input, web.audience(endpoint, request)).await?;
     call.keep();
-    Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
+    Ok(joined(id))
 }
 
 #[derive(Deserialize)]

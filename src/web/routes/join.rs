@@ -3,9 +3,9 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
-use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::joined;
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 use crate::web::api::endpoint::WrongInput;
@@ -66,5 +66,5 @@ pub(crate) async fn join(
         Err(failure) => begun.session.fail(id, endpoint, failure, audience)?,
     }
     begun.keep().stream_settled().await;
-    Ok(HttpResponse::Ok().json(json!({ "event_id": id })))
+    Ok(joined(id))
 }

@@ -15,10 +15,23 @@ pub(crate) mod status;
 pub(crate) mod upload;
 pub(crate) mod upload_progress;
 
-use serde::Deserialize;
+use actix_web::HttpResponse;
+use serde::{Deserialize, Serialize};
+
+use crate::event::id::EventId;
 
 /// Which listener a path names. By its name there, as a scope around may have parameters of its own.
 #[derive(Deserialize)]
 pub(crate) struct Named {
     api_name: String,
+}
+
+/// The answer to a request that has submitted an event.
+#[derive(Serialize)]
+struct Joined {
+    event_id: EventId,
+}
+
+fn joined(event_id: EventId) -> HttpResponse {
+    HttpResponse::Ok().json(Joined { event_id })
 }
