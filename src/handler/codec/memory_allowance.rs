@@ -15,7 +15,7 @@ const ALLOCATION: usize = 8;
 /// What a value takes depends on its type: `[0]` is four bytes of JSON, one byte of a `Vec<u8>`, and
 /// hundreds of bytes of a tree. So it is counted while the type reads itself, by the sizes of what it
 /// reads, and an input that needs more is refused before it is allocated.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Allowance {
     left: Cell<usize>,
     exceeded: Cell<bool>,

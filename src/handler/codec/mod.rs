@@ -77,6 +77,18 @@ pub(crate) fn read<I: DeserializeOwned>(
     json: Json<'_>,
     allowance: &Allowance,
 ) -> Result<I, InputError> {
+    // Few are wrong: where is found by reading once more.
+    let whole = allowance.clone();
+    I::deserialize(Metered::new(&json, allowance)).or_else(|error| match allowance.is_exceeded() {
+        true => Err(InputError { path: String::new(), message: message(&error), too_large: true }),
+        false => read_for_path(&json, &whole),
+    })
+}
+
+fn read_for_path<I: DeserializeOwned>(
+    json: &Json<'_>,
+    allowance: &Allowance,
+) -> Result<I, InputError> {
     serde_path_to_error::deserialize(Metered::new(json, allowance)).map_err(|error| InputError {
         path: Brief::of(error.path()),
         message: message(error.inner()),
@@ -107,15 +119,15 @@ macro_rules! as_any_unless_whole {
     )*};
 }
 
-impl<'de> Deserializer<'de> for Json<'de> {
+impl<'de> Deserializer<'de> for &Json<'de> {
     type Error = serde_json::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
         match self {
             Json::Nothing => visitor.visit_unit(),
             Json::Whole(raw) => raw.deserialize_any(visitor),
-            Json::Items(items) => visitor.visit_seq(SeqDeserializer::new(items.into_iter())),
-            Json::Fields(fields) => visitor.visit_map(MapDeserializer::new(fields.into_iter())),
+            Json::Items(items) => visitor.visit_seq(SeqDeserializer::new(items.iter().copied())),
+            Json::Fields(fields) => visitor.visit_map(MapDeserializer::new(fields.iter().copied())),
         }
     }
 
@@ -147,7 +159,7 @@ impl<'de> Deserializer<'de> for Json<'de> {
         match self {
             Json::Whole(raw) => raw.deserialize_enum(name, variants, visitor),
             Json::Fields(fields) => {
-                let variant = MapDeserializer::new(fields.into_iter());
+                let variant = MapDeserializer::new(fields.iter().copied());
                 MapAccessDeserializer::new(variant).deserialize_enum(name, variants, visitor)
             }
             Json::Nothing | Json::Items(_) => Err(Self::Error::custom("expected a variant")),

@@ -23,6 +23,7 @@ use crate::web::auth::guard::Caller;
 use crate::web::base_url::root_url_of_api;
 use crate::web::body::json;
 use crate::web::body::json::Data;
+use crate::web::body::size::is_large;
 use crate::web::cache::{Cache, Kept, Key};
 use crate::web::event_data::RawEventData;
 use crate::web::listener_options::{ApiVisibility, HttpOptions};
@@ -266,7 +267,7 @@ impl Endpoint {
             true => WrongInput::TooMuch(bytes),
             false => WrongInput::Invalid(Box::new(self.wrong_input(error))),
         })?;
-        Ok(Prepared { input, key, large: json::is_large(bytes) })
+        Ok(Prepared { input, key, large: is_large(bytes) })
     }
 
     fn wrong_input(&self, InputError { path, message, .. }: InputError) -> Detail {
@@ -289,6 +290,7 @@ impl Endpoint {
 
 /// Reads named arguments in the parameters' order, whatever their own order is. Of an argument that
 /// is there twice, the last one counts. Gives the name of one that belongs to no parameter.
+#[derive(Clone, Copy)]
 struct Named<'p>(&'p [Parameter]);
 
 type Arguments<'de> = Vec<Option<&'de RawValue>>;

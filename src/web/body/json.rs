@@ -17,21 +17,14 @@ use serde_path_to_error::{Segment, Track};
 use tokio::sync::Semaphore;
 
 use super::received::Body;
+use super::size::is_large;
 use crate::handler::codec::brief::Brief;
 use crate::handler::codec::counting_deserializer::Metered;
 use crate::handler::codec::memory_allowance::Allowance;
 use crate::web::rejection::{Detail, Rejection};
 
-/// Bodies longer than this, in bytes, are read on a thread that may block: a worker has other clients.
-const LARGE: usize = 64 * 1024;
-
 /// How deep JSON may be nested: as deep as `serde_json` reads what it doesn't skip.
 const DEEPEST: usize = 127;
-
-/// Whether JSON of so many bytes, and what is made of it, is for another thread than a worker.
-pub(crate) fn is_large(bytes: usize) -> bool {
-    bytes > LARGE
-}
 
 /// Has a call's body read: here if it is short, otherwise on a thread for such. Only a few are read at
 /// once, so that they leave processors to everybody else.
@@ -64,11 +57,39 @@ pub(crate) fn from_text<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Reje
 }
 
 /// The body's text, which must be an object, as what a seed makes of it.
-pub(crate) fn with_seed<'a, S: DeserializeSeed<'a>>(
+pub(crate) fn with_seed<'a, S: DeserializeSeed<'a> + Copy>(
     seed: S,
     text: &'a str,
 ) -> Result<S::Value, Rejection> {
-    if !text.trim_ascii_start().starts_with('{') {
+    // Few are wrong: where, and how it is said, is found by reading once more. Not for long ones, which
+    // a plain error may repeat.
+    if !is_large(text.len())
+        && is_object(text)
+        && let Ok(parsed) = read_plainly(seed, text)
+    {
+        return Ok(parsed);
+    }
+    read_for_errors(seed, text)
+}
+
+fn is_object(text: &str) -> bool {
+    text.trim_ascii_start().starts_with('{')
+}
+
+fn read_plainly<'a, S: DeserializeSeed<'a>>(
+    seed: S,
+    text: &'a str,
+) -> Result<S::Value, serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let parsed = seed.deserialize(&mut json)?;
+    json.end().map(|()| parsed)
+}
+
+fn read_for_errors<'a, S: DeserializeSeed<'a>>(
+    seed: S,
+    text: &'a str,
+) -> Result<S::Value, Rejection> {
+    if !is_object(text) {
         // A derived type would take a list as its fields.
         serde_json::from_str::<IgnoredAny>(text).map_err(|error| invalid(&error))?;
         let detail = Detail::new("type_error", &[], "the body must be a JSON object");
@@ -110,10 +131,16 @@ fn invalid(error: &dyn fmt::Display) -> Rejection {
 /// The body's text, if nothing in it is nested too deep: also what is skipped.
 fn text(bytes: &[u8]) -> Result<&str, Rejection> {
     let text = std::str::from_utf8(bytes).map_err(|error| invalid(&error))?;
-    match depth(text.as_bytes()) {
-        0..=DEEPEST => Ok(text),
-        _ => Err(invalid(&"recursion limit exceeded")),
+    // Most have too few brackets for that.
+    if openings(bytes) > DEEPEST && depth(bytes) > DEEPEST {
+        return Err(invalid(&"recursion limit exceeded"));
     }
+    Ok(text)
+}
+
+/// How many brackets there are that open something, or stand in strings.
+fn openings(text: &[u8]) -> usize {
+    text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count()
 }
 
 /// How deep JSON is nested.

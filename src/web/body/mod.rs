@@ -4,3 +4,4 @@ pub(crate) mod budget;
 pub(crate) mod json;
 pub(crate) mod pace;
 pub(crate) mod received;
+pub(crate) mod size;

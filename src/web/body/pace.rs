@@ -21,7 +21,9 @@ pub(crate) struct Paced<S> {
     began: Instant,
     last: Instant,
     received: u64,
-    timer: Pin<Box<Sleep>>,
+    /// It wasn't there when it was asked for.
+    awaited: bool,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// Whether a body was given up because it came too slowly.
@@ -32,8 +34,7 @@ pub(crate) fn is_too_slow(error: &PayloadError) -> bool {
 impl<S> Paced<S> {
     pub fn new(body: S) -> Self {
         let now = Instant::now();
-        let timer = Box::pin(sleep_until(now + IDLE));
-        Paced { body, began: now, last: now, received: 0, timer }
+        Paced { body, began: now, last: now, received: 0, awaited: false, timer: None }
     }
 
     fn deadline(&self) -> Instant {
@@ -57,14 +58,21 @@ where
             }
             return Poll::Ready(polled);
         }
-        // Set anew only when it fires: most bodies are there long before.
-        while self.timer.as_mut().poll(cx).is_ready() {
-            let deadline = self.deadline();
+        if !std::mem::replace(&mut self.awaited, true) {
+            // A server hands a request over before it looks for the body that came with its head. So
+            // most are there at the next poll, and need no timer.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let deadline = self.deadline();
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        // Set anew only when it fires: what comes comes long before.
+        while timer.as_mut().poll(cx).is_ready() {
             if deadline <= Instant::now() {
                 let slow = std::io::Error::new(std::io::ErrorKind::TimedOut, "it came too slowly");
                 return Poll::Ready(Some(Err(PayloadError::Io(slow))));
             }
-            self.timer.as_mut().reset(deadline);
+            timer.as_mut().reset(deadline);
         }
         Poll::Pending
     }
