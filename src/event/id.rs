@@ -70,8 +70,9 @@ impl FromStr for EventId {
 
 /// A map by event id. The ids are random already, and never chosen by a client, so that their own
 /// bits do as a hash.
-pub(crate) type EventMap<V> =
-    std::collections::HashMap<EventId, V, BuildHasherDefault<RandomIdHasher>>;
+pub(crate) type EventMap<V> = std::collections::HashMap<EventId, V, BuildIdHasher>;
+
+pub(crate) type BuildIdHasher = BuildHasherDefault<RandomIdHasher>;
 
 #[derive(Default)]
 pub(crate) struct RandomIdHasher(u64);

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 
-use super::shares::{Bounds, Holder, Shares};
+use super::holder::Holder;
+use super::shares::{Bounds, Shares};
 use crate::delivery::unread::Gone;
 use crate::event::output::Output;
 use crate::event::update::{Outcome, Update};

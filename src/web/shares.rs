@@ -1,24 +1,13 @@
 //! Values that are kept for many clients: bounded in number, in bytes and in time, so that one
 //! client can't take what is kept for others. When there is too much, the holder with the most
-//! loses its oldest.
+//! loses its oldest; of several that have as much, the one with the oldest.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::Hash;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::time::{Duration, Instant};
 
-use crate::web::peer::Peer;
-
-/// For whom something is kept.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Holder {
-    /// A user who has logged in.
-    User(Arc<str>),
-    /// A session whose client chose its hash.
-    Session(Arc<str>),
-    /// All at one address who named no session.
-    Peer(Peer),
-}
+use super::holder::Holder;
+use super::ranking::Ranking;
 
 /// How long, how many and how many bytes.
 #[derive(Clone, Copy, Debug)]
@@ -30,16 +19,15 @@ pub(crate) struct Bounds {
 
 /// Values by their keys.
 #[derive(Debug)]
-pub(crate) struct Shares<K, V> {
+pub(crate) struct Shares<K, V, S = RandomState> {
     bounds: Bounds,
     /// The sequence number of each in `kept`.
-    seqs: HashMap<K, u64>,
+    seqs: HashMap<K, u64, S>,
     /// In the order in which they came, or were last used.
     kept: BTreeMap<u64, Kept<K, V>>,
-    holders: HashMap<Holder, Share>,
-    /// Who holds how much, and how many.
-    by_bytes: BTreeSet<(usize, Holder)>,
-    by_number: BTreeSet<(usize, Holder)>,
+    /// Who holds most, by bytes and by number: known only where a good part of the bound is used.
+    by_bytes: Option<Ranking>,
+    by_number: Option<Ranking>,
     bytes: usize,
     next: u64,
 }
@@ -53,22 +41,14 @@ struct Kept<K, V> {
     since: Instant,
 }
 
-/// What one holds.
-#[derive(Debug, Default)]
-struct Share {
-    seqs: BTreeSet<u64>,
-    bytes: usize,
-}
-
-impl<K: Clone + Eq + Hash, V> Shares<K, V> {
+impl<K: Clone + Eq + Hash, V, S: BuildHasher + Default> Shares<K, V, S> {
     pub fn new(bounds: Bounds) -> Self {
         Shares {
             bounds,
-            seqs: HashMap::new(),
+            seqs: HashMap::default(),
             kept: BTreeMap::new(),
-            holders: HashMap::new(),
-            by_bytes: BTreeSet::new(),
-            by_number: BTreeSet::new(),
+            by_bytes: None,
+            by_number: None,
             bytes: 0,
             next: 0,
         }
@@ -134,21 +114,20 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
         }
         if self.kept.is_empty() && self.seqs.capacity() > 1024 {
             // After a flood, its memory goes back.
-            (self.seqs, self.holders) = (HashMap::new(), HashMap::new());
+            self.seqs = HashMap::default();
         }
     }
 
     /// The oldest of the holder with the most, if there is too much.
     fn surplus(&self) -> Option<u64> {
-        let heaviest = if self.bytes > self.bounds.bytes {
+        let ranking = if self.bytes > self.bounds.bytes {
             &self.by_bytes
         } else if self.kept.len() > self.bounds.number {
             &self.by_number
         } else {
             return None;
         };
-        let (_, holder) = heaviest.last()?;
-        self.holders.get(holder)?.seqs.first().copied()
+        ranking.as_ref()?.surplus()
     }
 
     fn put(&mut self, kept: Kept<K, V>) -> u64 {
@@ -156,11 +135,14 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
         self.next += 1;
         self.seqs.insert(kept.key.clone(), seq);
         self.bytes += kept.bytes;
-        self.change(&kept.holder, |share| {
-            share.seqs.insert(seq);
-            share.bytes += kept.bytes;
-        });
+        if let Some(ranking) = &mut self.by_bytes {
+            ranking.add(&kept.holder, seq, kept.bytes);
+        }
+        if let Some(ranking) = &mut self.by_number {
+            ranking.add(&kept.holder, seq, 1);
+        }
         self.kept.insert(seq, kept);
+        self.rank();
         seq
     }
 
@@ -168,10 +150,12 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
         let kept = self.kept.remove(&seq)?;
         self.seqs.remove(&kept.key);
         self.bytes -= kept.bytes;
-        self.change(&kept.holder, |share| {
-            share.seqs.remove(&seq);
-            share.bytes -= kept.bytes;
-        });
+        if let Some(ranking) = &mut self.by_bytes {
+            ranking.remove(&kept.holder, seq, kept.bytes);
+        }
+        if let Some(ranking) = &mut self.by_number {
+            ranking.remove(&kept.holder, seq, 1);
+        }
         Some(kept)
     }
 
@@ -179,17 +163,26 @@ impl<K: Clone + Eq + Hash, V> Shares<K, V> {
         self.take(seq).map(|kept| kept.value)
     }
 
-    fn change(&mut self, holder: &Holder, change: impl FnOnce(&mut Share)) {
-        let share = self.holders.entry(holder.clone()).or_default();
-        self.by_bytes.remove(&(share.bytes, holder.clone()));
-        self.by_number.remove(&(share.seqs.len(), holder.clone()));
-        change(share);
-        if share.seqs.is_empty() {
-            self.holders.remove(holder);
-            return;
-        }
-        self.by_bytes.insert((share.bytes, holder.clone()));
-        self.by_number.insert((share.seqs.len(), holder.clone()));
+    /// Ranks the holders once more than half of a bound is used, and until it is a quarter again.
+    fn rank(&mut self) {
+        let Bounds { bytes, number, .. } = self.bounds;
+        update(&mut self.by_bytes, self.bytes, bytes, &self.kept, |kept| kept.bytes);
+        update(&mut self.by_number, self.kept.len(), number, &self.kept, |_| 1);
+    }
+}
+
+fn update<K, V>(
+    ranking: &mut Option<Ranking>,
+    used: usize,
+    bound: usize,
+    kept: &BTreeMap<u64, Kept<K, V>>,
+    weight: impl Fn(&Kept<K, V>) -> usize,
+) {
+    if ranking.is_some() {
+        ranking.take_if(|_| used <= bound / 4);
+    } else if used > bound / 2 {
+        let new = ranking.insert(Ranking::default());
+        kept.iter().for_each(|(&seq, kept)| new.add(&kept.holder, seq, weight(kept)));
     }
 }
 
@@ -217,14 +210,15 @@ mod tests {
             shares.keep(key, holder(2), key, 290, now);
         }
         assert_eq!(kept(&shares, 0..10), [0, 7, 8, 9]);
-        // Many small ones of another: the holder with the most of them.
+        // Many small ones of another: the holder with the most of them; of two that have as many, the
+        // one with the oldest.
         for key in 10..20 {
             shares.keep(key, holder(3), key, 1, now);
         }
-        assert_eq!(kept(&shares, 0..20), [0, 7, 8, 9, 18, 19]);
+        assert_eq!(kept(&shares, 0..20), [0, 8, 9, 17, 18, 19]);
         // One that is larger than the bounds doesn't stay, and displaces no other.
         shares.keep(20, holder(4), 0, 1001, now);
-        assert_eq!(kept(&shares, 0..21), [0, 7, 8, 9, 18, 19]);
+        assert_eq!(kept(&shares, 0..21), [0, 8, 9, 17, 18, 19]);
     }
 
     #[test]
@@ -248,7 +242,7 @@ mod tests {
         fn the_books_balance(
             steps in prop::collection::vec((0..20u32, 0..4u8, 0..500usize, 0..20u64, 0..3u8), 0..200)
         ) {
-            let mut shares = Shares::new(BOUNDS);
+            let mut shares = Shares::<_, _>::new(BOUNDS);
             let mut now = Instant::now();
             for (key, by, bytes, seconds, what) in steps {
                 match what {
@@ -261,11 +255,12 @@ mod tests {
                 prop_assert_eq!(shares.seqs.len(), shares.kept.len());
                 let bytes: usize = shares.kept.values().map(|kept| kept.bytes).sum();
                 prop_assert_eq!(bytes, shares.bytes);
-                let held: usize = shares.holders.values().map(|share| share.bytes).sum();
-                let seqs: usize = shares.holders.values().map(|share| share.seqs.len()).sum();
-                prop_assert_eq!((held, seqs), (bytes, shares.len()));
-                prop_assert_eq!(shares.by_bytes.len(), shares.holders.len());
-                prop_assert_eq!(shares.by_number.len(), shares.holders.len());
+                if let Some(ranking) = &shares.by_bytes {
+                    prop_assert_eq!(ranking.totals(), (shares.len(), bytes));
+                }
+                if let Some(ranking) = &shares.by_number {
+                    prop_assert_eq!(ranking.totals(), (shares.len(), shares.len()));
+                }
             }
         }
     }

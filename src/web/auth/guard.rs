@@ -17,9 +17,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::csrf::refuse_foreign;
 use super::login_guard::LoginGuard;
 use super::user::User;
+use crate::web::holder::Holder;
 use crate::web::peer::Peer;
 use crate::web::rejection::Rejection;
-use crate::web::shares::Holder;
 
 /// The longest name or password, in bytes.
 pub(crate) const MAX_CREDENTIALS_BYTES: usize = 4096;

@@ -4,10 +4,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::event::id::EventId;
+use crate::event::id::{BuildIdHasher, EventId};
 use crate::web::auth::guard::Caller;
+use crate::web::holder::Holder;
 use crate::web::protocol::encoder::Ended;
-use crate::web::shares::{Bounds, Holder, Shares};
+use crate::web::shares::{Bounds, Shares};
 
 /// How long, how many and how many bytes, by default.
 const TTL: Duration = Duration::from_secs(600);
@@ -25,7 +26,7 @@ pub(crate) const BOUNDS: Bounds = Bounds { ttl: TTL, number: MAX_RESULTS, bytes:
 /// The results of a queue's events that a client has been sent, or has left behind.
 pub(crate) struct Results {
     ttl: Duration,
-    kept: Mutex<Shares<EventId, Kept>>,
+    kept: Mutex<Shares<EventId, Kept, BuildIdHasher>>,
 }
 
 struct Kept {
@@ -42,7 +43,7 @@ impl Results {
         self.ttl
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shares<EventId, Kept>> {
+    fn lock(&self) -> MutexGuard<'_, Shares<EventId, Kept, BuildIdHasher>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -15,9 +15,9 @@ use crate::delivery::unread::Read;
 use crate::event::id::{EventId, EventMap};
 use crate::handler::session_state::SessionState;
 use crate::web::auth::guard::Caller;
+use crate::web::holder::Holder;
 use crate::web::peer::Peer;
 use crate::web::protocol::encoder::Ended;
-use crate::web::shares::Holder;
 
 /// How long a stream may have updates that its client doesn't read. After that it counts as broken
 /// off.
