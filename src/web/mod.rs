@@ -93,12 +93,17 @@ impl Web {
         let bodies = web::Data::from(self.0.bodies.clone());
         let origins = web::Data::from(self.0.origins.clone());
         move |service| {
+            // The two requests of every event stand before the scope, which is a layer more.
+            let resource = |path| {
+                let resource = web::resource(path).app_data(state.clone());
+                resource.app_data(bodies.clone()).app_data(origins.clone())
+            };
+            let join = resource("/gradio_api/queue/join").post(join::join);
+            let data = resource("/gradio_api/queue/data").get(data::data).head(sse::head);
             let scope = web::scope("/gradio_api")
                 .app_data(state.clone())
                 .app_data(bodies.clone())
                 .app_data(origins.clone())
-                .service(web::resource("/queue/join").post(join::join))
-                .service(web::resource("/queue/data").get(data::data).head(sse::head))
                 .service(web::resource("/queue/status").get(status::status).head(status::status))
                 .service(web::resource("/cancel").post(cancel::cancel))
                 .service(web::resource(["/reset", "/reset/"]).post(cancel::reset))
@@ -145,7 +150,7 @@ impl Web {
             let about = about.app_data(origins.clone());
             let about = about.get(config::config).head(config::config);
             let Some(login_guard) = &state.login_guard else {
-                service.service(scope).service(about);
+                service.service(join).service(data).service(scope).service(about);
                 return;
             };
             // For a `User` on routes of the service's own.
@@ -159,6 +164,7 @@ impl Web {
                     .get(login::login_check)
                     .head(login::login_check),
             );
+            service.service(join.wrap(guard())).service(data.wrap(guard()));
             service.service(scope.wrap(guard())).service(about.wrap(guard()));
             let login_guard = web::Data::from(login_guard.clone());
             let login = web::resource(["/login", "/login/"]).app_data(login_guard.clone());
