@@ -29,6 +29,11 @@ impl EventId {
         write(str::from_utf8(&digits).unwrap_or_default())
     }
 
+    /// Appends its digits.
+    pub(crate) fn write_to(self, text: &mut Vec<u8>) {
+        self.with_text(|digits| text.extend_from_slice(digits.as_bytes()));
+    }
+
     #[cfg(test)]
     pub(crate) fn for_test(n: u128) -> Self {
         EventId(n)

@@ -42,6 +42,29 @@ impl Generated {
     }
 }
 
+impl Content {
+    /// Appends it as JSON, as its `Serialize` does.
+    pub fn write(&self, text: &mut Vec<u8>) -> serde_json::Result<()> {
+        let Content::Generated(Generated {
+            data, is_generating, duration, average_duration, ..
+        }) = self
+        else {
+            return serde_json::to_writer(text, self);
+        };
+        text.extend_from_slice(br#"{"data":"#);
+        data.write(text)?;
+        text.extend_from_slice(br#","is_generating":"#);
+        serde_json::to_writer(&mut *text, is_generating)?;
+        text.extend_from_slice(br#","duration":"#);
+        serde_json::to_writer(&mut *text, duration)?;
+        text.extend_from_slice(br#","average_duration":"#);
+        serde_json::to_writer(&mut *text, average_duration)?;
+        let rest = br#","render_config":null,"changed_state_ids":[],"used_cache":null}"#;
+        text.extend_from_slice(rest);
+        Ok(())
+    }
+}
+
 /// Positional data.
 #[derive(Debug)]
 pub(crate) enum Data {
@@ -61,6 +84,19 @@ impl Data {
             Layout::Tuple(_) if json.get().starts_with('[') => Data::All(json),
             _ => Data::One(json),
         }
+    }
+
+    fn write(&self, text: &mut Vec<u8>) -> serde_json::Result<()> {
+        match self {
+            Data::Values(values) => return serde_json::to_writer(text, values),
+            Data::One(json) => {
+                text.push(b'[');
+                text.extend_from_slice(json.get().as_bytes());
+                text.push(b']');
+            }
+            Data::All(json) => text.extend_from_slice(json.get().as_bytes()),
+        }
+        Ok(())
     }
 }
 

@@ -62,6 +62,69 @@ impl Message {
     pub const HEARTBEAT: Message = Message::Heartbeat { event_id: None };
     pub const CLOSE_STREAM: Message = Message::CloseStream { event_id: None };
 
+    /// Appends it as JSON, as its `Serialize` does. What each event has is put together here, since a
+    /// serializer looks at every letter of every key.
+    pub fn write(&self, text: &mut Vec<u8>) -> serde_json::Result<()> {
+        match self {
+            Message::Estimation { event_id: Some(event_id), rank, queue_size, rank_eta } => {
+                text.extend_from_slice(br#"{"msg":"estimation","event_id":""#);
+                event_id.write_to(text);
+                text.extend_from_slice(br#"","rank":"#);
+                serde_json::to_writer(&mut *text, rank)?;
+                text.extend_from_slice(br#","queue_size":"#);
+                serde_json::to_writer(&mut *text, queue_size)?;
+                text.extend_from_slice(br#","rank_eta":"#);
+                serde_json::to_writer(&mut *text, rank_eta)?;
+            }
+            Message::ProcessStarts { event_id, eta } => {
+                text.extend_from_slice(br#"{"msg":"process_starts","event_id":""#);
+                event_id.write_to(text);
+                text.extend_from_slice(br#"","eta":"#);
+                serde_json::to_writer(&mut *text, eta)?;
+            }
+            Message::ProcessGenerating { event_id, output, success, time_limit } => {
+                text.extend_from_slice(br#"{"msg":"process_generating","event_id":""#);
+                event_id.write_to(text);
+                text.extend_from_slice(br#"","output":"#);
+                output.write(text)?;
+                text.extend_from_slice(br#","success":"#);
+                serde_json::to_writer(&mut *text, success)?;
+                text.extend_from_slice(br#","time_limit":"#);
+                serde_json::to_writer(&mut *text, time_limit)?;
+            }
+            Message::ProcessCompleted {
+                event_id,
+                output,
+                success,
+                title,
+                used_cache,
+                cache_duration,
+                avg_time,
+            } => {
+                text.extend_from_slice(br#"{"msg":"process_completed","event_id":""#);
+                event_id.write_to(text);
+                text.extend_from_slice(br#"","output":"#);
+                output.write(text)?;
+                text.extend_from_slice(br#","success":"#);
+                serde_json::to_writer(&mut *text, success)?;
+                text.extend_from_slice(br#","title":"#);
+                serde_json::to_writer(&mut *text, title)?;
+                text.extend_from_slice(br#","used_cache":"#);
+                serde_json::to_writer(&mut *text, used_cache)?;
+                text.extend_from_slice(br#","cache_duration":"#);
+                serde_json::to_writer(&mut *text, cache_duration)?;
+                text.extend_from_slice(br#","avg_time":"#);
+                serde_json::to_writer(&mut *text, avg_time)?;
+            }
+            Message::CloseStream { event_id: None } => {
+                text.extend_from_slice(br#"{"msg":"close_stream","event_id":null"#);
+            }
+            seldom => return serde_json::to_writer(text, seldom),
+        }
+        text.push(b'}');
+        Ok(())
+    }
+
     /// Values that an event has yielded are missing. Clients know such messages, and show none that
     /// isn't visible.
     pub fn skipped(event_id: EventId) -> Self {
@@ -76,6 +139,61 @@ impl Message {
             message: "404: Not Found".into(),
             session_not_found: true,
             success: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::protocol::content::{Data, Generated};
+    use crate::web::protocol::layout::Layout;
+    use serde_json::json;
+    use serde_json::value::to_raw_value;
+
+    #[test]
+    fn what_is_put_together_is_what_a_serializer_writes() {
+        let event_id = EventId::for_test(0xabc);
+        let text = |layout| Data::of_text(&layout, to_raw_value(&json!(["\"a\n", 1.5])).unwrap());
+        let generated = |data| Content::Generated(Generated::new(data, 0.25, Some(1e-7), false));
+        let outputs = || {
+            [
+                generated(text(Layout::One)),
+                generated(text(Layout::Tuple(2))),
+                generated(Data::Values(vec![json!({ "b": null })])),
+                Content::Generated(Generated::new(Data::Values(Vec::new()), f64::NAN, None, true)),
+                Content::Json(json!({ "error": "\u{1}" })),
+            ]
+        };
+        let estimations = [(None, None), (Some(3), Some(4.0))].map(|(rank, rank_eta)| {
+            Message::Estimation { event_id: Some(event_id), rank, queue_size: 7, rank_eta }
+        });
+        let starts = [None, Some(0.1)].map(|eta| Message::ProcessStarts { event_id, eta });
+        let generating = outputs().map(|output| {
+            let (success, time_limit) = (true, None);
+            Message::ProcessGenerating { event_id, output, success, time_limit }
+        });
+        let completed = outputs().map(|output| Message::ProcessCompleted {
+            event_id,
+            output,
+            success: false,
+            title: Some("\"".into()),
+            used_cache: Some("full".into()),
+            cache_duration: None,
+            avg_time: Some(2.0),
+        });
+        let others = [
+            Message::HEARTBEAT,
+            Message::CLOSE_STREAM,
+            Message::session_not_found(),
+            Message::skipped(event_id),
+        ];
+        let all = estimations.into_iter().chain(starts).chain(generating).chain(completed);
+        for message in all.chain(others) {
+            let mut text = Vec::new();
+            message.write(&mut text).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            assert_eq!(text, serde_json::to_string(&message).unwrap());
         }
     }
 }

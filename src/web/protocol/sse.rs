@@ -12,6 +12,8 @@ use futures::Stream;
 use serde::Serialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
+use super::message::Message;
+
 /// The silence after which a stream sends a heartbeat, as in Gradio. Clients that get nothing for
 /// longer reconnect, and double the load.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -119,6 +121,20 @@ pub(crate) fn write(
     name: Option<&str>,
     data: &impl Serialize,
 ) {
+    write_event(text, number, name, |text| serde_json::to_writer(text, data));
+}
+
+/// Appends one message of a session.
+pub(crate) fn write_message(text: &mut Vec<u8>, number: Option<u64>, message: &Message) {
+    write_event(text, number, None, |text| message.write(text));
+}
+
+fn write_event(
+    text: &mut Vec<u8>,
+    number: Option<u64>,
+    name: Option<&str>,
+    write_data: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,
+) {
     if text.is_empty() {
         // For the few messages that are usually sent together.
         text.reserve(MESSAGES);
@@ -133,7 +149,7 @@ pub(crate) fn write(
     }
     text.extend_from_slice(b"data: ");
     let begin = text.len();
-    if let Err(error) = serde_json::to_writer(&mut *text, data) {
+    if let Err(error) = write_data(text) {
         text.truncate(begin);
         crate::logging::error!("a message could not be written as JSON: {error}");
     }

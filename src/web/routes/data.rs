@@ -61,7 +61,7 @@ impl sse::Source for SessionStream {
         Poll::Ready(match std::task::ready!(self.stream.poll_next(cx, text)) {
             Read::Something => true,
             Read::Finished => {
-                sse::write(text, None, None, &Message::CLOSE_STREAM);
+                sse::write_message(text, None, &Message::CLOSE_STREAM);
                 self.closing = Some(Box::pin(sleep(CLOSE_TIMEOUT)));
                 true
             }
@@ -72,7 +72,7 @@ impl sse::Source for SessionStream {
     }
 
     fn heartbeat(&mut self, text: &mut Vec<u8>) {
-        sse::write(text, None, None, &Message::HEARTBEAT);
+        sse::write_message(text, None, &Message::HEARTBEAT);
     }
 
     fn wants_heartbeat(&self) -> bool {
@@ -88,7 +88,7 @@ struct Unknown {
 impl sse::Source for Unknown {
     fn poll_event(&mut self, _: &mut Context<'_>, text: &mut Vec<u8>) -> Poll<bool> {
         if !std::mem::replace(&mut self.sent, true) {
-            sse::write(text, None, None, &Message::session_not_found());
+            sse::write_message(text, None, &Message::session_not_found());
             return Poll::Ready(true);
         }
         Poll::Ready(false)

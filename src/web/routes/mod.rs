@@ -16,7 +16,8 @@ pub(crate) mod upload;
 pub(crate) mod upload_progress;
 
 use actix_web::HttpResponse;
-use serde::{Deserialize, Serialize};
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use serde::Deserialize;
 
 use crate::event::id::EventId;
 
@@ -27,11 +28,11 @@ pub(crate) struct Named {
 }
 
 /// The answer to a request that has submitted an event.
-#[derive(Serialize)]
-struct Joined {
-    event_id: EventId,
-}
-
 fn joined(event_id: EventId) -> HttpResponse {
-    HttpResponse::Ok().json(Joined { event_id })
+    const JSON: HeaderValue = HeaderValue::from_static("application/json");
+    let mut text = Vec::with_capacity(64);
+    text.extend_from_slice(br#"{"event_id":""#);
+    event_id.write_to(&mut text);
+    text.extend_from_slice(br#""}"#);
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(text)
 }

@@ -229,7 +229,7 @@ fn write_update(
     let ended = live.encoder.keep(&update);
     let is_value = matches!(update, Update::ProcessGenerating { .. });
     match format.form {
-        Form::Session => sse::write(text, numbered, None, &live.encoder.message(update)),
+        Form::Session => sse::write_message(text, numbered, &live.encoder.message(update)),
         Form::Call => {
             if let Some((name, data)) = live.encoder.called(update) {
                 sse::write(text, numbered, Some(name), &data);
@@ -261,7 +261,7 @@ fn resume(state: &mut State, format: Format, after: Option<u64>) -> VecDeque<Mis
     if format.form == Form::Session {
         for (id, live) in &mut state.live {
             // Not numbered: these are sent again whenever a client comes back.
-            live.repeat(*id).for_each(|message| sse::write(&mut now, None, None, &message));
+            live.repeat(*id).for_each(|message| sse::write_message(&mut now, None, &message));
         }
     }
     if !now.is_empty() {
@@ -299,7 +299,7 @@ fn resume(state: &mut State, format: Format, after: Option<u64>) -> VecDeque<Mis
                 missed.push_back(Missed::Values(*id));
                 let number = state.log.number();
                 let mut text = Vec::new();
-                sse::write(&mut text, format.numbered.then_some(number), None, &message);
+                sse::write_message(&mut text, format.numbered.then_some(number), &message);
                 let text = Bytes::copy_from_slice(&text);
                 state.log.value(number, *id, text.clone());
                 missed.push_back(Missed::Text(text));
@@ -315,7 +315,7 @@ fn write_skipped(text: &mut Vec<u8>, format: Format, event: EventId) {
     match format {
         Format { numbered: false, .. } => {}
         Format { form: Form::Session, .. } => {
-            sse::write(text, None, None, &Message::skipped(event));
+            sse::write_message(text, None, &Message::skipped(event));
         }
         Format { form: Form::Call, .. } => {
             sse::write(text, None, Some("skipped"), &serde_json::Value::Null);
@@ -335,7 +335,7 @@ fn write_end(
     let gone = Ended::gone(event);
     let ended = ended.unwrap_or(&gone);
     match format.form {
-        Form::Session => sse::write(text, numbered, None, &ended.message()),
+        Form::Session => sse::write_message(text, numbered, &ended.message()),
         Form::Call => {
             let (name, data) = ended.called();
             sse::write(text, numbered, Some(name), &data);
