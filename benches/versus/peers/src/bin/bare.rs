@@ -19,10 +19,9 @@ async fn join(body: Bytes) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "event_id": id }))
 }
 
-async fn data(session: Query<Session>, ready: Data<Vec<Value>>) -> HttpResponse {
+async fn data(session: Query<Session>, ready: Data<Bytes>) -> HttpResponse {
     assert!(!session.session_hash.is_empty());
-    let text: String = ready.iter().map(|message| format!("data: {message}\n\n")).collect();
-    let body = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from(text))]);
+    let body = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::clone(&ready))]);
     HttpResponse::Ok().content_type("text/event-stream; charset=utf-8").streaming(body)
 }
 
@@ -34,12 +33,14 @@ async fn nothing(_: Path<String>) -> &'static str {
 async fn main() -> std::io::Result<()> {
     let port: u16 = std::env::args().nth(1).unwrap().parse().unwrap();
     let id = "0".repeat(32);
-    let ready = Data::new(vec![
+    let ready = [
         json!({"msg":"estimation","event_id":id,"rank":0,"queue_size":1,"rank_eta":0.001}),
         json!({"msg":"process_starts","event_id":id,"eta":0.001}),
         json!({"msg":"process_completed","event_id":id,"output":{"data":["hello"],"is_generating":false,"duration":0.001,"average_duration":0.001,"render_config":null,"changed_state_ids":[],"used_cache":null},"success":true,"title":null,"used_cache":null,"cache_duration":0.001,"avg_time":0.001}),
         json!({"msg":"close_stream","event_id":null}),
-    ]);
+    ];
+    let ready: String = ready.iter().map(|message| format!("data: {message}\n\n")).collect();
+    let ready = Data::new(Bytes::from(ready));
     HttpServer::new(move || {
         App::new()
             .app_data(ready.clone())
