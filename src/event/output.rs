@@ -198,6 +198,13 @@ mod tests {
     }
 
     #[test]
+    fn text_is_written_from_the_type_itself() {
+        let text = |output: Output| output.to_text().unwrap().get().to_string();
+        assert_eq!(text(Output::new(0.1_f32)), "0.1");
+        assert_eq!(text(Output::new((1, f64::NAN, "\n"))), r#"[1,null,"\n"]"#);
+    }
+
+    #[test]
     fn a_shared_value_can_be_taken_while_others_hold_it() {
         let output = Output::shared("a".to_string());
         let held = output.clone();
