@@ -49,6 +49,8 @@
 //! - Who it is: `WebBuilder::auth`, `User` and `Web::require_login` over HTTP, [`Queue::as_user`] in process;
 //!   who may: [`Listener::allow`], and `Operators` for the dashboard. For clients that
 //!   aren't Gradio's: the chapter `protocol`.
+//! - Events that outlive the process: [`Listener::durable`], [`Queue::follow`]; for later, or with an
+//!   idempotency key: [`ListenerHandle::event`].
 //! - Steering: [`Queue::pause`], [`Queue::set_concurrency_limit`], [`Queue::snapshot`],
 //!   [`Queue::shutdown`].
 //! - Testing your own listeners: [`testing`].
@@ -61,6 +63,8 @@
 //! - `web` (default): everything HTTP. Gradio's protocol, sessions, files, login, the gate, the
 //!   dashboard and metrics, all on `Web`. Without it the queue has no HTTP and none of its
 //!   dependencies.
+//! - `journal`: events of [`Listener::durable`] listeners are recorded in an SQLite file and outlive the
+//!   process. SQLite is compiled in.
 //!
 //! # Layout
 //!
@@ -73,6 +77,7 @@
 //! - `scheduler`: the state machine, free of actors, clocks and threads;
 //! - `delivery`: where an event's updates go;
 //! - `handler`: handlers, and what they can take: context, slot, session state;
+//! - `journal`: the durable record of events, and what is taken back from it;
 //! - `actors`: listener, supervisor, worker;
 //! - `queue`: what is declared, started, called and steered;
 //! - `files`, `web`: what HTTP adds on top.
@@ -89,6 +94,7 @@
 //! 6. Waiting clients cost few messages: near the front every step is sent, far back only steps
 //!    that matter.
 //! 7. A shutdown notifies all waiting clients, and never hangs.
+//! 8. A durable event survives the death of its process: it ends once, and its end can be asked for.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs)]
@@ -102,6 +108,7 @@ mod event;
 #[cfg(feature = "web")]
 mod files;
 mod handler;
+mod journal;
 mod logging;
 mod queue;
 mod scheduler;
@@ -120,8 +127,10 @@ pub use event::validation::Validation;
 pub use files::file_data::FileData;
 #[cfg(feature = "web")]
 pub use files::store::Files;
+pub use handler::backoff::Backoff;
 pub use handler::context::EventContext;
 pub use handler::data::Data;
+pub use handler::durable::OnCrash;
 pub use handler::extract::{Extract, Handler};
 pub use handler::session_state::{EndedSession, State};
 pub use handler::slot::Slot;
@@ -129,10 +138,15 @@ pub use handler::slot_resource::SlotResource;
 pub use handler::track::Tracked;
 pub use handler::types::{ListenerInput, ListenerOutput};
 pub use handler::validator::Validate;
+pub use journal::error::JournalError;
+#[cfg(feature = "journal")]
+pub use journal::sqlite::Sqlite;
 pub use queue::Queue;
 pub use queue::builder::QueueBuilder;
 pub use queue::control::Shutdown;
 pub use queue::error::{AcquireError, CallError, ControlError, StartError, SubmitError};
+pub use queue::event_builder::EventBuilder;
+pub use queue::follow::FollowError;
 pub use queue::handle::ListenerHandle;
 pub use queue::listener::Listener;
 pub use queue::permit::Permit;

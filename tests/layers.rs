@@ -16,9 +16,10 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("scheduler", "event"),
     ("delivery", "event"),
     ("handler", "event delivery"),
+    ("journal", "event scheduler"),
     ("testing", "event handler"),
-    ("actors", "event scheduler delivery handler"),
-    ("queue", "event scheduler delivery handler actors"),
+    ("actors", "event scheduler delivery handler journal"),
+    ("queue", "event scheduler delivery handler journal actors"),
     ("files", "event scheduler delivery handler queue"),
     ("web", "event scheduler delivery handler queue files"),
 ];

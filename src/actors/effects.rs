@@ -18,7 +18,7 @@ use crate::event::update::Update;
 use crate::handler::input::OneOrMany;
 use crate::handler::progress::Meter;
 use crate::logging::{debug, error};
-use crate::scheduler::command::{Effect, Pressure};
+use crate::scheduler::command::{Effect, OutcomeCounts, Pressure};
 
 impl Supervisor {
     /// Does one thing that the scheduler wants done.
@@ -42,12 +42,14 @@ impl Supervisor {
                 }
             }
             Effect::Start { slot, event: Queued::Event(job), params } => {
-                self.send_run(slot, Run { jobs: OneOrMany::One(job), params });
+                let (jobs, counts) = (OneOrMany::One(job), OutcomeCounts::default());
+                self.send_run(slot, Run { jobs, params, counts });
             }
             Effect::Start { slot, event: Queued::Permit(grant), .. } => self.grant(slot, grant),
             Effect::StartBatch { slot, events, params } => {
                 let jobs = events.into_iter().filter_map(Queued::into_event).collect();
-                self.send_run(slot, Run { jobs: OneOrMany::Many(jobs), params });
+                let (jobs, counts) = (OneOrMany::Many(jobs), OutcomeCounts::default());
+                self.send_run(slot, Run { jobs, params, counts });
             }
             Effect::Interrupt { slot, event, cause } => {
                 if let Some(worker_ref) = self.worker(slot) {
@@ -81,6 +83,13 @@ impl Supervisor {
                         queue_size: estimation.queue_size,
                         rank_eta: estimation.eta,
                     });
+                }
+            }
+            // The recorder takes these.
+            Effect::Record { .. } => {}
+            Effect::Schedule { appointment } => {
+                if let Some(Queued::Event(job)) = self.scheduler.scheduled_mut(appointment) {
+                    job.sender.admit();
                 }
             }
             Effect::Pressure(pressure) => {
@@ -158,7 +167,7 @@ impl Supervisor {
         }
     }
 
-    fn send_run(&self, slot: usize, run: Run) {
+    pub(super) fn send_run(&self, slot: usize, run: Run) {
         let sent =
             self.worker(slot).map(|worker_ref| worker_ref.commands.send(WorkerCommand::Run(run)));
         if !matches!(sent, Some(Ok(()))) {

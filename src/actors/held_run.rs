@@ -14,25 +14,38 @@ pub(super) struct HeldRun {
 }
 
 impl HeldRun {
-    /// Ends all of its events, or one. The check goes on: what one that was cut short leaves in the
-    /// resource nobody knows.
-    pub fn interrupt(&mut self, event: Option<EventId>, cause: Cause) {
+    /// Takes all of its events out, or one: they have ended. A check goes on: what one that was cut short
+    /// leaves in the resource nobody knows.
+    #[must_use = "their clients must be notified"]
+    pub fn interrupt(&mut self, event: Option<EventId>, cause: Cause) -> Vec<Job> {
         let ends = |job: &Job| event.is_none_or(|event| event == job.id);
         let ended = match std::mem::replace(&mut self.jobs, OneOrMany::Many(Vec::new())) {
             OneOrMany::One(job) if ends(&job) => vec![job],
             OneOrMany::One(job) => {
                 self.jobs = OneOrMany::One(job);
-                return;
+                Vec::new()
             }
             OneOrMany::Many(mut jobs) => {
-                let ended = jobs.extract_if(.., |job| ends(job)).collect();
+                let ended: Vec<_> = jobs.extract_if(.., |job| ends(job)).collect();
                 self.jobs = OneOrMany::Many(jobs);
                 ended
             }
         };
-        for job in ended {
-            self.counts.count(cause);
-            job.sender.end_unstarted(cause.outcome());
+        ended.iter().for_each(|_| self.counts.count(cause));
+        ended.into_iter().map(|job| *job).collect()
+    }
+
+    /// Ends events that have not begun. Gives their number.
+    pub fn end_all(
+        jobs: OneOrMany<Box<Job>>,
+        cause: Cause,
+        end: impl Fn(Box<Job>),
+    ) -> OutcomeCounts {
+        let mut counts = OutcomeCounts::default();
+        for job in jobs {
+            counts.count(cause);
+            end(job);
         }
+        counts
     }
 }

@@ -1,11 +1,12 @@
 //! The messages between the actors, in the order in which an event meets them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
+use super::durable_end::DurableEnd;
 use crate::delivery::sender::EventSender;
 use crate::event::id::EventId;
 use crate::handler::input::{Input, OneOrMany};
@@ -38,6 +39,8 @@ pub(crate) struct Submit {
     // Boxed: it is moved four times and lives long in the wait queue.
     pub job: Box<Job>,
     pub when_full: WhenFull,
+    /// It may start from this moment on.
+    pub not_before: Option<Instant>,
 }
 
 /// Listener → supervisor: let it into the wait queue.
@@ -66,6 +69,8 @@ pub(crate) enum WorkerCommand {
 pub(crate) struct Run {
     pub jobs: OneOrMany<Box<Job>>,
     pub params: RunParams,
+    /// Those of its events that have ended already.
+    pub counts: OutcomeCounts,
 }
 
 /// Worker → supervisor, with the generation that distinguishes this worker from an earlier one on the
@@ -88,6 +93,11 @@ pub(crate) enum WorkerEvent {
     Gone,
     /// The run has really stopped. `ready` is false when the resource isn't fit for another.
     Done { counts: OutcomeCounts, ready: bool },
+    /// These of its events, which are durable, have ended. Before the run has stopped, or after.
+    Ended(Vec<DurableEnd>),
+    /// The run has not ended these of its events, which are to be tried again after a pause. Before it has
+    /// stopped.
+    Postponed(Vec<(Box<Job>, Duration)>),
     /// The run has not begun, since the resource isn't fit for it. These of its events haven't ended.
     Returned { jobs: OneOrMany<Box<Job>>, counts: OutcomeCounts },
 }

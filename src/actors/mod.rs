@@ -8,6 +8,7 @@
 
 pub(crate) mod arbiter_thread;
 pub(crate) mod capacity;
+pub(crate) mod durable_end;
 pub(crate) mod effects;
 pub(crate) mod gauges;
 pub(crate) mod grant;
@@ -17,6 +18,8 @@ mod local_channel;
 pub(crate) mod mailbox_budget;
 pub(crate) mod messages;
 pub(crate) mod place_queue;
+pub(crate) mod recorded_effects;
+pub(crate) mod recording;
 pub(crate) mod reports;
 mod run;
 pub(crate) mod slot_hold;

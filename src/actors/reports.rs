@@ -53,6 +53,10 @@ impl Supervisor {
 
     fn report(&mut self, report: Report, context: &mut Context<Self>) {
         let Report { slot, generation, event } = report;
+        if let WorkerEvent::Ended(ends) = event {
+            self.record_ends(ends);
+            return self.settle(context);
+        }
         // A worker that was told to leave may have reported before it heard of that.
         if self.worker(slot).is_none_or(|worker_ref| worker_ref.generation != generation) {
             return;
@@ -69,6 +73,13 @@ impl Supervisor {
                 debug!("{}: the worker on slot {slot} is gone", self.name());
                 Command::SlotLost { slot }
             }
+            WorkerEvent::Postponed(jobs) => {
+                for (job, pause) in jobs {
+                    self.postpone(slot, job, pause);
+                }
+                return self.settle(context);
+            }
+            WorkerEvent::Ended(_) => return,
             WorkerEvent::Done { counts, ready } => Command::Done { slot, counts, ready },
         };
         self.handle(command, context);

@@ -5,9 +5,11 @@ use std::cell::OnceCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::durable_end::DurableEnd;
 use super::messages::Job;
 use super::watchdog::Pulse;
 use crate::clock;
@@ -15,6 +17,7 @@ use crate::event::failure::Failure;
 use crate::event::guarded::{discard, discard_payload};
 use crate::event::id::EventId;
 use crate::event::update::{Outcome, Update};
+use crate::handler::durable::{Durability, Durable};
 use crate::handler::erased::{ErasedHandler, HandlerFuture, HandlerOutput};
 use crate::handler::extensions::Extensions;
 use crate::handler::input::OneOrMany;
@@ -23,7 +26,8 @@ use crate::handler::progress::Meter;
 use crate::handler::run_context::{RunContext, RunEvent};
 use crate::handler::slot::Resource;
 use crate::handler::threads::Threads;
-use crate::logging::{debug, log};
+use crate::handler::user::EventUser;
+use crate::logging::{debug, info, log};
 use crate::scheduler::command::{Cause, OutcomeCounts, RunParams};
 
 /// A handler at work on its events.
@@ -42,6 +46,10 @@ pub(super) struct Run {
     nesting: Running,
     params: RunParams,
     counts: OutcomeCounts,
+    durability: Option<Durability>,
+    /// Of its durable events, how they have ended, and which are to be tried again.
+    ended: Vec<DurableEnd>,
+    postponed: Vec<(Box<Job>, Duration)>,
 }
 
 /// What became of a run that has really stopped.
@@ -69,6 +77,7 @@ pub(super) struct RunEnv<'a> {
     /// By which number it is known there.
     pub number: u16,
     pub extensions: &'a Arc<Extensions>,
+    pub durability: Option<Durability>,
 }
 
 impl Run {
@@ -120,8 +129,20 @@ impl Run {
         };
         let api_name = env.api_name.clone();
         let (pulse, number) = (env.pulse.clone(), env.number);
-        let mut run =
-            Run { api_name, events, work: None, pulse, number, token, nesting, params, counts };
+        let mut run = Run {
+            api_name,
+            events,
+            work: None,
+            pulse,
+            number,
+            token,
+            nesting,
+            params,
+            counts,
+            durability: env.durability,
+            ended: Vec::new(),
+            postponed: Vec::new(),
+        };
         let stopped = match work {
             Ok(Ok(work)) => {
                 run.work = Some(work);
@@ -170,7 +191,18 @@ impl Run {
         None
     }
 
-    /// Notifies the clients whose events have ended.
+    /// Ends of durable events that are to be recorded.
+    pub fn take_ended(&mut self) -> Vec<DurableEnd> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Durable events that are to be tried again, after a pause.
+    pub fn take_postponed(&mut self) -> Vec<(Box<Job>, Duration)> {
+        std::mem::take(&mut self.postponed)
+    }
+
+    /// Notifies the clients whose events have ended. Those of durable ones are notified when that is on
+    /// record.
     pub fn notify_ended(&mut self) {
         for run_event in self.events.as_mut_slice() {
             if let Some(outcome) = run_event.outcome.take()
@@ -178,7 +210,19 @@ impl Run {
             {
                 let (api_name, id, started) = (&self.api_name, run_event.id, self.params.started);
                 debug!("{api_name}: event {id} {outcome} after {:?}", clock::since(started));
-                sender.end(outcome, self.params.started, self.params.average);
+                let average = self.params.average;
+                if run_event.extensions.get::<Durable>().is_some() {
+                    let outcome = match (outcome, &self.durability) {
+                        (Outcome::Completed(Some(output)), Some(durability)) => Outcome::Completed(
+                            Some(output.rereadable(durability.codec.read_output)),
+                        ),
+                        (outcome, _) => outcome,
+                    };
+                    let end = DurableEnd::of_run(id, sender, outcome, started, average);
+                    self.ended.push(end);
+                } else {
+                    sender.end(outcome, started, average);
+                }
             }
         }
     }
@@ -211,6 +255,14 @@ impl Run {
 
     fn failed(&mut self, failure: Failure) -> Stopped {
         for run_event in self.events.as_mut_slice() {
+            if let Some(durability) = &self.durability
+                && let Some(again) = try_again(run_event, durability, &failure)
+            {
+                let (api_name, id, pause) = (&self.api_name, run_event.id, again.1);
+                info!("{api_name}: event {id} is tried again in {pause:?}: {failure}");
+                self.postponed.push(again);
+                continue;
+            }
             if run_event.is_open() {
                 // What a client isn't shown, the operator must find somewhere.
                 let level = if failure.for_user { log::Level::Debug } else { log::Level::Error };
@@ -238,6 +290,27 @@ impl Run {
         let dropped = self.work.take().is_none_or(|work| discard(work.future.into_inner()));
         Stopped { counts: self.counts, returned: dropped }
     }
+}
+
+/// The event as it is tried again, and after which pause, if it is.
+fn try_again(
+    run_event: &mut RunEvent,
+    durability: &Durability,
+    failure: &Failure,
+) -> Option<(Box<Job>, Duration)> {
+    if !run_event.is_open() {
+        return None;
+    }
+    let durable = run_event.extensions.get::<Durable>()?;
+    let pause = durability.retries(durable, failure)?;
+    let again = durable.again();
+    let input = (durability.codec.read_input)(&again.input).ok()?.with(again);
+    let input = match run_event.extensions.get::<EventUser>() {
+        Some(EventUser(user)) => input.with(EventUser(user.clone())),
+        None => input,
+    };
+    let (id, session, sender) = (run_event.id, run_event.session.clone(), run_event.sender.take()?);
+    Some((Box::new(Job { id, session, input, sender }), pause))
 }
 
 impl Drop for Run {

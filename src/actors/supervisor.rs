@@ -16,6 +16,7 @@ use super::messages::{
     Abort, Admit, AwaitClosed, CancelOf, Control, GiveUp, PlacesGranted, PressureChanged, Quit,
     Report, Stop, Subscribe, WorkerCommand,
 };
+use super::recording::{Recording, Recovered};
 use super::slot_hold::SlotHold;
 use super::snapshot_pace::Pace;
 use super::timer::Timer;
@@ -75,6 +76,10 @@ pub(crate) struct Supervisor {
     /// Those who wait until no resource is being closed.
     closing: Vec<oneshot::Sender<()>>,
     pub(super) budget: MailboxBudget,
+    /// Where events are recorded.
+    pub(super) recording: Option<Recording>,
+    /// What earlier processes have left, until it has started.
+    pub(super) recovered: Recovered,
 }
 
 impl Supervisor {
@@ -83,6 +88,7 @@ impl Supervisor {
         config: WorkerConfig,
         gauges: Arc<Gauges>,
         capacity: Option<Arc<Capacity>>,
+        recovered: Recovered,
     ) -> Self {
         Supervisor {
             scheduler: Scheduler::new(rules, clock::now()),
@@ -100,6 +106,8 @@ impl Supervisor {
             stopping: Vec::new(),
             closing: Vec::new(),
             budget: MailboxBudget::default(),
+            recording: None,
+            recovered,
         }
     }
 
@@ -146,7 +154,8 @@ impl Supervisor {
         // Who is followed by nobody comes into the wait queue without an effect.
         self.gauges.set_waiting(self.scheduler.waiting());
         self.arm(context);
-        if self.scheduler.running() == 0 {
+        self.flush_records(context);
+        if self.scheduler.running() == 0 && self.recording.as_ref().is_none_or(Recording::is_idle) {
             for idle in self.stopping.drain(..) {
                 // Who asked may have stopped waiting.
                 let _ = idle.send(());
@@ -165,7 +174,9 @@ impl Supervisor {
         while let Some(effect) = self.scheduler.poll_effect() {
             // First, so that who hears of an effect finds the number that goes with it.
             self.gauges.set_waiting(self.scheduler.waiting());
-            self.perform(effect, context);
+            if let Some(effect) = self.record(effect) {
+                self.perform(effect, context);
+            }
         }
     }
 
@@ -224,6 +235,7 @@ impl Actor for Supervisor {
             };
             self.account = Some(Account::open(capacity, Arc::new(notify)));
         }
+        self.recover();
         self.settle(context);
     }
 }
@@ -241,6 +253,7 @@ impl Supervisor {
         }
         self.timer = None;
         let fresh = self.scheduler.restarted(clock::now(), taken);
+        self.record_lost();
         let broken = std::mem::replace(&mut self.scheduler, fresh);
         if !discard(broken) {
             error!("{}: not every event that was lost could be told so", self.name());
@@ -265,6 +278,7 @@ impl Handler<Admit> for Supervisor {
             listener,
             watched: submit.job.sender.is_watched(),
             when_full: submit.when_full,
+            not_before: submit.not_before,
             placed: false,
             payload: Queued::Event(submit.job),
         };
@@ -281,6 +295,7 @@ impl Handler<Acquire> for Supervisor {
             listener: self.scheduler.permit_lane(&label),
             watched: false,
             when_full: WhenFull::Refuse,
+            not_before: None,
             placed: false,
             payload: Queued::Permit(grant),
         };
@@ -331,6 +346,11 @@ impl Handler<Control> for Supervisor {
             Control::Resume => Command::Resume,
             Control::SetLimit(limit) => Command::SetLimit(limit),
         };
+        self.record_steered(|steered| match control {
+            Control::Pause => steered.paused = true,
+            Control::Resume => steered.paused = false,
+            Control::SetLimit(limit) => steered.limit = Some(limit.into()),
+        });
         self.command(command, context);
     }
 }

@@ -13,6 +13,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFutu
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
+use super::durable_end::DurableEnd;
 use super::held_run::HeldRun;
 use super::mailbox_budget::IN_A_ROW;
 use super::messages::{Job, Run as RunCommand, WorkerCommand, WorkerEvent};
@@ -23,6 +24,7 @@ use super::worker_config::WorkerConfig;
 use super::worker_link::WorkerLink;
 use crate::event::guarded::discard_payload;
 use crate::event::id::EventId;
+use crate::handler::durable::Durable;
 use crate::handler::input::OneOrMany;
 use crate::handler::progress::Meter;
 use crate::handler::slot::{Resource, Trace};
@@ -196,8 +198,8 @@ impl Worker {
         run: RunCommand,
         context: &mut Context<Self>,
     ) {
-        let RunCommand { jobs, params } = run;
-        self.held = Some(HeldRun { jobs, params, counts: OutcomeCounts::default() });
+        let RunCommand { jobs, params, counts } = run;
+        self.held = Some(HeldRun { jobs, params, counts });
         let work = move |halt| async move { factory.check(resource, halt).await };
         self.run_errand(context, work, Self::checked);
     }
@@ -255,6 +257,7 @@ impl Worker {
             pulse: &self.pulse,
             number: listener.number,
             extensions: &config.extensions,
+            durability: listener.durability,
         };
         let (run, stopped) = Run::start(jobs, params, counts, env);
         // `Drive` polls it next, or is woken.
@@ -266,11 +269,24 @@ impl Worker {
 
     fn stopped(&mut self, stopped: Stopped) {
         let ready = self.is_fit_after(stopped.returned);
+        let postponed = self.run.as_mut().map(Run::take_postponed).unwrap_or_default();
+        if !postponed.is_empty() {
+            self.report(WorkerEvent::Postponed(postponed));
+        }
         self.report(WorkerEvent::Done { counts: stopped.counts, ready });
         if let Some(run) = &mut self.run {
             run.notify_ended();
         }
+        let ended = self.run.as_mut().map(Run::take_ended).unwrap_or_default();
+        self.report_ended(ended);
         self.run = None;
+    }
+
+    /// Has the ends of durable events recorded.
+    fn report_ended(&self, ended: Vec<DurableEnd>) {
+        if !ended.is_empty() {
+            self.report(WorkerEvent::Ended(ended));
+        }
     }
 
     /// Looks at what a run has left. What is not fit for the next waits for `Prepare`.
@@ -386,18 +402,28 @@ impl Worker {
         {
             return self.check(factory, resource, run, context);
         }
-        self.begin(run.jobs, run.params, OutcomeCounts::default());
+        self.begin(run.jobs, run.params, run.counts);
     }
 
     fn interrupt(&mut self, event: Option<EventId>, cause: Cause) {
-        if let Some(run) = &mut self.run
-            && let Some(stopped) = run.interrupt(event, cause)
-        {
-            self.stopped(stopped);
+        if let Some(run) = &mut self.run {
+            let stopped = run.interrupt(event, cause);
+            let ended = run.take_ended();
+            self.report_ended(ended);
+            if let Some(stopped) = stopped {
+                self.stopped(stopped);
+            }
         }
-        if let Some(held) = &mut self.held {
-            held.interrupt(event, cause);
+        let held = self.held.as_mut().map(|held| held.interrupt(event, cause));
+        let (outcome, mut ended) = (cause.outcome(), Vec::new());
+        for job in held.into_iter().flatten() {
+            if job.input.given::<Durable>().is_some() {
+                ended.push(DurableEnd::unstarted(job.id, job.sender, outcome.clone()));
+            } else {
+                job.sender.end_unstarted(outcome.clone());
+            }
         }
+        self.report_ended(ended);
     }
 
     fn leave(&mut self, context: &mut Context<Self>) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::arbiter_thread::ArbiterThread;
 use super::watchdog::Pulse;
+use crate::handler::durable::Durability;
 use crate::handler::erased::ErasedHandler;
 use crate::handler::extensions::Extensions;
 use crate::handler::nesting::IdSlots;
@@ -39,4 +40,6 @@ pub(crate) struct WorkerListener {
     pub start: ErasedHandler,
     /// Its handler takes what the slot owns.
     pub takes_slot: bool,
+    /// Where its events are recorded.
+    pub durability: Option<Durability>,
 }

@@ -27,6 +27,8 @@ pub(crate) enum Follower {
     Function(Function),
     /// An actor.
     Recipient(Recipient<Update>),
+    /// Two of them.
+    Both(Box<(Follower, Follower)>),
 }
 
 /// Takes the updates of an event, and hands back what has given way.
@@ -47,6 +49,10 @@ impl Follower {
                 outbox.push(update, gone);
             }
             Follower::Function(Function(take)) => take(update, gone),
+            Follower::Both(both) => {
+                both.0.send(update.clone(), gone);
+                both.1.send(update, gone);
+            }
             Follower::Recipient(recipient) => match recipient.try_send(update) {
                 Ok(()) => {}
                 // Past the mailbox' capacity on purpose: a terminal update must not be lost, and what
@@ -101,6 +107,14 @@ impl UpdateSender {
             drop(sending);
         }
         drop(follower);
+    }
+
+    /// Lets one more follow from now on, unless the event has ended.
+    pub fn add(&self, another: Follower) -> bool {
+        let mut follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(first) = follower.take() else { return false };
+        *follower = Some(Follower::Both(Box::new((first, another))));
+        true
     }
 
     fn meanwhile(&self) -> MutexGuard<'_, Vec<Update>> {

@@ -1,6 +1,9 @@
 //! Failures: how a handler failed, and the error that it means for its caller.
 
 use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 /// An error that a handler means for its caller, as Gradio's `gr.Error`.
 ///
@@ -23,6 +26,7 @@ pub struct UserError {
     title: String,
     visible: bool,
     duration: Option<f64>,
+    transient: Option<Option<Duration>>,
 }
 
 impl UserError {
@@ -33,7 +37,20 @@ impl UserError {
             title: "Error".into(),
             visible: true,
             duration: Some(10.0),
+            transient: None,
         }
+    }
+
+    /// Says that another attempt may succeed: an event of a durable listener waits for as long as its
+    /// [`Listener::retry`](crate::Listener::retry) says and starts again, until it has started
+    /// [`max_attempts`](crate::Listener::max_attempts) times. Elsewhere it means nothing.
+    pub fn transient(self) -> Self {
+        UserError { transient: Some(None), ..self }
+    }
+
+    /// As [`UserError::transient`], with the pause until the next attempt.
+    pub fn retry_after(self, pause: Duration) -> Self {
+        UserError { transient: Some(Some(pause)), ..self }
     }
 
     /// The title over the message.
@@ -64,7 +81,7 @@ impl fmt::Display for UserError {
 impl std::error::Error for UserError {}
 
 /// How a handler failed: the message of its [`UserError`], or the text of any other error or panic.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Failure {
     /// What went wrong.
@@ -78,6 +95,9 @@ pub struct Failure {
     /// The handler meant it for its caller. Otherwise clients over HTTP don't get the message,
     /// unless `WebBuilder::show_error` is on.
     pub for_user: bool,
+    /// Another attempt may succeed: after this pause, or after one that the listener says.
+    #[serde(skip)]
+    pub(crate) transient: Option<Option<Duration>>,
 }
 
 impl Failure {
@@ -103,8 +123,8 @@ impl Failure {
 
 impl From<UserError> for Failure {
     fn from(error: UserError) -> Self {
-        let UserError { message, title, visible, duration } = error;
-        Failure { message, title, visible, duration, for_user: true }
+        let UserError { message, title, visible, duration, transient } = error;
+        Failure { message, title, visible, duration, for_user: true, transient }
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::guarded::{Guarded, discard_payload};
+use super::json_text::JsonText;
 
 /// A value that a handler returned or yielded, with its type erased.
 ///
@@ -19,7 +20,12 @@ use super::guarded::{Guarded, discard_payload};
 pub struct Output {
     value: Guarded<Arc<dyn Any + Send + Sync>>,
     methods: &'static Methods,
+    /// Reads its text again, where several may want one of their own and its type can't be cloned.
+    read: Option<ReadText>,
 }
+
+/// Makes an output of the same type from the text of one.
+pub(crate) type ReadText = fn(&JsonText) -> Result<Output, String>;
 
 /// Writes a value, if it is of the right type.
 type Write<T> = fn(&dyn Any) -> Option<Result<T, serde_json::Error>>;
@@ -50,7 +56,7 @@ impl Output {
                 clone: None,
             }
         };
-        Output { value: Guarded::new(Arc::new(value)), methods }
+        Output { value: Guarded::new(Arc::new(value)), methods, read: None }
     }
 
     /// The value of a handler that yields several, which the worker keeps until the next.
@@ -67,7 +73,7 @@ impl Output {
                 clone: Some(clone::<T>),
             }
         };
-        Output { value: Guarded::new(Arc::new(value)), methods }
+        Output { value: Guarded::new(Arc::new(value)), methods, read: None }
     }
 
     /// The value, if it is a `T`.
@@ -79,15 +85,24 @@ impl Output {
     /// Takes the value out, or gives the output back when it is no `T`, or somebody holds a clone of it
     /// and it is no stream's: of a stream's value everybody takes a copy.
     pub fn downcast<T: Send + Sync + 'static>(self) -> Result<T, Output> {
-        let Output { value, methods } = self;
-        let back = |value| Output { value: Guarded::new(value), methods };
+        let Output { value, methods, read } = self;
+        let back = |value| Output { value: Guarded::new(value), methods, read };
         let value = value.into_inner().downcast::<T>().map_err(back)?;
         Arc::try_unwrap(value).or_else(|value| {
             let cloned = methods.clone.and_then(|clone| clone(&*value)?.downcast().ok());
             // Another holder may have gone meanwhile, which makes ours the last.
             let shared = back(value);
-            cloned.map(|value| *value).ok_or(shared)
+            let read = || read?(&shared.to_text().ok()?.into()).ok()?.downcast().ok();
+            match cloned {
+                Some(value) => Ok(*value),
+                None => read().ok_or(shared),
+            }
         })
+    }
+
+    /// The same for several who each want one of their own, where what was written can be read.
+    pub(crate) fn rereadable(self, read: ReadText) -> Self {
+        Output { read: Some(read), ..self }
     }
 
     /// The length of its JSON in bytes, without making it.
@@ -136,7 +151,8 @@ impl Output {
 
 impl Clone for Output {
     fn clone(&self) -> Self {
-        Output { value: Guarded::new(Arc::clone(&self.value)), methods: self.methods }
+        let Output { value, methods, read } = self;
+        Output { value: Guarded::new(Arc::clone(value)), methods, read: *read }
     }
 }
 

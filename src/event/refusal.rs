@@ -49,6 +49,14 @@ pub enum Refusal {
     /// The listener's validator panicked; the log has more.
     #[error("The input could not be checked.")]
     ValidatorPanicked,
+    /// The listener is durable, and the event could not be recorded.
+    #[error("The event could not be recorded: {reason}.")]
+    NotRecorded {
+        /// Why.
+        reason: String,
+        /// There is no room for it.
+        full: bool,
+    },
     /// The queue takes no more events. The text is Gradio's.
     #[error("Queue is stopped.")]
     Stopped,

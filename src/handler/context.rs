@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::data::Data;
+use super::durable::Durable;
 use super::extensions::Extensions;
 use super::progress::Reporter;
 use super::run_context::{RunContext, RunEvent};
@@ -39,6 +40,7 @@ pub struct EventContext(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     api_name: Arc<str>,
     slot: usize,
+    attempt: u32,
     deadline: Option<Instant>,
     events: Vec<EventId>,
     session: Option<Arc<SessionState>>,
@@ -56,6 +58,7 @@ impl EventContext {
         EventContext(Arc::new(Inner {
             api_name: run.api_name.clone(),
             slot: run.slot,
+            attempt: run.of_event::<Durable>().map_or(1, Durable::attempt),
             deadline: run.deadline,
             events: run.events.iter().map(|run_event| run_event.id).collect(),
             session: run.session().cloned(),
@@ -112,6 +115,13 @@ impl EventContext {
     /// The number of the slot that the handler runs on, from 0.
     pub fn slot(&self) -> usize {
         self.0.slot
+    }
+
+    /// Which attempt this is, from 1. More than 1 only for events of a
+    /// [durable](crate::Listener::durable) listener whose earlier attempts failed in passing, or whose
+    /// process ended. In a batch: of the oldest event.
+    pub fn attempt(&self) -> u32 {
+        self.0.attempt
     }
 
     /// When the run will be ended for its `time_limit`; `None` without one.

@@ -21,6 +21,14 @@ impl Extensions {
         entry.value.downcast_ref().or_else(|| entry.next.get())
     }
 
+    pub fn get_mut<T: Send + Sync + 'static>(&mut self) -> Option<&mut T> {
+        let entry = self.0.get_mut()?;
+        if entry.value.is::<T>() {
+            return entry.value.downcast_mut();
+        }
+        entry.next.get_mut()
+    }
+
     /// Puts a value in, unless there is one of its type already. Whether it is in.
     pub fn insert<T: Send + Sync + 'static>(&self, value: T) -> bool {
         let mut entry = Box::new(Entry { value: Box::new(value), next: Self::default() });

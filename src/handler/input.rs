@@ -32,6 +32,16 @@ impl Input {
         Input::new(Accompanied { input: self, extensions })
     }
 
+    /// Changes what was given with it, if it was.
+    pub fn change<T: Send + Sync + 'static>(&mut self, change: impl FnOnce(&mut T)) {
+        let input: &mut dyn Any = &mut **self.0;
+        if let Some(both) = input.downcast_mut::<Accompanied>()
+            && let Some(value) = both.extensions.get_mut()
+        {
+            change(value);
+        }
+    }
+
     /// What was given with it.
     pub fn given<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.accompanied()?.extensions.get()

@@ -1,8 +1,10 @@
 //! What runs an event: handlers, their arguments, their context.
 
+pub(crate) mod backoff;
 pub(crate) mod codec;
 pub(crate) mod context;
 pub(crate) mod data;
+pub(crate) mod durable;
 pub(crate) mod erased;
 pub(crate) mod extensions;
 pub(crate) mod extract;

@@ -91,6 +91,8 @@ pub(crate) struct SessionState {
     pub id: Arc<str>,
     /// Who logged in, where there is a login.
     pub user: Option<Arc<str>>,
+    /// Its client has named it, and may come back to it.
+    pub named: bool,
     values: Mutex<Values>,
     /// Its events under way. A count and nothing else: no other memory hangs on it.
     events: Arc<AtomicUsize>,
@@ -109,7 +111,15 @@ impl Drop for UnderWay {
 
 impl SessionState {
     pub fn new(id: Arc<str>, user: Option<Arc<str>>, on_end: Option<OnEnd>) -> Self {
-        SessionState { id, user, values: Mutex::default(), events: Arc::default(), on_end }
+        let (values, events) = (Mutex::default(), Arc::default());
+        SessionState { id, user, named: true, values, events, on_end }
+    }
+
+    /// One that its client hasn't named.
+    pub fn unnamed(id: Arc<str>, user: Option<Arc<str>>) -> Self {
+        let mut state = SessionState::new(id, user, None);
+        state.named = false;
+        state
     }
 
     /// One whose events count together with those of others.

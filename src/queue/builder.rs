@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, System};
 
-use super::background::Background;
+use super::background::{Background, RESULT_TTL, forget_old_ends};
 use super::declarations::Declarations;
 use super::error::StartError;
 use super::listener::Listener;
 use super::listener_ref::ListenerRef;
+use super::live_events::LiveEvents;
 use super::plan::{Placement, Plan};
+use super::recovery::recover;
 use super::{ConcurrencyId, Inner, Queue, plan, validate};
 use crate::actors::arbiter_thread::ArbiterThread;
 use crate::actors::gauges::Gauges;
@@ -157,6 +159,26 @@ impl QueueBuilder {
         self
     }
 
+    /// Records the events of [durable](crate::Listener::durable) listeners, so that they outlive the
+    /// process. What an earlier process has left in it goes on when the queue starts.
+    #[cfg(feature = "journal")]
+    pub fn journal(mut self, journal: crate::journal::sqlite::Sqlite) -> Self {
+        self.declared.journal = Some(Arc::new(journal));
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn test_journal(mut self, journal: Arc<dyn crate::journal::Journal>) -> Self {
+        self.declared.journal = Some(journal);
+        self
+    }
+
+    /// How long the end of a durable event is kept in the journal, to be asked for (default: a day).
+    pub fn result_ttl(mut self, ttl: Duration) -> Self {
+        self.declared.result_ttl = Some(ttl);
+        self
+    }
+
     /// The number of threads that the actors and async handlers run on (default: one a core), beside
     /// those of [`Listener::own_arbiter`]. Each concurrency id stays on one of them; those with
     /// [`Listener::spread`] have as many threads again for their handlers, together. 0 starts no such
@@ -186,6 +208,7 @@ impl QueueBuilder {
         };
         validate::check(&self.declared, default)?;
         let plans = plan::plan(&self.declared, default)?;
+        let mut recovery = recover(&self.declared, &plans)?;
         if System::try_current().is_none() {
             return Err(StartError::NoSystem);
         }
@@ -213,6 +236,7 @@ impl QueueBuilder {
         let mut ids = Vec::new();
         let mut entries: Vec<Option<Arc<ListenerRef>>> =
             self.declared.listeners.iter().map(|_| None).collect();
+        let live = Arc::new(LiveEvents::default());
         let mut next = 0..;
         for plan in plans {
             let at = if plan.placement == Placement::Own {
@@ -243,8 +267,9 @@ impl QueueBuilder {
             }
             let gauges = Arc::new(Gauges::new(rules.listeners.len()));
             let shared = (gauges.clone(), capacity.clone());
+            let recovered = recovery.of_id(&name);
             let supervisor = Supervisor::start_in_arbiter(arbiter, move |_| {
-                Supervisor::new(rules, config, shared.0, shared.1)
+                Supervisor::new(rules, config, shared.0, shared.1, recovered)
             });
             let edge = |listener: usize, validator: Option<Validator>| -> Addr<ListenerActor> {
                 let supervisor = supervisor.clone().into();
@@ -262,6 +287,9 @@ impl QueueBuilder {
                     options: listener.options(),
                     extensions: take(&mut extensions_of[member]),
                     slots: slots.clone(),
+                    durability: listener.durability(),
+                    keyed: recovery.keyed(member),
+                    live: live.clone(),
                     address: edge(number, listener.validator.clone()),
                 }));
             }
@@ -282,7 +310,16 @@ impl QueueBuilder {
             outside,
             stopped: AtomicBool::new(false),
             arbiters,
+            journal: self.declared.journal.take(),
+            live,
+            left: recovery.left,
         });
+        if queue.inner.journal.is_some()
+            && let Some(Background(arbiter)) = queue.inner.extensions.get()
+        {
+            let ttl = self.declared.result_ttl.unwrap_or(RESULT_TTL);
+            forget_old_ends(arbiter, Arc::downgrade(&queue.inner), ttl);
+        }
         Ok(queue.for_its_handlers())
     }
 }

@@ -7,12 +7,15 @@ use std::time::Duration;
 use super::allow::Allow;
 use super::error::StartError;
 use super::listener_options::ListenerOptions;
+use crate::handler::backoff::Backoff;
 use crate::handler::codec::{InputType, OutputType};
+use crate::handler::durable::{Codec, Durability, MAX_ATTEMPTS, OnCrash};
 use crate::handler::erased::ErasedHandler;
 use crate::handler::extensions::Extensions;
 use crate::handler::needs::{NamedType, Needs};
 use crate::handler::slot_resource::Factory;
 use crate::handler::validator::Validator;
+use crate::journal::Journal;
 use crate::scheduler::limit::Limit;
 use crate::scheduler::rules::BatchRules;
 
@@ -35,6 +38,10 @@ pub(crate) struct Declarations {
     /// Threads for the actors.
     pub arbiters: Option<usize>,
     pub watchdog: Option<Duration>,
+    /// Where the events of durable listeners are recorded.
+    pub journal: Option<Arc<dyn Journal>>,
+    /// How long their ends are kept.
+    pub result_ttl: Option<Duration>,
 }
 
 impl Declarations {
@@ -61,6 +68,11 @@ pub(crate) struct DeclaredListener {
     pub allow: Option<Allow>,
     pub own_arbiter: bool,
     pub spread: bool,
+    /// How its events are written and read, where they are durable.
+    pub codec: Option<Codec>,
+    pub max_attempts: Option<u32>,
+    pub on_crash: Option<OnCrash>,
+    pub backoff: Option<Backoff>,
     pub input: InputType,
     pub output: OutputType,
     /// What the layers above the core declare for it.
@@ -75,6 +87,26 @@ impl DeclaredListener {
         self.contradiction.get_or_insert(error);
     }
 
+    /// What it declares, where its events are durable.
+    pub(crate) fn durability(&self) -> Option<Durability> {
+        Some(Durability {
+            codec: self.codec?,
+            max_attempts: self.max_attempts.unwrap_or(MAX_ATTEMPTS),
+            on_crash: self.on_crash.unwrap_or_default(),
+            backoff: self.backoff,
+        })
+    }
+
+    /// An option that makes sense for a durable listener only.
+    pub(crate) fn durable_option(&self) -> Option<&'static str> {
+        let set = [
+            (self.max_attempts.is_some(), "max_attempts"),
+            (self.on_crash.is_some(), "on_crash"),
+            (self.backoff.is_some(), "retry"),
+        ];
+        set.into_iter().find(|(set, _)| *set).map(|(_, option)| option)
+    }
+
     /// An option that makes no sense for a listener that doesn't queue.
     pub(crate) fn queue_option(&self) -> Option<&'static str> {
         let set = [
@@ -83,6 +115,7 @@ impl DeclaredListener {
             (self.max_size.is_some(), "max_size"),
             (self.queue_timeout.is_some(), "queue_timeout"),
             (self.batch.is_some(), "batches"),
+            (self.codec.is_some(), "durable"),
         ];
         set.into_iter().find(|(set, _)| *set).map(|(_, option)| option)
     }

@@ -2,6 +2,7 @@
 
 use crate::event::failure::Failure;
 use crate::event::refusal::Refusal;
+use crate::journal::error::JournalError;
 use crate::scheduler::limit::Limit;
 
 /// Why [`QueueBuilder::start`](crate::QueueBuilder::start) refused.
@@ -142,6 +143,28 @@ pub enum StartError {
         /// The listener with [`Listener::own_arbiter`](crate::Listener::own_arbiter).
         own_arbiter: String,
     },
+    /// A listener's events are to be recorded, and there is nothing to record them in.
+    #[error(
+        "listener {0:?} is durable, but the queue has no journal; give it one by \
+         QueueBuilder::journal (feature \"journal\"), or leave durable() out"
+    )]
+    DurableWithoutJournal(String),
+    /// A listener has an option of durable listeners and isn't one.
+    #[error(
+        "listener {listener:?} sets {option}, but isn't durable; add durable(), or leave it out"
+    )]
+    NotDurable {
+        /// The listener.
+        listener: String,
+        /// The option.
+        option: &'static str,
+    },
+    /// An event that may never start would never run.
+    #[error("listener {0:?} has max_attempts of 0; take 1 or more")]
+    ZeroAttempts(String),
+    /// The journal can't be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The environment variable can't be read.
     #[error(
         "NOW_SERVING_DEFAULT_CONCURRENCY_LIMIT is {0:?}; set a number of 1 or more, or none for \
@@ -199,6 +222,20 @@ pub enum SubmitError {
         /// The user in whose name it was called, by [`Queue::as_user`](crate::Queue::as_user).
         user: String,
     },
+    /// An idempotency key is given to a listener whose events aren't recorded.
+    #[error(
+        "listener {0:?} isn't durable, so that an idempotency key means nothing to it; make it \
+         durable(), or leave the key out"
+    )]
+    NotDurable(String),
+    /// An idempotency key that stands for another input already.
+    #[error(
+        "idempotency key {0:?} was used with another input; take another key for another event"
+    )]
+    KeyReused(String),
+    /// The journal could not be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The listener takes or gives another type.
     #[error("listener {listener:?} {takes_or_gives} {expected}, not {given}")]
     WrongType {

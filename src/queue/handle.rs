@@ -45,9 +45,9 @@ use crate::scheduler::command::WhenFull;
 /// # });
 /// ```
 pub struct ListenerHandle<I, O> {
-    listener_ref: Arc<ListenerRef>,
+    pub(super) listener_ref: Arc<ListenerRef>,
     /// The queue lives as long as its handles.
-    queue: Queue,
+    pub(super) queue: Queue,
     types: PhantomData<fn(I) -> O>,
 }
 

@@ -5,11 +5,15 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use futures::Stream;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::allow::Allow;
 use super::declarations::DeclaredListener;
 use super::error::StartError;
+use crate::handler::backoff::Backoff;
 use crate::handler::codec::{InputType, OutputType};
+use crate::handler::durable::{Codec, OnCrash};
 use crate::handler::erased::{
     ErasedHandler, start_async, start_batch, start_blocking, start_stream,
 };
@@ -169,6 +173,10 @@ impl<I, O> Listener<I, O> {
             allow: None,
             own_arbiter: false,
             spread: false,
+            codec: None,
+            max_attempts: None,
+            on_crash: None,
+            backoff: None,
             input,
             output,
             extensions: Extensions::default(),
@@ -269,6 +277,67 @@ impl<I, O> Listener<I, O> {
     /// ```
     pub fn spread(mut self) -> Self {
         self.declared.spread = true;
+        self
+    }
+
+    /// Records its events in the queue's journal ([`QueueBuilder::journal`](crate::QueueBuilder::journal)),
+    /// so that they outlive the process:
+    ///
+    /// - An event is on record before its caller hears that it was accepted, and so is its end before
+    ///   its client hears of that. An event that was accepted has exactly one end, whatever has died
+    ///   meanwhile; of several the first on record counts.
+    /// - What waits when the process ends waits again after the next start, in its order. What ran may
+    ///   start again: see [`Listener::on_crash`], [`Listener::max_attempts`] and
+    ///   [`EventContext::attempt`](crate::EventContext::attempt).
+    /// - [`Queue::shutdown`](crate::Queue::shutdown) leaves waiting events on record; whoever follows
+    ///   them hears [`Outcome::Stopped`](crate::Outcome::Stopped).
+    ///
+    /// The input is written as JSON by its `Serialize` and must be read again by its `Deserialize`, by a
+    /// later version of the service too; so must the output. A [`State`](crate::State) isn't recorded: it
+    /// begins anew. `start()` refuses a durable listener where the queue has no journal.
+    ///
+    /// ```no_run
+    /// use now_serving::{Listener, Queue, Sqlite};
+    ///
+    /// # actix::System::new().block_on(async {
+    /// let render = async |scene: String| Ok::<_, String>(scene.to_uppercase());
+    /// let queue = Queue::builder()
+    ///     .journal(Sqlite::open("events.db")?)
+    ///     .listener(Listener::new("render", render).durable())
+    ///     .start()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn durable(mut self) -> Self
+    where
+        I: ListenerInput + Serialize,
+        O: ListenerOutput + DeserializeOwned,
+    {
+        self.declared.codec = Some(Codec::of::<I, O>());
+        self
+    }
+
+    /// How often an event may start, the first time counted (default: 3). Only for
+    /// [`Listener::durable`] ones. What the last attempt ends with is the event's end; a process that
+    /// ended during it makes the event fail.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.declared.max_attempts = Some(attempts);
+        self
+    }
+
+    /// What becomes of an event whose process ends while its handler runs (default:
+    /// [`OnCrash::Retry`]). Only for [`Listener::durable`] ones.
+    pub fn on_crash(mut self, on_crash: OnCrash) -> Self {
+        self.declared.on_crash = Some(on_crash);
+        self
+    }
+
+    /// How long an event waits that is tried again because its handler failed with
+    /// [`UserError::transient`](crate::UserError::transient). It holds no slot meanwhile and blocks
+    /// nobody. Without, only the pause that [`UserError::retry_after`](crate::UserError::retry_after)
+    /// gives counts. Only for [`Listener::durable`] ones.
+    pub fn retry(mut self, backoff: Backoff) -> Self {
+        self.declared.backoff = Some(backoff);
         self
     }
 

@@ -1,25 +1,29 @@
 //! A listener of a running queue: where its events go in, and what is known of its types.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use actix::Addr;
 use actix::dev::SendError;
 use tokio::sync::oneshot;
 
 use super::error::SubmitError;
+use super::keyed::KeyedEvents;
 use super::listener_options::ListenerOptions;
+use super::live_events::{LiveEvent, LiveEvents};
 use crate::actors::listener::ListenerActor;
 use crate::actors::messages::{Cancel, Job, Submit};
-use crate::delivery::sender::{EventSender, Follower};
+use crate::delivery::sender::{EventSender, Follower, UpdateSender};
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 use crate::event::update::Reply;
 use crate::handler::codec::{InputType, OutputType};
+use crate::handler::durable::{Durability, Durable};
 use crate::handler::extensions::Extensions;
 use crate::handler::input::Input;
 use crate::handler::nesting::{self, Caller, IdSlots, PendingCall};
 use crate::handler::session_state::SessionState;
-use crate::handler::user::EventUser;
+use crate::handler::user::{EventUser, user_of};
 use crate::scheduler::command::WhenFull;
 
 /// The way into one listener's queue, for handles and for the web alike.
@@ -33,6 +37,12 @@ pub(crate) struct ListenerRef {
     pub extensions: Extensions,
     /// Those that its events wait for.
     pub slots: Arc<IdSlots>,
+    /// Where its events are durable.
+    pub durability: Option<Durability>,
+    /// Those of its events that have an idempotency key.
+    pub keyed: KeyedEvents,
+    /// All of the queue's that are durable.
+    pub live: Arc<LiveEvents>,
     pub address: Addr<ListenerActor>,
 }
 
@@ -88,8 +98,16 @@ impl ListenerRef {
         let id = EventId::random();
         let guard = self.cancel_on_drop(id);
         let (reply, ended) = oneshot::channel();
-        let job = Box::new(Job { id, session, input, sender: EventSender::reply(reply) });
-        self.deliver(Submit { job, when_full }).await;
+        let sender = EventSender::reply(reply);
+        let input = match self.to_record(input, session.as_deref()) {
+            Ok(input) => input,
+            Err(refusal) => {
+                sender.refuse(refusal);
+                return (ended, guard);
+            }
+        };
+        let job = Box::new(Job { id, session, input, sender });
+        self.deliver(Submit { job, when_full, not_before: None }).await;
         (ended, guard)
     }
 
@@ -102,19 +120,58 @@ impl ListenerRef {
         follower: Follower,
         when_full: WhenFull,
     ) -> Result<CancelOnDrop, Refusal> {
+        let input = self.to_record(input, session.as_deref())?;
+        let submitted = self.submit_at(id, input, session, follower, when_full, None).await;
+        submitted.map(|(guard, _)| guard)
+    }
+
+    /// The same with an input from [`ListenerRef::to_record`], for an event that may start from a moment
+    /// on. What its updates go through is gone once it has ended.
+    pub async fn submit_at(
+        self: &Arc<Self>,
+        id: EventId,
+        input: Input,
+        session: Option<Arc<SessionState>>,
+        follower: Follower,
+        when_full: WhenFull,
+        not_before: Option<Instant>,
+    ) -> Result<(CancelOnDrop, Weak<UpdateSender>), Refusal> {
         // Dropped while it still waits for room, it leaves.
         let guard = self.cancel_on_drop(id);
         let (admit, admitted) = oneshot::channel();
         let sender = EventSender::follow(id, follower, admit);
-        self.deliver(Submit { job: Box::new(Job { id, session, input, sender }), when_full }).await;
+        let updates = sender.updates().map(Arc::downgrade).unwrap_or_default();
+        let user = user_of(session.as_deref(), input.given()).map(Arc::from);
+        let job = Box::new(Job { id, session, input, sender });
+        self.deliver(Submit { job, when_full, not_before }).await;
         match admitted.await {
-            Ok(Ok(())) => Ok(guard),
+            Ok(Ok(())) => {
+                if self.durability.is_some() {
+                    let (listener, updates) = (self.api_name.clone(), updates.clone());
+                    self.live.insert(id, LiveEvent { listener, user, updates });
+                }
+                Ok((guard, updates))
+            }
             Ok(Err(refusal)) => {
                 guard.disarm();
                 Err(refusal)
             }
             Err(_) => Err(Refusal::Stopped),
         }
+    }
+
+    /// The input with what is to be recorded of it, where its events are durable.
+    pub fn to_record(
+        &self,
+        input: Input,
+        session: Option<&SessionState>,
+    ) -> Result<Input, Refusal> {
+        let Some(durability) = &self.durability else { return Ok(input) };
+        let text = (durability.codec.write_input)(&input);
+        let mut durable =
+            Durable::new(text.map_err(|reason| Refusal::NotRecorded { reason, full: false })?);
+        durable.session = session.filter(|s| s.named).map(|session| session.id.clone());
+        Ok(input.with(durable))
     }
 
     async fn deliver(&self, submit: Submit) {
@@ -135,7 +192,7 @@ impl ListenerRef {
     }
 
     pub fn cancel_on_drop(self: &Arc<Self>, id: EventId) -> CancelOnDrop {
-        CancelOnDrop { id, listener_ref: Some(self.clone()) }
+        CancelOnDrop { id, listener_ref: Some(self.clone()), on_drop: true }
     }
 }
 
@@ -144,13 +201,26 @@ impl ListenerRef {
 pub(crate) struct CancelOnDrop {
     pub id: EventId,
     listener_ref: Option<Arc<ListenerRef>>,
+    on_drop: bool,
 }
 
 impl CancelOnDrop {
+    /// Of an event that has ended.
+    pub fn of_ended(id: EventId) -> Self {
+        CancelOnDrop { id, listener_ref: None, on_drop: false }
+    }
+
     pub fn cancel(&self) {
         if let Some(listener_ref) = &self.listener_ref {
             listener_ref.cancel(self.id);
         }
+    }
+
+    /// It cancels the event when it is asked to, and not when it is dropped.
+    pub fn only_when_asked(self) -> Self {
+        let mut guard = self;
+        guard.on_drop = false;
+        guard
     }
 
     pub fn disarm(mut self) {
@@ -160,6 +230,8 @@ impl CancelOnDrop {
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        self.cancel();
+        if self.on_drop {
+            self.cancel();
+        }
     }
 }

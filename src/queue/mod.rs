@@ -8,12 +8,17 @@ mod context;
 pub(crate) mod control;
 pub(crate) mod declarations;
 pub(crate) mod error;
+pub(crate) mod event_builder;
+pub(crate) mod follow;
 pub(crate) mod handle;
+pub(crate) mod keyed;
 pub(crate) mod listener;
 pub(crate) mod listener_options;
 pub(crate) mod listener_ref;
+pub(crate) mod live_events;
 pub(crate) mod permit;
 pub(crate) mod plan;
+pub(crate) mod recovery;
 pub(crate) mod snapshot;
 mod spelling;
 pub(crate) mod submission;
@@ -37,8 +42,11 @@ use crate::handler::data::Data;
 use crate::handler::extensions::Extensions;
 use crate::handler::nesting::IdSlots;
 use crate::handler::outside::Outside;
+use crate::journal::Journal;
 use crate::queue::error::SubmitError;
 use crate::queue::listener_ref::ListenerRef;
+use crate::queue::live_events::LiveEvents;
+use crate::queue::recovery::LeftEvents;
 
 /// A running event queue. Cheap to clone; clones are the same queue, on any thread.
 ///
@@ -90,6 +98,12 @@ pub(crate) struct Inner {
     /// It takes no more events.
     pub stopped: AtomicBool,
     pub arbiters: Vec<Arbiter>,
+    /// Where the events of durable listeners are recorded.
+    pub journal: Option<Arc<dyn Journal>>,
+    /// The durable events of this process.
+    pub live: Arc<LiveEvents>,
+    /// What earlier processes have left there, and nobody has asked for.
+    pub left: LeftEvents,
     pub _watchdog: Option<Watchdog>,
     /// What those above the core have given it.
     pub extensions: Arc<Extensions>,

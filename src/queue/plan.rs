@@ -130,6 +130,7 @@ fn plan_one(
                 .map(|batch| BatchRules { max_wait: bounded(batch.max_wait), ..batch }),
             time_limit: listener.time_limit.map(bounded),
             queue_timeout: listener.queue_timeout.map(bounded),
+            durable: listener.durability().is_some(),
         })
         .collect();
     Ok(Plan {
@@ -173,6 +174,7 @@ pub(crate) fn worker_listeners(declared: &Declarations, members: &[usize]) -> Ve
             number: u16::try_from(member).unwrap_or(u16::MAX),
             start: declared.listeners[member].start.clone(),
             takes_slot: !declared.listeners[member].needs.slots.is_empty(),
+            durability: declared.listeners[member].durability(),
         })
         .collect()
 }

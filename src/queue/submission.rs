@@ -52,6 +52,11 @@ impl Submission {
         Submission { id: guard.id, outbox, guard: Some(guard) }
     }
 
+    /// Of an event that has ended: there is nothing to cancel.
+    pub(crate) fn ended(id: EventId, outbox: Arc<Outbox>) -> Self {
+        Submission { id, outbox, guard: Some(CancelOnDrop::of_ended(id)) }
+    }
+
     /// The event's identity.
     pub fn id(&self) -> EventId {
         self.id

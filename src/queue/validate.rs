@@ -29,6 +29,15 @@ pub(crate) fn check(queue: &Declarations, default: Limit) -> Result<(), StartErr
         if listener.max_size == Some(0) {
             return Err(StartError::ZeroMaxSize(who));
         }
+        if listener.codec.is_some() && queue.journal.is_none() {
+            return Err(StartError::DurableWithoutJournal(name.into()));
+        }
+        if let Some(option) = listener.durable_option().filter(|_| listener.codec.is_none()) {
+            return Err(StartError::NotDurable { listener: name.into(), option });
+        }
+        if listener.max_attempts == Some(0) {
+            return Err(StartError::ZeroAttempts(name.into()));
+        }
         if let Some(option) = listener.queue_option().filter(|_| !listener.queued) {
             return Err(StartError::Unqueued { listener: name.into(), option: option.into() });
         }

@@ -39,12 +39,15 @@ impl<T> Scheduler<T> {
             self.effects.push_back(Effect::Refuse { event: arrival.payload, refusal });
             return;
         }
-        let Arrival { id, listener, watched, placed, payload, .. } = arrival;
+        let Arrival { id, listener, watched, placed, payload, not_before, .. } = arrival;
+        if let Some(due) = not_before.filter(|due| *due > self.now) {
+            self.not_before.insert(id, due);
+        }
         let waiting =
             Waiting { id, watched, since: self.now, last_notified: None, returned: false, payload };
         let placed = placed || self.rules.queue_max_size.is_none();
         if placed && self.has_room() {
-            return self.enter(listener, waiting);
+            return self.accept(listener, waiting);
         }
         if placed {
             // Who is blocked by this wait queue's own bound keeps no place from others.
@@ -83,7 +86,7 @@ impl<T> Scheduler<T> {
 
     /// The bound that keeps one more event out, with the number of events that count against it.
     fn full(&self, placed: bool) -> Option<(usize, usize)> {
-        let size = self.wait_queue.len();
+        let size = self.accepted();
         let own = self.rules.max_size.filter(|&max| size >= max || self.blocked() > 0);
         match self.rules.queue_max_size.filter(|_| !placed) {
             // A place that is promised to somebody who is blocked counts as taken.
@@ -94,16 +97,40 @@ impl<T> Scheduler<T> {
 
     /// Whether this wait queue's own bound lets one more in, beside those who request a place already.
     fn has_own_room(&self) -> bool {
-        self.rules.max_size.is_none_or(|max| self.wait_queue.len() + self.requesting.len() < max)
+        self.rules.max_size.is_none_or(|max| self.accepted() + self.requesting.len() < max)
+    }
+
+    /// Events that wait, or will as soon as they are on record.
+    fn accepted(&self) -> usize {
+        self.wait_queue.len() + self.recording.len()
+    }
+
+    fn accept(&mut self, listener: usize, waiting: Waiting<T>) {
+        if self.lane_rules(listener).durable {
+            self.record(listener, waiting);
+        } else {
+            self.enter(listener, waiting);
+        }
     }
 
     pub(super) fn enter(&mut self, listener: usize, waiting: Waiting<T>) {
+        if !self.not_before.is_empty()
+            && let Some(due) = self.not_before.remove(&waiting.id)
+            && due > self.now
+        {
+            return self.schedule(listener, due, waiting);
+        }
+        self.listeners[listener].admitted += 1;
+        self.join(listener, waiting);
+    }
+
+    /// Into the wait queue, behind those that wait.
+    pub(super) fn join(&mut self, listener: usize, waiting: Waiting<T>) {
         let (id, watched) = (waiting.id, waiting.watched);
         let rank = self.wait_queue.len();
         let ahead = watched.then(|| self.work_ahead()).flatten();
         let key = self.wait_queue.push_back(listener, waiting);
         self.places.insert(id, Location::Waiting(key));
-        self.listeners[listener].admitted += 1;
         if watched {
             self.watchers += 1;
             self.notify_rank(key, listener, rank, ahead);
@@ -119,7 +146,7 @@ impl<T> Scheduler<T> {
         {
             let Some((_, waiting)) = self.blocked.remove(key) else { return };
             if self.rules.queue_max_size.is_none() {
-                self.enter(listener, Waiting { since: self.now, ..waiting });
+                self.accept(listener, Waiting { since: self.now, ..waiting });
                 continue;
             }
             let (id, since) = (waiting.id, waiting.since);
@@ -132,7 +159,7 @@ impl<T> Scheduler<T> {
     pub(super) fn place_granted(&mut self, key: Key) {
         match self.requesting.remove(key) {
             Some((listener, waiting)) => {
-                self.enter(listener, Waiting { since: self.now, ..waiting });
+                self.accept(listener, Waiting { since: self.now, ..waiting });
             }
             None => self.free_place(),
         }

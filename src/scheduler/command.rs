@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::appointments::Appointment;
 use super::limit::Limit;
 use super::rank_updates::Estimation;
 use super::wait_queue::Key;
@@ -26,6 +27,8 @@ pub(crate) struct Arrival<T> {
     /// Its updates are followed: it is notified of its rank.
     pub watched: bool,
     pub when_full: WhenFull,
+    /// It may start from this moment on; `None` for at once.
+    pub not_before: Option<Instant>,
     /// It comes with a place of the queue-wide capacity. Means nothing where there is none.
     pub placed: bool,
     pub payload: T,
@@ -115,6 +118,14 @@ pub(crate) enum Command<T> {
         counts: OutcomeCounts,
         events: Vec<(EventId, T)>,
     },
+    /// The run on `slot` has not ended this event, which may start again from `due` on. To be said before
+    /// the run is done.
+    Postpone {
+        slot: usize,
+        id: EventId,
+        payload: T,
+        due: Instant,
+    },
     /// The worker on `slot` has a resource to lend.
     SlotReady {
         slot: usize,
@@ -136,6 +147,18 @@ pub(crate) enum Command<T> {
     Stop,
     /// Interrupts whatever still runs.
     Abort,
+    /// The admission of this event, which [`Effect::Record`] asked for, is on record.
+    Recorded(Key),
+    /// It could not be recorded.
+    NotRecorded {
+        key: Key,
+        refusal: Refusal,
+    },
+    /// An event that an earlier process admitted at that moment comes back.
+    Restore {
+        arrival: Arrival<T>,
+        since: Instant,
+    },
     /// The blocked caller that requested one with this key has got a place of the queue-wide capacity.
     PlaceGranted(Key),
 }
@@ -190,10 +213,18 @@ pub(crate) enum Effect<T> {
         event: T,
         cause: Cause,
     },
+    /// Record the admission of an accepted event.
+    Record {
+        key: Key,
+    },
     /// An event was not admitted.
     Refuse {
         event: T,
         refusal: Refusal,
+    },
+    /// Notify whoever submitted the event that it has been accepted, and is scheduled.
+    Schedule {
+        appointment: Appointment,
     },
     /// Notify the event at `key` of its rank. The key holds until the next call of the scheduler.
     NotifyRank {

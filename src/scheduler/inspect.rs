@@ -21,6 +21,7 @@ impl<T> Scheduler<T> {
             running: self.slots.busy(),
             waiting: self.wait_queue.len(),
             blocked: self.blocked(),
+            scheduled: self.scheduled(),
             oldest_wait: oldest.map(|waiting| since(waiting.since)),
             failing_slots: self.slots.failing(),
             unavailable: self.slots.unavailable().map(|unavailable| since(unavailable.since)),

@@ -22,16 +22,20 @@ impl<T> Scheduler<T> {
     pub(super) fn end_waiting(&mut self, key: Key, cause: Cause) {
         if let Some((listener, waiting)) = self.leave(key) {
             self.places.remove(&waiting.id);
-            self.listeners[listener].ended.count(cause);
-            let outcome = match cause {
-                Cause::Cancelled => EndedAs::Cancelled,
-                Cause::TimedOut => EndedAs::TimedOut,
-                Cause::Stopped => EndedAs::Stopped,
-            };
-            let (id, since) = (waiting.id, waiting.since);
-            self.recent.push(id, listener, outcome, since, None, self.now);
+            self.note_unstarted(listener, &waiting, cause);
             self.effects.push_back(Effect::End { event: waiting.payload, cause });
         }
+    }
+
+    /// Counts an admitted event that ends without having run.
+    pub(super) fn note_unstarted(&mut self, listener: usize, waiting: &Waiting<T>, cause: Cause) {
+        self.listeners[listener].ended.count(cause);
+        let outcome = match cause {
+            Cause::Cancelled => EndedAs::Cancelled,
+            Cause::TimedOut => EndedAs::TimedOut,
+            Cause::Stopped => EndedAs::Stopped,
+        };
+        self.recent.push(waiting.id, listener, outcome, waiting.since, None, self.now);
     }
 
     pub(super) fn cancel(&mut self, listener: usize, id: EventId) {
@@ -53,10 +57,19 @@ impl<T> Scheduler<T> {
         let lane = match place {
             Location::Blocked(key) => self.blocked.lane_of(key),
             Location::Requesting(key) => self.requesting.lane_of(key),
+            Location::Recording(key) => self.recording.lane_of(key),
+            Location::Scheduled(appointment) => self.scheduled.lane_of(appointment),
             Location::Waiting(key) => self.wait_queue.lane_of(key),
             Location::Running(slot) => self.slots.run(slot).map(|run| run.listener),
         };
         lane.is_some_and(fits).then_some(place)
+    }
+
+    /// Ends an event wherever it is.
+    pub(super) fn end_accepted(&mut self, id: EventId, cause: Cause) {
+        if let Some(place) = self.places.get(&id).copied() {
+            self.end_early(id, place, cause);
+        }
     }
 
     fn end_early(&mut self, id: EventId, place: Location, cause: Cause) {
@@ -69,6 +82,11 @@ impl<T> Scheduler<T> {
                 }
                 left
             }
+            Location::Recording(key) => {
+                self.free_place();
+                self.recording.remove(key)
+            }
+            Location::Scheduled(appointment) => return self.end_scheduled(appointment, cause),
             Location::Waiting(key) => return self.end_waiting(key, cause),
             // A permit is its holder's to give back.
             Location::Running(slot) if self.is_held(slot) => return,
@@ -79,6 +97,7 @@ impl<T> Scheduler<T> {
             }
         };
         self.places.remove(&id);
+        self.not_before.remove(&id);
         if let Some((_, waiting)) = left {
             self.effects.push_back(Effect::End { event: waiting.payload, cause });
         }
@@ -86,6 +105,7 @@ impl<T> Scheduler<T> {
 
     /// Ends what has waited or run for too long.
     pub(super) fn expire(&mut self) {
+        self.keep_appointments();
         for at in 0..self.expiring_lanes.len() {
             let lane = self.expiring_lanes[at];
             while self.next_expiry(lane).is_some_and(|due| due <= self.now) {
@@ -112,11 +132,13 @@ impl<T> Scheduler<T> {
         while let Some((_, key)) = self.wait_queue.front() {
             self.end_waiting(key, Cause::Stopped);
         }
+        self.stop_scheduled();
         self.retire();
     }
 
     pub(super) fn refuse_blocked(&mut self, listener: usize, waiting: Waiting<T>) {
         self.places.remove(&waiting.id);
+        self.not_before.remove(&waiting.id);
         self.listeners[listener].refused.stopped += 1;
         let refusal = Refusal::Stopped;
         self.effects.push_back(Effect::Refuse { event: waiting.payload, refusal });

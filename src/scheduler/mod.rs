@@ -7,6 +7,7 @@
 //! code is driven by the supervisor actor, by property tests and by a simulation in virtual time.
 
 pub(crate) mod admission;
+pub(crate) mod appointments;
 pub(crate) mod command;
 pub(crate) mod dispatch;
 pub(crate) mod estimate;
@@ -16,8 +17,10 @@ pub(crate) mod inspect;
 pub(crate) mod leaving;
 pub(crate) mod limit;
 pub(crate) mod rank_updates;
+pub(crate) mod recording;
 pub(crate) mod rules;
 pub(crate) mod run;
+pub(crate) mod scheduled;
 pub(crate) mod slot_changes;
 pub(crate) mod slot_set;
 pub(crate) mod slots;
@@ -31,6 +34,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::event::id::{EventId, EventMap};
+use crate::scheduler::appointments::{Appointment, Appointments};
 use crate::scheduler::command::{Command, Effect, OutcomeCounts};
 use crate::scheduler::eta::RunTimes;
 use crate::scheduler::history::{Distribution, Recent};
@@ -86,6 +90,8 @@ impl ListenerState {
 enum Location {
     Blocked(Key),
     Requesting(Key),
+    Recording(Key),
+    Scheduled(Appointment),
     Waiting(Key),
     Running(usize),
 }
@@ -114,6 +120,11 @@ pub(crate) struct Scheduler<T> {
     blocked: WaitQueue<Waiting<T>>,
     /// Callers that this wait queue has room for, and that are blocked by the queue-wide bound.
     requesting: WaitQueue<Waiting<T>>,
+    /// Accepted events whose admission is being recorded. They have no rank yet.
+    recording: WaitQueue<Waiting<T>>,
+    /// When accepted events that are yet to enter may start at the earliest, unless that is at once.
+    not_before: EventMap<Instant>,
+    scheduled: Appointments<Waiting<T>>,
     /// Places of the queue-wide capacity to be given back.
     freed: usize,
     /// Callers that requested such a place and have gone; not reported yet.
@@ -154,6 +165,9 @@ impl<T> Scheduler<T> {
             wait_queue: WaitQueue::new(lanes),
             blocked: WaitQueue::new(lanes),
             requesting: WaitQueue::new(lanes),
+            recording: WaitQueue::new(lanes),
+            not_before: EventMap::default(),
+            scheduled: Appointments::default(),
             freed: 0,
             withdrawn: Vec::new(),
             slots: Slots::new(rules.resource.map(|resource| resource.warm)),
@@ -181,6 +195,8 @@ impl<T> Scheduler<T> {
             fresh.slots.set_vacating(slot);
         }
         fresh.phase = self.phase;
+        // Answers that are on their way must not meet others' keys.
+        fresh.recording.number_from(&self.recording);
         fresh.recent = std::mem::take(&mut self.recent);
         for rules in std::mem::take(&mut self.named_permits) {
             fresh.add_permit_lane(rules);
@@ -206,6 +222,10 @@ impl<T> Scheduler<T> {
             Command::Admit(arrival) => self.admit(arrival),
             Command::Cancel { listener, id } => self.cancel(listener, id),
             Command::GiveUp { id, cause } => self.give_up(id, cause),
+            Command::Postpone { slot, id, payload, due } => self.postpone(slot, id, payload, due),
+            Command::Recorded(key) => self.recorded(key),
+            Command::NotRecorded { key, refusal } => self.not_recorded(key, refusal),
+            Command::Restore { arrival, since } => self.restore(arrival, since),
             Command::PlaceGranted(key) => self.place_granted(key),
             Command::Done { slot, counts, ready } => self.done(slot, counts, ready),
             Command::Returned { slot, counts, events } => self.returned(slot, counts, events),
@@ -269,7 +289,8 @@ impl<T> Scheduler<T> {
         let expiry = self.expiring_lanes.iter().filter_map(|&lane| self.next_expiry(lane)).min();
         let pass =
             (self.queue_moved && self.watchers > 0).then(|| self.last_pass + rank_updates::TICK);
-        [expiry, pass, self.slots.next_deadline(), self.slots.next_sweep(), self.linger_until]
+        let due = self.scheduled.first().map(|appointment| appointment.due);
+        [expiry, pass, self.slots.next_deadline(), self.slots.next_sweep(), self.linger_until, due]
             .into_iter()
             .flatten()
             .min()
@@ -302,6 +323,11 @@ impl<T> Scheduler<T> {
     /// What the shell stored with a waiting event.
     pub fn waiting_mut(&mut self, key: Key) -> Option<&mut T> {
         self.wait_queue.get_mut(key).map(|waiting| &mut waiting.payload)
+    }
+
+    /// Every event that is here, in no order.
+    pub fn events(&self) -> Vec<EventId> {
+        self.places.keys().copied().collect()
     }
 
     /// Events in the wait queue.
@@ -343,7 +369,9 @@ impl<T> Scheduler<T> {
     fn add_permit_lane(&mut self, rules: ListenerRules) -> usize {
         self.named_permits.push(rules);
         self.listeners.push(ListenerState::new());
-        for queue in [&mut self.wait_queue, &mut self.blocked, &mut self.requesting] {
+        let queues =
+            [&mut self.wait_queue, &mut self.blocked, &mut self.requesting, &mut self.recording];
+        for queue in queues {
             queue.add_lane();
         }
         self.listeners.len() - 1

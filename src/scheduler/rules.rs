@@ -48,11 +48,19 @@ pub(crate) struct ListenerRules {
     pub time_limit: Option<Duration>,
     /// How long an event may wait.
     pub queue_timeout: Option<Duration>,
+    /// Its events are on record before they are admitted.
+    pub durable: bool,
 }
 
 impl ListenerRules {
     pub(crate) fn of_permits(label: Arc<str>) -> Self {
-        ListenerRules { api_name: label, batch: None, time_limit: None, queue_timeout: None }
+        ListenerRules {
+            api_name: label,
+            batch: None,
+            time_limit: None,
+            queue_timeout: None,
+            durable: false,
+        }
     }
 }
 

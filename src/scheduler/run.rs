@@ -31,6 +31,22 @@ impl RunEvents {
         }
     }
 
+    /// Takes one of them out.
+    pub fn take(&mut self, id: EventId) -> Option<RunEvent> {
+        match self {
+            RunEvents::One(run_event) if run_event.id == id => {
+                let taken = *run_event;
+                *self = RunEvents::Batch(Vec::new());
+                Some(taken)
+            }
+            RunEvents::One(_) => None,
+            RunEvents::Batch(events) => {
+                let at = events.iter().position(|run_event| run_event.id == id)?;
+                Some(events.remove(at))
+            }
+        }
+    }
+
     pub fn as_mut_slice(&mut self) -> &mut [RunEvent] {
         match self {
             RunEvents::One(run_event) => std::slice::from_mut(run_event),

@@ -128,6 +128,13 @@ impl Slots {
         }
     }
 
+    pub fn run_mut(&mut self, slot: usize) -> Option<&mut Run> {
+        match self.slots.get_mut(slot)? {
+            Slot::Busy(run) => Some(run),
+            _ => None,
+        }
+    }
+
     /// How many have a worker.
     pub fn open(&self) -> usize {
         self.slots.len() - self.closed.len()

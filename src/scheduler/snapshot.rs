@@ -28,6 +28,8 @@ pub struct ConcurrencyIdSnapshot {
     pub waiting: usize,
     /// Callers that wait for room in the wait queue.
     pub blocked: usize,
+    /// Events that may start only later: delayed ones, and ones that will be tried again.
+    pub scheduled: usize,
     /// Seconds that the oldest event in the wait queue has waited; null when the wait queue is empty.
     pub oldest_wait: Option<f64>,
     /// Slots whose resource could not be built at the last attempt. Each is tried again.
@@ -136,13 +138,15 @@ pub struct Refusals {
     pub wait_too_long: u64,
     /// No slot had been there for too long, because their resources could not be built.
     pub unavailable: u64,
+    /// The journal could not record the event.
+    pub not_recorded: u64,
     /// The queue was stopped.
     pub stopped: u64,
 }
 
 impl Refusals {
     pub(crate) fn all(&self) -> u64 {
-        self.queue_full + self.wait_too_long + self.unavailable + self.stopped
+        self.queue_full + self.wait_too_long + self.unavailable + self.not_recorded + self.stopped
     }
 }
 

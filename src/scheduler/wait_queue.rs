@@ -57,6 +57,11 @@ impl<T> WaitQueue<T> {
         self.lanes.push(EMPTY);
     }
 
+    /// Gives no key that `other` has given.
+    pub fn number_from(&mut self, other: &Self) {
+        self.next_seq = other.next_seq;
+    }
+
     pub fn len(&self) -> usize {
         self.whole.len
     }

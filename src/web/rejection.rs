@@ -202,7 +202,11 @@ impl Rejection {
             Refusal::WaitTooLong { eta, max_eta } => Some(eta.saturating_sub(*max_eta)),
             Refusal::Unavailable { retry_after, .. } => Some(*retry_after),
             Refusal::ValidatorPanicked => return Self::internal(&refusal.to_string()),
-            Refusal::Stopped | Refusal::Invalid(_) => None,
+            Refusal::NotRecorded { full: true, .. } => {
+                let detail = refusal.to_string().into();
+                return Self::new(StatusCode::INSUFFICIENT_STORAGE, detail);
+            }
+            Refusal::NotRecorded { .. } | Refusal::Stopped | Refusal::Invalid(_) => None,
         };
         let detail = refusal.to_string().into();
         Rejection { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }

@@ -14,6 +14,13 @@ impl Rejection {
             SubmitError::Refused(refusal) => Self::of(refusal.clone(), &[]),
             SubmitError::UnknownListener(name) => Self::unknown_listener(name),
             SubmitError::Forbidden { listener, .. } => Self::forbidden(listener),
+            SubmitError::KeyReused(_) => Self::new(StatusCode::CONFLICT, error.to_string().into()),
+            SubmitError::NotDurable(_) => {
+                Self::new(StatusCode::BAD_REQUEST, error.to_string().into())
+            }
+            SubmitError::Journal(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string().into())
+            }
             SubmitError::WrongType { .. } | SubmitError::WaitsForItself { .. } => Self::bug(error),
         }
     }

@@ -92,6 +92,7 @@ impl World {
                     batch: None,
                     time_limit: None,
                     queue_timeout: TIMEOUTS[id],
+                    durable: false,
                 }],
                 queue_max_size: Some(max),
             };
@@ -170,6 +171,7 @@ impl World {
             listener: 0,
             watched: true,
             when_full: if patient { WhenFull::Wait } else { WhenFull::Refuse },
+            not_before: None,
             placed,
             payload: n,
         };
@@ -313,6 +315,7 @@ fn who_goes_leaves_everything() {
                 batch: None,
                 time_limit: None,
                 queue_timeout: None,
+                durable: false,
             }],
             queue_max_size: Some(1),
         },
@@ -323,6 +326,7 @@ fn who_goes_leaves_everything() {
         listener: 0,
         watched: false,
         when_full: WhenFull::Wait,
+        not_before: None,
         placed: false,
         payload: (),
     };

@@ -1,3 +1,4 @@
 //! Tests of the queue that need more than its public API.
 
+mod crashes;
 mod faults;

@@ -43,6 +43,7 @@ fn rules(warm: Option<usize>, limit: Limit) -> Rules {
         batch: (n == 3).then_some(BatchRules { max_size: BATCH, max_wait: Duration::ZERO }),
         time_limit: (n == 2).then_some(TIME_LIMIT),
         queue_timeout: (n == 1).then_some(QUEUE_TIMEOUT),
+        durable: false,
     };
     Rules {
         concurrency_id: "id".into(),
@@ -273,6 +274,7 @@ impl World {
             listener,
             watched,
             when_full,
+            not_before: None,
             placed,
             payload: n,
         }));
@@ -540,6 +542,9 @@ impl World {
                 assert!(told.is_none_or(|told| estimation.rank <= told), "P5: it never rises");
             }
             Effect::Pressure(pressure) => self.closed = pressure != Pressure::Open,
+            Effect::Record { .. } | Effect::Schedule { .. } => {
+                panic!("nothing is durable or later")
+            }
             Effect::RequestPlace { .. }
             | Effect::WithdrawPlace { .. }
             | Effect::RetakePlace
@@ -703,6 +708,7 @@ fn a_lingering_batch_lets_others_pass() {
             listener,
             watched: false,
             when_full: WhenFull::Refuse,
+            not_before: None,
             placed: false,
             payload: n,
         })
@@ -765,8 +771,15 @@ fn slots_open_as_they_are_needed_and_close_when_idle() {
     scheduler.rules.max_size = None;
     for n in 0..100 {
         let (id, when_full) = (EventId::for_test(n), WhenFull::Wait);
-        let arrival =
-            Arrival { id, listener: 0, watched: false, when_full, placed: false, payload: 0 };
+        let arrival = Arrival {
+            id,
+            listener: 0,
+            watched: false,
+            when_full,
+            not_before: None,
+            placed: false,
+            payload: 0,
+        };
         scheduler.handle(now, Command::Admit(arrival));
         drive(&mut scheduler);
     }
@@ -804,8 +817,15 @@ fn a_concurrency_id_that_cannot_be_served_refuses_until_it_can() {
     let mut admitted = |scheduler: &mut Scheduler<usize>, now: Instant| {
         let (id, when_full) = (EventId::for_test(next), WhenFull::Wait);
         next += 1;
-        let arrival =
-            Arrival { id, listener: 0, watched: false, when_full, placed: false, payload: 0 };
+        let arrival = Arrival {
+            id,
+            listener: 0,
+            watched: false,
+            when_full,
+            not_before: None,
+            placed: false,
+            payload: 0,
+        };
         scheduler.handle(now, Command::Admit(arrival));
         let mut refusal = None;
         while let Some(effect) = scheduler.poll_effect() {
@@ -841,6 +861,7 @@ fn arrival(n: usize, listener: usize) -> Command<usize> {
         listener,
         watched: false,
         when_full: WhenFull::Wait,
+        not_before: None,
         placed: false,
         payload: n,
     })

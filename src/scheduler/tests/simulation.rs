@@ -78,6 +78,7 @@ impl Simulation {
             batch: None,
             time_limit: None,
             queue_timeout: None,
+            durable: false,
         };
         let rules = Rules {
             concurrency_id: "gpu_queue".into(),
@@ -178,6 +179,7 @@ impl Simulation {
                 listener,
                 watched: true,
                 when_full: WhenFull::Refuse,
+                not_before: None,
                 placed: false,
                 payload: n,
             }),
@@ -245,8 +247,13 @@ fn ten_thousand_events_keep_order_and_limits_and_get_better_estimates_than_gradi
 fn estimations(clients: usize, run: Duration) -> (f64, f64) {
     let began = Instant::now();
     let mut now = began;
-    let listener =
-        ListenerRules { api_name: "a".into(), batch: None, time_limit: None, queue_timeout: None };
+    let listener = ListenerRules {
+        api_name: "a".into(),
+        batch: None,
+        time_limit: None,
+        queue_timeout: None,
+        durable: false,
+    };
     let rules = Rules {
         concurrency_id: "a".into(),
         limit: Limit::Slots(1),
@@ -271,8 +278,15 @@ fn estimations(clients: usize, run: Duration) -> (f64, f64) {
         if next < clients {
             let (id, when_full) = (EventId::for_test(next as u128), WhenFull::Refuse);
             let placed = false;
-            let arrival =
-                Arrival { id, listener: 0, watched: true, when_full, placed, payload: next };
+            let arrival = Arrival {
+                id,
+                listener: 0,
+                watched: true,
+                when_full,
+                not_before: None,
+                placed,
+                payload: next,
+            };
             scheduler.handle(now, Command::Admit(arrival));
             next += 1;
             continue;

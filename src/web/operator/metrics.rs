@@ -251,6 +251,7 @@ impl Metrics {
                 ("queue_full", l.refusals.queue_full),
                 ("wait_too_long", l.refusals.wait_too_long),
                 ("unavailable", l.refusals.unavailable),
+                ("not_recorded", l.refusals.not_recorded),
                 ("stopped", l.refusals.stopped),
             ];
             reasons.map(|(why, count)| {

@@ -246,7 +246,7 @@ impl Sessions {
             }
             None => {
                 let id = EventId::random().to_string().into();
-                let state = SessionState::new(id, caller.0.clone(), None);
+                let state = SessionState::unnamed(id, caller.0.clone());
                 let counts = caller.0.as_ref().map(|user| self.events_without_session(user));
                 let state = match counts {
                     Some(events) => state.counted_by(events),

@@ -1,0 +1,337 @@
+//! The recorder at work: between what the scheduler wants done and the doing. What must be on record
+//! first is held back until the journal says so; everything else passes.
+
+use std::time::Duration;
+
+use actix::{AsyncContext, Context, Handler, Message};
+
+use super::durable_end::DurableEnd;
+use super::grant::Queued;
+use super::held_run::HeldRun;
+use super::messages::{Job, Run};
+use super::recording::{Held, Recording, Recovered, RecoveredEvent, admission, not_recorded};
+use super::supervisor::Supervisor;
+use super::timer::Timer;
+use crate::clock;
+use crate::event::failure::Failure;
+use crate::event::update::Outcome;
+use crate::handler::durable::Durable;
+use crate::handler::input::OneOrMany;
+use crate::journal::Batch;
+use crate::journal::error::JournalError;
+use crate::journal::record::{End, Ended, Record, Steered};
+use crate::logging::{error, warn};
+use crate::scheduler::command::{
+    Arrival, Cause, Command, Effect, OutcomeCounts, RunParams, WhenFull,
+};
+use crate::scheduler::wait_queue::Key;
+
+/// How long after a failure it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Batches that are on their way to the journal at once.
+const ON_THEIR_WAY: usize = 2;
+
+/// Journal → supervisor: the oldest batch on its way is durable, or has failed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct BatchSettled(Result<(), JournalError>);
+
+/// To itself: try again what could not be recorded.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct RetryRecording;
+
+impl Supervisor {
+    /// Sees to it that what an effect needs is recorded first. Gives the effect back if it can be
+    /// performed at once.
+    pub(super) fn record(&mut self, effect: Effect<Queued>) -> Option<Effect<Queued>> {
+        if self.recording.is_none() {
+            return Some(effect);
+        }
+        match effect {
+            Effect::Record { key } => {
+                self.record_admission(key);
+                None
+            }
+            Effect::Start { slot, event: Queued::Event(job), params } => {
+                let jobs = self.record_start(slot, OneOrMany::One(job), params)?;
+                self.send_run(slot, Run { jobs, params, counts: OutcomeCounts::default() });
+                None
+            }
+            Effect::StartBatch { slot, events, params } => {
+                let jobs = events.into_iter().filter_map(Queued::into_event).collect();
+                let jobs = self.record_start(slot, OneOrMany::Many(jobs), params)?;
+                self.send_run(slot, Run { jobs, params, counts: OutcomeCounts::default() });
+                None
+            }
+            Effect::Interrupt { slot, event, cause } => {
+                let starting = self.recording.as_mut().and_then(|r| r.starting.get_mut(&slot));
+                let Some(run) = starting else {
+                    return Some(Effect::Interrupt { slot, event, cause });
+                };
+                for job in run.interrupt(event, cause) {
+                    self.end_unstarted(job, cause.outcome());
+                }
+                None
+            }
+            Effect::End { event: Queued::Event(job), cause } => {
+                self.end_unstarted(*job, cause.outcome());
+                None
+            }
+            other => Some(other),
+        }
+    }
+
+    /// Ends an event that has not started: at once, or when that is on record.
+    pub(super) fn end_unstarted(&mut self, job: Job, outcome: Outcome) {
+        match &mut self.recording {
+            Some(recording) if job.input.given::<Durable>().is_some() => {
+                recording.end(DurableEnd::unstarted(job.id, job.sender, outcome));
+            }
+            _ => job.sender.end_unstarted(outcome),
+        }
+    }
+
+    /// Takes ends of runs that a worker reports.
+    pub(super) fn record_ends(&mut self, ends: Vec<DurableEnd>) {
+        match &mut self.recording {
+            Some(recording) => ends.into_iter().for_each(|end| recording.end(end)),
+            None => ends.into_iter().for_each(DurableEnd::notify),
+        }
+    }
+
+    /// An event that has failed in passing waits until it is tried again.
+    pub(super) fn postpone(&mut self, slot: usize, job: Box<Job>, pause: Duration) {
+        let (now, id) = (clock::now(), job.id);
+        if let Some(recording) = &mut self.recording {
+            let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            let until = clock::unix_millis().saturating_add(pause);
+            recording.recorder.note(Record::Postponed { event: id, until });
+        }
+        let (due, payload) = (now + pause, Queued::Event(job));
+        self.scheduler.handle(now, Command::Postpone { slot, id, payload, due });
+    }
+
+    /// Records what an operator has set.
+    pub(super) fn record_steered(&mut self, set: impl FnOnce(&mut Steered)) {
+        if let Some(recording) = &mut self.recording {
+            set(&mut recording.steered);
+            recording.recorder.note(Record::Steered(recording.steered));
+        }
+    }
+
+    fn record_admission(&mut self, key: Key) {
+        let Some(recording) = &mut self.recording else { return };
+        let Some((lane, Queued::Event(job))) = self.scheduler.to_record(key) else { return };
+        let listener = self.config.listeners.get(lane).map(|listener| &listener.api_name);
+        let record = listener.and_then(|listener| admission(listener, job));
+        match (record, &recording.trouble) {
+            (Some(record), None) => recording.recorder.hold(record, Held::Admission(key)),
+            (_, Some(trouble)) => {
+                let refusal = not_recorded(trouble);
+                self.scheduler.handle(clock::now(), Command::NotRecorded { key, refusal });
+            }
+            // Nothing of it is to be kept.
+            (None, None) => self.scheduler.handle(clock::now(), Command::Recorded(key)),
+        }
+    }
+
+    /// Gives the jobs back if they may start at once.
+    fn record_start(
+        &mut self,
+        slot: usize,
+        jobs: OneOrMany<Box<Job>>,
+        params: RunParams,
+    ) -> Option<OneOrMany<Box<Job>>> {
+        let durability = self.config.listeners[params.listener].durability;
+        let (Some(recording), Some(durability)) = (&mut self.recording, durability) else {
+            return Some(jobs);
+        };
+        if recording.is_broken() {
+            // They go on in the next process.
+            let counts = HeldRun::end_all(jobs, Cause::Stopped, |job| {
+                job.sender.end_unstarted(Outcome::Stopped);
+            });
+            self.scheduler.handle(clock::now(), Command::Done { slot, counts, ready: true });
+            return None;
+        }
+        let mut records_first = false;
+        for job in jobs.as_slice() {
+            if let Some(durable) = job.input.given::<Durable>() {
+                records_first |= durability.records_first(durable);
+                let (event, attempt) = (job.id, durable.start());
+                recording.recorder.note(Record::Started { event, attempt });
+            }
+        }
+        if !records_first {
+            return Some(jobs);
+        }
+        recording.recorder.held(Held::Start(slot));
+        let counts = OutcomeCounts::default();
+        recording.starting.insert(slot, HeldRun { jobs, params, counts });
+        None
+    }
+
+    /// Sends what has gathered to the journal.
+    pub(super) fn flush_records(&mut self, context: &mut Context<Self>) {
+        let Some(recording) = &mut self.recording else { return };
+        if recording.recorder.on_their_way() >= ON_THEIR_WAY {
+            return;
+        }
+        let Some(records) = recording.recorder.take_batch() else { return };
+        let address = context.address();
+        let batch = Batch { concurrency_id: self.config.concurrency_id.clone(), records };
+        let done = Box::new(move |result| address.do_send(BatchSettled(result)));
+        recording.journal.append(batch, done);
+    }
+
+    fn batch_settled(&mut self, result: Result<(), JournalError>, context: &mut Context<Self>) {
+        let Some(recording) = &mut self.recording else { return };
+        let held = recording.recorder.settled();
+        match result {
+            Ok(()) => {
+                if recording.trouble.take().is_some() {
+                    warn!("{}: the journal takes records again", self.config.concurrency_id);
+                }
+                held.into_iter().for_each(|held| self.perform_held(held));
+            }
+            Err(trouble) => {
+                self.note_trouble(trouble, context);
+                held.into_iter().for_each(|held| self.not_recorded(held));
+            }
+        }
+        self.settle(context);
+    }
+
+    fn perform_held(&mut self, held: Held) {
+        match held {
+            Held::Admission(key) => self.scheduler.handle(clock::now(), Command::Recorded(key)),
+            Held::End(end) => end.notify(),
+            Held::Start(slot) => {
+                let starting = self.recording.as_mut().and_then(|r| r.starting.remove(&slot));
+                let Some(HeldRun { jobs, params, counts }) = starting else { return };
+                if jobs.as_slice().is_empty() {
+                    // All were ended meanwhile.
+                    self.scheduler
+                        .handle(clock::now(), Command::Done { slot, counts, ready: true });
+                } else {
+                    self.send_run(slot, Run { jobs, params, counts });
+                }
+            }
+        }
+    }
+
+    fn note_trouble(&mut self, trouble: JournalError, context: &mut Context<Self>) {
+        let Some(recording) = &mut self.recording else { return };
+        if recording.trouble.as_ref() != Some(&trouble) && !recording.is_broken() {
+            error!("{}: {trouble}", self.config.concurrency_id);
+            recording.trouble = Some(trouble);
+        }
+        if recording.retry.is_none() && !recording.is_broken() {
+            let address = context.address();
+            let due = clock::now() + RETRY;
+            recording.retry = Some(Timer::start(due, move || address.do_send(RetryRecording)));
+        }
+    }
+
+    /// A record has not been kept: an event whose admission it was is refused, everything else waits until
+    /// it can be.
+    fn not_recorded(&mut self, held: Held) {
+        let Some(recording) = &mut self.recording else { return };
+        let trouble = recording.trouble.clone();
+        match held {
+            Held::Admission(key) => {
+                let trouble = trouble.unwrap_or(JournalError::Full);
+                let refusal = not_recorded(&trouble);
+                self.scheduler.handle(clock::now(), Command::NotRecorded { key, refusal });
+            }
+            Held::End(end) if recording.is_broken() => end.leave_open(),
+            Held::Start(slot) if recording.is_broken() => {
+                let Some(HeldRun { jobs, mut counts, .. }) = recording.starting.remove(&slot)
+                else {
+                    return;
+                };
+                counts.add(HeldRun::end_all(jobs, Cause::Stopped, |job| {
+                    job.sender.end_unstarted(Outcome::Stopped);
+                }));
+                self.scheduler.handle(clock::now(), Command::Done { slot, counts, ready: true });
+            }
+            held => recording.failed.push(held),
+        }
+    }
+
+    fn retry_recording(&mut self, context: &mut Context<Self>) {
+        let Some(recording) = &mut self.recording else { return };
+        recording.retry = None;
+        let failed = std::mem::take(&mut recording.failed);
+        if recording.is_broken() {
+            failed.into_iter().for_each(|held| self.not_recorded(held));
+        } else {
+            // Whether it takes records again, what comes next shows.
+            recording.trouble = None;
+            let at_once: Vec<_> =
+                failed.into_iter().filter_map(|held| recording.repeat(held)).collect();
+            at_once.into_iter().for_each(|held| self.perform_held(held));
+        }
+        self.settle(context);
+    }
+
+    /// Events that are lost, because what held them can't be trusted any more, have ended.
+    pub(super) fn record_lost(&mut self) {
+        let lost = self.scheduler.events();
+        let Some(recording) = &mut self.recording else { return };
+        recording.starting.clear();
+        let at = clock::unix_millis();
+        for event in lost {
+            let end = End::Failed(Failure::unexpected("the event was lost by a bug of the queue"));
+            recording.recorder.note(Record::Ended(Ended { event, end, duration: 0.0, at }));
+        }
+    }
+}
+
+impl Handler<BatchSettled> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, BatchSettled(result): BatchSettled, context: &mut Self::Context) {
+        self.turn(context, |supervisor, context| supervisor.batch_settled(result, context));
+    }
+}
+
+impl Handler<RetryRecording> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: RetryRecording, context: &mut Self::Context) {
+        self.turn(context, Self::retry_recording);
+    }
+}
+
+impl Supervisor {
+    /// Takes back what earlier processes have left. To be done before anything else.
+    pub(super) fn recover(&mut self) {
+        let Recovered { journal, events, ended, steered } = std::mem::take(&mut self.recovered);
+        let Some(journal) = journal else { return };
+        let mut recording = Recording::new(journal, steered);
+        ended.into_iter().for_each(|end| recording.end(end));
+        self.recording = Some(recording);
+        let now = clock::now();
+        if let Some(limit) = steered.limit {
+            self.scheduler.handle(now, Command::SetLimit(limit.into()));
+        }
+        if steered.paused {
+            self.scheduler.handle(now, Command::Pause);
+        }
+        for RecoveredEvent { listener, job, since, not_before } in events {
+            let arrival = Arrival {
+                id: job.id,
+                listener,
+                watched: job.sender.is_watched(),
+                when_full: WhenFull::Wait,
+                not_before,
+                placed: false,
+                payload: Queued::Event(job),
+            };
+            self.scheduler.handle(now, Command::Restore { arrival, since });
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The journal of a queue, as one supervisor uses it: what waits to be on record, and what earlier
+//! processes have left.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::durable_end::DurableEnd;
+use super::held_run::HeldRun;
+use super::messages::Job;
+use super::timer::Timer;
+use crate::clock;
+use crate::event::refusal::Refusal;
+use crate::handler::durable::Durable;
+use crate::journal::Journal;
+use crate::journal::error::JournalError;
+use crate::journal::record::{Admitted, Record, Steered};
+use crate::journal::recorder::Recorder;
+use crate::scheduler::wait_queue::Key;
+
+/// What is done once its record is durable.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// The event at this key is admitted.
+    Admission(Key),
+    /// The run on this slot starts.
+    Start(usize),
+    /// Its client is notified.
+    End(Box<DurableEnd>),
+}
+
+/// The journal of a queue, as one supervisor uses it.
+pub(super) struct Recording {
+    pub journal: Arc<dyn Journal>,
+    pub recorder: Recorder<Held>,
+    /// Runs whose start is being recorded, by slot.
+    pub starting: HashMap<usize, HeldRun>,
+    /// What could not be recorded and will be tried again.
+    pub failed: Vec<Held>,
+    pub trouble: Option<JournalError>,
+    pub retry: Option<Timer>,
+    pub steered: Steered,
+}
+
+impl Recording {
+    pub fn new(journal: Arc<dyn Journal>, steered: Steered) -> Self {
+        Recording {
+            journal,
+            recorder: Recorder::default(),
+            starting: HashMap::new(),
+            failed: Vec::new(),
+            trouble: None,
+            retry: None,
+            steered,
+        }
+    }
+
+    /// Why nothing can be recorded, if that is so.
+    #[expect(dead_code, reason = "for snapshots")]
+    pub fn trouble(&self) -> Option<&JournalError> {
+        self.trouble.as_ref()
+    }
+
+    /// Whether nothing waits to be on record. What can't be recorded any more is not waited for.
+    pub fn is_idle(&self) -> bool {
+        self.recorder.is_idle() && self.failed.is_empty()
+    }
+
+    pub fn is_broken(&self) -> bool {
+        matches!(self.trouble, Some(JournalError::Broken(_)))
+    }
+
+    /// Holds an end back until it is on record.
+    pub fn end(&mut self, end: DurableEnd) {
+        match end.record() {
+            Some(_) if self.is_broken() => end.leave_open(),
+            Some(record) => self.recorder.hold(record, Held::End(Box::new(end))),
+            None => end.notify(),
+        }
+    }
+
+    /// Records once more what has failed. Gives back what nothing needs to be recorded for any more.
+    pub fn repeat(&mut self, held: Held) -> Option<Held> {
+        match &held {
+            // It was refused.
+            Held::Admission(_) => return None,
+            Held::Start(slot) => {
+                let run = self.starting.get(slot)?;
+                if run.jobs.as_slice().is_empty() {
+                    return Some(held);
+                }
+                for job in run.jobs.as_slice() {
+                    if let Some(durable) = job.input.given::<Durable>() {
+                        let (event, attempt) = (job.id, durable.attempt());
+                        self.recorder.note(Record::Started { event, attempt });
+                    }
+                }
+                self.recorder.held(held);
+            }
+            Held::End(end) => match end.record() {
+                Some(record) => self.recorder.hold(record, held),
+                None => return Some(held),
+            },
+        }
+        None
+    }
+}
+
+/// What is to be recorded of an event that is accepted.
+pub(super) fn admission(listener: &Arc<str>, job: &Job) -> Option<Record> {
+    let durable = job.input.given::<Durable>()?;
+    Some(Record::Admitted(Admitted {
+        event: job.id,
+        listener: listener.clone(),
+        session: durable.session.clone(),
+        user: job.user().map(Arc::from),
+        key: durable.key.clone(),
+        not_before: durable.not_before,
+        at: clock::unix_millis(),
+        input: durable.input.clone(),
+    }))
+}
+
+/// Why an event is not admitted that could not be recorded.
+pub(super) fn not_recorded(trouble: &JournalError) -> Refusal {
+    Refusal::NotRecorded {
+        reason: trouble.to_string(),
+        full: matches!(trouble, JournalError::Full),
+    }
+}
+
+/// What earlier processes have left of one concurrency id.
+#[derive(Default)]
+pub(crate) struct Recovered {
+    /// Where events are recorded; without, nothing is.
+    pub journal: Option<Arc<dyn Journal>>,
+    /// The events that go on, in their order.
+    pub events: Vec<RecoveredEvent>,
+    /// The events that have ended by the end of their process.
+    pub ended: Vec<DurableEnd>,
+    pub steered: Steered,
+}
+
+/// An event of an earlier process that goes on.
+pub(crate) struct RecoveredEvent {
+    pub listener: usize,
+    pub job: Box<Job>,
+    /// When it was admitted, by this process' clock.
+    pub since: Instant,
+    pub not_before: Option<Instant>,
+}

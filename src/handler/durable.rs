@@ -1,0 +1,157 @@
+//! Durable listeners: what of an event outlives its process, and how often it may start.
+
+use std::any::type_name;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::backoff::Backoff;
+use super::codec::memory_allowance::Allowance;
+use super::codec::{Json, read};
+use super::input::Input;
+use super::types::{ListenerInput, ListenerOutput};
+use crate::event::failure::Failure;
+use crate::event::json_text::JsonText;
+use crate::event::output::{Output, ReadText};
+
+/// How often an event of a durable listener may start, unless it says.
+pub(crate) const MAX_ATTEMPTS: u32 = 3;
+
+/// What becomes of an event whose process ended while its handler ran. For
+/// [`Listener::on_crash`](crate::Listener::on_crash).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnCrash {
+    /// It starts again, before those that wait, until it has started
+    /// [`max_attempts`](crate::Listener::max_attempts) times. The default.
+    #[default]
+    Retry,
+    /// It fails. Its start is recorded before the handler starts, so that it never starts twice.
+    Fail,
+}
+
+/// What a durable listener declares.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Durability {
+    pub codec: Codec,
+    pub max_attempts: u32,
+    pub on_crash: OnCrash,
+    pub backoff: Option<Backoff>,
+}
+
+impl Durability {
+    /// Whether a start must be on record before it happens.
+    pub fn records_first(&self, durable: &Durable) -> bool {
+        // What has crashed or failed once may do so again at once, before its start is on record: it would
+        // never be counted.
+        durable.recovered
+            || durable.attempt() > 0
+            || self.on_crash == OnCrash::Fail
+            || self.max_attempts == 1
+    }
+
+    /// After which pause an event that has failed starts again, if it does.
+    pub fn retries(&self, durable: &Durable, failure: &Failure) -> Option<Duration> {
+        let transient = failure.transient?;
+        let attempt = durable.attempt();
+        (attempt < self.max_attempts).then_some(())?;
+        transient.or_else(|| self.backoff.map(|backoff| backoff.pause(attempt)))
+    }
+}
+
+/// How a listener's inputs and outputs are written and read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Codec {
+    pub write_input: fn(&Input) -> Result<JsonText, String>,
+    pub read_input: fn(&JsonText) -> Result<Input, String>,
+    pub read_output: ReadText,
+}
+
+impl Codec {
+    pub fn of<I, O>() -> Self
+    where
+        I: ListenerInput + Serialize,
+        O: ListenerOutput + DeserializeOwned,
+    {
+        Codec {
+            write_input: |input| {
+                let value = input.get::<I>().ok_or("the input is of another type")?;
+                JsonText::of(value).map_err(|error| {
+                    format!("its input, a {}, can't be written as JSON: {error}", type_name::<I>())
+                })
+            },
+            read_input: |text| {
+                // It was within the bounds when it came.
+                let allowance = Allowance::unlimited();
+                let read = read::<I>(Json::Whole(&text.0), &allowance);
+                read.map(Input::new).map_err(|error| {
+                    let (path, message) = (error.path, error.message);
+                    format!(
+                        "its recorded input is no {} any more: {path}: {message}",
+                        type_name::<I>()
+                    )
+                })
+            },
+            read_output: |text| {
+                serde_json::from_str::<O>(text.get()).map(Output::new).map_err(|error| {
+                    format!("its recorded output is no {} any more: {error}", type_name::<O>())
+                })
+            },
+        }
+    }
+}
+
+/// What travels with an event of a durable listener, beside its input.
+#[derive(Debug)]
+pub(crate) struct Durable {
+    /// The input once more, for the journal and for another attempt.
+    pub input: JsonText,
+    /// The session of its client, where the client named one.
+    pub session: Option<Arc<str>>,
+    /// The idempotency key.
+    pub key: Option<Arc<str>>,
+    /// In milliseconds since the Unix epoch.
+    pub not_before: Option<u64>,
+    /// It was admitted by an earlier process.
+    pub recovered: bool,
+    attempts: AtomicU32,
+}
+
+impl Durable {
+    pub fn new(input: JsonText) -> Self {
+        let (session, key, not_before, recovered) = (None, None, None, false);
+        Durable { input, session, key, not_before, recovered, attempts: AtomicU32::new(0) }
+    }
+
+    /// One that has started so often in earlier processes.
+    pub fn recovered(self, attempts: u32) -> Self {
+        Durable { recovered: true, attempts: AtomicU32::new(attempts), ..self }
+    }
+
+    /// The number of its last start, from 1; 0 before the first.
+    pub fn attempt(&self) -> u32 {
+        self.attempts.load(Relaxed)
+    }
+
+    /// It starts once more. Gives the number of this start.
+    pub fn start(&self) -> u32 {
+        self.attempts.fetch_add(1, Relaxed) + 1
+    }
+
+    /// The same for its next attempt.
+    pub fn again(&self) -> Self {
+        let Durable { input, session, key, not_before, recovered, .. } = self;
+        Durable {
+            input: input.clone(),
+            session: session.clone(),
+            key: key.clone(),
+            not_before: *not_before,
+            recovered: *recovered,
+            attempts: AtomicU32::new(self.attempt()),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The durable record of events: what is accepted is written down before anybody hears of it, so that
+//! it outlives the process.
+//!
+//! A [`Journal`] is what keeps the records. The supervisor says by its recorder which records an
+//! effect needs, and performs the effect once they are durable. At the start it takes back what has
+//! not ended.
+
+pub(crate) mod error;
+pub(crate) mod record;
+pub(crate) mod recorder;
+pub(crate) mod recovery;
+#[cfg(feature = "journal")]
+pub(crate) mod sqlite;
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use self::error::JournalError;
+use self::record::{Kept, Live, Record, Steered};
+use crate::event::id::EventId;
+
+/// Called once, on any thread: the records are durable, or they are not and never will be.
+pub(crate) type Done = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
+
+/// Records of one concurrency id, in order, to be kept whole or not at all.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Batch {
+    pub concurrency_id: Arc<str>,
+    pub records: Vec<Record>,
+}
+
+/// Keeps records. Shared by all supervisors of a queue.
+pub(crate) trait Journal: fmt::Debug + Send + Sync {
+    /// Appends a batch. Those of one thread become durable in the order in which they were given; those
+    /// given meanwhile may become durable together. Doesn't block.
+    fn append(&self, batch: Batch, done: Done);
+
+    /// What had not ended when the journal was opened. Blocks; to be called before anything is appended.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    fn load(&self) -> Result<Loaded, JournalError>;
+
+    /// The ends that are kept and fit.
+    fn ends(&self, query: Query) -> oneshot::Receiver<Result<Vec<Kept>, JournalError>>;
+
+    /// Forgets the ends that were recorded before this moment, in milliseconds since the Unix epoch.
+    fn forget(&self, before: u64);
+}
+
+/// What a journal knows at the start.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Loaded {
+    /// The events that have not ended, in the order of their admission.
+    pub events: Vec<Live>,
+    /// What operators last set, by concurrency id.
+    pub steered: Vec<(Arc<str>, Steered)>,
+}
+
+/// Which ends are looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Query {
+    Event(EventId),
+    /// Those of a client's session, oldest first.
+    #[expect(dead_code, reason = "for clients over HTTP")]
+    Session {
+        user: Option<Arc<str>>,
+        session: Arc<str>,
+    },
+    /// That of a listener's event with this idempotency key, of this user.
+    Key {
+        listener: Arc<str>,
+        user: Option<Arc<str>>,
+        key: Arc<str>,
+    },
+}

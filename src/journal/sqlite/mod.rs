@@ -1,0 +1,126 @@
+//! The journal in an SQLite file: one connection on a thread of its own, one transaction for all that has
+//! come by then.
+
+mod error;
+mod open;
+mod rows;
+mod writer;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use self::open::Lock;
+use self::writer::Request;
+use super::error::JournalError;
+use super::record::Kept;
+use super::{Batch, Done, Journal, Loaded, Query};
+
+/// A journal in an SQLite file, for [`QueueBuilder::journal`](crate::QueueBuilder::journal).
+///
+/// Three tables that the `sqlite3` shell shows: `events` that have not ended, `ends`, and `ids` with what
+/// operators have set. Written ahead (WAL) with `synchronous=FULL`: what is recorded has reached the disk.
+/// Beside the file there are `-wal` and `-shm`, which belong to it, and `.lock`, by which a second process
+/// is kept away.
+///
+/// It is closed when the last clone of its queue is gone, with what is on its way.
+pub struct Sqlite {
+    path: PathBuf,
+    requests: Option<mpsc::Sender<Request>>,
+    thread: Option<JoinHandle<()>>,
+    // Given back last.
+    _lock: Lock,
+}
+
+impl Sqlite {
+    /// Opens the file, or makes it where there is none. Blocks while it is checked.
+    ///
+    /// ```
+    /// use now_serving::{Listener, Queue, Sqlite};
+    ///
+    /// # actix::System::new().block_on(async {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("events.db");
+    /// let render = async |scene: String| Ok::<_, String>(scene.to_uppercase());
+    /// let queue = Queue::builder()
+    ///     .journal(Sqlite::open(path)?)
+    ///     .listener(Listener::new("render", render).durable())
+    ///     .start()?;
+    /// let event = queue.submit("render", "dawn".to_string()).await?;
+    /// // Whatever becomes of this process from here on, the event ends once, and can be asked for.
+    /// let noted = event.id().to_string();
+    /// # assert_eq!(event.result::<String>().await?, "DAWN");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// When the file can't be made, read or written, is another process', damaged, or something else.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, JournalError> {
+        let path = path.as_ref().to_path_buf();
+        let (lock, connection) = open::open(&path)?;
+        let (requests, incoming) = mpsc::channel();
+        let of_thread = path.clone();
+        let thread = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || writer::run(connection, &of_thread, &incoming))
+            .map_err(|error| JournalError::Broken(error.to_string()))?;
+        Ok(Sqlite { path, requests: Some(requests), thread: Some(thread), _lock: lock })
+    }
+
+    fn request(&self, request: Request) -> Result<(), Request> {
+        match &self.requests {
+            Some(requests) => requests.send(request).map_err(|back| back.0),
+            None => Err(request),
+        }
+    }
+}
+
+fn closed() -> JournalError {
+    JournalError::Broken("its thread has ended".into())
+}
+
+impl Journal for Sqlite {
+    fn append(&self, batch: Batch, done: Done) {
+        if let Err(Request::Append(_, done)) = self.request(Request::Append(batch, done)) {
+            done(Err(closed()));
+        }
+    }
+
+    fn load(&self) -> Result<Loaded, JournalError> {
+        let (reply, answer) = mpsc::channel();
+        let _ = self.request(Request::Load(reply));
+        answer.recv().unwrap_or_else(|_| Err(closed()))
+    }
+
+    fn ends(&self, query: Query) -> oneshot::Receiver<Result<Vec<Kept>, JournalError>> {
+        let (reply, answer) = oneshot::channel();
+        if let Err(Request::Ends(_, reply)) = self.request(Request::Ends(query, reply)) {
+            let _ = reply.send(Err(closed()));
+        }
+        answer
+    }
+
+    fn forget(&self, before: u64) {
+        let _ = self.request(Request::Forget(before));
+    }
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sqlite").field(&self.path).finish()
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        // The thread does what is on its way, and ends.
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

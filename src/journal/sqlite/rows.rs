@@ -1,0 +1,355 @@
+//! Records as rows, and rows as what they were made of. Each row has a checksum: the disk may keep
+//! something else than what it was given.
+
+use std::sync::Arc;
+
+use crc32fast::Hasher;
+use rusqlite::{CachedStatement, Connection, Row, params};
+
+use crate::event::id::EventId;
+use crate::event::json_text::JsonText;
+use crate::journal::record::{Admitted, End, Ended, Kept, Live, Record, Steered};
+use crate::journal::{Loaded, Query};
+use crate::logging::warn;
+
+/// What is wrong with a row, or an error of SQLite's.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    Sqlite(rusqlite::Error),
+    Row(String),
+}
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        ReadError::Sqlite(error)
+    }
+}
+
+type Read<T> = Result<T, ReadError>;
+
+/// Over texts and numbers, each told apart from the next and from none.
+struct Checksum(Hasher);
+
+impl Checksum {
+    fn new() -> Self {
+        Checksum(Hasher::new())
+    }
+
+    fn text(mut self, text: Option<&str>) -> Self {
+        self = self.number(text.map(|text| text.len() as u64));
+        self.0.update(text.unwrap_or_default().as_bytes());
+        self
+    }
+
+    fn number(mut self, number: Option<u64>) -> Self {
+        self.0.update(&[u8::from(number.is_some())]);
+        self.0.update(&number.unwrap_or_default().to_le_bytes());
+        self
+    }
+
+    fn get(self) -> i64 {
+        self.0.finalize().into()
+    }
+}
+
+fn of_admitted(admitted: &Admitted, id: &str) -> i64 {
+    let Admitted { listener, session, user, key, not_before, at, input, .. } = admitted;
+    Checksum::new()
+        .text(Some(id))
+        .text(Some(listener))
+        .text(session.as_deref())
+        .text(user.as_deref())
+        .text(key.as_deref())
+        .number(*not_before)
+        .number(Some(*at))
+        .text(Some(input.get()))
+        .get()
+}
+
+fn of_state(id: &str, attempt: u32, postponed: Option<u64>) -> i64 {
+    Checksum::new().text(Some(id)).number(Some(attempt.into())).number(postponed).get()
+}
+
+/// The columns of an end beside those that are copied.
+struct EndColumns {
+    outcome: &'static str,
+    detail: Option<String>,
+}
+
+fn end_columns(end: &End) -> rusqlite::Result<EndColumns> {
+    let (outcome, detail) = match end {
+        End::Completed(output) => ("completed", output.as_ref().map(|text| text.get().to_string())),
+        End::Failed(failure) => {
+            let text = serde_json::to_string(failure)
+                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            ("failed", Some(text))
+        }
+        End::Cancelled => ("cancelled", None),
+        End::TimedOut => ("timed_out", None),
+        End::Stopped => ("stopped", None),
+    };
+    Ok(EndColumns { outcome, detail })
+}
+
+fn end_of(outcome: &str, detail: Option<String>) -> Result<End, String> {
+    Ok(match (outcome, detail) {
+        ("completed", output) => End::Completed(output.map(json_text).transpose()?),
+        ("failed", Some(failure)) => {
+            End::Failed(serde_json::from_str(&failure).map_err(|error| error.to_string())?)
+        }
+        ("cancelled", _) => End::Cancelled,
+        ("timed_out", _) => End::TimedOut,
+        ("stopped", _) => End::Stopped,
+        (other, _) => return Err(format!("an outcome {other:?}")),
+    })
+}
+
+fn of_kept(kept: &Kept, id: &str, columns: &EndColumns) -> i64 {
+    let Kept { listener, session, user, key, input, ended } = kept;
+    Checksum::new()
+        .text(Some(id))
+        .text(Some(listener))
+        .text(session.as_deref())
+        .text(user.as_deref())
+        .text(key.as_deref())
+        .text(input.as_ref().map(JsonText::get))
+        .number(Some(ended.at))
+        .number(Some(ended.duration.to_bits()))
+        .text(Some(columns.outcome))
+        .text(columns.detail.as_deref())
+        .get()
+}
+
+fn json_text(text: String) -> Result<JsonText, String> {
+    let raw = serde_json::value::RawValue::from_string(text).map_err(|error| error.to_string())?;
+    Ok(JsonText(raw.into()))
+}
+
+/// SQLite's integers have a sign.
+fn signed(moment: u64) -> i64 {
+    i64::try_from(moment).unwrap_or(i64::MAX)
+}
+
+fn unsigned(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<u64>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(|moment| moment.max(0).unsigned_abs()))
+}
+
+fn text(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Arc<str>>> {
+    Ok(row.get::<_, Option<String>>(column)?.map(Arc::from))
+}
+
+fn live(row: &Row<'_>) -> Read<Live> {
+    let id: String = row.get("id")?;
+    let wrong = |what: String| ReadError::Row(format!("event {id}: {what}"));
+    let event: EventId = id.parse().map_err(|_| wrong("its id is none".into()))?;
+    let input = json_text(row.get("input")?).map_err(wrong)?;
+    let wrong = |what: &str| ReadError::Row(format!("event {id}: {what}"));
+    let admitted = Admitted {
+        event,
+        listener: text(row, "listener")?.unwrap_or_default(),
+        session: text(row, "session")?,
+        user: text(row, "user")?,
+        key: text(row, "key")?,
+        not_before: unsigned(row, "not_before")?,
+        at: unsigned(row, "accepted_at")?.unwrap_or_default(),
+        input,
+    };
+    let attempt = u32::try_from(row.get::<_, i64>("attempt")?).map_err(|_| wrong("its attempt"))?;
+    let postponed = unsigned(row, "postponed_until")?;
+    let checksums = (of_admitted(&admitted, &id), of_state(&id, attempt, postponed));
+    if (row.get("checksum")?, row.get("state_checksum")?) != checksums {
+        return Err(wrong("its checksum is another"));
+    }
+    Ok(Live { admitted, attempt, postponed })
+}
+
+fn kept(row: &Row<'_>) -> Read<Kept> {
+    let id: String = row.get("id")?;
+    let wrong = |what: String| ReadError::Row(format!("the end of event {id}: {what}"));
+    let event: EventId = id.parse().map_err(|_| wrong("its id is none".into()))?;
+    let outcome: String = row.get("outcome")?;
+    let end = end_of(&outcome, row.get("detail")?).map_err(wrong)?;
+    let columns = end_columns(&end)?;
+    let input: Option<String> = row.get("input")?;
+    let kept = Kept {
+        listener: text(row, "listener")?.unwrap_or_default(),
+        session: text(row, "session")?,
+        user: text(row, "user")?,
+        key: text(row, "key")?,
+        input: input.map(json_text).transpose().map_err(wrong)?,
+        ended: Ended {
+            event,
+            end,
+            duration: row.get("seconds")?,
+            at: unsigned(row, "ended_at")?.unwrap_or_default(),
+        },
+    };
+    if row.get::<_, i64>("checksum")? != of_kept(&kept, &id, &columns) {
+        return Err(ReadError::Row(format!("the end of event {id}: its checksum is another")));
+    }
+    Ok(kept)
+}
+
+fn all<T>(
+    mut statement: CachedStatement<'_>,
+    params: impl rusqlite::Params,
+    read: impl Fn(&Row<'_>) -> Read<T>,
+) -> Read<Vec<T>> {
+    let mut rows = statement.query(params)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
+pub(super) fn load(connection: &Connection) -> Read<Loaded> {
+    let events = connection.prepare_cached("SELECT * FROM events ORDER BY number")?;
+    let ids = connection.prepare_cached("SELECT concurrency_id, steered FROM ids")?;
+    let steered = all(ids, [], |row| {
+        let (id, steered): (String, String) = (row.get(0)?, row.get(1)?);
+        let read = serde_json::from_str::<Steered>(&steered);
+        let steered = read.map_err(|error| ReadError::Row(format!("id {id:?}: {error}")))?;
+        Ok((id.into(), steered))
+    });
+    Ok(Loaded { events: all(events, [], live)?, steered: steered? })
+}
+
+pub(super) fn ends(connection: &Connection, query: &Query) -> Read<Vec<Kept>> {
+    match query {
+        Query::Event(event) => {
+            let ends = connection.prepare_cached("SELECT * FROM ends WHERE id = ?1")?;
+            all(ends, [event.to_string()], kept)
+        }
+        Query::Session { user, session } => {
+            let ends = connection.prepare_cached(
+                "SELECT * FROM ends WHERE session = ?1 AND user IS ?2 ORDER BY ended_at",
+            )?;
+            all(ends, params![session, user], kept)
+        }
+        Query::Key { listener, user, key } => {
+            let ends = connection.prepare_cached(
+                "SELECT * FROM ends WHERE key = ?1 AND listener = ?2 AND user IS ?3",
+            )?;
+            all(ends, params![key, listener, user], kept)
+        }
+    }
+}
+
+/// Forgets some of the ends before this moment. Gives how many.
+pub(super) fn forget(connection: &Connection, before: u64, most: usize) -> rusqlite::Result<usize> {
+    let mut forget = connection.prepare_cached(
+        "DELETE FROM ends WHERE id IN (SELECT id FROM ends WHERE ended_at < ?1 LIMIT ?2)",
+    )?;
+    forget.execute(params![signed(before), most as i64])
+}
+
+pub(super) fn write(
+    connection: &Connection,
+    concurrency_id: &str,
+    record: &Record,
+) -> rusqlite::Result<()> {
+    match record {
+        Record::Admitted(admitted) => {
+            let id = admitted.event.to_string();
+            let mut insert = connection.prepare_cached(
+                "INSERT OR IGNORE INTO events (id, listener, session, user, key, not_before,
+                 accepted_at, input, checksum, attempt, postponed_until, state_checksum)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, NULL, ?10)",
+            )?;
+            insert.execute(params![
+                id,
+                admitted.listener,
+                admitted.session,
+                admitted.user,
+                admitted.key,
+                admitted.not_before.map(signed),
+                signed(admitted.at),
+                admitted.input.get(),
+                of_admitted(admitted, &id),
+                of_state(&id, 0, None),
+            ])?;
+        }
+        Record::Started { event, attempt } => {
+            let id = event.to_string();
+            let mut update = connection.prepare_cached(
+                "UPDATE events SET attempt = ?2, postponed_until = NULL, state_checksum = ?3
+                 WHERE id = ?1",
+            )?;
+            update.execute(params![id, attempt, of_state(&id, *attempt, None)])?;
+        }
+        Record::Postponed { event, until } => postpone(connection, *event, *until)?,
+        Record::Ended(ended) => end(connection, ended)?,
+        Record::Steered(steered) => {
+            let text = serde_json::to_string(steered)
+                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            let mut set = connection.prepare_cached(
+                "INSERT INTO ids (concurrency_id, steered) VALUES (?1, ?2)
+                 ON CONFLICT (concurrency_id) DO UPDATE SET steered = ?2",
+            )?;
+            set.execute(params![concurrency_id, text])?;
+        }
+    }
+    Ok(())
+}
+
+fn postpone(connection: &Connection, event: EventId, until: u64) -> rusqlite::Result<()> {
+    let id = event.to_string();
+    let mut find = connection.prepare_cached("SELECT attempt FROM events WHERE id = ?1")?;
+    let mut rows = find.query([&id])?;
+    let Some(row) = rows.next()? else { return Ok(()) };
+    let attempt: u32 = row.get(0)?;
+    drop(rows);
+    // As it will be read again.
+    let until = signed(until);
+    let mut update = connection.prepare_cached(
+        "UPDATE events SET postponed_until = ?2, state_checksum = ?3 WHERE id = ?1",
+    )?;
+    let checksum = of_state(&id, attempt, Some(until.unsigned_abs()));
+    update.execute(params![id, until, checksum]).map(drop)
+}
+
+fn end(connection: &Connection, ended: &Ended) -> rusqlite::Result<()> {
+    let id = ended.event.to_string();
+    let mut take = connection.prepare_cached(
+        "DELETE FROM events WHERE id = ?1 RETURNING listener, session, user, key,
+         CASE WHEN key IS NULL THEN NULL ELSE input END AS input",
+    )?;
+    let mut rows = take.query([&id])?;
+    let Some(row) = rows.next()? else {
+        warn!("event {id} has another end already, or is unknown: {:?} is discarded", ended.end);
+        return Ok(());
+    };
+    let input: Option<String> = row.get("input")?;
+    let broken = |error: String| rusqlite::Error::ToSqlConversionFailure(error.into());
+    let kept = Kept {
+        listener: text(row, "listener")?.unwrap_or_default(),
+        session: text(row, "session")?,
+        user: text(row, "user")?,
+        key: text(row, "key")?,
+        input: input.map(json_text).transpose().map_err(broken)?,
+        ended: ended.clone(),
+    };
+    // What is returned must be read to its end.
+    while rows.next()?.is_some() {}
+    let columns = end_columns(&ended.end)?;
+    let mut insert = connection.prepare_cached(
+        "INSERT OR IGNORE INTO ends (id, listener, session, user, key, input, ended_at, seconds,
+         outcome, detail, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    )?;
+    let checksum = of_kept(&kept, &id, &columns);
+    insert.execute(params![
+        id,
+        kept.listener,
+        kept.session,
+        kept.user,
+        kept.key,
+        kept.input.as_ref().map(JsonText::get),
+        signed(ended.at),
+        ended.duration,
+        columns.outcome,
+        columns.detail,
+        checksum,
+    ])?;
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! The thread that has the connection: it takes all that has come, writes it in one transaction, and says
+//! so once that is on disk.
+
+use std::path::Path;
+use std::sync::mpsc;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::error::{reading, writing};
+use super::rows;
+use super::rows::ReadError;
+use crate::journal::error::JournalError;
+use crate::journal::record::Kept;
+use crate::journal::{Batch, Done, Loaded, Query};
+use crate::logging::error;
+
+/// Batches in one transaction, at most: so that no one waits for long.
+const GROUP: usize = 4096;
+
+/// Ends that are forgotten at once, at most.
+const FORGET: usize = 1000;
+
+pub(super) enum Request {
+    Append(Batch, Done),
+    Load(mpsc::Sender<Result<Loaded, JournalError>>),
+    Ends(Query, oneshot::Sender<Result<Vec<Kept>, JournalError>>),
+    Forget(u64),
+}
+
+/// Does what it is asked until nobody can ask any more.
+pub(super) fn run(connection: Connection, path: &Path, requests: &mpsc::Receiver<Request>) {
+    let mut writer = Writer { connection, path, broken: None, forget: None };
+    let mut next = None;
+    loop {
+        let request = match next.take() {
+            Some(request) => request,
+            None if writer.forget.is_some() => match requests.try_recv() {
+                Ok(request) => request,
+                Err(mpsc::TryRecvError::Empty) => {
+                    writer.forget_some();
+                    continue;
+                }
+                Err(mpsc::TryRecvError::Disconnected) => return,
+            },
+            None => match requests.recv() {
+                Ok(request) => request,
+                Err(mpsc::RecvError) => return,
+            },
+        };
+        match request {
+            Request::Append(batch, done) => {
+                let mut group = vec![(batch, done)];
+                while group.len() < GROUP {
+                    match requests.try_recv() {
+                        Ok(Request::Append(batch, done)) => group.push((batch, done)),
+                        Ok(other) => {
+                            next = Some(other);
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+                writer.append(group);
+            }
+            // Who asked may have stopped waiting.
+            Request::Load(reply) => drop(reply.send(writer.read(rows::load))),
+            Request::Ends(query, reply) => {
+                drop(reply.send(writer.read(|connection| rows::ends(connection, &query))));
+            }
+            Request::Forget(before) => writer.forget = Some(before),
+        }
+    }
+}
+
+struct Writer<'a> {
+    connection: Connection,
+    path: &'a Path,
+    /// Why nothing is written any more.
+    broken: Option<JournalError>,
+    /// Ends before this moment are to be forgotten.
+    forget: Option<u64>,
+}
+
+impl Writer<'_> {
+    fn append(&mut self, group: Vec<(Batch, Done)>) {
+        let written = match &self.broken {
+            Some(broken) => Err(broken.clone()),
+            None => self.write(&group).map_err(|error| {
+                let trouble = writing(&error);
+                if matches!(trouble, JournalError::Broken(_)) {
+                    error!("{}: {error}; nothing more is written", self.path.display());
+                    self.broken = Some(trouble.clone());
+                }
+                trouble
+            }),
+        };
+        for (_, done) in group {
+            done(written.clone());
+        }
+    }
+
+    /// All of it, or nothing.
+    fn write(&mut self, group: &[(Batch, Done)]) -> rusqlite::Result<()> {
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        for (batch, _) in group {
+            for record in &batch.records {
+                rows::write(&transaction, &batch.concurrency_id, record)?;
+            }
+        }
+        transaction.commit()
+    }
+
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, ReadError>,
+    ) -> Result<T, JournalError> {
+        read(&self.connection).map_err(|error| match error {
+            ReadError::Sqlite(error) => reading(&error, self.path),
+            ReadError::Row(what) => JournalError::Damaged { path: self.path.to_path_buf(), what },
+        })
+    }
+
+    /// A bounded step, so that appends needn't wait for long.
+    fn forget_some(&mut self) {
+        let Some(before) = self.forget else { return };
+        let forgotten = match &self.broken {
+            Some(_) => Ok(0),
+            None => rows::forget(&self.connection, before, FORGET),
+        };
+        match forgotten {
+            Ok(FORGET) => {}
+            Ok(_) => self.forget = None,
+            Err(trouble) => {
+                // It is asked again in a while.
+                error!("{}: old ends stay: {trouble}", self.path.display());
+                self.forget = None;
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Coming back to an event by its id: one that an earlier process has left, or one that has ended.
+
+use std::sync::Arc;
+
+use super::Queue;
+use super::listener_ref::ListenerRef;
+use super::submission::Submission;
+use crate::delivery::bounds::UNREAD;
+use crate::delivery::outbox::Outbox;
+use crate::delivery::sender::Follower;
+use crate::delivery::unread::Gone;
+use crate::event::failure::Failure;
+use crate::event::id::EventId;
+use crate::event::update::{Outcome, Update};
+use crate::journal::Query;
+use crate::journal::error::JournalError;
+use crate::journal::record::{End, Ended, Kept};
+
+/// Why [`Queue::follow`] found nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FollowError {
+    /// The journal knows no such event of this user's, or its result has been kept for long enough; or it
+    /// was left by an earlier process and somebody else follows it.
+    #[error("no event {0} is left to follow, and no result of it is kept")]
+    Unknown(EventId),
+    /// The journal could not be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl Queue {
+    /// Follows an event of a [durable](crate::Listener::durable) listener from now on, whichever process it
+    /// was submitted in, or gives the end of one that has ended. Dropping what it gives doesn't cancel the
+    /// event.
+    ///
+    /// An end is kept for [`QueueBuilder::result_ttl`](crate::QueueBuilder::result_ttl). An event that an
+    /// earlier process has left can be followed by one. A queue [in a user's name](Queue::as_user) finds that user's events.
+    ///
+    /// ```no_run
+    /// use now_serving::{EventId, Queue};
+    ///
+    /// # async fn example(queue: Queue, noted: String) -> Result<(), Box<dyn std::error::Error>> {
+    /// let event: EventId = noted.parse()?;
+    /// let image: String = queue.follow(event).await?.result().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When there is no such event, or the journal can't be read.
+    pub async fn follow(&self, event: EventId) -> Result<Submission, FollowError> {
+        let own =
+            |user: &Option<Arc<str>>| self.user().is_none_or(|own| user.as_ref() == Some(own));
+        if let Some(left) = self.inner.left.take_if(event, |left| own(&left.user)) {
+            let listener_ref = &self.inner.listeners[left.listener];
+            let guard = listener_ref.cancel_on_drop(event).only_when_asked();
+            return Ok(Submission::new(left.outbox, guard));
+        }
+        if let Some(live) = self.inner.live.find(event).filter(|live| own(&live.user)) {
+            let outbox = Arc::new(Outbox::new(UNREAD));
+            // Otherwise it has ended.
+            if let Some(updates) = live.updates.upgrade()
+                && updates.add(Follower::Outbox(outbox.clone()))
+                && let Some(listener_ref) = self.inner.listener_ref(&live.listener)
+            {
+                let guard = listener_ref.cancel_on_drop(event).only_when_asked();
+                return Ok(Submission::new(outbox, guard));
+            }
+        }
+        let kept = self.ends(Query::Event(event)).await?;
+        let kept = kept.into_iter().find(|kept| own(&kept.user));
+        let kept = kept.ok_or(FollowError::Unknown(event))?;
+        Ok(self.ended_submission(kept))
+    }
+
+    /// The ends that the journal has kept.
+    pub(crate) async fn ends(&self, query: Query) -> Result<Vec<Kept>, JournalError> {
+        let Some(journal) = &self.inner.journal else { return Ok(Vec::new()) };
+        let closed = || Err(JournalError::Broken("it is closed".into()));
+        journal.ends(query).await.unwrap_or_else(|_| closed())
+    }
+
+    /// What would have been the submission of an event that has ended.
+    pub(crate) fn ended_submission(&self, kept: Kept) -> Submission {
+        let event_id = kept.ended.event;
+        let listener_ref = self.inner.listener_ref(&kept.listener);
+        let (duration, average_duration) = (kept.ended.duration, None);
+        let outcome = outcome(listener_ref.map(|listener_ref| &**listener_ref), kept.ended);
+        let outbox = Arc::new(Outbox::new(UNREAD));
+        let ended = Update::ProcessCompleted { event_id, outcome, duration, average_duration };
+        outbox.push(ended, &mut Gone::default());
+        Submission::ended(event_id, outbox)
+    }
+}
+
+/// How an event has ended, with its output as its listener's type.
+pub(crate) fn outcome(listener_ref: Option<&ListenerRef>, ended: Ended) -> Outcome {
+    match ended.end {
+        End::Completed(None) => Outcome::Completed(None),
+        End::Completed(Some(text)) => {
+            let codec = listener_ref.and_then(|l| l.durability).map(|durability| durability.codec);
+            let gone = || Err("its listener is no durable one any more".to_string());
+            match codec.map_or_else(gone, |codec| (codec.read_output)(&text)) {
+                Ok(output) => Outcome::Completed(Some(output)),
+                Err(trouble) => Outcome::Failed(Failure::unexpected(trouble)),
+            }
+        }
+        End::Failed(failure) => Outcome::Failed(failure),
+        End::Cancelled => Outcome::Cancelled,
+        End::TimedOut => Outcome::TimedOut,
+        End::Stopped => Outcome::Stopped,
+    }
+}

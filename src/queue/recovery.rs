@@ -1,0 +1,224 @@
+//! What earlier processes have left in the journal, taken back at the start.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::declarations::Declarations;
+use super::keyed::{KeyedEvent, KeyedEvents};
+use super::plan::Plan;
+use crate::actors::durable_end::DurableEnd;
+use crate::actors::messages::Job;
+use crate::actors::recording::{Recovered, RecoveredEvent};
+use crate::clock;
+use crate::delivery::bounds::UNREAD;
+use crate::delivery::outbox::Outbox;
+use crate::delivery::sender::{EventSender, Follower, UpdateSender};
+use crate::event::failure::Failure;
+use crate::event::id::{EventId, EventMap};
+use crate::event::update::Outcome;
+use crate::handler::durable::{Durable, OnCrash};
+use crate::handler::session_state::SessionState;
+use crate::handler::user::EventUser;
+use crate::journal::Loaded;
+use crate::journal::error::JournalError;
+use crate::journal::record::{Admitted, Live};
+use crate::journal::recovery::{Attempts, Sorted, sort};
+use crate::logging::{info, warn};
+
+/// An event that an earlier process has left, and whom nobody follows yet.
+#[derive(Debug)]
+pub(crate) struct LeftEvent {
+    /// The number of its listener.
+    pub listener: usize,
+    /// That of the client who named it.
+    #[expect(dead_code, reason = "for clients over HTTP")]
+    pub session: Option<Arc<SessionState>>,
+    pub user: Option<Arc<str>>,
+    /// Its updates up to now.
+    pub outbox: Arc<Outbox>,
+    /// Gone once it has ended.
+    pub updates: Weak<UpdateSender>,
+}
+
+/// Those that nobody has asked for yet.
+#[derive(Debug, Default)]
+pub(crate) struct LeftEvents(Mutex<EventMap<LeftEvent>>);
+
+impl LeftEvents {
+    /// For whoever follows it from now on, if it fits.
+    pub fn take_if(&self, event: EventId, fits: impl Fn(&LeftEvent) -> bool) -> Option<LeftEvent> {
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        fits(left.get(&event)?).then(|| left.remove(&event)).flatten()
+    }
+
+    /// Forgets those that have ended: their ends are in the journal.
+    pub fn sweep(&self) {
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        left.retain(|_, event| event.updates.strong_count() > 0);
+    }
+
+    #[expect(dead_code, reason = "for clients over HTTP")]
+    /// All of them, for those who bring each to its client.
+    pub fn take_all(&self) -> EventMap<LeftEvent> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A user, and the name of a session of the user's.
+type UserSession = (Option<Arc<str>>, Arc<str>);
+
+/// What the supervisors take back, by concurrency id, and who may be asked for.
+pub(crate) struct Recovery {
+    /// By user and name.
+    sessions: HashMap<UserSession, Arc<SessionState>>,
+    /// By the number of their listener.
+    keyed: HashMap<usize, KeyedEvents>,
+    by_id: HashMap<Arc<str>, Recovered>,
+    pub left: LeftEvents,
+}
+
+impl Recovery {
+    /// The idempotency keys of a listener.
+    pub fn keyed(&mut self, listener: usize) -> KeyedEvents {
+        self.keyed.remove(&listener).unwrap_or_default()
+    }
+
+    /// An event that somebody may come back to.
+    fn leave(
+        &mut self,
+        listener: usize,
+        admitted: &Admitted,
+    ) -> (EventSender, Option<Arc<SessionState>>) {
+        let Admitted { event, session, user, key, input, .. } = admitted;
+        let session = session.clone().map(|session| {
+            let state = self.sessions.entry((user.clone(), session.clone()));
+            let new = || Arc::new(SessionState::new(session, user.clone(), None));
+            state.or_insert_with(new).clone()
+        });
+        let outbox = Arc::new(Outbox::new(UNREAD));
+        let follower = Follower::Outbox(outbox.clone());
+        let sender = EventSender::follow(*event, follower, oneshot::channel().0);
+        let updates = sender.updates().map(Arc::downgrade).unwrap_or_default();
+        if let Some(key) = key {
+            let keyed = self.keyed.entry(listener).or_default();
+            let (updates, input) = (updates.clone(), input.clone());
+            let keyed_event = KeyedEvent { event: *event, input, updates };
+            keyed.insert((user.clone(), key.clone()), keyed_event);
+        }
+        let (session_of_event, user) = (session.clone(), user.clone());
+        let left = LeftEvent { listener, session: session_of_event, user, outbox, updates };
+        self.left.0.get_mut().unwrap_or_else(PoisonError::into_inner).insert(*event, left);
+        (sender, session)
+    }
+
+    /// What one concurrency id takes back.
+    pub fn of_id(&mut self, id: &str) -> Recovered {
+        self.by_id.remove(id).unwrap_or_default()
+    }
+}
+
+/// Reads the journal, if there is one. Each concurrency id with a durable listener gets it.
+///
+/// # Errors
+/// When it can't be read.
+pub(crate) fn recover(declared: &Declarations, plans: &[Plan]) -> Result<Recovery, JournalError> {
+    let mut recovery = Recovery {
+        sessions: HashMap::new(),
+        keyed: HashMap::new(),
+        by_id: HashMap::new(),
+        left: LeftEvents::default(),
+    };
+    let Some(journal) = &declared.journal else { return Ok(recovery) };
+    let Loaded { events, steered } = journal.load()?;
+    let (at, now) = (clock::unix_millis(), clock::now());
+    let mut by_listener: HashMap<Arc<str>, Vec<(usize, Live)>> = HashMap::new();
+    for (number, live) in events.into_iter().enumerate() {
+        by_listener.entry(live.admitted.listener.clone()).or_default().push((number, live));
+    }
+    for plan in plans {
+        let id = &plan.rules.concurrency_id;
+        let mut of_id = Vec::new();
+        for (lane, &member) in plan.members.iter().enumerate() {
+            let listener = &declared.listeners[member];
+            let Some(durability) = listener.durability() else { continue };
+            let attempts = Attempts {
+                max: durability.max_attempts,
+                after_crash: durability.on_crash == OnCrash::Retry,
+            };
+            for (number, live) in by_listener.remove(&listener.api_name).unwrap_or_default() {
+                of_id.push((number, (live, attempts, (lane, member, durability))));
+            }
+        }
+        let durable = plan.members.iter().any(|&m| declared.listeners[m].durability().is_some());
+        if !durable {
+            continue;
+        }
+        // One after the other as they came, whichever listener's they are.
+        of_id.sort_by_key(|(number, _)| *number);
+        let Sorted { go_on, over } = sort(of_id.into_iter().map(|(_, event)| event).collect());
+        if !go_on.is_empty() {
+            info!("{id}: {} events go on that an earlier process has left", go_on.len());
+        }
+        let set = steered.iter().find(|(name, _)| name == id).map(|(_, set)| *set);
+        let mut recovered = Recovered {
+            journal: Some(journal.clone()),
+            ended: Vec::with_capacity(over.len()),
+            steered: set.unwrap_or_default(),
+            events: Vec::with_capacity(go_on.len()),
+        };
+        for (live, failure, (_, member, _)) in over {
+            let event = live.admitted.event;
+            warn!("{id}: event {event} fails: {failure}");
+            let (sender, _) = recovery.leave(member, &live.admitted);
+            let outcome = Outcome::Failed(failure);
+            recovered.ended.push(DurableEnd::unstarted(event, sender, outcome));
+        }
+        for (live, (lane, member, durability)) in go_on {
+            let event = live.admitted.event;
+            let (sender, session) = recovery.leave(member, &live.admitted);
+            let since = ago(now, at.saturating_sub(live.admitted.at));
+            let not_before = live.postponed.or(live.admitted.not_before);
+            let not_before = not_before
+                .and_then(|moment| moment.checked_sub(at).filter(|wait| *wait > 0))
+                .and_then(|wait| now.checked_add(Duration::from_millis(wait)));
+            let input = match (durability.codec.read_input)(&live.admitted.input) {
+                Ok(input) => input,
+                Err(trouble) => {
+                    warn!("{id}: event {event} fails: {trouble}");
+                    let outcome = Outcome::Failed(Failure::unexpected(trouble));
+                    recovered.ended.push(DurableEnd::unstarted(event, sender, outcome));
+                    continue;
+                }
+            };
+            let Admitted {
+                session: named, user, key, not_before: admitted_for, input: text, ..
+            } = live.admitted;
+            let mut durable = Durable::new(text).recovered(live.attempt);
+            (durable.session, durable.key, durable.not_before) = (named, key, admitted_for);
+            let input = input.with(durable);
+            let input = match user {
+                Some(user) => input.with(EventUser(user)),
+                None => input,
+            };
+            let job = Box::new(Job { id: event, session, input, sender });
+            recovered.events.push(RecoveredEvent { listener: lane, job, since, not_before });
+        }
+        recovery.by_id.insert(id.clone(), recovered);
+    }
+    for (listener, events) in by_listener {
+        warn!(
+            "the journal has {} events of listener {listener:?}, which this queue doesn't have as a \
+             durable one; they stay there",
+            events.len()
+        );
+    }
+    Ok(recovery)
+}
+
+/// The moment that many milliseconds ago, or as far back as this process can tell.
+fn ago(now: Instant, millis: u64) -> Instant {
+    now.checked_sub(Duration::from_millis(millis)).unwrap_or(now)
+}

@@ -1,0 +1,60 @@
+//! On record: an event of a durable listener waits, once accepted, until its admission is recorded,
+//! and only then enters the wait queue. One that was recorded by an earlier process comes back.
+
+use std::time::Instant;
+
+use super::command::{Arrival, Cause, Effect};
+use super::wait_queue::Key;
+use super::{Location, Phase, Scheduler, Waiting};
+use crate::event::refusal::Refusal;
+
+impl<T> Scheduler<T> {
+    /// What the shell stored with an event that is to be recorded.
+    pub fn to_record(&self, key: Key) -> Option<(usize, &T)> {
+        let waiting = self.recording.get(key)?;
+        Some((self.recording.lane_of(key)?, &waiting.payload))
+    }
+
+    pub(super) fn record(&mut self, listener: usize, waiting: Waiting<T>) {
+        let id = waiting.id;
+        let key = self.recording.push_back(listener, waiting);
+        self.places.insert(id, Location::Recording(key));
+        self.effects.push_back(Effect::Record { key });
+    }
+
+    /// The event is on record: from now on it has been admitted.
+    pub(super) fn recorded(&mut self, key: Key) {
+        // One that was cancelled meanwhile has left.
+        let Some((listener, waiting)) = self.recording.remove(key) else { return };
+        let id = waiting.id;
+        self.enter(listener, waiting);
+        if self.phase == Phase::Stopped {
+            self.end_accepted(id, Cause::Stopped);
+        }
+    }
+
+    /// The event could not be recorded, so that it is not admitted.
+    pub(super) fn not_recorded(&mut self, key: Key, refusal: Refusal) {
+        let Some((listener, waiting)) = self.recording.remove(key) else { return };
+        self.places.remove(&waiting.id);
+        self.not_before.remove(&waiting.id);
+        self.free_place();
+        self.listeners[listener].refused.not_recorded += 1;
+        self.effects.push_back(Effect::Refuse { event: waiting.payload, refusal });
+    }
+
+    /// Takes back an event that was admitted by an earlier process, behind those that are here: no bound
+    /// holds for it.
+    pub(super) fn restore(&mut self, arrival: Arrival<T>, since: Instant) {
+        let Arrival { id, listener, watched, not_before, payload, .. } = arrival;
+        if let Some(due) = not_before {
+            self.not_before.insert(id, due);
+        }
+        let (last_notified, returned) = (None, false);
+        let waiting = Waiting { id, watched, since, last_notified, returned, payload };
+        if self.rules.queue_max_size.is_some() {
+            self.effects.push_back(Effect::RetakePlace);
+        }
+        self.enter(listener, waiting);
+    }
+}
