@@ -4,53 +4,17 @@
 //! for real is in `tests/kill.rs`.
 #![cfg(feature = "journal")]
 
-use std::path::{Path, PathBuf};
+mod disk;
+
 use std::time::Duration;
 
+use disk::Disk;
 use futures::StreamExt;
 use now_serving::testing::Turnstile;
 use now_serving::{
     Backoff, CallError, EventContext, EventId, FollowError, Listener, OnCrash, Outcome, Queue,
-    QueueBuilder, Sqlite, StartError, SubmitError, Update, UserError,
+    StartError, SubmitError, Update, UserError,
 };
-use tempfile::TempDir;
-
-struct Disk(TempDir);
-
-impl Disk {
-    fn new() -> Self {
-        Disk(tempfile::tempdir().expect("there is room"))
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("events.db")
-    }
-
-    fn open(&self) -> QueueBuilder {
-        // Another queue on it may just be going.
-        let journal = loop {
-            match Sqlite::open(self.path()) {
-                Ok(journal) => break journal,
-                Err(now_serving::JournalError::InUse { .. }) => std::thread::yield_now(),
-                Err(error) => panic!("{error}"),
-            }
-        };
-        Queue::builder().journal(journal)
-    }
-
-    /// The disk as it is at this moment, as a process that dies now leaves it.
-    fn as_it_is(&self) -> Disk {
-        let copy = Disk::new();
-        for suffix in ["", "-wal"] {
-            let name = format!("events.db{suffix}");
-            let from = self.0.path().join(&name);
-            if Path::new(&from).exists() {
-                std::fs::copy(from, copy.0.path().join(name)).expect("there is room");
-            }
-        }
-        copy
-    }
-}
 
 fn waiting(turnstile: &Turnstile) -> Listener<u32, u32> {
     Listener::new("wait", turnstile.handler()).durable()

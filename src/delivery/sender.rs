@@ -43,6 +43,13 @@ impl fmt::Debug for Function {
 }
 
 impl Follower {
+    /// Sends what somebody else hasn't read.
+    pub fn send_unread(&self, unread: &Outbox, gone: &mut Gone) {
+        while let Some(read) = unread.try_next() {
+            self.send(read.update, gone);
+        }
+    }
+
     fn send(&self, update: Update, gone: &mut Gone) {
         match self {
             Follower::Outbox(outbox) => {
@@ -115,6 +122,26 @@ impl UpdateSender {
         let Some(first) = follower.take() else { return false };
         *follower = Some(Follower::Both(Box::new((first, another))));
         true
+    }
+
+    /// Lets another follow in place of the reader of this outbox, who has what is unread there first.
+    pub fn hand_over(&self, unread: &Outbox, to: Follower) {
+        // Dropped after the lock, as in `send`.
+        let mut gone = Gone::default();
+        let mut follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
+        let sending = Sending::begin(&self.sending, this_thread());
+        to.send_unread(unread, &mut gone);
+        while let Some(update) = self.first_of_meanwhile() {
+            to.send(update, &mut gone);
+        }
+        drop(sending);
+        *follower = match follower.take() {
+            Some(Follower::Both(both)) => Some(Follower::Both(Box::new((to, both.1)))),
+            Some(_) => Some(to),
+            // It has ended, as has just been said.
+            None => None,
+        };
+        drop(follower);
     }
 
     fn meanwhile(&self) -> MutexGuard<'_, Vec<Update>> {

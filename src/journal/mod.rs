@@ -64,7 +64,6 @@ pub(crate) struct Loaded {
 pub(crate) enum Query {
     Event(EventId),
     /// Those of a client's session, oldest first.
-    #[expect(dead_code, reason = "for clients over HTTP")]
     Session {
         user: Option<Arc<str>>,
         session: Arc<str>,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Queue;
 use super::listener_ref::ListenerRef;
+use super::recovery::LeftEvents;
 use super::submission::Submission;
 use crate::delivery::bounds::UNREAD;
 use crate::delivery::outbox::Outbox;
@@ -27,6 +28,15 @@ pub enum FollowError {
     /// The journal could not be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+/// An event that has ended.
+#[derive(Debug)]
+pub(crate) struct PastEvent {
+    pub listener: Arc<str>,
+    pub user: Option<Arc<str>>,
+    pub outcome: Outcome,
+    pub duration: f64,
 }
 
 impl Queue {
@@ -79,6 +89,22 @@ impl Queue {
         let Some(journal) = &self.inner.journal else { return Ok(Vec::new()) };
         let closed = || Err(JournalError::Broken("it is closed".into()));
         journal.ends(query).await.unwrap_or_else(|_| closed())
+    }
+
+    /// How an event has ended, if the journal has kept that.
+    pub(crate) async fn past(&self, event: EventId) -> Result<Option<PastEvent>, JournalError> {
+        let kept = self.ends(Query::Event(event)).await?.pop();
+        Ok(kept.map(|Kept { listener, user, ended, .. }| {
+            let listener_ref = self.inner.listener_ref(&listener);
+            let duration = ended.duration;
+            let outcome = outcome(listener_ref.map(|listener_ref| &**listener_ref), ended);
+            PastEvent { listener, user, outcome, duration }
+        }))
+    }
+
+    /// The events that an earlier process has left.
+    pub(crate) fn left(&self) -> &LeftEvents {
+        &self.inner.left
     }
 
     /// What would have been the submission of an event that has ended.

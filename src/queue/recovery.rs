@@ -16,6 +16,7 @@ use crate::clock;
 use crate::delivery::bounds::UNREAD;
 use crate::delivery::outbox::Outbox;
 use crate::delivery::sender::{EventSender, Follower, UpdateSender};
+use crate::delivery::unread::Gone;
 use crate::event::failure::Failure;
 use crate::event::id::{EventId, EventMap};
 use crate::event::update::Outcome;
@@ -34,7 +35,6 @@ pub(crate) struct LeftEvent {
     /// The number of its listener.
     pub listener: usize,
     /// That of the client who named it.
-    #[expect(dead_code, reason = "for clients over HTTP")]
     pub session: Option<Arc<SessionState>>,
     pub user: Option<Arc<str>>,
     /// Its updates up to now.
@@ -43,27 +43,66 @@ pub(crate) struct LeftEvent {
     pub updates: Weak<UpdateSender>,
 }
 
+impl LeftEvent {
+    /// Lets another follow it, who has its updates up to now first.
+    pub fn hand_over(&self, to: Follower) {
+        match self.updates.upgrade() {
+            Some(updates) => updates.hand_over(&self.outbox, to),
+            None => to.send_unread(&self.outbox, &mut Gone::default()),
+        }
+    }
+}
+
 /// Those that nobody has asked for yet.
 #[derive(Debug, Default)]
-pub(crate) struct LeftEvents(Mutex<EventMap<LeftEvent>>);
+pub(crate) struct LeftEvents(Mutex<Left>);
+
+#[derive(Debug, Default)]
+struct Left {
+    events: EventMap<LeftEvent>,
+    /// Those of each session, oldest first. What has been taken since is still in here.
+    by_session: HashMap<UserSession, Vec<EventId>>,
+}
+
+impl Left {
+    fn insert(&mut self, event: EventId, left: LeftEvent) {
+        if let Some(session) = &left.session {
+            let key = (left.user.clone(), session.id.clone());
+            self.by_session.entry(key).or_default().push(event);
+        }
+        self.events.insert(event, left);
+    }
+}
 
 impl LeftEvents {
     /// For whoever follows it from now on, if it fits.
     pub fn take_if(&self, event: EventId, fits: impl Fn(&LeftEvent) -> bool) -> Option<LeftEvent> {
         let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        fits(left.get(&event)?).then(|| left.remove(&event)).flatten()
+        fits(left.events.get(&event)?).then(|| left.events.remove(&event)).flatten()
+    }
+
+    /// Those of a client's session, oldest first.
+    pub fn take_session(
+        &self,
+        user: Option<&Arc<str>>,
+        session: &str,
+    ) -> Vec<(EventId, LeftEvent)> {
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if left.by_session.is_empty() {
+            return Vec::new();
+        }
+        let events = left.by_session.remove(&(user.cloned(), session.into())).unwrap_or_default();
+        let events = events.into_iter();
+        events.filter_map(|event| Some((event, left.events.remove(&event)?))).collect()
     }
 
     /// Forgets those that have ended: their ends are in the journal.
     pub fn sweep(&self) {
         let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        left.retain(|_, event| event.updates.strong_count() > 0);
-    }
-
-    #[expect(dead_code, reason = "for clients over HTTP")]
-    /// All of them, for those who bring each to its client.
-    pub fn take_all(&self) -> EventMap<LeftEvent> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        left.events.retain(|_, event| event.updates.strong_count() > 0);
+        if left.events.is_empty() {
+            left.by_session = HashMap::new();
+        }
     }
 }
 

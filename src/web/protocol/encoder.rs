@@ -309,6 +309,11 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    /// One that comes from elsewhere than a session.
+    pub fn of(encoder: Encoder, event_id: EventId, outcome: Outcome, duration: f64) -> Self {
+        Ended { encoder, event_id, outcome, duration, average: None }
+    }
+
     /// Whether the event may be one of this listener.
     pub fn is_of(&self, api_name: &str) -> bool {
         self.encoder.is_of(api_name)

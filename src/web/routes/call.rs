@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use super::{Named, joined};
 use crate::event::id::EventId;
+use crate::logging::error;
+use crate::queue::recovery::LeftEvent;
 use crate::web::api::endpoint::{Endpoint, Prepared};
 use crate::web::auth::guard::Caller;
 use crate::web::body::json;
@@ -18,6 +20,7 @@ use crate::web::protocol::encoder::Ended;
 use crate::web::protocol::sse;
 use crate::web::rejection::Rejection;
 use crate::web::session::registry::Sessions;
+use crate::web::session::session::Session;
 use crate::web::session::stream::{Form, Format, Read, Stream, last_event_id};
 use crate::web::state::WebState;
 
@@ -112,20 +115,56 @@ pub(crate) async fn follow(
     path: web::Path<Event>,
     query: web::Query<Follow>,
 ) -> HttpResponse {
-    let Event { api_name, event_id: id } = path.into_inner();
+    let Event { api_name, event_id } = path.into_inner();
     let sessions = &web.sessions;
-    let found =
-        id.parse().ok().and_then(|id: EventId| Some((id, sessions.find_call(&caller, id)?)));
-    if let Some((id, session)) = found
-        && session.may_be_of(id, &api_name)
-    {
+    let Ok(id) = event_id.parse::<EventId>() else { return sse::response(CallStream::Unknown) };
+    let session = sessions.find_call(&caller, id);
+    let session = session.or_else(|| left(&web, &caller, &request, &api_name, id));
+    if let Some(session) = session.filter(|session| session.may_be_of(id, &api_name)) {
         let format = Format::of(&request, Form::Call);
         let stream = Stream::open(&session, format, last_event_id(&request, query.last_event_id));
         return sse::response(CallStream::Event { id, stream, sessions: sessions.clone() });
     }
-    let ended = id.parse().ok().and_then(|id| sessions.limits.results.find(&caller, id));
-    let ended = ended.filter(|ended| ended.is_of(&api_name));
+    let ended = sessions.limits.results.find(&caller, id);
+    let ended = match ended.filter(|ended| ended.is_of(&api_name)) {
+        None => past(&web, &caller, &request, &api_name, id).await,
+        ended => ended,
+    };
     sse::response(ended.map_or(CallStream::Unknown, CallStream::Ended))
+}
+
+/// An event of the caller's that an earlier process has left.
+fn left(
+    web: &WebState,
+    caller: &Caller,
+    request: &HttpRequest,
+    api_name: &str,
+    id: EventId,
+) -> Option<Arc<Session>> {
+    let endpoint = web.known(api_name).ok()?;
+    let is_own =
+        |left: &LeftEvent| left.user == caller.0 && left.listener as u64 == endpoint.number;
+    let left = web.queue.left().take_if(id, is_own)?;
+    let audience = web.audience(endpoint, request);
+    web.sessions.adopt_call(id, caller, endpoint, audience, &left).ok()
+}
+
+/// The end of an event of the caller's that only the journal still knows.
+async fn past(
+    web: &WebState,
+    caller: &Caller,
+    request: &HttpRequest,
+    api_name: &str,
+    id: EventId,
+) -> Option<Arc<Ended>> {
+    let endpoint = web.known(api_name).ok()?;
+    let past = web.queue.past(id).await.unwrap_or_else(|trouble| {
+        error!("the end of event {id} can't be looked for: {trouble}");
+        None
+    })?;
+    let is_own = past.user == caller.0 && *past.listener == *api_name;
+    let encoder = endpoint.encoder(web.audience(endpoint, request));
+    is_own.then(|| Arc::new(Ended::of(encoder, id, past.outcome, past.duration)))
 }
 
 enum CallStream {

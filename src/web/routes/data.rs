@@ -11,6 +11,7 @@ use tokio::time::{Sleep, sleep};
 use crate::web::auth::guard::Caller;
 use crate::web::protocol::message::Message;
 use crate::web::protocol::sse;
+use crate::web::session::registry::Begun;
 use crate::web::session::stream::{Form, Format, Read, Stream, last_event_id};
 use crate::web::state::WebState;
 
@@ -27,6 +28,7 @@ pub(crate) async fn data(
     request: HttpRequest,
     query: web::Query<Query>,
 ) -> HttpResponse {
+    adopt(&web, &caller, &request, &query.session_hash);
     match web.sessions.find(&caller, &query.session_hash) {
         Some(session) => {
             let format = Format::of(&request, Form::Session);
@@ -35,6 +37,21 @@ pub(crate) async fn data(
             sse::response(SessionStream { stream, closing: None })
         }
         None => sse::response(Unknown { sent: false }),
+    }
+}
+
+/// The events of the session that an earlier process has left are this client's.
+fn adopt(web: &WebState, caller: &Caller, request: &HttpRequest, hash: &str) {
+    let left = web.queue.left().take_session(caller.0.as_ref(), hash);
+    if left.is_empty() {
+        return;
+    }
+    // Where there are too many sessions, they go on without one.
+    let Ok(session) = web.sessions.begin(caller, hash).map(Begun::keep) else { return };
+    for (id, left) in left {
+        if let Some(endpoint) = web.endpoints.get(left.listener) {
+            session.adopt(id, endpoint, web.audience(endpoint, request), &left);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A client's session: its events, its update stream, its kept results.
 
 pub(crate) mod active_event;
+pub(crate) mod adopt;
 pub(crate) mod mailbox;
 pub(crate) mod registry;
 pub(crate) mod replay_log;

@@ -1,0 +1,124 @@
+//! Durable events over HTTP: their clients find them again after the process has died.
+//!
+//! The process that dies is played by a server that goes on, on a disk that the next one doesn't see.
+#![cfg(all(feature = "journal", feature = "web"))]
+
+mod common;
+mod disk;
+
+use awc::http::StatusCode;
+use common::Server;
+use disk::Disk;
+use now_serving::testing::Turnstile;
+use now_serving::{Listener, Queue};
+use serde_json::{Value, json};
+
+fn queue(disk: &Disk, turnstile: &Turnstile) -> Queue {
+    let other = async |n: u32| Ok::<_, String>(n);
+    disk.open()
+        .listener(Listener::new("wait", turnstile.handler()).durable())
+        .listener(Listener::new("other", other).durable())
+        .start()
+        .unwrap()
+}
+
+async fn call(server: &Server, n: u32) -> String {
+    let (status, answer) = server.post("/gradio_api/call/wait", json!({ "data": [n] })).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    format!("/gradio_api/call/wait/{}", answer["event_id"].as_str().unwrap())
+}
+
+async fn end(server: &Server, path: &str) -> (String, Value) {
+    let event = server.stream(path).await.rest().await.pop().expect("it has an end");
+    (event.name.expect("it is named"), event.data)
+}
+
+#[actix::test]
+async fn a_call_finds_its_event_or_its_end_in_the_next_process() {
+    let (disk, turnstile) = (Disk::new(), Turnstile::new());
+    let first = queue(&disk, &turnstile);
+    let server = Server::start(&first);
+    let ended = call(&server, 0).await;
+    turnstile.let_through(1);
+    assert_eq!(end(&server, &ended).await, ("complete".into(), json!([0])));
+    let (running, waits) = (call(&server, 1).await, call(&server, 2).await);
+    turnstile.arrived(1).await;
+    let disk = disk.as_it_is();
+    let turnstile = Turnstile::new();
+    let second = queue(&disk, &turnstile);
+    let server = Server::start(&second);
+    turnstile.arrived(1).await;
+    assert_eq!(end(&server, &ended).await, ("complete".into(), json!([0])));
+    // By another listener's name it is unknown, and stays where it is.
+    let unknown = ("error".to_string(), json!("404: Not Found"));
+    assert_eq!(end(&server, &waits.replace("wait", "other")).await, unknown);
+    assert_eq!(end(&server, &ended.replace("wait", "other")).await, unknown);
+    let mut stream = server.stream(&waits).await;
+    turnstile.open();
+    let end_of_stream = stream.rest().await.pop().expect("it has an end");
+    assert_eq!(end_of_stream.data, json!([2]));
+    // It has ended before its client came back.
+    assert_eq!(end(&server, &running).await, ("complete".into(), json!([1])));
+    // As often as it is asked for.
+    assert_eq!(end(&server, &running).await, ("complete".into(), json!([1])));
+}
+
+#[actix::test]
+async fn a_session_finds_its_events_with_their_ranks_in_the_next_process() {
+    let (disk, turnstile) = (Disk::new(), Turnstile::new());
+    let first = queue(&disk, &turnstile);
+    let server = Server::start(&first);
+    let mut joined = Vec::new();
+    for (session, n) in [("a", 1), ("b", 2), ("a", 3)] {
+        joined.push(server.join(session, 0, json!([n])).await);
+    }
+    turnstile.arrived(1).await;
+    let disk = disk.as_it_is();
+    let turnstile = Turnstile::new();
+    let second = queue(&disk, &turnstile);
+    let server = Server::start(&second);
+    turnstile.arrived(1).await;
+    let mut stream = server.session("a").await;
+    let mut messages = Vec::new();
+    // What runs is said to run, and what waits has its rank.
+    while messages.len() < 2 {
+        let message = stream.message().await;
+        match message["msg"].as_str().unwrap() {
+            "process_starts" => messages.push((message["event_id"].clone(), None)),
+            "estimation" if message["event_id"] == *joined[2] => {
+                messages.push((message["event_id"].clone(), message["rank"].as_u64()));
+            }
+            _ => {}
+        }
+    }
+    messages.sort_by_key(|(_, rank)| *rank);
+    assert_eq!(messages, [(json!(joined[0]), None), (json!(joined[2]), Some(1))]);
+    turnstile.open();
+    let ends: Vec<Value> = stream
+        .until("close_stream")
+        .await
+        .into_iter()
+        .filter(|message| message["msg"] == "process_completed")
+        .map(|message| message["output"]["data"].clone())
+        .collect();
+    assert_eq!(ends, [json!([1]), json!([3])], "and none of another session's");
+    // What it doesn't come back for goes on all the same.
+    let other = format!("/gradio_api/call/wait/{}", joined[1]);
+    assert_eq!(end(&server, &other).await, ("complete".into(), json!([2])));
+}
+
+#[actix::test]
+async fn results_that_http_no_longer_keeps_are_in_the_journal() {
+    let (disk, turnstile) = (Disk::new(), Turnstile::new());
+    turnstile.open();
+    let queue = queue(&disk, &turnstile);
+    let web = now_serving::Web::builder(&queue).max_kept_results(1, 1 << 20).start().unwrap();
+    let server = Server::start(&web);
+    let paths = [call(&server, 1).await, call(&server, 2).await, call(&server, 3).await];
+    for (n, path) in (1..).zip(&paths) {
+        assert_eq!(end(&server, path).await, ("complete".into(), json!([n])));
+    }
+    for (n, path) in (1..).zip(&paths) {
+        assert_eq!(end(&server, path).await, ("complete".into(), json!([n])));
+    }
+}
