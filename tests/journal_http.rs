@@ -122,3 +122,41 @@ async fn results_that_http_no_longer_keeps_are_in_the_journal() {
         assert_eq!(end(&server, path).await, ("complete".into(), json!([n])));
     }
 }
+
+#[actix::test]
+async fn the_same_idempotency_key_gives_the_same_event() {
+    let (disk, turnstile) = (Disk::new(), Turnstile::new());
+    let echo = async |n: u32| Ok::<_, String>(n);
+    let listeners = disk.open().listener(Listener::new("wait", turnstile.handler()).durable());
+    let first = listeners.listener(Listener::new("plain", echo)).start().unwrap();
+    let submit = async |server: &Server, name: &str, n: u32, key: String| {
+        let request = awc::Client::default()
+            .post(server.url(&format!("/gradio_api/call/{name}")))
+            .insert_header(("idempotency-key", key));
+        let mut response = request.send_json(&json!({ "data": [n] })).await.unwrap();
+        let answer: Value = response.json().await.unwrap();
+        (response.status().as_u16(), answer)
+    };
+    let server = Server::start(&first);
+    let once = submit(&server, "wait", 1, "order 17".into()).await;
+    assert_eq!(once.0, 200, "{once:?}");
+    assert_eq!(submit(&server, "wait", 1, "order 17".into()).await, once);
+    assert_ne!(submit(&server, "wait", 1, "order 18".into()).await, once);
+    let (status, answer) = submit(&server, "wait", 2, "order 17".into()).await;
+    assert_eq!(status, 409);
+    assert!(answer["detail"].as_str().unwrap().contains("was used with another input"), "{answer}");
+    let (status, answer) = submit(&server, "plain", 1, "order 17".into()).await;
+    assert_eq!(status, 400);
+    assert!(answer["detail"].as_str().unwrap().contains("isn't durable"), "{answer}");
+    assert_eq!(submit(&server, "wait", 1, "k".repeat(256)).await.0, 400);
+    turnstile.open();
+    let path = format!("/gradio_api/call/wait/{}", once.1["event_id"].as_str().unwrap());
+    assert_eq!(end(&server, &path).await, ("complete".into(), json!([1])));
+    // Of one that has ended, and in the next process.
+    assert_eq!(submit(&server, "wait", 1, "order 17".into()).await, once);
+    let disk = disk.as_it_is();
+    let second = queue(&disk, &turnstile);
+    let server = Server::start(&second);
+    assert_eq!(submit(&server, "wait", 1, "order 17".into()).await, once);
+    assert_eq!(end(&server, &path).await, ("complete".into(), json!([1])));
+}

@@ -114,7 +114,7 @@ async fn names_follow_the_conventions() {
             assert!(fits.contains(&suffix), "{line}");
         }
     }
-    assert_eq!(families.len(), 19);
+    assert_eq!(families.len(), 21);
 }
 
 #[actix::test]

@@ -56,7 +56,6 @@ impl Recording {
     }
 
     /// Why nothing can be recorded, if that is so.
-    #[expect(dead_code, reason = "for snapshots")]
     pub fn trouble(&self) -> Option<&JournalError> {
         self.trouble.as_ref()
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use actix::{AsyncContext, Context, Handler};
 
 use super::messages::TakeSnapshot;
+use super::recording::Recording;
 use super::supervisor::Supervisor;
 use crate::clock;
 use crate::scheduler::snapshot::SlotState;
@@ -30,6 +31,8 @@ impl Supervisor {
                 *progress = worker_ref.meter.progress();
             }
         }
+        let trouble = self.recording.as_ref().and_then(Recording::trouble);
+        snapshot.journal_trouble = trouble.map(ToString::to_string);
         let snapshot = Arc::new(snapshot);
         for reply in snapshot_replies {
             // Who asked may have stopped waiting.

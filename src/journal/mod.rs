@@ -63,11 +63,6 @@ pub(crate) struct Loaded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Query {
     Event(EventId),
-    /// Those of a client's session, oldest first.
-    Session {
-        user: Option<Arc<str>>,
-        session: Arc<str>,
-    },
     /// That of a listener's event with this idempotency key, of this user.
     Key {
         listener: Arc<str>,

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::Queue;
 use super::error::SubmitError;
 use super::handle::ListenerHandle;
-use super::keyed::{KeyedEvent, UserKey};
+use super::keyed::{IdempotencyKey, KeyedEvent, UserKey};
+use super::listener_ref::ListenerRef;
 use super::submission::Submission;
 use crate::clock;
 use crate::delivery::bounds::UNREAD;
@@ -13,8 +15,11 @@ use crate::delivery::outbox::Outbox;
 use crate::delivery::sender::Follower;
 use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
+use crate::event::refusal::Refusal;
 use crate::handler::durable::Durable;
+use crate::handler::input::Input;
 use crate::journal::Query;
+use crate::journal::record::Kept;
 use crate::scheduler::command::WhenFull;
 
 /// An event that is about to be submitted, from [`ListenerHandle::event`].
@@ -99,10 +104,13 @@ impl<I: Send + 'static, O: Send + Sync + 'static> EventBuilder<'_, I, O> {
         let id = EventId::random();
         let outbox = Arc::new(Outbox::new(UNREAD));
         let input = listener_ref.input(input, queue.user())?;
+        let input = match &key {
+            Some(key) => input.with(IdempotencyKey(key.clone())),
+            None => input,
+        };
         let mut input = listener_ref.to_record(input, None)?;
         let moment = not_before.map(unix_millis);
-        input
-            .change::<Durable>(|durable| (durable.not_before, durable.key) = (moment, key.clone()));
+        input.change::<Durable>(|durable| durable.not_before = moment);
         let start = moment.and_then(from_unix_millis);
         let follower = Follower::Outbox(outbox.clone());
         let Some(key) = key else {
@@ -114,25 +122,86 @@ impl<I: Send + 'static, O: Send + Sync + 'static> EventBuilder<'_, I, O> {
         };
         let user_key: UserKey = (queue.user().cloned(), key);
         let _one_at_a_time = listener_ref.keyed.submitting.lock().await;
-        if let Some(keyed) = listener_ref.keyed.find(&user_key) {
-            same_input(&user_key, &keyed.input, &text)?;
-            // Otherwise it has ended meanwhile.
-            if keyed.updates.upgrade().is_some_and(|updates| updates.add(follower)) {
-                let guard = listener_ref.cancel_on_drop(keyed.event).only_when_asked();
-                return Ok(Submission::new(outbox, guard));
+        match queue.keyed(listener_ref, &user_key, &text).await? {
+            Some(Keyed::GoesOn(keyed)) => {
+                if keyed.updates.upgrade().is_some_and(|updates| updates.add(follower)) {
+                    let guard = listener_ref.cancel_on_drop(keyed.event).only_when_asked();
+                    return Ok(Submission::new(outbox, guard));
+                }
+                // It has ended meanwhile, which is on record.
+                match queue.keyed_end(listener_ref, &user_key, &text).await? {
+                    Some(kept) => Ok(queue.ended_submission(kept)),
+                    None => Err(SubmitError::Refused(Refusal::Stopped)),
+                }
+            }
+            Some(Keyed::Ended(kept)) => Ok(queue.ended_submission(kept)),
+            None => {
+                let submitted = listener_ref.submit_at(id, input, None, follower, when_full, start);
+                Ok(Submission::new(outbox, submitted.await?.0))
             }
         }
+    }
+}
+
+/// The event that was submitted with a key.
+pub(crate) enum Keyed {
+    GoesOn(KeyedEvent),
+    Ended(Kept),
+}
+
+impl Queue {
+    /// The event of this input that a user has submitted with a key. To be asked by one after the other:
+    /// see [`KeyedEvents::submitting`](super::keyed::KeyedEvents::submitting).
+    ///
+    /// # Errors
+    /// When the key stands for another input.
+    pub(crate) async fn keyed(
+        &self,
+        listener_ref: &ListenerRef,
+        user_key: &UserKey,
+        input: &JsonText,
+    ) -> Result<Option<Keyed>, SubmitError> {
+        if let Some(keyed) = listener_ref.keyed.find(user_key) {
+            same_input(user_key, &keyed.input, input)?;
+            return Ok(Some(Keyed::GoesOn(keyed)));
+        }
+        Ok(self.keyed_end(listener_ref, user_key, input).await?.map(Keyed::Ended))
+    }
+
+    /// The same, and only which event it is.
+    ///
+    /// # Errors
+    /// Also when the listener isn't durable.
+    pub(crate) async fn keyed_event(
+        &self,
+        listener_ref: &ListenerRef,
+        user_key: UserKey,
+        input: &Input,
+    ) -> Result<Option<EventId>, SubmitError> {
+        let durability = listener_ref.durability;
+        let not_durable = || SubmitError::NotDurable(listener_ref.api_name.to_string());
+        let codec = durability.ok_or_else(not_durable)?.codec;
+        let not_recorded = |reason| Refusal::NotRecorded { reason, full: false };
+        let text = (codec.write_input)(input).map_err(not_recorded)?;
+        Ok(self.keyed(listener_ref, &user_key, &text).await?.map(|keyed| match keyed {
+            Keyed::GoesOn(keyed) => keyed.event,
+            Keyed::Ended(kept) => kept.ended.event,
+        }))
+    }
+
+    async fn keyed_end(
+        &self,
+        listener_ref: &ListenerRef,
+        user_key: &UserKey,
+        input: &JsonText,
+    ) -> Result<Option<Kept>, SubmitError> {
         let (user, key) = user_key.clone();
         let query = Query::Key { listener: listener_ref.api_name.clone(), user, key };
-        if let Some(kept) = queue.ends(query).await?.pop() {
-            same_input(&user_key, kept.input.as_ref().unwrap_or(&text), &text)?;
-            return Ok(queue.ended_submission(kept));
+        let kept = self.ends(query).await?.pop();
+        if let Some(used) = kept.as_ref().and_then(|kept| kept.input.as_ref()) {
+            same_input(user_key, used, input)?;
         }
-        let follower = Follower::Outbox(outbox.clone());
-        let submitted = listener_ref.submit_at(id, input, None, follower, when_full, start);
-        let (guard, updates) = submitted.await?;
-        listener_ref.keyed.insert(user_key, KeyedEvent { event: id, input: text, updates });
-        Ok(Submission::new(outbox, guard))
+        Ok(kept)
     }
 }
 

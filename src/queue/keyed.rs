@@ -10,6 +10,10 @@ use crate::event::json_text::JsonText;
 /// Who has used which key.
 pub(crate) type UserKey = (Option<Arc<str>>, Arc<str>);
 
+/// Given with the input of an event that is submitted with a key.
+#[derive(Clone, Debug)]
+pub(crate) struct IdempotencyKey(pub Arc<str>);
+
 /// An event that goes on, and was submitted with a key.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyedEvent {

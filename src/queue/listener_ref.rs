@@ -8,7 +8,7 @@ use actix::dev::SendError;
 use tokio::sync::oneshot;
 
 use super::error::SubmitError;
-use super::keyed::KeyedEvents;
+use super::keyed::{IdempotencyKey, KeyedEvent, KeyedEvents};
 use super::listener_options::ListenerOptions;
 use super::live_events::{LiveEvent, LiveEvents};
 use crate::actors::listener::ListenerActor;
@@ -141,11 +141,19 @@ impl ListenerRef {
         let (admit, admitted) = oneshot::channel();
         let sender = EventSender::follow(id, follower, admit);
         let updates = sender.updates().map(Arc::downgrade).unwrap_or_default();
-        let user = user_of(session.as_deref(), input.given()).map(Arc::from);
+        let user: Option<Arc<str>> = user_of(session.as_deref(), input.given()).map(Arc::from);
+        let keyed = input.given::<Durable>().and_then(|durable| {
+            let (key, input, updates) = (durable.key.clone()?, &durable.input, updates.clone());
+            let keyed = KeyedEvent { event: id, input: input.clone(), updates };
+            Some(((user.clone(), key), keyed))
+        });
         let job = Box::new(Job { id, session, input, sender });
         self.deliver(Submit { job, when_full, not_before }).await;
         match admitted.await {
             Ok(Ok(())) => {
+                if let Some((user_key, keyed)) = keyed {
+                    self.keyed.insert(user_key, keyed);
+                }
                 if self.durability.is_some() {
                     let (listener, updates) = (self.api_name.clone(), updates.clone());
                     self.live.insert(id, LiveEvent { listener, user, updates });
@@ -170,6 +178,7 @@ impl ListenerRef {
         let text = (durability.codec.write_input)(&input);
         let mut durable =
             Durable::new(text.map_err(|reason| Refusal::NotRecorded { reason, full: false })?);
+        durable.key = input.given().map(|IdempotencyKey(key)| key.clone());
         durable.session = session.filter(|s| s.named).map(|session| session.id.clone());
         Ok(input.with(durable))
     }

@@ -25,6 +25,8 @@ impl<T> Scheduler<T> {
             oldest_wait: oldest.map(|waiting| since(waiting.since)),
             failing_slots: self.slots.failing(),
             unavailable: self.slots.unavailable().map(|unavailable| since(unavailable.since)),
+            // The shell's to say.
+            journal_trouble: None,
             unlisted_slots: self.slots.open() - slots.len(),
             slots,
             recent: self.recent.snapshot(now, |lane| &self.lane_rules(lane).api_name),

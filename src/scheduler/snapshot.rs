@@ -36,6 +36,9 @@ pub struct ConcurrencyIdSnapshot {
     pub failing_slots: usize,
     /// Seconds for which no slot at all could run anything because of that; null while one can.
     pub unavailable: Option<f64>,
+    /// Why the journal takes no records, where events are durable; null while it does. Nothing is
+    /// admitted to durable listeners meanwhile.
+    pub journal_trouble: Option<String>,
     /// The slots that have a worker, or wait for one to be ready: at most 1,024, the busy ones
     /// first where there are more.
     pub slots: Vec<SlotSnapshot>,

@@ -9,7 +9,8 @@ use crate::logging::error;
 use crate::queue::error::{AcquireError, CallError, ControlError, SubmitError};
 
 impl Rejection {
-    fn of_submit(error: &SubmitError) -> Self {
+    /// Why an event was not submitted.
+    pub fn of_submit(error: &SubmitError) -> Self {
         match error {
             SubmitError::Refused(refusal) => Self::of(refusal.clone(), &[]),
             SubmitError::UnknownListener(name) => Self::unknown_listener(name),

@@ -51,7 +51,6 @@ CREATE TABLE ends (
     checksum INTEGER NOT NULL       -- of all of the above
 ) STRICT;
 CREATE INDEX ends_by_time ON ends (ended_at);
-CREATE INDEX ends_by_session ON ends (session) WHERE session IS NOT NULL;
 CREATE INDEX ends_by_key ON ends (key) WHERE key IS NOT NULL;
 -- What operators have set for a concurrency id.
 CREATE TABLE ids (

@@ -221,12 +221,6 @@ pub(super) fn ends(connection: &Connection, query: &Query) -> Read<Vec<Kept>> {
             let ends = connection.prepare_cached("SELECT * FROM ends WHERE id = ?1")?;
             all(ends, [event.to_string()], kept)
         }
-        Query::Session { user, session } => {
-            let ends = connection.prepare_cached(
-                "SELECT * FROM ends WHERE session = ?1 AND user IS ?2 ORDER BY ended_at",
-            )?;
-            all(ends, params![session, user], kept)
-        }
         Query::Key { listener, user, key } => {
             let ends = connection.prepare_cached(
                 "SELECT * FROM ends WHERE key = ?1 AND listener = ?2 AND user IS ?3",

@@ -72,6 +72,16 @@ impl Prepared {
         (self.take(), endpoint.cache.clone().zip(self.key))
     }
 
+    /// The input itself.
+    pub fn input(&self) -> &Input {
+        &self.input
+    }
+
+    /// Gives something with it.
+    pub fn give<T: Send + Sync + 'static>(&mut self, value: T) {
+        self.input = self.take().with(value);
+    }
+
     fn take(&mut self) -> Input {
         std::mem::replace(&mut self.input, Input::new(()))
     }

@@ -28,7 +28,7 @@ impl Web {
     /// access to them: by its own means, or as [`Web::metrics_for`].
     ///
     /// Of each concurrency id: `now_serving_slots` (the limit), `_running`, `_waiting`, `_blocked`,
-    /// `_paused`, `_failing_slots`, `_unavailable_seconds`, `_oldest_wait_seconds`. Of each listener: `now_serving_admitted_events_total`,
+    /// `_scheduled`, `_journal_trouble`, `_paused`, `_failing_slots`, `_unavailable_seconds`, `_oldest_wait_seconds`. Of each listener: `now_serving_admitted_events_total`,
     /// `_ended_events_total` by `outcome`, `_refused_events_total` by `reason`, and histograms
     /// `_wait_seconds`, `_run_seconds`, `_batch_events`; the same of permits, and so of gates, as
     /// `listener="(permit)"` where an id has given any, and of each gate that has a
@@ -183,7 +183,7 @@ impl Collector for Metrics {
 impl Metrics {
     fn ids(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Read = fn(&ConcurrencyIdSnapshot) -> f64;
-        let gauges: [(&str, &str, Read); 8] = [
+        let gauges: [(&str, &str, Read); 10] = [
             ("slots", "How many events may run at once", |id| match id.limit {
                 crate::scheduler::limit::Limit::Slots(slots) => slots as f64,
                 crate::scheduler::limit::Limit::Unlimited => f64::INFINITY,
@@ -191,6 +191,10 @@ impl Metrics {
             ("running", "Runs under way", |id| id.running as f64),
             ("waiting", "Events in the wait queue", |id| id.waiting as f64),
             ("blocked", "Callers that wait for room in the wait queue", |id| id.blocked as f64),
+            ("scheduled", "Events that may start only later", |id| id.scheduled as f64),
+            ("journal_trouble", "1 while the journal takes no records", |id| {
+                id.journal_trouble.is_some().into()
+            }),
             ("paused", "1 while nothing starts until it is resumed", |id| id.paused.into()),
             ("failing_slots", "Slots whose resource could not be built", |id| {
                 id.failing_slots as f64

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{Named, joined};
 use crate::event::id::EventId;
 use crate::logging::error;
+use crate::queue::keyed::IdempotencyKey;
 use crate::queue::recovery::LeftEvent;
 use crate::web::api::endpoint::{Endpoint, Prepared};
 use crate::web::auth::guard::Caller;
@@ -93,12 +94,42 @@ async fn submit(
     session_hash: Option<String>,
 ) -> Result<HttpResponse, Rejection> {
     let id = EventId::random();
+    let key = idempotency_key(request)?;
     endpoint.accompany(&mut input, request, None);
+    let listener_ref = &endpoint.listener_ref;
+    let _one_at_a_time = match key {
+        Some(key) => {
+            let guard = listener_ref.keyed.submitting.lock().await;
+            let user_key = (caller.0.clone(), key.clone());
+            let found = web.queue.keyed_event(listener_ref, user_key, input.input()).await;
+            if let Some(id) = found.map_err(|error| Rejection::of_submit(&error))? {
+                return Ok(joined(id));
+            }
+            input.give(IdempotencyKey(key));
+            Some(guard)
+        }
+        None => None,
+    };
     // Without a session of the client's it has one of its own.
     let call = web.sessions.begin_call(id, &caller, session_hash.as_deref())?;
     call.session.submit(id, endpoint, input, web.audience(endpoint, request)).await?;
     call.keep();
     Ok(joined(id))
+}
+
+/// The key of the `Idempotency-Key` header, in bytes at most.
+const MAX_KEY_LEN: usize = 255;
+
+/// The key by which the client will know its event again.
+fn idempotency_key(request: &HttpRequest) -> Result<Option<Arc<str>>, Rejection> {
+    let Some(key) = request.headers().get("idempotency-key") else { return Ok(None) };
+    let usable = |key: &&str| !key.is_empty() && key.len() <= MAX_KEY_LEN;
+    let key = key.to_str().ok().filter(usable).ok_or_else(|| {
+        let message =
+            format!("An Idempotency-Key has 1 to {MAX_KEY_LEN} visible ASCII characters.");
+        Rejection::bad_request(&message)
+    })?;
+    Ok(Some(key.into()))
 }
 
 #[derive(Deserialize)]

@@ -56,7 +56,11 @@ fn snapshot() -> Value {
             "limit": { "type": ["integer", "null"], "description": "null for unlimited" },
             "paused": { "type": "boolean" },
             "stopped": { "type": "boolean" },
-            "running": number, "waiting": number, "blocked": number,
+            "running": number, "waiting": number, "blocked": number, "scheduled": number,
+            "journal_trouble": {
+                "type": ["string", "null"],
+                "description": "why nothing can be recorded",
+            },
             "oldest_wait": { "type": ["number", "null"], "description": "seconds" },
             "slots": { "type": "array", "items": { "type": "object" } },
             "recent": { "type": "array", "items": { "type": "object" } },
