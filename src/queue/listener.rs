@@ -280,7 +280,7 @@ impl<I, O> Listener<I, O> {
         self
     }
 
-    /// Records its events in the queue's journal ([`QueueBuilder::journal`](crate::QueueBuilder::journal)),
+    /// Records its events in the queue's journal (`QueueBuilder::journal`),
     /// so that they outlive the process:
     ///
     /// - An event is on record before its caller hears that it was accepted, and so is its end before
@@ -297,9 +297,10 @@ impl<I, O> Listener<I, O> {
     /// begins anew. `start()` refuses a durable listener where the queue has no journal.
     ///
     /// ```no_run
+    /// # #[cfg(feature = "journal")]
+    /// # actix::System::new().block_on(async {
     /// use now_serving::{Listener, Queue, Sqlite};
     ///
-    /// # actix::System::new().block_on(async {
     /// let render = async |scene: String| Ok::<_, String>(scene.to_uppercase());
     /// let queue = Queue::builder()
     ///     .journal(Sqlite::open("events.db")?)
