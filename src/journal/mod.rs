@@ -11,6 +11,8 @@ pub(crate) mod recorder;
 pub(crate) mod recovery;
 #[cfg(feature = "journal")]
 pub(crate) mod sqlite;
+#[cfg(all(test, feature = "journal"))]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;

@@ -79,6 +79,14 @@ impl Sqlite {
     }
 }
 
+/// For tests of a disk that is full.
+#[cfg(test)]
+impl Sqlite {
+    pub(crate) fn test_max_pages(&self, pages: u32) {
+        let _ = self.request(Request::MaxPages(pages));
+    }
+}
+
 fn closed() -> JournalError {
     JournalError::Broken("its thread has ended".into())
 }

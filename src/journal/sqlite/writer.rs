@@ -26,6 +26,9 @@ pub(super) enum Request {
     Load(mpsc::Sender<Result<Loaded, JournalError>>),
     Ends(Query, oneshot::Sender<Result<Vec<Kept>, JournalError>>),
     Forget(u64),
+    /// The file may have so many pages, as on a disk that is full.
+    #[cfg(test)]
+    MaxPages(u32),
 }
 
 /// Does what it is asked until nobody can ask any more.
@@ -67,6 +70,11 @@ pub(super) fn run(connection: Connection, path: &Path, requests: &mpsc::Receiver
             Request::Load(reply) => drop(reply.send(writer.read(rows::load))),
             Request::Ends(query, reply) => {
                 drop(reply.send(writer.read(|connection| rows::ends(connection, &query))));
+            }
+            #[cfg(test)]
+            Request::MaxPages(pages) => {
+                let set = writer.connection.pragma_update(None, "max_page_count", pages);
+                set.expect("it can be set");
             }
             Request::Forget(before) => writer.forget = Some(before),
         }

@@ -1,0 +1,53 @@
+//! Tests of what keeps records.
+
+mod conformance;
+mod damage;
+
+use std::path::Path;
+use std::sync::mpsc;
+
+use crate::event::id::EventId;
+use crate::event::json_text::JsonText;
+use crate::journal::error::JournalError;
+use crate::journal::record::{Admitted, End, Ended, Kept, Record};
+use crate::journal::sqlite::Sqlite;
+use crate::journal::{Batch, Journal, Query};
+
+/// Opens the file, once whoever has just dropped it has closed it.
+fn open(path: &Path) -> Sqlite {
+    Sqlite::open(path).expect("it opens")
+}
+
+fn admitted(n: u128) -> Record {
+    Record::Admitted(Admitted {
+        event: EventId::for_test(n),
+        listener: if n.is_multiple_of(2) { "even" } else { "odd" }.into(),
+        session: n.is_multiple_of(3).then(|| format!("session {n}").into()),
+        user: n.is_multiple_of(5).then(|| "ada".into()),
+        key: n.is_multiple_of(7).then(|| format!("key {n}").into()),
+        not_before: n.is_multiple_of(11).then_some(12_345),
+        at: n as u64,
+        input: JsonText::of(&format!("input \u{0} {n}")).expect("it is text"),
+    })
+}
+
+fn ended(n: u128, end: End) -> Record {
+    let event = EventId::for_test(n);
+    Record::Ended(Ended { event, end, duration: 0.5, at: 1000 + n as u64 })
+}
+
+fn completed(n: u128) -> End {
+    End::Completed(Some(JsonText::of(&n).expect("it is a number")))
+}
+
+/// Appends, and waits until that is durable or not.
+fn append(journal: &dyn Journal, records: Vec<Record>) -> Result<(), JournalError> {
+    let (done, is_done) = mpsc::channel();
+    let batch = Batch { concurrency_id: "gpu".into(), records };
+    journal.append(batch, Box::new(move |result| done.send(result).expect("the test waits")));
+    is_done.recv().expect("it is called")
+}
+
+fn ends(journal: &dyn Journal, query: Query) -> Vec<Kept> {
+    journal.ends(query).blocking_recv().expect("it answers").expect("it can be read")
+}
