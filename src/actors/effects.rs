@@ -18,7 +18,7 @@ use crate::event::update::Update;
 use crate::handler::input::OneOrMany;
 use crate::handler::progress::Meter;
 use crate::logging::{debug, error};
-use crate::scheduler::command::{Effect, OutcomeCounts, Pressure};
+use crate::scheduler::command::{Effect, Pressure};
 
 impl Supervisor {
     /// Does one thing that the scheduler wants done.
@@ -42,13 +42,13 @@ impl Supervisor {
                 }
             }
             Effect::Start { slot, event: Queued::Event(job), params } => {
-                let (jobs, counts) = (OneOrMany::One(job), OutcomeCounts::default());
+                let (jobs, counts) = (OneOrMany::One(job), None);
                 self.send_run(slot, Run { jobs, params, counts });
             }
             Effect::Start { slot, event: Queued::Permit(grant), .. } => self.grant(slot, grant),
             Effect::StartBatch { slot, events, params } => {
                 let jobs = events.into_iter().filter_map(Queued::into_event).collect();
-                let (jobs, counts) = (OneOrMany::Many(jobs), OutcomeCounts::default());
+                let (jobs, counts) = (OneOrMany::Many(jobs), None);
                 self.send_run(slot, Run { jobs, params, counts });
             }
             Effect::Interrupt { slot, event, cause } => {

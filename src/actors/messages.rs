@@ -39,8 +39,8 @@ pub(crate) struct Submit {
     // Boxed: it is moved four times and lives long in the wait queue.
     pub job: Box<Job>,
     pub when_full: WhenFull,
-    /// It may start from this moment on.
-    pub not_before: Option<Instant>,
+    /// It may start from this moment on. Few events have one, and all are moved several times.
+    pub not_before: Option<Box<Instant>>,
 }
 
 /// Listener → supervisor: let it into the wait queue.
@@ -69,8 +69,8 @@ pub(crate) enum WorkerCommand {
 pub(crate) struct Run {
     pub jobs: OneOrMany<Box<Job>>,
     pub params: RunParams,
-    /// Those of its events that have ended already.
-    pub counts: OutcomeCounts,
+    /// Those of its events that have ended already, if any.
+    pub counts: Option<Box<OutcomeCounts>>,
 }
 
 /// Worker → supervisor, with the generation that distinguishes this worker from an earlier one on the

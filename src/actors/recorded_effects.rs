@@ -46,9 +46,6 @@ impl Supervisor {
     /// Sees to it that what an effect needs is recorded first. Gives the effect back if it can be
     /// performed at once.
     pub(super) fn record(&mut self, effect: Effect<Queued>) -> Option<Effect<Queued>> {
-        if self.recording.is_none() {
-            return Some(effect);
-        }
         match effect {
             Effect::Record { key } => {
                 self.record_admission(key);
@@ -56,13 +53,13 @@ impl Supervisor {
             }
             Effect::Start { slot, event: Queued::Event(job), params } => {
                 let jobs = self.record_start(slot, OneOrMany::One(job), params)?;
-                self.send_run(slot, Run { jobs, params, counts: OutcomeCounts::default() });
+                self.send_run(slot, Run { jobs, params, counts: None });
                 None
             }
             Effect::StartBatch { slot, events, params } => {
                 let jobs = events.into_iter().filter_map(Queued::into_event).collect();
                 let jobs = self.record_start(slot, OneOrMany::Many(jobs), params)?;
-                self.send_run(slot, Run { jobs, params, counts: OutcomeCounts::default() });
+                self.send_run(slot, Run { jobs, params, counts: None });
                 None
             }
             Effect::Interrupt { slot, event, cause } => {
@@ -144,7 +141,7 @@ impl Supervisor {
         jobs: OneOrMany<Box<Job>>,
         params: RunParams,
     ) -> Option<OneOrMany<Box<Job>>> {
-        let durability = self.config.listeners[params.listener].durability;
+        let durability = &self.config.listeners[params.listener].durability;
         let (Some(recording), Some(durability)) = (&mut self.recording, durability) else {
             return Some(jobs);
         };
@@ -216,6 +213,7 @@ impl Supervisor {
                     self.scheduler
                         .handle(clock::now(), Command::Done { slot, counts, ready: true });
                 } else {
+                    let counts = Some(Box::new(counts));
                     self.send_run(slot, Run { jobs, params, counts });
                 }
             }
@@ -327,10 +325,11 @@ impl Supervisor {
                 listener,
                 watched: job.sender.is_watched(),
                 when_full: WhenFull::Wait,
-                not_before,
+                not_before: not_before.map(Box::new),
                 placed: false,
                 payload: Queued::Event(job),
             };
+            let arrival = Box::new(arrival);
             self.scheduler.handle(now, Command::Restore { arrival, since });
         }
     }

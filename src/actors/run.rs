@@ -46,8 +46,14 @@ pub(super) struct Run {
     nesting: Running,
     params: RunParams,
     counts: OutcomeCounts,
-    durability: Option<Durability>,
-    /// Of its durable events, how they have ended, and which are to be tried again.
+    /// Where its events are durable. Apart, so that other runs don't take more room for it.
+    durable: Option<Box<DurableRun>>,
+}
+
+/// What goes beyond other runs.
+struct DurableRun {
+    durability: Durability,
+    /// How its events have ended, and which are to be tried again.
     ended: Vec<DurableEnd>,
     postponed: Vec<(Box<Job>, Duration)>,
 }
@@ -77,7 +83,7 @@ pub(super) struct RunEnv<'a> {
     /// By which number it is known there.
     pub number: u16,
     pub extensions: &'a Arc<Extensions>,
-    pub durability: Option<Durability>,
+    pub durability: Option<&'a Durability>,
 }
 
 impl Run {
@@ -139,9 +145,10 @@ impl Run {
             nesting,
             params,
             counts,
-            durability: env.durability,
-            ended: Vec::new(),
-            postponed: Vec::new(),
+            durable: env.durability.map(|durability| {
+                let (durability, ended, postponed) = (*durability, Vec::new(), Vec::new());
+                Box::new(DurableRun { durability, ended, postponed })
+            }),
         };
         let stopped = match work {
             Ok(Ok(work)) => {
@@ -191,14 +198,19 @@ impl Run {
         None
     }
 
+    /// Whether its events are durable.
+    pub fn is_durable(&self) -> bool {
+        self.durable.is_some()
+    }
+
     /// Ends of durable events that are to be recorded.
     pub fn take_ended(&mut self) -> Vec<DurableEnd> {
-        std::mem::take(&mut self.ended)
+        self.durable.as_mut().map(|run| std::mem::take(&mut run.ended)).unwrap_or_default()
     }
 
     /// Durable events that are to be tried again, after a pause.
     pub fn take_postponed(&mut self) -> Vec<(Box<Job>, Duration)> {
-        std::mem::take(&mut self.postponed)
+        self.durable.as_mut().map(|run| std::mem::take(&mut run.postponed)).unwrap_or_default()
     }
 
     /// Notifies the clients whose events have ended. Those of durable ones are notified when that is on
@@ -211,18 +223,18 @@ impl Run {
                 let (api_name, id, started) = (&self.api_name, run_event.id, self.params.started);
                 debug!("{api_name}: event {id} {outcome} after {:?}", clock::since(started));
                 let average = self.params.average;
-                if run_event.extensions.get::<Durable>().is_some() {
-                    let outcome = match (outcome, &self.durability) {
-                        (Outcome::Completed(Some(output)), Some(durability)) => Outcome::Completed(
-                            Some(output.rereadable(durability.codec.read_output)),
-                        ),
-                        (outcome, _) => outcome,
-                    };
-                    let end = DurableEnd::of_run(id, sender, outcome, started, average);
-                    self.ended.push(end);
-                } else {
+                let Some(run) = &mut self.durable else {
                     sender.end(outcome, started, average);
-                }
+                    continue;
+                };
+                let outcome = match outcome {
+                    Outcome::Completed(Some(output)) => {
+                        let read = run.durability.codec.read_output;
+                        Outcome::Completed(Some(output.rereadable(read)))
+                    }
+                    outcome => outcome,
+                };
+                run.ended.push(DurableEnd::of_run(id, sender, outcome, started, average));
             }
         }
     }
@@ -255,12 +267,12 @@ impl Run {
 
     fn failed(&mut self, failure: Failure) -> Stopped {
         for run_event in self.events.as_mut_slice() {
-            if let Some(durability) = &self.durability
-                && let Some(again) = try_again(run_event, durability, &failure)
+            if let Some(run) = &mut self.durable
+                && let Some(again) = try_again(run_event, &run.durability, &failure)
             {
                 let (api_name, id, pause) = (&self.api_name, run_event.id, again.1);
                 info!("{api_name}: event {id} is tried again in {pause:?}: {failure}");
-                self.postponed.push(again);
+                run.postponed.push(again);
                 continue;
             }
             if run_event.is_open() {

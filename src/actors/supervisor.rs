@@ -154,7 +154,9 @@ impl Supervisor {
         // Who is followed by nobody comes into the wait queue without an effect.
         self.gauges.set_waiting(self.scheduler.waiting());
         self.arm(context);
-        self.flush_records(context);
+        if self.recording.is_some() {
+            self.flush_records(context);
+        }
         if self.scheduler.running() == 0 && self.recording.as_ref().is_none_or(Recording::is_idle) {
             for idle in self.stopping.drain(..) {
                 // Who asked may have stopped waiting.
@@ -174,7 +176,9 @@ impl Supervisor {
         while let Some(effect) = self.scheduler.poll_effect() {
             // First, so that who hears of an effect finds the number that goes with it.
             self.gauges.set_waiting(self.scheduler.waiting());
-            if let Some(effect) = self.record(effect) {
+            if self.recording.is_none() {
+                self.perform(effect, context);
+            } else if let Some(effect) = self.record(effect) {
                 self.perform(effect, context);
             }
         }

@@ -199,6 +199,7 @@ impl Worker {
         context: &mut Context<Self>,
     ) {
         let RunCommand { jobs, params, counts } = run;
+        let counts = counts.map(|counts| *counts).unwrap_or_default();
         self.held = Some(HeldRun { jobs, params, counts });
         let work = move |halt| async move { factory.check(resource, halt).await };
         self.run_errand(context, work, Self::checked);
@@ -257,7 +258,7 @@ impl Worker {
             pulse: &self.pulse,
             number: listener.number,
             extensions: &config.extensions,
-            durability: listener.durability,
+            durability: listener.durability.as_ref(),
         };
         let (run, stopped) = Run::start(jobs, params, counts, env);
         // `Drive` polls it next, or is woken.
@@ -269,17 +270,27 @@ impl Worker {
 
     fn stopped(&mut self, stopped: Stopped) {
         let ready = self.is_fit_after(stopped.returned);
-        let postponed = self.run.as_mut().map(Run::take_postponed).unwrap_or_default();
-        if !postponed.is_empty() {
-            self.report(WorkerEvent::Postponed(postponed));
+        let durable = self.run.as_ref().is_some_and(Run::is_durable);
+        if durable {
+            self.report_postponed();
         }
         self.report(WorkerEvent::Done { counts: stopped.counts, ready });
         if let Some(run) = &mut self.run {
             run.notify_ended();
         }
-        let ended = self.run.as_mut().map(Run::take_ended).unwrap_or_default();
-        self.report_ended(ended);
+        if durable {
+            let ended = self.run.as_mut().map(Run::take_ended).unwrap_or_default();
+            self.report_ended(ended);
+        }
         self.run = None;
+    }
+
+    /// Has durable events tried again.
+    fn report_postponed(&mut self) {
+        let postponed = self.run.as_mut().map(Run::take_postponed).unwrap_or_default();
+        if !postponed.is_empty() {
+            self.report(WorkerEvent::Postponed(postponed));
+        }
     }
 
     /// Has the ends of durable events recorded.
@@ -402,7 +413,8 @@ impl Worker {
         {
             return self.check(factory, resource, run, context);
         }
-        self.begin(run.jobs, run.params, run.counts);
+        let counts = run.counts.map(|counts| *counts).unwrap_or_default();
+        self.begin(run.jobs, run.params, counts);
     }
 
     fn interrupt(&mut self, event: Option<EventId>, cause: Cause) {

@@ -95,9 +95,10 @@ pub struct Failure {
     /// The handler meant it for its caller. Otherwise clients over HTTP don't get the message,
     /// unless `WebBuilder::show_error` is on.
     pub for_user: bool,
-    /// Another attempt may succeed: after this pause, or after one that the listener says.
+    /// Another attempt may succeed: after this pause, or after one that the listener says. Boxed, since
+    /// every outcome is as large as a failure.
     #[serde(skip)]
-    pub(crate) transient: Option<Option<Duration>>,
+    pub(crate) transient: Option<Box<Option<Duration>>>,
 }
 
 impl Failure {
@@ -124,6 +125,7 @@ impl Failure {
 impl From<UserError> for Failure {
     fn from(error: UserError) -> Self {
         let UserError { message, title, visible, duration, transient } = error;
+        let transient = transient.map(Box::new);
         Failure { message, title, visible, duration, for_user: true, transient }
     }
 }

@@ -56,10 +56,10 @@ impl Durability {
 
     /// After which pause an event that has failed starts again, if it does.
     pub fn retries(&self, durable: &Durable, failure: &Failure) -> Option<Duration> {
-        let transient = failure.transient?;
+        let pause = **failure.transient.as_ref()?;
         let attempt = durable.attempt();
         (attempt < self.max_attempts).then_some(())?;
-        transient.or_else(|| self.backoff.map(|backoff| backoff.pause(attempt)))
+        pause.or_else(|| self.backoff.map(|backoff| backoff.pause(attempt)))
     }
 }
 

@@ -148,6 +148,7 @@ impl ListenerRef {
             Some(((user.clone(), key), keyed))
         });
         let job = Box::new(Job { id, session, input, sender });
+        let not_before = not_before.map(Box::new);
         self.deliver(Submit { job, when_full, not_before }).await;
         match admitted.await {
             Ok(Ok(())) => {
@@ -169,12 +170,23 @@ impl ListenerRef {
     }
 
     /// The input with what is to be recorded of it, where its events are durable.
+    #[inline]
     pub fn to_record(
         &self,
         input: Input,
         session: Option<&SessionState>,
     ) -> Result<Input, Refusal> {
-        let Some(durability) = &self.durability else { return Ok(input) };
+        match &self.durability {
+            None => Ok(input),
+            Some(durability) => Self::with_record(durability, input, session),
+        }
+    }
+
+    fn with_record(
+        durability: &Durability,
+        input: Input,
+        session: Option<&SessionState>,
+    ) -> Result<Input, Refusal> {
         let text = (durability.codec.write_input)(&input);
         let mut durable =
             Durable::new(text.map_err(|reason| Refusal::NotRecorded { reason, full: false })?);

@@ -40,8 +40,8 @@ impl<T> Scheduler<T> {
             return;
         }
         let Arrival { id, listener, watched, placed, payload, not_before, .. } = arrival;
-        if let Some(due) = not_before.filter(|due| *due > self.now) {
-            self.not_before.insert(id, due);
+        if let Some(due) = not_before.filter(|due| **due > self.now) {
+            self.not_before.insert(id, *due);
         }
         let waiting =
             Waiting { id, watched, since: self.now, last_notified: None, returned: false, payload };
@@ -105,6 +105,7 @@ impl<T> Scheduler<T> {
         self.wait_queue.len() + self.recording.len()
     }
 
+    #[inline]
     fn accept(&mut self, listener: usize, waiting: Waiting<T>) {
         if self.lane_rules(listener).durable {
             self.record(listener, waiting);
@@ -113,6 +114,7 @@ impl<T> Scheduler<T> {
         }
     }
 
+    #[inline]
     pub(super) fn enter(&mut self, listener: usize, waiting: Waiting<T>) {
         if !self.not_before.is_empty()
             && let Some(due) = self.not_before.remove(&waiting.id)
@@ -125,6 +127,7 @@ impl<T> Scheduler<T> {
     }
 
     /// Into the wait queue, behind those that wait.
+    #[inline(always)]
     pub(super) fn join(&mut self, listener: usize, waiting: Waiting<T>) {
         let (id, watched) = (waiting.id, waiting.watched);
         let rank = self.wait_queue.len();

@@ -28,6 +28,7 @@ impl<W> Appointments<W> {
         self.entries.len()
     }
 
+    #[inline]
     pub fn first(&self) -> Option<Appointment> {
         self.entries.first_key_value().map(|(appointment, _)| *appointment)
     }

@@ -27,8 +27,8 @@ pub(crate) struct Arrival<T> {
     /// Its updates are followed: it is notified of its rank.
     pub watched: bool,
     pub when_full: WhenFull,
-    /// It may start from this moment on; `None` for at once.
-    pub not_before: Option<Instant>,
+    /// It may start from this moment on; `None` for at once. Few have one, and all are moved.
+    pub not_before: Option<Box<Instant>>,
     /// It comes with a place of the queue-wide capacity. Means nothing where there is none.
     pub placed: bool,
     pub payload: T,
@@ -156,7 +156,7 @@ pub(crate) enum Command<T> {
     },
     /// An event that an earlier process admitted at that moment comes back.
     Restore {
-        arrival: Arrival<T>,
+        arrival: Box<Arrival<T>>,
         since: Instant,
     },
     /// The blocked caller that requested one with this key has got a place of the queue-wide capacity.

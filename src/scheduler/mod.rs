@@ -225,7 +225,7 @@ impl<T> Scheduler<T> {
             Command::Postpone { slot, id, payload, due } => self.postpone(slot, id, payload, due),
             Command::Recorded(key) => self.recorded(key),
             Command::NotRecorded { key, refusal } => self.not_recorded(key, refusal),
-            Command::Restore { arrival, since } => self.restore(arrival, since),
+            Command::Restore { arrival, since } => self.restore(*arrival, since),
             Command::PlaceGranted(key) => self.place_granted(key),
             Command::Done { slot, counts, ready } => self.done(slot, counts, ready),
             Command::Returned { slot, counts, events } => self.returned(slot, counts, events),
@@ -289,11 +289,15 @@ impl<T> Scheduler<T> {
         let expiry = self.expiring_lanes.iter().filter_map(|&lane| self.next_expiry(lane)).min();
         let pass =
             (self.queue_moved && self.watchers > 0).then(|| self.last_pass + rank_updates::TICK);
-        let due = self.scheduled.first().map(|appointment| appointment.due);
-        [expiry, pass, self.slots.next_deadline(), self.slots.next_sweep(), self.linger_until, due]
-            .into_iter()
-            .flatten()
-            .min()
+        let next =
+            [expiry, pass, self.slots.next_deadline(), self.slots.next_sweep(), self.linger_until]
+                .into_iter()
+                .flatten()
+                .min();
+        match self.scheduled.first() {
+            None => next,
+            Some(first) => Some(next.map_or(first.due, |next| next.min(first.due))),
+        }
     }
 
     /// Does what has become due by `now`. Poll the effects afterwards.

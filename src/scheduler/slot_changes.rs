@@ -23,6 +23,7 @@ impl<T> Scheduler<T> {
     }
 
     /// A slot can take an event, unless it retires.
+    #[inline]
     pub(super) fn free(&mut self, slot: usize) {
         if self.is_surplus(slot) {
             self.close(slot);

@@ -161,6 +161,7 @@ impl Slots {
 
     /// The slot for the next run, where there is room: a free one, else one to open where slots
     /// need no preparation.
+    #[inline]
     pub fn claim(&mut self, limit: usize) -> Option<Claim> {
         if let Some(slot) = self.free.pop_first() {
             return Some(Claim { slot, open: false });
@@ -187,6 +188,7 @@ impl Slots {
     }
 
     /// Fills a claimed slot.
+    #[inline]
     pub fn fill(&mut self, slot: usize, run: Run) {
         if let Some(deadline) = run.deadline {
             self.deadlines.insert((deadline, slot));
@@ -196,6 +198,7 @@ impl Slots {
     }
 
     /// Takes the run out of a busy slot. The slot must be set free or preparing next.
+    #[inline]
     pub fn vacate(&mut self, slot: usize) -> Option<Run> {
         let state = self.slots.get_mut(slot)?;
         match std::mem::replace(state, Slot::Closed) {
@@ -235,6 +238,7 @@ impl Slots {
     }
 
     /// A vacated or preparing slot waits for an event.
+    #[inline]
     pub fn set_free(&mut self, slot: usize, now: Instant) {
         self.take_out(slot);
         self.free.insert(slot);
