@@ -42,14 +42,12 @@ impl Supervisor {
                 }
             }
             Effect::Start { slot, event: Queued::Event(job), params } => {
-                let (jobs, counts) = (OneOrMany::One(job), None);
-                self.send_run(slot, Run { jobs, params, counts });
+                self.send_run(slot, Run { jobs: OneOrMany::One(job), params });
             }
             Effect::Start { slot, event: Queued::Permit(grant), .. } => self.grant(slot, grant),
             Effect::StartBatch { slot, events, params } => {
                 let jobs = events.into_iter().filter_map(Queued::into_event).collect();
-                let (jobs, counts) = (OneOrMany::Many(jobs), None);
-                self.send_run(slot, Run { jobs, params, counts });
+                self.send_run(slot, Run { jobs: OneOrMany::Many(jobs), params });
             }
             Effect::Interrupt { slot, event, cause } => {
                 if let Some(worker_ref) = self.worker(slot) {
@@ -168,8 +166,12 @@ impl Supervisor {
     }
 
     pub(super) fn send_run(&self, slot: usize, run: Run) {
-        let sent =
-            self.worker(slot).map(|worker_ref| worker_ref.commands.send(WorkerCommand::Run(run)));
+        self.send_to_run(slot, WorkerCommand::Run(run));
+    }
+
+    /// Sends the command for a run.
+    pub(super) fn send_to_run(&self, slot: usize, run: WorkerCommand) {
+        let sent = self.worker(slot).map(|worker_ref| worker_ref.commands.send(run));
         if !matches!(sent, Some(Ok(()))) {
             // Workers catch the panics of handlers, so this is a bug of ours. The run's senders notify
             // their callers that it was lost. That the slot is vacant is under way.

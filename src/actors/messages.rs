@@ -55,6 +55,8 @@ pub(crate) struct Admit {
 pub(crate) enum WorkerCommand {
     /// Run this on your slot.
     Run(Run),
+    /// Run this, of whose events so many have ended already. Boxed, since few runs are such.
+    RunRest(Box<(Run, OutcomeCounts)>),
     /// End the run, or one event of it, early.
     Interrupt { event: Option<EventId>, cause: Cause },
     /// See to your resource, which is not fit for another run.
@@ -69,8 +71,6 @@ pub(crate) enum WorkerCommand {
 pub(crate) struct Run {
     pub jobs: OneOrMany<Box<Job>>,
     pub params: RunParams,
-    /// Those of its events that have ended already, if any.
-    pub counts: Option<Box<OutcomeCounts>>,
 }
 
 /// Worker → supervisor, with the generation that distinguishes this worker from an earlier one on the

@@ -8,7 +8,7 @@ use actix::{AsyncContext, Context, Handler, Message};
 use super::durable_end::DurableEnd;
 use super::grant::Queued;
 use super::held_run::HeldRun;
-use super::messages::{Job, Run};
+use super::messages::{Job, Run, WorkerCommand};
 use super::recording::{Held, Recording, Recovered, RecoveredEvent, admission, not_recorded};
 use super::supervisor::Supervisor;
 use super::timer::Timer;
@@ -53,13 +53,13 @@ impl Supervisor {
             }
             Effect::Start { slot, event: Queued::Event(job), params } => {
                 let jobs = self.record_start(slot, OneOrMany::One(job), params)?;
-                self.send_run(slot, Run { jobs, params, counts: None });
+                self.send_run(slot, Run { jobs, params });
                 None
             }
             Effect::StartBatch { slot, events, params } => {
                 let jobs = events.into_iter().filter_map(Queued::into_event).collect();
                 let jobs = self.record_start(slot, OneOrMany::Many(jobs), params)?;
-                self.send_run(slot, Run { jobs, params, counts: None });
+                self.send_run(slot, Run { jobs, params });
                 None
             }
             Effect::Interrupt { slot, event, cause } => {
@@ -213,8 +213,8 @@ impl Supervisor {
                     self.scheduler
                         .handle(clock::now(), Command::Done { slot, counts, ready: true });
                 } else {
-                    let counts = Some(Box::new(counts));
-                    self.send_run(slot, Run { jobs, params, counts });
+                    let rest = Box::new((Run { jobs, params }, counts));
+                    self.send_to_run(slot, WorkerCommand::RunRest(rest));
                 }
             }
         }

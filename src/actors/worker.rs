@@ -196,10 +196,10 @@ impl Worker {
         factory: Factory,
         resource: Resource,
         run: RunCommand,
+        counts: OutcomeCounts,
         context: &mut Context<Self>,
     ) {
-        let RunCommand { jobs, params, counts } = run;
-        let counts = counts.map(|counts| *counts).unwrap_or_default();
+        let RunCommand { jobs, params } = run;
         self.held = Some(HeldRun { jobs, params, counts });
         let work = move |halt| async move { factory.check(resource, halt).await };
         self.run_errand(context, work, Self::checked);
@@ -390,7 +390,8 @@ impl ActorFuture<Worker> for Drive {
 impl Worker {
     fn obey(&mut self, command: WorkerCommand, context: &mut Context<Self>) {
         match command {
-            WorkerCommand::Run(run) => self.take(run, context),
+            WorkerCommand::Run(run) => self.take(run, OutcomeCounts::default(), context),
+            WorkerCommand::RunRest(rest) => self.take(rest.0, rest.1, context),
             WorkerCommand::Interrupt { event, cause } => self.interrupt(event, cause),
             WorkerCommand::Prepare => {
                 if self.errand.is_none() && !self.leaving {
@@ -405,15 +406,14 @@ impl Worker {
         }
     }
 
-    fn take(&mut self, run: RunCommand, context: &mut Context<Self>) {
+    fn take(&mut self, run: RunCommand, counts: OutcomeCounts, context: &mut Context<Self>) {
         let takes_slot = self.config.listeners[run.params.listener].takes_slot;
         let check = self.config.factory.as_ref().filter(|factory| takes_slot && factory.checks());
         if let Some(factory) = check.cloned()
             && let Some(resource) = self.resource.take()
         {
-            return self.check(factory, resource, run, context);
+            return self.check(factory, resource, run, counts, context);
         }
-        let counts = run.counts.map(|counts| *counts).unwrap_or_default();
         self.begin(run.jobs, run.params, counts);
     }
 

@@ -296,7 +296,7 @@ impl<T> Scheduler<T> {
                 .min();
         match self.scheduled.first() {
             None => next,
-            Some(first) => Some(next.map_or(first.due, |next| next.min(first.due))),
+            Some((due, _)) => Some(next.map_or(due, |next| next.min(due))),
         }
     }
 

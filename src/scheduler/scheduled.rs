@@ -54,8 +54,8 @@ impl<T> Scheduler<T> {
 
     /// Lets those whose moment has come into the wait queue.
     pub(super) fn keep_appointments(&mut self) {
-        while let Some(appointment) = self.scheduled.first()
-            && appointment.due <= self.now
+        while let Some((due, appointment)) = self.scheduled.first()
+            && due <= self.now
             && let Some((lane, waiting)) = self.scheduled.remove(appointment)
         {
             if self.rules.queue_max_size.is_some() {
@@ -73,7 +73,7 @@ impl<T> Scheduler<T> {
     }
 
     pub(super) fn stop_scheduled(&mut self) {
-        while let Some(appointment) = self.scheduled.first() {
+        while let Some((_, appointment)) = self.scheduled.first() {
             self.end_scheduled(appointment, Cause::Stopped);
         }
     }
