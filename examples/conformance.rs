@@ -19,24 +19,28 @@ use now_serving::{
     ApiVisibility, EventContext, FileData, Listener, Queue, QueueBuilder, State, UserError, Users,
     Validation, Web, http_server,
 };
+#[cfg(feature = "journal")]
+use now_serving::{ListenerInput, ListenerOutput, Sqlite};
 use schemars::JsonSchema;
+#[cfg(feature = "journal")]
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 // The fields' names are the parameters' names.
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 struct Text {
     x: String,
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 struct Pause {
     /// Milliseconds.
     ms: f64,
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 struct Count {
     n: i64,
 }
@@ -84,11 +88,46 @@ fn generator(name: &'static str) -> Listener<Text, String> {
         sleep(Duration::from_millis(500)).await;
         Ok::<_, UserError>(format!("{name}{x}"))
     };
-    Listener::new(name, generate).concurrency_id("gpu_queue")
+    kept(Listener::new(name, generate)).concurrency_id("gpu_queue")
+}
+
+/// Where events are recorded, if they are: for tests of what is there after a crash.
+#[cfg(feature = "journal")]
+const JOURNAL: &str = "CONFORMANCE_JOURNAL";
+
+/// Has a listener's events recorded, where there is a journal.
+#[cfg(feature = "journal")]
+fn kept<I, O>(listener: Listener<I, O>) -> Listener<I, O>
+where
+    I: ListenerInput + Serialize,
+    O: ListenerOutput + DeserializeOwned,
+{
+    if std::env::var_os(JOURNAL).is_some() { listener.durable() } else { listener }
+}
+
+#[cfg(not(feature = "journal"))]
+fn kept<I, O>(listener: Listener<I, O>) -> Listener<I, O> {
+    listener
+}
+
+/// With the journal, where there is one.
+#[cfg(feature = "journal")]
+fn recorded(queue: QueueBuilder) -> std::io::Result<QueueBuilder> {
+    match std::env::var_os(JOURNAL) {
+        Some(file) => {
+            Sqlite::open(file).map(|journal| queue.journal(journal)).map_err(std::io::Error::other)
+        }
+        None => Ok(queue),
+    }
+}
+
+#[cfg(not(feature = "journal"))]
+fn recorded(queue: QueueBuilder) -> std::io::Result<QueueBuilder> {
+    Ok(queue)
 }
 
 /// Some words, several times.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 struct Words {
     /// What to say.
     text: String,
@@ -214,23 +253,23 @@ const GRACE: u64 = 5;
 /// Behind the nine, whose numbers are known to everybody who tests against them.
 fn more(queue: QueueBuilder) -> QueueBuilder {
     queue
-        .listener(Listener::new("repeat", repeat).description("Says it again."))
+        .listener(kept(Listener::new("repeat", repeat)).description("Says it again."))
         .listener(Listener::stream("chat", chat))
         .listener(Listener::new("boom", boom))
         .listener(Listener::new("swap", swap))
         .listener(Listener::new("nothing", nothing))
         .listener(Listener::new("quick", echo).queue(false))
         .listener(Listener::new("quick_fail", fail).queue(false))
-        .listener(Listener::new("narrow", sleepy).max_size(1))
-        .listener(Listener::new("checked", repeat).validator(check))
+        .listener(kept(Listener::new("narrow", sleepy)).max_size(1))
+        .listener(kept(Listener::new("checked", repeat)).validator(check))
         .listener(Listener::new("cached", tick).cache(100))
         .listener(Listener::new("remember", remember))
-        .listener(Listener::new("hidden", echo).api_visibility(ApiVisibility::Undocumented))
-        .listener(Listener::new("secret", echo).api_visibility(ApiVisibility::Private))
+        .listener(kept(Listener::new("hidden", echo)).api_visibility(ApiVisibility::Undocumented))
+        .listener(kept(Listener::new("secret", echo)).api_visibility(ApiVisibility::Private))
         .listener(Listener::blocking("shout", shout))
         .listener(Listener::new("list", list))
         .listener(Listener::stream("pages", pages))
-        .listener(Listener::stream("tokens", tokens).concurrency_limit(None))
+        .listener(kept(Listener::stream("tokens", tokens)).concurrency_limit(None))
 }
 
 /// For those who log in.
@@ -256,16 +295,16 @@ async fn main() -> std::io::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let address = Address::from_args("conformance", 7861);
     let nine = Queue::builder()
-        .listener(Listener::new("echo", echo).concurrency_limit(None))
-        .listener(Listener::new("echo1", echo_after_a_millisecond))
-        .listener(Listener::new("sleepy", sleepy).concurrency_limit(8))
-        .listener(Listener::stream("count", count).concurrency_limit(4))
-        .listener(Listener::new("fail", fail))
-        .listener(Listener::new("prog", prog).concurrency_limit(1))
+        .listener(kept(Listener::new("echo", echo)).concurrency_limit(None))
+        .listener(kept(Listener::new("echo1", echo_after_a_millisecond)))
+        .listener(kept(Listener::new("sleepy", sleepy)).concurrency_limit(8))
+        .listener(kept(Listener::stream("count", count)).concurrency_limit(4))
+        .listener(kept(Listener::new("fail", fail)))
+        .listener(kept(Listener::new("prog", prog)).concurrency_limit(1))
         .listener(generator("gen1").concurrency_limit(2))
         .listener(generator("gen2"))
         .listener(generator("gen3"));
-    let queue = more(nine).start().map_err(std::io::Error::other)?;
+    let queue = recorded(more(nine))?.start().map_err(std::io::Error::other)?;
     let mut builder = Web::builder(&queue).max_file_size(MAX_FILE_SIZE);
     // For tests of what is there after a crash.
     if let Ok(directory) = std::env::var("CONFORMANCE_CACHE_DIR") {

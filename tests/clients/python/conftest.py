@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ class Server:
     """A conformance server of its own."""
 
     def __init__(self, port=0, **environment):
+        # The suites pass with durable listeners as well, each server with a journal of its own.
+        if "CONFORMANCE_DURABLE" in os.environ:
+            journal = Path(tempfile.mkdtemp()) / "events.db"
+            environment.setdefault("CONFORMANCE_JOURNAL", str(journal))
         # Port 0 is any free one; the server says which.
         self.process = subprocess.Popen(
             [PROGRAM, "--port", str(port)],
