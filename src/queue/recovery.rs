@@ -226,7 +226,8 @@ pub(crate) fn recover(declared: &Declarations, plans: &[Plan]) -> Result<Recover
             let input = match (durability.codec.read_input)(&live.admitted.input) {
                 Ok(input) => input,
                 Err(trouble) => {
-                    warn!("{id}: event {event} fails: {trouble}");
+                    // What is wrong may quote the input, which is for no log.
+                    warn!("{id}: event {event} fails: its recorded input can't be read any more");
                     let outcome = Outcome::Failed(Failure::unexpected(trouble));
                     recovered.ended.push(DurableEnd::unstarted(event, sender, outcome));
                     continue;

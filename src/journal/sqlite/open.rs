@@ -68,9 +68,7 @@ impl Lock {
     fn take(path: &Path) -> Result<Self, JournalError> {
         let beside = beside(path, ".lock");
         let read_only = || JournalError::ReadOnly(path.to_path_buf());
-        let opened =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&beside);
-        let mut file = opened.map_err(|error| match error.kind() {
+        let mut file = make(&beside).map_err(|error| match error.kind() {
             ErrorKind::StorageFull => JournalError::Full,
             _ => read_only(),
         })?;
@@ -98,6 +96,15 @@ impl Lock {
     }
 }
 
+/// Opens a file for this process' user only, and makes it where there is none.
+fn make(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
     name.push(suffix);
@@ -106,6 +113,10 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 pub(super) fn open(path: &Path) -> Result<(Lock, Connection), JournalError> {
     let lock = Lock::take(path)?;
+    // What clients have sent is in it: nobody else reads it. SQLite's files beside it are as it is.
+    if !path.exists() {
+        make(path).map_err(|_| JournalError::ReadOnly(path.to_path_buf()))?;
+    }
     let connection = connect(path).map_err(|error| reading(&error, path))?;
     let reading = |error: rusqlite::Error| reading(&error, path);
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));

@@ -311,7 +311,8 @@ fn end(connection: &Connection, ended: &Ended) -> rusqlite::Result<()> {
     )?;
     let mut rows = take.query([&id])?;
     let Some(row) = rows.next()? else {
-        warn!("event {id} has another end already, or is unknown: {:?} is discarded", ended.end);
+        // Nothing of what it gave: that is for no log.
+        warn!("event {id} has ended already, or is unknown: another end is discarded");
         return Ok(());
     };
     let input: Option<String> = row.get("input")?;

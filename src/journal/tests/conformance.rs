@@ -194,3 +194,20 @@ fn nobody_else_opens_it_meanwhile() {
     drop(journal);
     open(&path);
 }
+
+#[cfg(unix)]
+#[test]
+fn its_files_are_for_nobody_else() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().expect("there is room");
+    let journal = open(&directory.path().join("events.db"));
+    append(&journal, vec![admitted(1)]).expect("there is room");
+    let mut files = 0;
+    for file in std::fs::read_dir(directory.path()).expect("it is there") {
+        let file = file.expect("it is there");
+        let mode = file.metadata().expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?}", file.path());
+        files += 1;
+    }
+    assert!(files >= 3, "the file, its log and its lock");
+}
