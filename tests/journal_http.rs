@@ -149,6 +149,13 @@ async fn the_same_idempotency_key_gives_the_same_event() {
     assert_eq!(status, 400);
     assert!(answer["detail"].as_str().unwrap().contains("isn't durable"), "{answer}");
     assert_eq!(submit(&server, "wait", 1, "k".repeat(256)).await.0, 400);
+    for route in ["queue/join", "run/wait"] {
+        let request = awc::Client::default()
+            .post(server.url(&format!("/gradio_api/{route}")))
+            .insert_header(("idempotency-key", "order 17"));
+        let body = json!({ "data": [1], "fn_index": 0, "session_hash": "s" });
+        assert_eq!(request.send_json(&body).await.unwrap().status(), StatusCode::BAD_REQUEST);
+    }
     turnstile.open();
     let path = format!("/gradio_api/call/wait/{}", once.1["event_id"].as_str().unwrap());
     assert_eq!(end(&server, &path).await, ("complete".into(), json!([1])));

@@ -15,11 +15,12 @@ pub(crate) mod status;
 pub(crate) mod upload;
 pub(crate) mod upload_progress;
 
-use actix_web::HttpResponse;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 
 use crate::event::id::EventId;
+use crate::web::rejection::Rejection;
 
 /// Which listener a path names. By its name there, as a scope around may have parameters of its own.
 #[derive(Deserialize)]
@@ -35,4 +36,13 @@ fn joined(event_id: EventId) -> HttpResponse {
     event_id.write_to(&mut text);
     text.extend_from_slice(br#""}"#);
     HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(text)
+}
+
+/// Whoever sends one relies on it; here it would mean nothing.
+fn refuse_idempotency_key(request: &HttpRequest) -> Result<(), Rejection> {
+    if request.headers().contains_key("idempotency-key") {
+        let message = "An Idempotency-Key works with call/{api_name} and call/v2/{api_name} only.";
+        return Err(Rejection::bad_request(message));
+    }
+    Ok(())
 }
