@@ -42,15 +42,17 @@ impl Supervisor {
                 }
             }
             Effect::Start { slot, event: Queued::Event(job), params } => {
-                self.send_run(slot, Run { jobs: OneOrMany::One(job), params });
+                self.start_run(slot, Run { jobs: OneOrMany::One(job), params });
             }
             Effect::Start { slot, event: Queued::Permit(grant), .. } => self.grant(slot, grant),
             Effect::StartBatch { slot, events, params } => {
                 let jobs = events.into_iter().filter_map(Queued::into_event).collect();
-                self.send_run(slot, Run { jobs: OneOrMany::Many(jobs), params });
+                self.start_run(slot, Run { jobs: OneOrMany::Many(jobs), params });
             }
             Effect::Interrupt { slot, event, cause } => {
-                if let Some(worker_ref) = self.worker(slot) {
+                if !self.interrupt_unstarted(slot, event, cause)
+                    && let Some(worker_ref) = self.worker(slot)
+                {
                     worker_ref.order(WorkerCommand::Interrupt { event, cause });
                 }
             }
@@ -59,7 +61,7 @@ impl Supervisor {
                 match event {
                     Queued::Event(job) => {
                         debug!("{}: event {} {outcome} in the wait queue", self.name(), job.id);
-                        job.sender.end_unstarted(outcome);
+                        self.end_unstarted(*job, outcome);
                     }
                     // Who cancelled it has gone.
                     Queued::Permit(grant) => drop(grant.send(Err(Refusal::Stopped))),
@@ -83,8 +85,7 @@ impl Supervisor {
                     });
                 }
             }
-            // The recorder takes these.
-            Effect::Record { .. } => {}
+            Effect::Record { key } => self.record_admission(key),
             Effect::Schedule { appointment } => {
                 if let Some(Queued::Event(job)) = self.scheduler.scheduled_mut(appointment) {
                     job.sender.admit();
@@ -165,12 +166,15 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn send_run(&self, slot: usize, run: Run) {
-        self.send_to_run(slot, WorkerCommand::Run(run));
+    /// Starts a run, unless that is to be on record first.
+    fn start_run(&mut self, slot: usize, run: Run) {
+        if let Some(run) = self.record_start(slot, run) {
+            self.send_run(slot, WorkerCommand::Run(run));
+        }
     }
 
     /// Sends the command for a run.
-    pub(super) fn send_to_run(&self, slot: usize, run: WorkerCommand) {
+    pub(super) fn send_run(&self, slot: usize, run: WorkerCommand) {
         let sent = self.worker(slot).map(|worker_ref| worker_ref.commands.send(run));
         if !matches!(sent, Some(Ok(()))) {
             // Workers catch the panics of handlers, so this is a bug of ours. The run's senders notify

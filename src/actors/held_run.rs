@@ -34,18 +34,4 @@ impl HeldRun {
         ended.iter().for_each(|_| self.counts.count(cause));
         ended.into_iter().map(|job| *job).collect()
     }
-
-    /// Ends events that have not begun. Gives their number.
-    pub fn end_all(
-        jobs: OneOrMany<Box<Job>>,
-        cause: Cause,
-        end: impl Fn(Box<Job>),
-    ) -> OutcomeCounts {
-        let mut counts = OutcomeCounts::default();
-        for job in jobs {
-            counts.count(cause);
-            end(job);
-        }
-        counts
-    }
 }

@@ -39,8 +39,8 @@ pub(crate) struct Submit {
     // Boxed: it is moved four times and lives long in the wait queue.
     pub job: Box<Job>,
     pub when_full: WhenFull,
-    /// It may start from this moment on. Few events have one, and all are moved several times.
-    pub not_before: Option<Box<Instant>>,
+    /// It may start from this moment on; `None` for at once.
+    pub not_before: Option<Instant>,
 }
 
 /// Listener → supervisor: let it into the wait queue.

@@ -1,5 +1,5 @@
-//! The recorder at work: between what the scheduler wants done and the doing. What must be on record
-//! first is held back until the journal says so; everything else passes.
+//! The recorder at work: what must be on record before it is done is held back until the journal says
+//! so.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use super::durable_end::DurableEnd;
 use super::grant::Queued;
 use super::held_run::HeldRun;
 use super::messages::{Job, Run, WorkerCommand};
-use super::recording::{Held, Recording, Recovered, RecoveredEvent, admission, not_recorded};
+use super::recording::{
+    Held, Recording, Recovered, RecoveredEvent, admission, end_unstarted, not_recorded, note_starts,
+};
 use super::supervisor::Supervisor;
 use super::timer::Timer;
 use crate::clock;
 use crate::event::failure::Failure;
+use crate::event::id::EventId;
 use crate::event::update::Outcome;
 use crate::handler::durable::Durable;
-use crate::handler::input::OneOrMany;
 use crate::journal::Batch;
 use crate::journal::error::JournalError;
 use crate::journal::record::{End, Ended, Record, Steered};
 use crate::logging::{error, warn};
-use crate::scheduler::command::{
-    Arrival, Cause, Command, Effect, OutcomeCounts, RunParams, WhenFull,
-};
+use crate::scheduler::command::{Arrival, Cause, Command, OutcomeCounts, WhenFull};
 use crate::scheduler::wait_queue::Key;
 
 /// How long after a failure it is tried again.
@@ -43,58 +43,33 @@ pub(super) struct BatchSettled(Result<(), JournalError>);
 pub(super) struct RetryRecording;
 
 impl Supervisor {
-    /// Sees to it that what an effect needs is recorded first. Gives the effect back if it can be
-    /// performed at once.
-    pub(super) fn record(&mut self, effect: Effect<Queued>) -> Option<Effect<Queued>> {
-        match effect {
-            Effect::Record { key } => {
-                self.record_admission(key);
-                None
-            }
-            Effect::Start { slot, event: Queued::Event(job), params } => {
-                let jobs = self.record_start(slot, OneOrMany::One(job), params)?;
-                self.send_run(slot, Run { jobs, params });
-                None
-            }
-            Effect::StartBatch { slot, events, params } => {
-                let jobs = events.into_iter().filter_map(Queued::into_event).collect();
-                let jobs = self.record_start(slot, OneOrMany::Many(jobs), params)?;
-                self.send_run(slot, Run { jobs, params });
-                None
-            }
-            Effect::Interrupt { slot, event, cause } => {
-                let starting = self.recording.as_mut().and_then(|r| r.starting.get_mut(&slot));
-                let Some(run) = starting else {
-                    return Some(Effect::Interrupt { slot, event, cause });
-                };
-                for job in run.interrupt(event, cause) {
-                    self.end_unstarted(job, cause.outcome());
-                }
-                None
-            }
-            Effect::End { event: Queued::Event(job), cause } => {
-                self.end_unstarted(*job, cause.outcome());
-                None
-            }
-            other => Some(other),
+    /// Ends events of a run that waits for its start to be on record. Whether there is such a run.
+    pub(super) fn interrupt_unstarted(
+        &mut self,
+        slot: usize,
+        event: Option<EventId>,
+        cause: Cause,
+    ) -> bool {
+        let starting = self.recording.as_mut().and_then(|r| r.starting.get_mut(&slot));
+        let Some(run) = starting else { return false };
+        for job in run.interrupt(event, cause) {
+            self.end_unstarted(job, cause.outcome());
         }
+        true
     }
 
     /// Ends an event that has not started: at once, or when that is on record.
     pub(super) fn end_unstarted(&mut self, job: Job, outcome: Outcome) {
-        match &mut self.recording {
-            Some(recording) if job.input.given::<Durable>().is_some() => {
-                recording.end(DurableEnd::unstarted(job.id, job.sender, outcome));
-            }
-            _ => job.sender.end_unstarted(outcome),
-        }
+        self.record_ends(end_unstarted(job, outcome));
     }
 
-    /// Takes ends of runs that a worker reports.
-    pub(super) fn record_ends(&mut self, ends: Vec<DurableEnd>) {
-        match &mut self.recording {
-            Some(recording) => ends.into_iter().for_each(|end| recording.end(end)),
-            None => ends.into_iter().for_each(DurableEnd::notify),
+    /// Takes ends of durable events.
+    pub(super) fn record_ends(&mut self, ends: impl IntoIterator<Item = DurableEnd>) {
+        for end in ends {
+            match &mut self.recording {
+                Some(recording) => recording.end(end),
+                None => end.notify(),
+            }
         }
     }
 
@@ -118,7 +93,7 @@ impl Supervisor {
         }
     }
 
-    fn record_admission(&mut self, key: Key) {
+    pub(super) fn record_admission(&mut self, key: Key) {
         let Some(recording) = &mut self.recording else { return };
         let Some((lane, Queued::Event(job))) = self.scheduler.to_record(key) else { return };
         let listener = self.config.listeners.get(lane).map(|listener| &listener.api_name);
@@ -134,40 +109,39 @@ impl Supervisor {
         }
     }
 
-    /// Gives the jobs back if they may start at once.
-    fn record_start(
-        &mut self,
-        slot: usize,
-        jobs: OneOrMany<Box<Job>>,
-        params: RunParams,
-    ) -> Option<OneOrMany<Box<Job>>> {
-        let durability = &self.config.listeners[params.listener].durability;
-        let (Some(recording), Some(durability)) = (&mut self.recording, durability) else {
-            return Some(jobs);
+    /// Gives the run back if it may start at once.
+    pub(super) fn record_start(&mut self, slot: usize, run: Run) -> Option<Run> {
+        let Some(recording) = &mut self.recording else { return Some(run) };
+        let Some(durability) = &self.config.listeners[run.params.listener].durability else {
+            return Some(run);
         };
+        let Run { jobs, params } = run;
+        let counts = OutcomeCounts::default();
         if recording.is_broken() {
-            // They go on in the next process.
-            let counts = HeldRun::end_all(jobs, Cause::Stopped, |job| {
-                job.sender.end_unstarted(Outcome::Stopped);
-            });
-            self.scheduler.handle(clock::now(), Command::Done { slot, counts, ready: true });
+            self.stop_unstarted(slot, HeldRun { jobs, params, counts });
             return None;
         }
         let mut records_first = false;
-        for job in jobs.as_slice() {
-            if let Some(durable) = job.input.given::<Durable>() {
-                records_first |= durability.records_first(durable);
-                let (event, attempt) = (job.id, durable.start());
-                recording.recorder.note(Record::Started { event, attempt });
-            }
+        for durable in jobs.as_slice().iter().filter_map(|job| job.input.given::<Durable>()) {
+            records_first |= durability.records_first(durable);
+            durable.start();
         }
+        note_starts(&mut recording.recorder, jobs.as_slice());
         if !records_first {
-            return Some(jobs);
+            return Some(Run { jobs, params });
         }
         recording.recorder.held(Held::Start(slot));
-        let counts = OutcomeCounts::default();
         recording.starting.insert(slot, HeldRun { jobs, params, counts });
         None
+    }
+
+    /// A run that can't be recorded any more doesn't start: its events go on in the next process.
+    fn stop_unstarted(&mut self, slot: usize, mut run: HeldRun) {
+        for job in run.interrupt(None, Cause::Stopped) {
+            job.sender.end_unstarted(Outcome::Stopped);
+        }
+        let counts = run.counts;
+        self.scheduler.handle(clock::now(), Command::Done { slot, counts, ready: true });
     }
 
     /// Sends what has gathered to the journal.
@@ -214,7 +188,7 @@ impl Supervisor {
                         .handle(clock::now(), Command::Done { slot, counts, ready: true });
                 } else {
                     let rest = Box::new((Run { jobs, params }, counts));
-                    self.send_to_run(slot, WorkerCommand::RunRest(rest));
+                    self.send_run(slot, WorkerCommand::RunRest(rest));
                 }
             }
         }
@@ -246,14 +220,8 @@ impl Supervisor {
             }
             Held::End(end) if recording.is_broken() => end.leave_open(),
             Held::Start(slot) if recording.is_broken() => {
-                let Some(HeldRun { jobs, mut counts, .. }) = recording.starting.remove(&slot)
-                else {
-                    return;
-                };
-                counts.add(HeldRun::end_all(jobs, Cause::Stopped, |job| {
-                    job.sender.end_unstarted(Outcome::Stopped);
-                }));
-                self.scheduler.handle(clock::now(), Command::Done { slot, counts, ready: true });
+                let Some(run) = recording.starting.remove(&slot) else { return };
+                self.stop_unstarted(slot, run);
             }
             held => recording.failed.push(held),
         }
@@ -325,7 +293,7 @@ impl Supervisor {
                 listener,
                 watched: job.sender.is_watched(),
                 when_full: WhenFull::Wait,
-                not_before: not_before.map(Box::new),
+                not_before,
                 placed: false,
                 payload: Queued::Event(job),
             };

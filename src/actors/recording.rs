@@ -11,6 +11,7 @@ use super::messages::Job;
 use super::timer::Timer;
 use crate::clock;
 use crate::event::refusal::Refusal;
+use crate::event::update::Outcome;
 use crate::handler::durable::Durable;
 use crate::journal::Journal;
 use crate::journal::error::JournalError;
@@ -37,6 +38,7 @@ pub(super) struct Recording {
     pub starting: HashMap<usize, HeldRun>,
     /// What could not be recorded and will be tried again.
     pub failed: Vec<Held>,
+    /// Why nothing can be recorded, if that is so.
     pub trouble: Option<JournalError>,
     pub retry: Option<Timer>,
     pub steered: Steered,
@@ -53,11 +55,6 @@ impl Recording {
             retry: None,
             steered,
         }
-    }
-
-    /// Why nothing can be recorded, if that is so.
-    pub fn trouble(&self) -> Option<&JournalError> {
-        self.trouble.as_ref()
     }
 
     /// Whether nothing waits to be on record. What can't be recorded any more is not waited for.
@@ -88,12 +85,7 @@ impl Recording {
                 if run.jobs.as_slice().is_empty() {
                     return Some(held);
                 }
-                for job in run.jobs.as_slice() {
-                    if let Some(durable) = job.input.given::<Durable>() {
-                        let (event, attempt) = (job.id, durable.attempt());
-                        self.recorder.note(Record::Started { event, attempt });
-                    }
-                }
+                note_starts(&mut self.recorder, run.jobs.as_slice());
                 self.recorder.held(held);
             }
             Held::End(end) => match end.record() {
@@ -102,6 +94,26 @@ impl Recording {
             },
         }
         None
+    }
+}
+
+/// Ends an event that has not started. Gives the end of a durable one, of which its client hears when it
+/// is on record.
+pub(super) fn end_unstarted(job: Job, outcome: Outcome) -> Option<DurableEnd> {
+    if job.input.given::<Durable>().is_some() {
+        return Some(DurableEnd::unstarted(job.id, job.sender, outcome));
+    }
+    job.sender.end_unstarted(outcome);
+    None
+}
+
+/// Has starts recorded, each by the number that its event has counted it as.
+pub(super) fn note_starts(recorder: &mut Recorder<Held>, jobs: &[Box<Job>]) {
+    for job in jobs {
+        if let Some(durable) = job.input.given::<Durable>() {
+            let (event, attempt) = (job.id, durable.attempt());
+            recorder.note(Record::Started { event, attempt });
+        }
     }
 }
 

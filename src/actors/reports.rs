@@ -53,15 +53,15 @@ impl Supervisor {
 
     fn report(&mut self, report: Report, context: &mut Context<Self>) {
         let Report { slot, generation, event } = report;
-        if let WorkerEvent::Ended(ends) = event {
-            self.record_ends(ends);
-            return self.settle(context);
-        }
         // A worker that was told to leave may have reported before it heard of that.
-        if self.worker(slot).is_none_or(|worker_ref| worker_ref.generation != generation) {
-            return;
-        }
+        let is_late = self.worker(slot).is_none_or(|worker| worker.generation != generation);
         let command = match event {
+            // Events end once, whoever says so.
+            WorkerEvent::Ended(ends) => {
+                self.record_ends(ends);
+                return self.settle(context);
+            }
+            _ if is_late => return,
             WorkerEvent::Ready => Command::SlotReady { slot },
             WorkerEvent::Trouble { trouble, pause } => Command::SlotFailed { slot, trouble, pause },
             WorkerEvent::Returned { jobs, counts } => {
@@ -79,7 +79,6 @@ impl Supervisor {
                 }
                 return self.settle(context);
             }
-            WorkerEvent::Ended(_) => return,
             WorkerEvent::Done { counts, ready } => Command::Done { slot, counts, ready },
         };
         self.handle(command, context);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use actix::{AsyncContext, Context, Handler};
 
 use super::messages::TakeSnapshot;
-use super::recording::Recording;
 use super::supervisor::Supervisor;
 use crate::clock;
 use crate::scheduler::snapshot::SlotState;
@@ -31,7 +30,7 @@ impl Supervisor {
                 *progress = worker_ref.meter.progress();
             }
         }
-        let trouble = self.recording.as_ref().and_then(Recording::trouble);
+        let trouble = self.recording.as_ref().and_then(|recording| recording.trouble.as_ref());
         snapshot.journal_trouble = trouble.map(ToString::to_string);
         let snapshot = Arc::new(snapshot);
         for reply in snapshot_replies {

@@ -171,16 +171,12 @@ impl Supervisor {
     }
 
     /// The one way from the scheduler to the world: nothing else performs an effect. Those of one
-    /// command are a batch; what must be on record before anybody sees it is held back here.
+    /// command are a batch; what must be on record before anybody sees it is held back in `perform`.
     fn pass_effects(&mut self, context: &mut Context<Self>) {
         while let Some(effect) = self.scheduler.poll_effect() {
             // First, so that who hears of an effect finds the number that goes with it.
             self.gauges.set_waiting(self.scheduler.waiting());
-            if self.recording.is_none() {
-                self.perform(effect, context);
-            } else if let Some(effect) = self.record(effect) {
-                self.perform(effect, context);
-            }
+            self.perform(effect, context);
         }
     }
 

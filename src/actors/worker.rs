@@ -17,6 +17,7 @@ use super::durable_end::DurableEnd;
 use super::held_run::HeldRun;
 use super::mailbox_budget::IN_A_ROW;
 use super::messages::{Job, Run as RunCommand, WorkerCommand, WorkerEvent};
+use super::recording::end_unstarted;
 use super::run::{Run, RunEnv, Stopped};
 use super::slot_hold::SlotHold;
 use super::watchdog::Pulse;
@@ -24,7 +25,6 @@ use super::worker_config::WorkerConfig;
 use super::worker_link::WorkerLink;
 use crate::event::guarded::discard_payload;
 use crate::event::id::EventId;
-use crate::handler::durable::Durable;
 use crate::handler::input::OneOrMany;
 use crate::handler::progress::Meter;
 use crate::handler::slot::{Resource, Trace};
@@ -427,14 +427,8 @@ impl Worker {
             }
         }
         let held = self.held.as_mut().map(|held| held.interrupt(event, cause));
-        let (outcome, mut ended) = (cause.outcome(), Vec::new());
-        for job in held.into_iter().flatten() {
-            if job.input.given::<Durable>().is_some() {
-                ended.push(DurableEnd::unstarted(job.id, job.sender, outcome.clone()));
-            } else {
-                job.sender.end_unstarted(outcome.clone());
-            }
-        }
+        let ended = held.into_iter().flatten();
+        let ended = ended.filter_map(|job| end_unstarted(job, cause.outcome())).collect();
         self.report_ended(ended);
     }
 

@@ -148,7 +148,6 @@ impl ListenerRef {
             Some(((user.clone(), key), keyed))
         });
         let job = Box::new(Job { id, session, input, sender });
-        let not_before = not_before.map(Box::new);
         self.deliver(Submit { job, when_full, not_before }).await;
         match admitted.await {
             Ok(Ok(())) => {

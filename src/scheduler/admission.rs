@@ -40,8 +40,8 @@ impl<T> Scheduler<T> {
             return;
         }
         let Arrival { id, listener, watched, placed, payload, not_before, .. } = arrival;
-        if let Some(due) = not_before.filter(|due| **due > self.now) {
-            self.not_before.insert(id, *due);
+        if let Some(due) = not_before.filter(|due| *due > self.now) {
+            self.not_before.insert(id, due);
         }
         let waiting =
             Waiting { id, watched, since: self.now, last_notified: None, returned: false, payload };

@@ -27,8 +27,8 @@ pub(crate) struct Arrival<T> {
     /// Its updates are followed: it is notified of its rank.
     pub watched: bool,
     pub when_full: WhenFull,
-    /// It may start from this moment on; `None` for at once. Few have one, and all are moved.
-    pub not_before: Option<Box<Instant>>,
+    /// It may start from this moment on; `None` for at once.
+    pub not_before: Option<Instant>,
     /// It comes with a place of the queue-wide capacity. Means nothing where there is none.
     pub placed: bool,
     pub payload: T,

@@ -48,7 +48,7 @@ impl<T> Scheduler<T> {
     pub(super) fn restore(&mut self, arrival: Arrival<T>, since: Instant) {
         let Arrival { id, listener, watched, not_before, payload, .. } = arrival;
         if let Some(due) = not_before {
-            self.not_before.insert(id, *due);
+            self.not_before.insert(id, due);
         }
         let (last_notified, returned) = (None, false);
         let waiting = Waiting { id, watched, since, last_notified, returned, payload };
