@@ -1,10 +1,12 @@
 //! Records as rows, and rows as what they were made of. Each row has a checksum: the disk may keep
 //! something else than what it was given.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crc32fast::Hasher;
 use rusqlite::{CachedStatement, Connection, Row, params};
+use serde::Serialize;
 
 use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
@@ -52,17 +54,50 @@ impl Checksum {
     }
 }
 
+/// Whose an event is: the columns that an end takes over.
+struct Identity {
+    listener: Arc<str>,
+    session: Option<Arc<str>>,
+    user: Option<Arc<str>>,
+    key: Option<Arc<str>>,
+}
+
+impl Identity {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Identity {
+            listener: text(row, "listener")?.unwrap_or_default(),
+            session: text(row, "session")?,
+            user: text(row, "user")?,
+            key: text(row, "key")?,
+        })
+    }
+
+    fn of_admitted(admitted: &Admitted) -> Self {
+        Identity {
+            listener: admitted.listener.clone(),
+            session: admitted.session.clone(),
+            user: admitted.user.clone(),
+            key: admitted.key.clone(),
+        }
+    }
+
+    /// Begins the checksum of a row.
+    fn checksum(&self, id: &str) -> Checksum {
+        Checksum::new()
+            .text(Some(id))
+            .text(Some(&self.listener))
+            .text(self.session.as_deref())
+            .text(self.user.as_deref())
+            .text(self.key.as_deref())
+    }
+}
+
 fn of_admitted(admitted: &Admitted, id: &str) -> i64 {
-    let Admitted { listener, session, user, key, not_before, at, input, .. } = admitted;
-    Checksum::new()
-        .text(Some(id))
-        .text(Some(listener))
-        .text(session.as_deref())
-        .text(user.as_deref())
-        .text(key.as_deref())
-        .number(*not_before)
-        .number(Some(*at))
-        .text(Some(input.get()))
+    Identity::of_admitted(admitted)
+        .checksum(id)
+        .number(admitted.not_before)
+        .number(Some(admitted.at))
+        .text(Some(admitted.input.get()))
         .get()
 }
 
@@ -70,25 +105,45 @@ fn of_state(id: &str, attempt: u32, postponed: Option<u64>) -> i64 {
     Checksum::new().text(Some(id)).number(Some(attempt.into())).number(postponed).get()
 }
 
-/// The columns of an end beside those that are copied.
-struct EndColumns {
-    outcome: &'static str,
-    detail: Option<String>,
+/// The columns of an end beside those that are taken over, as they stand in its row: what a checksum is
+/// made of is never written anew.
+struct EndColumns<'a> {
+    input: Option<&'a str>,
+    ended_at: u64,
+    seconds: f64,
+    outcome: &'a str,
+    detail: Option<&'a str>,
 }
 
-fn end_columns(end: &End) -> rusqlite::Result<EndColumns> {
-    let (outcome, detail) = match end {
-        End::Completed(output) => ("completed", output.as_ref().map(|text| text.get().to_string())),
-        End::Failed(failure) => {
-            let text = serde_json::to_string(failure)
-                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-            ("failed", Some(text))
+impl EndColumns<'_> {
+    fn checksum(&self, identity: &Identity, id: &str) -> i64 {
+        identity
+            .checksum(id)
+            .text(self.input)
+            .number(Some(self.ended_at))
+            .number(Some(self.seconds.to_bits()))
+            .text(Some(self.outcome))
+            .text(self.detail)
+            .get()
+    }
+}
+
+/// The outcome of an end, and what else there is to say of it.
+fn outcome_and_detail(end: &End) -> rusqlite::Result<(&'static str, Option<Cow<'_, str>>)> {
+    Ok(match end {
+        End::Completed(output) => {
+            ("completed", output.as_ref().map(|text| Cow::Borrowed(text.get())))
         }
+        End::Failed(failure) => ("failed", Some(Cow::Owned(json(failure)?))),
         End::Cancelled => ("cancelled", None),
         End::TimedOut => ("timed_out", None),
         End::Stopped => ("stopped", None),
-    };
-    Ok(EndColumns { outcome, detail })
+    })
+}
+
+fn json(value: &impl Serialize) -> rusqlite::Result<String> {
+    let text = serde_json::to_string(value);
+    text.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
 fn end_of(outcome: &str, detail: Option<String>) -> Result<End, String> {
@@ -102,22 +157,6 @@ fn end_of(outcome: &str, detail: Option<String>) -> Result<End, String> {
         ("stopped", _) => End::Stopped,
         (other, _) => return Err(format!("an outcome {other:?}")),
     })
-}
-
-fn of_kept(kept: &Kept, id: &str, columns: &EndColumns) -> i64 {
-    let Kept { listener, session, user, key, input, ended } = kept;
-    Checksum::new()
-        .text(Some(id))
-        .text(Some(listener))
-        .text(session.as_deref())
-        .text(user.as_deref())
-        .text(key.as_deref())
-        .text(input.as_ref().map(JsonText::get))
-        .number(Some(ended.at))
-        .number(Some(ended.duration.to_bits()))
-        .text(Some(columns.outcome))
-        .text(columns.detail.as_deref())
-        .get()
 }
 
 fn json_text(text: String) -> Result<JsonText, String> {
@@ -144,12 +183,13 @@ fn live(row: &Row<'_>) -> Read<Live> {
     let event: EventId = id.parse().map_err(|_| wrong("its id is none".into()))?;
     let input = json_text(row.get("input")?).map_err(wrong)?;
     let wrong = |what: &str| ReadError::Row(format!("event {id}: {what}"));
+    let Identity { listener, session, user, key } = Identity::of(row)?;
     let admitted = Admitted {
         event,
-        listener: text(row, "listener")?.unwrap_or_default(),
-        session: text(row, "session")?,
-        user: text(row, "user")?,
-        key: text(row, "key")?,
+        listener,
+        session,
+        user,
+        key,
         not_before: unsigned(row, "not_before")?,
         at: unsigned(row, "accepted_at")?.unwrap_or_default(),
         input,
@@ -167,27 +207,24 @@ fn kept(row: &Row<'_>) -> Read<Kept> {
     let id: String = row.get("id")?;
     let wrong = |what: String| ReadError::Row(format!("the end of event {id}: {what}"));
     let event: EventId = id.parse().map_err(|_| wrong("its id is none".into()))?;
-    let outcome: String = row.get("outcome")?;
-    let end = end_of(&outcome, row.get("detail")?).map_err(wrong)?;
-    let columns = end_columns(&end)?;
+    let identity = Identity::of(row)?;
+    let (outcome, detail): (String, Option<String>) = (row.get("outcome")?, row.get("detail")?);
     let input: Option<String> = row.get("input")?;
-    let kept = Kept {
-        listener: text(row, "listener")?.unwrap_or_default(),
-        session: text(row, "session")?,
-        user: text(row, "user")?,
-        key: text(row, "key")?,
-        input: input.map(json_text).transpose().map_err(wrong)?,
-        ended: Ended {
-            event,
-            end,
-            duration: row.get("seconds")?,
-            at: unsigned(row, "ended_at")?.unwrap_or_default(),
-        },
+    let columns = EndColumns {
+        input: input.as_deref(),
+        ended_at: unsigned(row, "ended_at")?.unwrap_or_default(),
+        seconds: row.get("seconds")?,
+        outcome: &outcome,
+        detail: detail.as_deref(),
     };
-    if row.get::<_, i64>("checksum")? != of_kept(&kept, &id, &columns) {
-        return Err(ReadError::Row(format!("the end of event {id}: its checksum is another")));
+    if row.get::<_, i64>("checksum")? != columns.checksum(&identity, &id) {
+        return Err(wrong("its checksum is another".into()));
     }
-    Ok(kept)
+    let EndColumns { ended_at: at, seconds: duration, .. } = columns;
+    let end = end_of(&outcome, detail).map_err(wrong)?;
+    let Identity { listener, session, user, key } = identity;
+    let input = input.map(json_text).transpose().map_err(wrong)?;
+    Ok(Kept { listener, session, user, key, input, ended: Ended { event, end, duration, at } })
 }
 
 fn all<T>(
@@ -275,8 +312,7 @@ pub(super) fn write(
         Record::Postponed { event, until } => postpone(connection, *event, *until)?,
         Record::Ended(ended) => end(connection, ended)?,
         Record::Steered(steered) => {
-            let text = serde_json::to_string(steered)
-                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            let text = json(steered)?;
             let mut set = connection.prepare_cached(
                 "INSERT INTO ids (concurrency_id, steered) VALUES (?1, ?2)
                  ON CONFLICT (concurrency_id) DO UPDATE SET steered = ?2",
@@ -315,36 +351,34 @@ fn end(connection: &Connection, ended: &Ended) -> rusqlite::Result<()> {
         warn!("event {id} has ended already, or is unknown: another end is discarded");
         return Ok(());
     };
+    let identity = Identity::of(row)?;
     let input: Option<String> = row.get("input")?;
-    let broken = |error: String| rusqlite::Error::ToSqlConversionFailure(error.into());
-    let kept = Kept {
-        listener: text(row, "listener")?.unwrap_or_default(),
-        session: text(row, "session")?,
-        user: text(row, "user")?,
-        key: text(row, "key")?,
-        input: input.map(json_text).transpose().map_err(broken)?,
-        ended: ended.clone(),
-    };
     // What is returned must be read to its end.
     while rows.next()?.is_some() {}
-    let columns = end_columns(&ended.end)?;
+    let (outcome, detail) = outcome_and_detail(&ended.end)?;
+    let columns = EndColumns {
+        input: input.as_deref(),
+        ended_at: ended.at,
+        seconds: ended.duration,
+        outcome,
+        detail: detail.as_deref(),
+    };
     let mut insert = connection.prepare_cached(
         "INSERT OR IGNORE INTO ends (id, listener, session, user, key, input, ended_at, seconds,
          outcome, detail, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
-    let checksum = of_kept(&kept, &id, &columns);
     insert.execute(params![
         id,
-        kept.listener,
-        kept.session,
-        kept.user,
-        kept.key,
-        kept.input.as_ref().map(JsonText::get),
-        signed(ended.at),
-        ended.duration,
+        identity.listener,
+        identity.session,
+        identity.user,
+        identity.key,
+        columns.input,
+        signed(columns.ended_at),
+        columns.seconds,
         columns.outcome,
         columns.detail,
-        checksum,
+        columns.checksum(&identity, &id),
     ])?;
     Ok(())
 }
