@@ -10,8 +10,23 @@ pub(crate) fn now() -> Instant {
 /// Milliseconds since the Unix epoch, by the system's clock: for records that people read, and that
 /// outlive this process.
 pub(crate) fn unix_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    unix_millis_of(SystemTime::now())
+}
+
+/// The same of another moment.
+pub(crate) fn unix_millis_of(moment: SystemTime) -> u64 {
+    millis(moment.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// The moment by the clock of this process, if it is still to come.
+pub(crate) fn from_unix_millis(moment: u64) -> Option<Instant> {
+    let wait = moment.checked_sub(unix_millis()).filter(|wait| *wait > 0)?;
+    now().checked_add(Duration::from_millis(wait))
+}
+
+/// A duration in milliseconds.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The time since then.

@@ -77,8 +77,7 @@ impl Supervisor {
     pub(super) fn postpone(&mut self, slot: usize, job: Box<Job>, pause: Duration) {
         let (now, id) = (clock::now(), job.id);
         if let Some(recording) = &mut self.recording {
-            let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-            let until = clock::unix_millis().saturating_add(pause);
+            let until = clock::unix_millis().saturating_add(clock::millis(pause));
             recording.recorder.note(Record::Postponed { event: id, until });
         }
         let (due, payload) = (now + pause, Queued::Event(job));

@@ -26,7 +26,7 @@ use crate::handler::progress::Meter;
 use crate::handler::run_context::{RunContext, RunEvent};
 use crate::handler::slot::Resource;
 use crate::handler::threads::Threads;
-use crate::handler::user::EventUser;
+use crate::handler::user::{EventUser, with_user};
 use crate::logging::{debug, info, log};
 use crate::scheduler::command::{Cause, OutcomeCounts, RunParams};
 
@@ -317,10 +317,8 @@ fn try_again(
     let pause = durability.retries(durable, failure)?;
     let again = durable.again();
     let input = (durability.codec.read_input)(&again.input).ok()?.with(again);
-    let input = match run_event.extensions.get::<EventUser>() {
-        Some(EventUser(user)) => input.with(EventUser(user.clone())),
-        None => input,
-    };
+    let user = run_event.extensions.get().map(|EventUser(user)| user.clone());
+    let input = with_user(input, user);
     let (id, session, sender) = (run_event.id, run_event.session.clone(), run_event.sender.take()?);
     Some((Box::new(Job { id, session, input, sender }), pause))
 }

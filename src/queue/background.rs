@@ -21,7 +21,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// Forgets the ends in the journal that have been kept for long enough, as long as the queue lives.
 pub(super) fn forget_old_ends(arbiter: &ArbiterHandle, queue: Weak<Inner>, ttl: Duration) {
     let sweep = (ttl / 10).clamp(Duration::from_millis(100), SWEEP);
-    let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+    let ttl = clock::millis(ttl);
     arbiter.spawn(async move {
         loop {
             tokio::time::sleep(sweep).await;

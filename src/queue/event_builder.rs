@@ -1,7 +1,7 @@
 //! An event with more than its input: when it may start, and the key by which it is known.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use super::Queue;
 use super::error::SubmitError;
@@ -102,44 +102,31 @@ impl<I: Send + 'static, O: Send + Sync + 'static> EventBuilder<'_, I, O> {
         let EventBuilder { handle, input, not_before, key } = self;
         let (queue, listener_ref) = (&handle.queue, &handle.listener_ref);
         let id = EventId::random();
-        let outbox = Arc::new(Outbox::new(UNREAD));
         let input = listener_ref.input(input, queue.user())?;
         let input = match &key {
             Some(key) => input.with(IdempotencyKey(key.clone())),
             None => input,
         };
         let mut input = listener_ref.to_record(input, None)?;
-        let moment = not_before.map(unix_millis);
+        let moment = not_before.map(clock::unix_millis_of);
         input.change::<Durable>(|durable| durable.not_before = moment);
-        let start = moment.and_then(from_unix_millis);
-        let follower = Follower::Outbox(outbox.clone());
-        let Some(key) = key else {
-            let submitted = listener_ref.submit_at(id, input, None, follower, when_full, start);
-            return Ok(Submission::new(outbox, submitted.await?.0));
-        };
-        let Some(text) = input.given::<Durable>().map(|durable| durable.input.clone()) else {
-            return Err(SubmitError::NotDurable(listener_ref.api_name.to_string()));
-        };
-        let user_key: UserKey = (queue.user().cloned(), key);
-        let _one_at_a_time = listener_ref.keyed.submitting.lock().await;
-        match queue.keyed(listener_ref, &user_key, &text).await? {
-            Some(Keyed::GoesOn(keyed)) => {
-                if keyed.updates.upgrade().is_some_and(|updates| updates.add(follower)) {
-                    let guard = listener_ref.cancel_on_drop(keyed.event).only_when_asked();
-                    return Ok(Submission::new(outbox, guard));
-                }
-                // It has ended meanwhile, which is on record.
-                match queue.keyed_end(listener_ref, &user_key, &text).await? {
-                    Some(kept) => Ok(queue.ended_submission(kept)),
-                    None => Err(SubmitError::Refused(Refusal::Stopped)),
-                }
-            }
-            Some(Keyed::Ended(kept)) => Ok(queue.ended_submission(kept)),
-            None => {
-                let submitted = listener_ref.submit_at(id, input, None, follower, when_full, start);
-                Ok(Submission::new(outbox, submitted.await?.0))
+        let start = moment.and_then(clock::from_unix_millis);
+        let _one_at_a_time;
+        if let Some(key) = key {
+            let Some(durable) = input.given::<Durable>() else {
+                return Err(SubmitError::NotDurable(listener_ref.api_name.to_string()));
+            };
+            let user_key: UserKey = (queue.user().cloned(), key);
+            _one_at_a_time = listener_ref.keyed.submitting.lock().await;
+            let found = queue.keyed_submission(listener_ref, &user_key, &durable.input).await?;
+            if let Some(submission) = found {
+                return Ok(submission);
             }
         }
+        let outbox = Arc::new(Outbox::new(UNREAD));
+        let follower = Follower::Outbox(outbox.clone());
+        let guard = listener_ref.submit_at(id, input, None, follower, when_full, start).await?;
+        Ok(Submission::new(outbox, guard))
     }
 }
 
@@ -166,6 +153,28 @@ impl Queue {
             return Ok(Some(Keyed::GoesOn(keyed)));
         }
         Ok(self.keyed_end(listener_ref, user_key, input).await?.map(Keyed::Ended))
+    }
+
+    /// The same, as one who follows it from now on.
+    async fn keyed_submission(
+        &self,
+        listener_ref: &Arc<ListenerRef>,
+        user_key: &UserKey,
+        input: &JsonText,
+    ) -> Result<Option<Submission>, SubmitError> {
+        let KeyedEvent { event, updates, .. } =
+            match self.keyed(listener_ref, user_key, input).await? {
+                None => return Ok(None),
+                Some(Keyed::Ended(kept)) => return Ok(Some(self.ended_submission(kept))),
+                Some(Keyed::GoesOn(keyed)) => keyed,
+            };
+        if let Some(submission) = Submission::follow(listener_ref, event, &updates) {
+            return Ok(Some(submission));
+        }
+        // It has ended meanwhile, which is on record.
+        let kept = self.keyed_end(listener_ref, user_key, input).await?;
+        let kept = kept.ok_or(SubmitError::Refused(Refusal::Stopped))?;
+        Ok(Some(self.ended_submission(kept)))
     }
 
     /// The same, and only which event it is.
@@ -207,15 +216,4 @@ impl Queue {
 
 fn same_input(user_key: &UserKey, used: &JsonText, given: &JsonText) -> Result<(), SubmitError> {
     if used == given { Ok(()) } else { Err(SubmitError::KeyReused(user_key.1.to_string())) }
-}
-
-fn unix_millis(moment: SystemTime) -> u64 {
-    let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The moment by this process' clock, if it is still to come.
-pub(crate) fn from_unix_millis(moment: u64) -> Option<Instant> {
-    let wait = moment.checked_sub(clock::unix_millis()).filter(|wait| *wait > 0)?;
-    clock::now().checked_add(Duration::from_millis(wait))
 }

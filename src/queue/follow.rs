@@ -8,7 +8,6 @@ use super::recovery::LeftEvents;
 use super::submission::Submission;
 use crate::delivery::bounds::UNREAD;
 use crate::delivery::outbox::Outbox;
-use crate::delivery::sender::Follower;
 use crate::delivery::unread::Gone;
 use crate::event::failure::Failure;
 use crate::event::id::EventId;
@@ -64,20 +63,15 @@ impl Queue {
             |user: &Option<Arc<str>>| self.user().is_none_or(|own| user.as_ref() == Some(own));
         if let Some(left) = self.inner.left.take_if(event, |left| own(&left.user)) {
             let listener_ref = &self.inner.listeners[left.listener];
-            let guard = listener_ref.cancel_on_drop(event).only_when_asked();
-            return Ok(Submission::new(left.outbox, guard));
+            return Ok(Submission::of_another(left.outbox, listener_ref, event));
         }
-        if let Some(live) = self.inner.live.find(event).filter(|live| own(&live.user)) {
-            let outbox = Arc::new(Outbox::new(UNREAD));
-            // Otherwise it has ended.
-            if let Some(updates) = live.updates.upgrade()
-                && updates.add(Follower::Outbox(outbox.clone()))
-                && let Some(listener_ref) = self.inner.listener_ref(&live.listener)
-            {
-                let guard = listener_ref.cancel_on_drop(event).only_when_asked();
-                return Ok(Submission::new(outbox, guard));
-            }
+        if let Some(live) = self.inner.live.find(event).filter(|live| own(&live.user))
+            && let Some(listener_ref) = self.inner.listener_ref(&live.listener)
+            && let Some(submission) = Submission::follow(listener_ref, event, &live.updates)
+        {
+            return Ok(submission);
         }
+        // It has ended, or is none.
         let kept = self.ends(Query::Event(event)).await?;
         let kept = kept.into_iter().find(|kept| own(&kept.user));
         let kept = kept.ok_or(FollowError::Unknown(event))?;
@@ -93,13 +87,13 @@ impl Queue {
 
     /// How an event has ended, if the journal has kept that.
     pub(crate) async fn past(&self, event: EventId) -> Result<Option<PastEvent>, JournalError> {
-        let kept = self.ends(Query::Event(event)).await?.pop();
-        Ok(kept.map(|Kept { listener, user, ended, .. }| {
-            let listener_ref = self.inner.listener_ref(&listener);
-            let duration = ended.duration;
-            let outcome = outcome(listener_ref.map(|listener_ref| &**listener_ref), ended);
-            PastEvent { listener, user, outcome, duration }
-        }))
+        Ok(self.ends(Query::Event(event)).await?.pop().map(|kept| self.past_of(kept)))
+    }
+
+    fn past_of(&self, Kept { listener, user, ended, .. }: Kept) -> PastEvent {
+        let duration = ended.duration;
+        let outcome = outcome(self.inner.listener_ref(&listener), ended);
+        PastEvent { listener, user, outcome, duration }
     }
 
     /// The events that an earlier process has left.
@@ -110,9 +104,8 @@ impl Queue {
     /// What would have been the submission of an event that has ended.
     pub(crate) fn ended_submission(&self, kept: Kept) -> Submission {
         let event_id = kept.ended.event;
-        let listener_ref = self.inner.listener_ref(&kept.listener);
-        let (duration, average_duration) = (kept.ended.duration, None);
-        let outcome = outcome(listener_ref.map(|listener_ref| &**listener_ref), kept.ended);
+        let PastEvent { outcome, duration, .. } = self.past_of(kept);
+        let average_duration = None;
         let outbox = Arc::new(Outbox::new(UNREAD));
         let ended = Update::ProcessCompleted { event_id, outcome, duration, average_duration };
         outbox.push(ended, &mut Gone::default());
@@ -121,7 +114,7 @@ impl Queue {
 }
 
 /// How an event has ended, with its output as its listener's type.
-pub(crate) fn outcome(listener_ref: Option<&ListenerRef>, ended: Ended) -> Outcome {
+pub(crate) fn outcome(listener_ref: Option<&Arc<ListenerRef>>, ended: Ended) -> Outcome {
     match ended.end {
         End::Completed(None) => Outcome::Completed(None),
         End::Completed(Some(text)) => {

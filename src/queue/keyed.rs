@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::live_events;
 use crate::delivery::sender::UpdateSender;
 use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
@@ -23,6 +24,12 @@ pub(crate) struct KeyedEvent {
     pub updates: Weak<UpdateSender>,
 }
 
+impl KeyedEvent {
+    fn goes_on(&self) -> bool {
+        self.updates.strong_count() > 0
+    }
+}
+
 /// The keys of one listener's events that go on. Those of ended ones are in the journal.
 #[derive(Debug, Default)]
 pub(crate) struct KeyedEvents {
@@ -39,16 +46,10 @@ impl KeyedEvents {
 
     /// The event that goes on with this key.
     pub fn find(&self, user_key: &UserKey) -> Option<KeyedEvent> {
-        let found = self.lock().get(user_key).cloned()?;
-        (found.updates.strong_count() > 0).then_some(found)
+        self.lock().get(user_key).filter(|event| event.goes_on()).cloned()
     }
 
     pub fn insert(&self, user_key: UserKey, event: KeyedEvent) {
-        let mut events = self.lock();
-        if events.len() == events.capacity() {
-            // Instead of growing.
-            events.retain(|_, event| event.updates.strong_count() > 0);
-        }
-        events.insert(user_key, event);
+        live_events::insert(&mut self.lock(), user_key, event, KeyedEvent::goes_on);
     }
 }

@@ -1,6 +1,6 @@
 //! A listener of a running queue: where its events go in, and what is known of its types.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix::Addr;
@@ -13,7 +13,7 @@ use super::listener_options::ListenerOptions;
 use super::live_events::{LiveEvent, LiveEvents};
 use crate::actors::listener::ListenerActor;
 use crate::actors::messages::{Cancel, Job, Submit};
-use crate::delivery::sender::{EventSender, Follower, UpdateSender};
+use crate::delivery::sender::{EventSender, Follower};
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 use crate::event::update::Reply;
@@ -121,12 +121,11 @@ impl ListenerRef {
         when_full: WhenFull,
     ) -> Result<CancelOnDrop, Refusal> {
         let input = self.to_record(input, session.as_deref())?;
-        let submitted = self.submit_at(id, input, session, follower, when_full, None).await;
-        submitted.map(|(guard, _)| guard)
+        self.submit_at(id, input, session, follower, when_full, None).await
     }
 
     /// The same with an input from [`ListenerRef::to_record`], for an event that may start from a moment
-    /// on. What its updates go through is gone once it has ended.
+    /// on.
     pub async fn submit_at(
         self: &Arc<Self>,
         id: EventId,
@@ -135,30 +134,31 @@ impl ListenerRef {
         follower: Follower,
         when_full: WhenFull,
         not_before: Option<Instant>,
-    ) -> Result<(CancelOnDrop, Weak<UpdateSender>), Refusal> {
+    ) -> Result<CancelOnDrop, Refusal> {
         // Dropped while it still waits for room, it leaves.
         let guard = self.cancel_on_drop(id);
         let (admit, admitted) = oneshot::channel();
         let sender = EventSender::follow(id, follower, admit);
-        let updates = sender.updates().map(Arc::downgrade).unwrap_or_default();
-        let user: Option<Arc<str>> = user_of(session.as_deref(), input.given()).map(Arc::from);
-        let keyed = input.given::<Durable>().and_then(|durable| {
-            let (key, input, updates) = (durable.key.clone()?, &durable.input, updates.clone());
-            let keyed = KeyedEvent { event: id, input: input.clone(), updates };
-            Some(((user.clone(), key), keyed))
+        let live = input.given::<Durable>().map(|durable| {
+            let updates = sender.updates().map(Arc::downgrade).unwrap_or_default();
+            let user: Option<Arc<str>> = user_of(session.as_deref(), input.given()).map(Arc::from);
+            let keyed = durable.key.clone().map(|key| {
+                let (input, updates) = (durable.input.clone(), updates.clone());
+                ((user.clone(), key), KeyedEvent { event: id, input, updates })
+            });
+            (LiveEvent { listener: self.api_name.clone(), user, updates }, keyed)
         });
         let job = Box::new(Job { id, session, input, sender });
         self.deliver(Submit { job, when_full, not_before }).await;
         match admitted.await {
             Ok(Ok(())) => {
-                if let Some((user_key, keyed)) = keyed {
-                    self.keyed.insert(user_key, keyed);
+                if let Some((live, keyed)) = live {
+                    self.live.insert(id, live);
+                    if let Some((user_key, keyed)) = keyed {
+                        self.keyed.insert(user_key, keyed);
+                    }
                 }
-                if self.durability.is_some() {
-                    let (listener, updates) = (self.api_name.clone(), updates.clone());
-                    self.live.insert(id, LiveEvent { listener, user, updates });
-                }
-                Ok((guard, updates))
+                Ok(guard)
             }
             Ok(Err(refusal)) => {
                 guard.disarm();
@@ -237,10 +237,9 @@ impl CancelOnDrop {
     }
 
     /// It cancels the event when it is asked to, and not when it is dropped.
-    pub fn only_when_asked(self) -> Self {
-        let mut guard = self;
-        guard.on_drop = false;
-        guard
+    pub fn only_when_asked(mut self) -> Self {
+        self.on_drop = false;
+        self
     }
 
     pub fn disarm(mut self) {

@@ -22,7 +22,7 @@ use crate::event::id::{EventId, EventMap};
 use crate::event::update::Outcome;
 use crate::handler::durable::{Durable, OnCrash};
 use crate::handler::session_state::SessionState;
-use crate::handler::user::EventUser;
+use crate::handler::user::with_user;
 use crate::journal::Loaded;
 use crate::journal::error::JournalError;
 use crate::journal::record::{Admitted, Live};
@@ -179,10 +179,11 @@ pub(crate) fn recover(declared: &Declarations, plans: &[Plan]) -> Result<Recover
     }
     for plan in plans {
         let id = &plan.rules.concurrency_id;
-        let mut of_id = Vec::new();
+        let (mut of_id, mut is_durable) = (Vec::new(), false);
         for (lane, &member) in plan.members.iter().enumerate() {
             let listener = &declared.listeners[member];
             let Some(durability) = listener.durability() else { continue };
+            is_durable = true;
             let attempts = Attempts {
                 max: durability.max_attempts,
                 after_crash: durability.on_crash == OnCrash::Retry,
@@ -191,8 +192,7 @@ pub(crate) fn recover(declared: &Declarations, plans: &[Plan]) -> Result<Recover
                 of_id.push((number, (live, attempts, (lane, member, durability))));
             }
         }
-        let durable = plan.members.iter().any(|&m| declared.listeners[m].durability().is_some());
-        if !durable {
+        if !is_durable {
             continue;
         }
         // One after the other as they came, whichever listener's they are.
@@ -220,9 +220,7 @@ pub(crate) fn recover(declared: &Declarations, plans: &[Plan]) -> Result<Recover
             let (sender, session) = recovery.leave(member, &live.admitted);
             let since = ago(now, at.saturating_sub(live.admitted.at));
             let not_before = live.postponed.or(live.admitted.not_before);
-            let not_before = not_before
-                .and_then(|moment| moment.checked_sub(at).filter(|wait| *wait > 0))
-                .and_then(|wait| now.checked_add(Duration::from_millis(wait)));
+            let not_before = not_before.and_then(clock::from_unix_millis);
             let input = match (durability.codec.read_input)(&live.admitted.input) {
                 Ok(input) => input,
                 Err(trouble) => {
@@ -238,11 +236,7 @@ pub(crate) fn recover(declared: &Declarations, plans: &[Plan]) -> Result<Recover
             } = live.admitted;
             let mut durable = Durable::new(text).recovered(live.attempt);
             (durable.session, durable.key, durable.not_before) = (named, key, admitted_for);
-            let input = input.with(durable);
-            let input = match user {
-                Some(user) => input.with(EventUser(user)),
-                None => input,
-            };
+            let input = with_user(input.with(durable), user);
             let job = Box::new(Job { id: event, session, input, sender });
             recovered.events.push(RecoveredEvent { listener: lane, job, since, not_before });
         }

@@ -2,14 +2,16 @@
 
 use std::any::type_name;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use futures::{Stream, StreamExt};
 
 use super::error::CallError;
-use super::listener_ref::CancelOnDrop;
+use super::listener_ref::{CancelOnDrop, ListenerRef};
+use crate::delivery::bounds::UNREAD;
 use crate::delivery::outbox::Outbox;
+use crate::delivery::sender::{Follower, UpdateSender};
 use crate::event::id::EventId;
 use crate::event::update::{Outcome, Update};
 
@@ -50,6 +52,26 @@ pub struct Submission {
 impl Submission {
     pub(crate) fn new(outbox: Arc<Outbox>, guard: CancelOnDrop) -> Self {
         Submission { id: guard.id, outbox, guard: Some(guard) }
+    }
+
+    /// Of an event that somebody else has submitted: dropping it doesn't cancel the event.
+    pub(crate) fn of_another(
+        outbox: Arc<Outbox>,
+        listener_ref: &Arc<ListenerRef>,
+        event: EventId,
+    ) -> Self {
+        Submission::new(outbox, listener_ref.cancel_on_drop(event).only_when_asked())
+    }
+
+    /// The same, with its updates from now on, unless it has ended.
+    pub(crate) fn follow(
+        listener_ref: &Arc<ListenerRef>,
+        event: EventId,
+        updates: &Weak<UpdateSender>,
+    ) -> Option<Self> {
+        let outbox = Arc::new(Outbox::new(UNREAD));
+        let goes_on = updates.upgrade()?.add(Follower::Outbox(outbox.clone()));
+        goes_on.then(|| Submission::of_another(outbox, listener_ref, event))
     }
 
     /// Of an event that has ended: there is nothing to cancel.
