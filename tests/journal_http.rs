@@ -22,6 +22,14 @@ fn queue(disk: &Disk, turnstile: &Turnstile) -> Queue {
         .unwrap()
 }
 
+/// The next process, on the disk as it is at this moment; nothing passes its handler yet.
+fn next_process(disk: &Disk) -> (Disk, Turnstile, Queue, Server) {
+    let (disk, turnstile) = (disk.as_it_is(), Turnstile::new());
+    let queue = queue(&disk, &turnstile);
+    let server = Server::start(&queue);
+    (disk, turnstile, queue, server)
+}
+
 async fn call(server: &Server, n: u32) -> String {
     let (status, answer) = server.post("/gradio_api/call/wait", json!({ "data": [n] })).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
@@ -43,10 +51,7 @@ async fn a_call_finds_its_event_or_its_end_in_the_next_process() {
     assert_eq!(end(&server, &ended).await, ("complete".into(), json!([0])));
     let (running, waits) = (call(&server, 1).await, call(&server, 2).await);
     turnstile.arrived(1).await;
-    let disk = disk.as_it_is();
-    let turnstile = Turnstile::new();
-    let second = queue(&disk, &turnstile);
-    let server = Server::start(&second);
+    let (_disk, turnstile, _second, server) = next_process(&disk);
     turnstile.arrived(1).await;
     assert_eq!(end(&server, &ended).await, ("complete".into(), json!([0])));
     // By another listener's name it is unknown, and stays where it is.
@@ -73,10 +78,7 @@ async fn a_session_finds_its_events_with_their_ranks_in_the_next_process() {
         joined.push(server.join(session, 0, json!([n])).await);
     }
     turnstile.arrived(1).await;
-    let disk = disk.as_it_is();
-    let turnstile = Turnstile::new();
-    let second = queue(&disk, &turnstile);
-    let server = Server::start(&second);
+    let (_disk, turnstile, _second, server) = next_process(&disk);
     turnstile.arrived(1).await;
     let mut stream = server.session("a").await;
     let mut messages = Vec::new();

@@ -11,17 +11,14 @@ use crate::queue::error::{AcquireError, CallError, ControlError, SubmitError};
 impl Rejection {
     /// Why an event was not submitted.
     pub fn of_submit(error: &SubmitError) -> Self {
+        let answered = |status| Self::new(status, error.to_string().into());
         match error {
             SubmitError::Refused(refusal) => Self::of(refusal.clone(), &[]),
             SubmitError::UnknownListener(name) => Self::unknown_listener(name),
             SubmitError::Forbidden { listener, .. } => Self::forbidden(listener),
-            SubmitError::KeyReused(_) => Self::new(StatusCode::CONFLICT, error.to_string().into()),
-            SubmitError::NotDurable(_) => {
-                Self::new(StatusCode::BAD_REQUEST, error.to_string().into())
-            }
-            SubmitError::Journal(_) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string().into())
-            }
+            SubmitError::KeyReused(_) => answered(StatusCode::CONFLICT),
+            SubmitError::NotDurable(_) => answered(StatusCode::BAD_REQUEST),
+            SubmitError::Journal(_) => answered(StatusCode::SERVICE_UNAVAILABLE),
             SubmitError::WrongType { .. } | SubmitError::WaitsForItself { .. } => Self::bug(error),
         }
     }

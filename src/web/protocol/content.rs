@@ -53,16 +53,24 @@ impl Content {
         };
         text.extend_from_slice(br#"{"data":"#);
         data.write(text)?;
-        text.extend_from_slice(br#","is_generating":"#);
-        serde_json::to_writer(&mut *text, is_generating)?;
-        text.extend_from_slice(br#","duration":"#);
-        serde_json::to_writer(&mut *text, duration)?;
-        text.extend_from_slice(br#","average_duration":"#);
-        serde_json::to_writer(&mut *text, average_duration)?;
+        field(text, br#","is_generating":"#, is_generating)?;
+        field(text, br#","duration":"#, duration)?;
+        field(text, br#","average_duration":"#, average_duration)?;
         let rest = br#","render_config":null,"changed_state_ids":[],"used_cache":null}"#;
         text.extend_from_slice(rest);
         Ok(())
     }
+}
+
+/// Appends the beginning of a field, up to its colon, and its value.
+#[inline]
+pub(super) fn field(
+    text: &mut Vec<u8>,
+    begin: &[u8],
+    value: &impl Serialize,
+) -> serde_json::Result<()> {
+    text.extend_from_slice(begin);
+    serde_json::to_writer(text, value)
 }
 
 /// Positional data.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::content::Content;
+use super::content::{Content, field};
 use crate::event::id::EventId;
 use crate::event::update::{Log, LogLevel, ProgressUnit};
 
@@ -69,28 +69,22 @@ impl Message {
             Message::Estimation { event_id: Some(event_id), rank, queue_size, rank_eta } => {
                 text.extend_from_slice(br#"{"msg":"estimation","event_id":""#);
                 event_id.write_to(text);
-                text.extend_from_slice(br#"","rank":"#);
-                serde_json::to_writer(&mut *text, rank)?;
-                text.extend_from_slice(br#","queue_size":"#);
-                serde_json::to_writer(&mut *text, queue_size)?;
-                text.extend_from_slice(br#","rank_eta":"#);
-                serde_json::to_writer(&mut *text, rank_eta)?;
+                field(text, br#"","rank":"#, rank)?;
+                field(text, br#","queue_size":"#, queue_size)?;
+                field(text, br#","rank_eta":"#, rank_eta)?;
             }
             Message::ProcessStarts { event_id, eta } => {
                 text.extend_from_slice(br#"{"msg":"process_starts","event_id":""#);
                 event_id.write_to(text);
-                text.extend_from_slice(br#"","eta":"#);
-                serde_json::to_writer(&mut *text, eta)?;
+                field(text, br#"","eta":"#, eta)?;
             }
             Message::ProcessGenerating { event_id, output, success, time_limit } => {
                 text.extend_from_slice(br#"{"msg":"process_generating","event_id":""#);
                 event_id.write_to(text);
                 text.extend_from_slice(br#"","output":"#);
                 output.write(text)?;
-                text.extend_from_slice(br#","success":"#);
-                serde_json::to_writer(&mut *text, success)?;
-                text.extend_from_slice(br#","time_limit":"#);
-                serde_json::to_writer(&mut *text, time_limit)?;
+                field(text, br#","success":"#, success)?;
+                field(text, br#","time_limit":"#, time_limit)?;
             }
             Message::ProcessCompleted {
                 event_id,
@@ -105,16 +99,11 @@ impl Message {
                 event_id.write_to(text);
                 text.extend_from_slice(br#"","output":"#);
                 output.write(text)?;
-                text.extend_from_slice(br#","success":"#);
-                serde_json::to_writer(&mut *text, success)?;
-                text.extend_from_slice(br#","title":"#);
-                serde_json::to_writer(&mut *text, title)?;
-                text.extend_from_slice(br#","used_cache":"#);
-                serde_json::to_writer(&mut *text, used_cache)?;
-                text.extend_from_slice(br#","cache_duration":"#);
-                serde_json::to_writer(&mut *text, cache_duration)?;
-                text.extend_from_slice(br#","avg_time":"#);
-                serde_json::to_writer(&mut *text, avg_time)?;
+                field(text, br#","success":"#, success)?;
+                field(text, br#","title":"#, title)?;
+                field(text, br#","used_cache":"#, used_cache)?;
+                field(text, br#","cache_duration":"#, cache_duration)?;
+                field(text, br#","avg_time":"#, avg_time)?;
             }
             Message::CloseStream { event_id: None } => {
                 text.extend_from_slice(br#"{"msg":"close_stream","event_id":null"#);

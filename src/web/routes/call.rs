@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Named, joined};
+use super::{IDEMPOTENCY_KEY, Named, joined};
 use crate::event::id::EventId;
 use crate::logging::error;
 use crate::queue::keyed::IdempotencyKey;
@@ -122,7 +122,7 @@ const MAX_KEY_LEN: usize = 255;
 
 /// The key by which the client will know its event again.
 fn idempotency_key(request: &HttpRequest) -> Result<Option<Arc<str>>, Rejection> {
-    let Some(key) = request.headers().get("idempotency-key") else { return Ok(None) };
+    let Some(key) = request.headers().get(IDEMPOTENCY_KEY) else { return Ok(None) };
     let usable = |key: &&str| !key.is_empty() && key.len() <= MAX_KEY_LEN;
     let key = key.to_str().ok().filter(usable).ok_or_else(|| {
         let message =

@@ -32,7 +32,7 @@ pub(crate) async fn cancel(
     if let Some(Ok(id)) = event_id.map(|id| id.parse::<EventId>()) {
         let called = sessions.find_call(&caller, id).filter(|session| match &session_hash {
             Some(hash) => *session.hash == **hash,
-            None => !session.named,
+            None => !session.kept.named,
         });
         let named = || sessions.find(&caller, session_hash.as_deref()?);
         if let Some(session) = called.or_else(named) {

@@ -38,9 +38,12 @@ fn joined(event_id: EventId) -> HttpResponse {
     HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(text)
 }
 
+/// The header of a key by which a client will know its event again.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
 /// Whoever sends one relies on it; here it would mean nothing.
 fn refuse_idempotency_key(request: &HttpRequest) -> Result<(), Rejection> {
-    if request.headers().contains_key("idempotency-key") {
+    if request.headers().contains_key(IDEMPOTENCY_KEY) {
         let message = "An Idempotency-Key works with call/{api_name} and call/v2/{api_name} only.";
         return Err(Rejection::bad_request(message));
     }

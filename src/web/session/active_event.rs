@@ -5,7 +5,9 @@ use crate::event::id::EventId;
 use crate::event::update::{ProgressUnit, Update};
 use crate::handler::session_state::UnderWay;
 use crate::queue::listener_ref::CancelOnDrop;
-use crate::web::protocol::encoder::Encoder;
+use crate::web::api::endpoint::Endpoint;
+use crate::web::listener_options::OnDisconnect;
+use crate::web::protocol::encoder::{Audience, Encoder};
 use crate::web::protocol::message::Message;
 
 pub(crate) struct ActiveEvent {
@@ -36,6 +38,12 @@ enum Position {
 }
 
 impl ActiveEvent {
+    /// One of this listener's.
+    pub fn of(endpoint: &Endpoint, audience: Audience, under_way: UnderWay) -> Self {
+        let keep_running = endpoint.http.on_disconnect == OnDisconnect::KeepRunning;
+        ActiveEvent::new(endpoint.encoder(audience), keep_running, under_way)
+    }
+
     pub fn new(encoder: Encoder, keep: bool, under_way: UnderWay) -> Self {
         ActiveEvent {
             encoder,

@@ -5,12 +5,10 @@ use std::sync::Arc;
 use super::active_event::ActiveEvent;
 use super::registry::Sessions;
 use super::session::Session;
-use crate::delivery::sender::{Follower, Function};
 use crate::event::id::EventId;
 use crate::queue::recovery::LeftEvent;
 use crate::web::api::endpoint::Endpoint;
 use crate::web::auth::guard::Caller;
-use crate::web::listener_options::OnDisconnect;
 use crate::web::protocol::encoder::Audience;
 use crate::web::rejection::Rejection;
 
@@ -19,18 +17,10 @@ impl Session {
     pub fn adopt(&self, id: EventId, endpoint: &Endpoint, audience: Audience, left: &LeftEvent) {
         // It was let in by the process that accepted it.
         let Some(under_way) = self.kept.begin_event(usize::MAX) else { return };
-        let keep_running = endpoint.http.on_disconnect == OnDisconnect::KeepRunning;
-        let mut live = ActiveEvent::new(endpoint.encoder(audience), keep_running, under_way);
+        let mut live = ActiveEvent::of(endpoint, audience, under_way);
         live.admitted(endpoint.listener_ref.cancel_on_drop(id));
-        {
-            let mut state = self.lock();
-            state.begin(id, live);
-            self.mailbox.begin(id);
-        }
-        let mailbox = self.mailbox.clone();
-        left.hand_over(Follower::Function(Function(Box::new(move |update, gone| {
-            mailbox.push(update, gone);
-        }))));
+        self.begin(id, live);
+        left.hand_over(self.follower());
     }
 }
 

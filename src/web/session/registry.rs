@@ -134,7 +134,7 @@ impl Sessions {
         }
         _forgotten = self.make_room(&mut inner)?;
         let state = SessionState::new(key.1.clone(), caller.0.clone(), self.on_end.clone());
-        let session = Arc::new(Session::new(Arc::new(state), true, caller.1, self.limits.clone()));
+        let session = Arc::new(Session::new(Arc::new(state), caller.1, self.limits.clone()));
         inner.sessions.insert(key, session.clone());
         Ok(Begun { sessions: self, session, is_new: true })
     }
@@ -283,7 +283,7 @@ impl Sessions {
         hash: Option<&str>,
     ) -> Result<BegunCall<'_>, Rejection> {
         let (state, begun) = self.state(caller, hash)?;
-        let session = Arc::new(Session::new(state, hash.is_some(), caller.1, self.limits.clone()));
+        let session = Arc::new(Session::new(state, caller.1, self.limits.clone()));
         let _forgotten;
         let mut inner = self.lock();
         _forgotten = self.make_room(&mut inner)?;

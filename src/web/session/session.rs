@@ -42,8 +42,6 @@ pub(crate) struct SessionLimits {
 /// One client: its events and its unread updates.
 pub(crate) struct Session {
     pub hash: Arc<str>,
-    /// Its client chose the hash. A call that named none has a session which nobody can name.
-    pub named: bool,
     pub(crate) kept: Arc<SessionState>,
     pub(crate) limits: Arc<SessionLimits>,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -111,12 +109,7 @@ impl State {
 }
 
 impl Session {
-    pub fn new(
-        kept: Arc<SessionState>,
-        named: bool,
-        peer: Peer,
-        limits: Arc<SessionLimits>,
-    ) -> Self {
+    pub fn new(kept: Arc<SessionState>, peer: Peer, limits: Arc<SessionLimits>) -> Self {
         let state = State {
             live: EventMap::default(),
             log: ReplayLog::new(limits.replay.clone()),
@@ -131,7 +124,7 @@ impl Session {
         };
         let mailbox = Mailbox::new(limits.unread.clone());
         let hash = kept.id.clone();
-        Session { hash, named, kept, limits, mailbox, peer, state: Mutex::new(state) }
+        Session { hash, kept, limits, mailbox, peer, state: Mutex::new(state) }
     }
 
     /// What its listeners keep for it.
@@ -145,7 +138,7 @@ impl Session {
 
     /// Whose share what is kept for it counts against.
     pub fn holder(&self) -> Holder {
-        self.caller().holder(self.named.then_some(&self.hash))
+        self.caller().holder(self.kept.named.then_some(&self.hash))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -322,7 +315,7 @@ mod tests {
             max_events: 1,
         };
         let kept = SessionState::new("s".into(), None, None);
-        Session::new(Arc::new(kept), true, Peer::default(), Arc::new(limits))
+        Session::new(Arc::new(kept), Peer::default(), Arc::new(limits))
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,6 @@ use crate::event::update::{Outcome, Update};
 use crate::scheduler::command::WhenFull;
 use crate::web::api::endpoint::{Endpoint, Prepared};
 use crate::web::cache::Kept;
-use crate::web::listener_options::OnDisconnect;
 use crate::web::protocol::encoder::Audience;
 use crate::web::rejection::Rejection;
 
@@ -26,31 +25,26 @@ impl Session {
         let under_way = self.kept.begin_event(self.limits.max_events);
         let under_way =
             under_way.ok_or_else(|| Rejection::too_many_events(self.limits.max_events))?;
-        let keep_running = endpoint.http.on_disconnect == OnDisconnect::KeepRunning;
-        let live = ActiveEvent::new(endpoint.encoder(audience), keep_running, under_way);
+        let live = ActiveEvent::of(endpoint, audience, under_way);
         if let Some(kept) = input.kept(endpoint) {
             self.give(id, &kept, live.cached());
             return Ok(());
         }
         let (input, keep) = input.split(endpoint);
-        {
-            // Before it is admitted: its first updates may be read before `submit` returns.
-            let mut state = self.lock();
-            state.begin(id, live);
-            self.mailbox.begin(id);
-        }
+        // Before it is admitted: its first updates may be read before `submit` returns.
+        self.begin(id, live);
         let unregister = Unregister { session: self, id, armed: true };
-        let mailbox = self.mailbox.clone();
-        let follower = Follower::Function(Function(match keep {
-            None => Box::new(move |update, gone| mailbox.push(update, gone)),
+        let follower = match keep {
+            None => self.follower(),
             Some((cache, key)) => {
                 let record = cache.recorder(self.holder(), key);
-                Box::new(move |update, gone| {
+                let mailbox = self.mailbox.clone();
+                Follower::Function(Function(Box::new(move |update, gone| {
                     record(&update, gone);
                     mailbox.push(update, gone);
-                })
+                })))
             }
-        }));
+        };
         let session = Some(self.kept.clone());
         let submitted =
             endpoint.listener_ref.submit(id, input, session, follower, WhenFull::Refuse).await;
@@ -64,6 +58,19 @@ impl Session {
         Ok(())
     }
 
+    /// Takes an event whose updates are about to come.
+    pub(super) fn begin(&self, id: EventId, live: ActiveEvent) {
+        let mut state = self.lock();
+        state.begin(id, live);
+        self.mailbox.begin(id);
+    }
+
+    /// Takes the updates of events.
+    pub(super) fn follower(&self) -> Follower {
+        let mailbox = self.mailbox.clone();
+        Follower::Function(Function(Box::new(move |update, gone| mailbox.push(update, gone))))
+    }
+
     /// Takes an update while no lock is held.
     fn push(&self, update: Update) {
         self.mailbox.push(update, &mut Gone::default());
@@ -71,8 +78,7 @@ impl Session {
 
     /// Gives what an event of the same input gave.
     fn give(&self, event_id: EventId, kept: &Kept, live: ActiveEvent) {
-        self.lock().begin(event_id, live);
-        self.mailbox.begin(event_id);
+        self.begin(event_id, live);
         for item in &kept.items {
             let output = item.clone();
             self.push(Update::ProcessGenerating { event_id, output, duration: 0.0 });
@@ -94,8 +100,7 @@ impl Session {
         let under_way =
             under_way.ok_or_else(|| Rejection::too_many_events(self.limits.max_events))?;
         let live = ActiveEvent::new(endpoint.encoder(audience), false, under_way);
-        self.lock().begin(event_id, live);
-        self.mailbox.begin(event_id);
+        self.begin(event_id, live);
         let outcome = Outcome::Failed(failure);
         let (duration, average_duration) = (0.0, None);
         self.push(Update::ProcessCompleted { event_id, outcome, duration, average_duration });
