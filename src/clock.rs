@@ -21,7 +21,23 @@ pub(crate) fn unix_millis_of(moment: SystemTime) -> u64 {
 /// The moment by the clock of this process, if it is still to come.
 pub(crate) fn from_unix_millis(moment: u64) -> Option<Instant> {
     let wait = moment.checked_sub(unix_millis()).filter(|wait| *wait > 0)?;
-    now().checked_add(Duration::from_millis(wait))
+    Some(after(now(), Duration::from_millis(wait)))
+}
+
+/// A duration that can be added to any moment of this process.
+pub(crate) fn bounded(time: Duration) -> Duration {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    time.min(CENTURY)
+}
+
+/// So long after then, a century at most.
+pub(crate) fn after(then: Instant, time: Duration) -> Instant {
+    then + bounded(time)
+}
+
+/// A moment as long from now, in milliseconds since the Unix epoch.
+pub(crate) fn unix_millis_after(time: Duration) -> u64 {
+    unix_millis().saturating_add(millis(time))
 }
 
 /// A duration in milliseconds.

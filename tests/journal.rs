@@ -28,6 +28,14 @@ async fn leave(queue: &Queue, input: u32) -> EventId {
     id
 }
 
+/// How many starts of an event are on record; `None` once it has ended.
+fn attempts_on_record(disk: &Disk, event: EventId) -> Option<u32> {
+    let connection = rusqlite::Connection::open(disk.path()).expect("it is there");
+    let attempt = |row: &rusqlite::Row<'_>| row.get(0);
+    let query = "SELECT attempt FROM events WHERE id = ?1";
+    connection.query_row(query, [event.to_string()], attempt).ok()
+}
+
 async fn result(queue: &Queue, event: EventId) -> Result<u32, CallError> {
     queue.follow(event).await.expect("it is known").result().await
 }
@@ -125,17 +133,13 @@ async fn what_ran_starts_again_as_often_as_it_may_or_fails() {
         submitted.push(submission.id());
         submission.detach();
     }
-    for _ in 0..2 {
-        // Each of them that hasn't ended runs.
-        loop {
-            let snapshot = queue.snapshot().await;
-            let ids = &snapshot.concurrency_ids;
-            if ids.iter().all(|id| id.waiting == 0) && ids[0].running == 1 {
-                break;
-            }
+    for attempt in 1..=2 {
+        // Each of them that hasn't ended runs, and its start is on record.
+        while attempts_on_record(&disk, again) != Some(attempt)
+            || queue.snapshot().await.concurrency_ids.iter().any(|id| id.waiting > 0)
+        {
+            actix::clock::sleep(Duration::from_millis(1)).await;
         }
-        // Its start is on record.
-        actix::clock::sleep(Duration::from_millis(50)).await;
         drop(queue);
         queue = builder(&disk).start().unwrap();
     }
@@ -196,6 +200,39 @@ async fn an_event_may_be_for_later_and_outlives_the_process_meanwhile() {
     let later = second.follow(later_id).await.unwrap();
     later.cancel();
     assert_eq!(later.result::<u32>().await, Err(CallError::Cancelled));
+}
+
+#[actix::test]
+async fn however_long_a_pause_is_it_is_waited_for_and_outlives_the_process() {
+    let disk = Disk::new();
+    let busy = async |n: u32| match n {
+        0 => Err(UserError::new("not now").retry_after(Duration::MAX)),
+        n => Ok(n),
+    };
+    let listener = || Listener::new("wait", busy).durable();
+    let first = disk.open().listener(listener()).start().unwrap();
+    let handle = first.listener::<u32, u32>("wait").unwrap();
+    let mut events = Vec::new();
+    for event in [
+        handle.event(0),
+        handle.event(1).delay(Duration::MAX),
+        handle.event(1).delay(Duration::from_millis(u64::MAX)),
+    ] {
+        let submission = event.submit().await.unwrap();
+        events.push(submission.id());
+        submission.detach();
+    }
+    while first.snapshot().await.concurrency_ids[0].scheduled < 3 {}
+    assert_eq!(handle.call(3).await, Ok(3));
+    drop((handle, first));
+    let second = disk.open().listener(listener()).start().unwrap();
+    let snapshot = second.snapshot().await;
+    assert_eq!(snapshot.concurrency_ids[0].scheduled, 3);
+    for event in events {
+        let left = second.follow(event).await.unwrap();
+        left.cancel();
+        assert_eq!(left.result::<u32>().await, Err(CallError::Cancelled));
+    }
 }
 
 #[actix::test]

@@ -7,6 +7,7 @@ use crate::delivery::sender::EventSender;
 use crate::event::failure::Failure;
 use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
+use crate::event::output::Output;
 use crate::event::update::Outcome;
 use crate::journal::record::{End, Ended, Record};
 
@@ -50,10 +51,9 @@ impl DurableEnd {
     /// Writes the output, which takes its time with a large one.
     fn new(id: EventId, sender: EventSender, mut outcome: Outcome, run: Option<RunTimes>) -> Self {
         let end = match &outcome {
-            Outcome::Completed(output) => match output.as_ref().map(|o| o.to_text()).transpose() {
-                Ok(text) => Some(End::Completed(text.map(JsonText::from))),
-                Err(error) => {
-                    let message = format!("its output can't be written as JSON: {error}");
+            Outcome::Completed(output) => match output.as_ref().map(recorded).transpose() {
+                Ok(text) => Some(End::Completed(text)),
+                Err(message) => {
                     outcome = Outcome::Failed(Failure::unexpected(message));
                     None
                 }
@@ -91,4 +91,11 @@ impl DurableEnd {
     pub fn leave_open(self) {
         DurableEnd { outcome: Outcome::Stopped, ..self }.notify();
     }
+}
+
+/// An output as it is recorded.
+fn recorded(output: &Output) -> Result<JsonText, String> {
+    let text = output.to_text();
+    let text = text.map_err(|error| format!("its output can't be written as JSON: {error}"))?;
+    JsonText::from(text).kept().map_err(|error| format!("its output is too long: {error}"))
 }

@@ -12,6 +12,7 @@ use crate::event::id::EventId;
 use crate::handler::input::{Input, OneOrMany};
 use crate::handler::session_state::SessionState;
 use crate::handler::user::user_of;
+use crate::journal::error::JournalError;
 use crate::scheduler::command::{Cause, OutcomeCounts, Pressure, RunParams, WhenFull};
 use crate::scheduler::limit::Limit;
 use crate::scheduler::snapshot::ConcurrencyIdSnapshot;
@@ -138,9 +139,17 @@ pub(crate) struct PressureChanged(pub Pressure);
 #[rtype(result = "()")]
 pub(crate) struct PlacesGranted;
 
-/// Queue → supervisor: steer.
-#[derive(Clone, Copy, Debug, Message)]
+/// Queue → supervisor: steer. It answers once that will still hold in a later process, as far as anything
+/// of this one outlives it.
+#[derive(Debug, Message)]
 #[rtype(result = "()")]
+pub(crate) struct Steer {
+    pub control: Control,
+    pub reply: oneshot::Sender<Result<(), JournalError>>,
+}
+
+/// What an operator sets.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Control {
     Pause,
     Resume,

@@ -10,7 +10,8 @@ use super::grant::Queued;
 use super::held_run::HeldRun;
 use super::messages::{Job, Run, WorkerCommand};
 use super::recording::{
-    Held, Recording, Recovered, RecoveredEvent, admission, end_unstarted, not_recorded, note_starts,
+    Held, Recording, Recovered, RecoveredEvent, SteeredReply, accept, admission, end_unstarted,
+    not_recorded, note_starts,
 };
 use super::supervisor::Supervisor;
 use super::timer::Timer;
@@ -76,19 +77,27 @@ impl Supervisor {
     /// An event that has failed in passing waits until it is tried again.
     pub(super) fn postpone(&mut self, slot: usize, job: Box<Job>, pause: Duration) {
         let (now, id) = (clock::now(), job.id);
-        if let Some(recording) = &mut self.recording {
-            let until = clock::unix_millis().saturating_add(clock::millis(pause));
-            recording.recorder.note(Record::Postponed { event: id, until });
+        if let Some(recording) = &mut self.recording
+            && let Some(durable) = job.input.given::<Durable>()
+        {
+            let (attempt, until) = (durable.attempt(), clock::unix_millis_after(pause));
+            recording.recorder.note(Record::Postponed { event: id, attempt, until });
         }
-        let (due, payload) = (now + pause, Queued::Event(job));
+        let (due, payload) = (clock::after(now, pause), Queued::Event(job));
         self.scheduler.handle(now, Command::Postpone { slot, id, payload, due });
     }
 
-    /// Records what an operator has set.
-    pub(super) fn record_steered(&mut self, set: impl FnOnce(&mut Steered)) {
-        if let Some(recording) = &mut self.recording {
-            set(&mut recording.steered);
-            recording.recorder.note(Record::Steered(recording.steered));
+    /// Records what an operator has set, who hears when it is on record.
+    pub(super) fn record_steered(&mut self, reply: SteeredReply, set: impl FnOnce(&mut Steered)) {
+        let Some(recording) = &mut self.recording else { return accept(reply) };
+        set(&mut recording.steered);
+        let (record, held) = (Record::Steered(recording.steered), Held::Steered(reply));
+        match recording.trouble.clone() {
+            None => recording.recorder.hold(record, held),
+            Some(trouble) => {
+                recording.recorder.note(record);
+                self.not_recorded(held, trouble);
+            }
         }
     }
 
@@ -146,7 +155,7 @@ impl Supervisor {
     /// Sends what has gathered to the journal.
     pub(super) fn flush_records(&mut self, context: &mut Context<Self>) {
         let Some(recording) = &mut self.recording else { return };
-        if recording.recorder.on_their_way() >= ON_THEIR_WAY {
+        if recording.recorder.on_their_way() >= ON_THEIR_WAY || recording.retry.is_some() {
             return;
         }
         let Some(records) = recording.recorder.take_batch() else { return };
@@ -158,17 +167,22 @@ impl Supervisor {
 
     fn batch_settled(&mut self, result: Result<(), JournalError>, context: &mut Context<Self>) {
         let Some(recording) = &mut self.recording else { return };
-        let held = recording.recorder.settled();
         match result {
             Ok(()) => {
+                let held = recording.recorder.settled();
+                recording.retry = None;
                 if recording.trouble.take().is_some() {
                     warn!("{}: the journal takes records again", self.config.concurrency_id);
                 }
                 held.into_iter().for_each(|held| self.perform_held(held));
             }
             Err(trouble) => {
-                self.note_trouble(trouble, context);
-                held.into_iter().for_each(|held| self.not_recorded(held));
+                let mut held = recording.recorder.failed();
+                if matches!(trouble, JournalError::Broken(_)) {
+                    held.append(&mut recording.recorder.give_up());
+                }
+                self.note_trouble(&trouble, context);
+                held.into_iter().for_each(|held| self.not_recorded(held, trouble.clone()));
             }
         }
         self.settle(context);
@@ -178,6 +192,7 @@ impl Supervisor {
         match held {
             Held::Admission(key) => self.scheduler.handle(clock::now(), Command::Recorded(key)),
             Held::End(end) => end.notify(),
+            Held::Steered(reply) => accept(reply),
             Held::Start(slot) => {
                 let starting = self.recording.as_mut().and_then(|r| r.starting.remove(&slot));
                 let Some(HeldRun { jobs, params, counts }) = starting else { return };
@@ -193,13 +208,18 @@ impl Supervisor {
         }
     }
 
-    fn note_trouble(&mut self, trouble: JournalError, context: &mut Context<Self>) {
+    fn note_trouble(&mut self, trouble: &JournalError, context: &mut Context<Self>) {
         let Some(recording) = &mut self.recording else { return };
-        if recording.trouble.as_ref() != Some(&trouble) && !recording.is_broken() {
-            error!("{}: {trouble}", self.config.concurrency_id);
-            recording.trouble = Some(trouble);
+        if recording.is_broken() {
+            return;
         }
-        if recording.retry.is_none() && !recording.is_broken() {
+        if recording.trouble.as_ref() != Some(trouble) {
+            error!("{}: {trouble}", self.config.concurrency_id);
+            recording.trouble = Some(trouble.clone());
+        }
+        if recording.is_broken() {
+            recording.retry = None;
+        } else if recording.retry.is_none() {
             let address = context.address();
             let due = clock::now() + RETRY;
             recording.retry = Some(Timer::start(due, move || address.do_send(RetryRecording)));
@@ -208,36 +228,32 @@ impl Supervisor {
 
     /// A record has not been kept: an event whose admission it was is refused, everything else waits until
     /// it can be.
-    fn not_recorded(&mut self, held: Held) {
+    fn not_recorded(&mut self, held: Held, trouble: JournalError) {
         let Some(recording) = &mut self.recording else { return };
-        let trouble = recording.trouble.clone();
         match held {
             Held::Admission(key) => {
-                let trouble = trouble.unwrap_or(JournalError::Full);
                 let refusal = not_recorded(&trouble);
                 self.scheduler.handle(clock::now(), Command::NotRecorded { key, refusal });
+            }
+            Held::Steered(reply) => {
+                // Who asked may have stopped waiting.
+                let _ = reply.send(Err(trouble));
             }
             Held::End(end) if recording.is_broken() => end.leave_open(),
             Held::Start(slot) if recording.is_broken() => {
                 let Some(run) = recording.starting.remove(&slot) else { return };
                 self.stop_unstarted(slot, run);
             }
-            held => recording.failed.push(held),
+            held => recording.recorder.hold_again(held),
         }
     }
 
     fn retry_recording(&mut self, context: &mut Context<Self>) {
         let Some(recording) = &mut self.recording else { return };
         recording.retry = None;
-        let failed = std::mem::take(&mut recording.failed);
-        if recording.is_broken() {
-            failed.into_iter().for_each(|held| self.not_recorded(held));
-        } else {
+        if !recording.is_broken() {
             // Whether it takes records again, what comes next shows.
             recording.trouble = None;
-            let at_once: Vec<_> =
-                failed.into_iter().filter_map(|held| recording.repeat(held)).collect();
-            at_once.into_iter().for_each(|held| self.perform_held(held));
         }
         self.settle(context);
     }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::oneshot;
+
 use super::durable_end::DurableEnd;
 use super::held_run::HeldRun;
 use super::messages::Job;
@@ -28,7 +30,12 @@ pub(super) enum Held {
     Start(usize),
     /// Its client is notified.
     End(Box<DurableEnd>),
+    /// The operator is told that it holds in later processes too.
+    Steered(SteeredReply),
 }
+
+/// To an operator: what was set is on record, or why it isn't yet.
+pub(super) type SteeredReply = oneshot::Sender<Result<(), JournalError>>;
 
 /// The journal of a queue, as one supervisor uses it.
 pub(super) struct Recording {
@@ -36,10 +43,9 @@ pub(super) struct Recording {
     pub recorder: Recorder<Held>,
     /// Runs whose start is being recorded, by slot.
     pub starting: HashMap<usize, HeldRun>,
-    /// What could not be recorded and will be tried again.
-    pub failed: Vec<Held>,
     /// Why nothing can be recorded, if that is so.
     pub trouble: Option<JournalError>,
+    /// Until it is tried again, nothing is sent to the journal.
     pub retry: Option<Timer>,
     pub steered: Steered,
 }
@@ -50,16 +56,16 @@ impl Recording {
             journal,
             recorder: Recorder::default(),
             starting: HashMap::new(),
-            failed: Vec::new(),
             trouble: None,
             retry: None,
             steered,
         }
     }
 
-    /// Whether nothing waits to be on record. What can't be recorded any more is not waited for.
+    /// Whether nothing waits to be on record. What can't be recorded is only waited for where somebody
+    /// waits.
     pub fn is_idle(&self) -> bool {
-        self.recorder.is_idle() && self.failed.is_empty()
+        self.recorder.is_idle() || (self.trouble.is_some() && self.recorder.holds_nothing())
     }
 
     pub fn is_broken(&self) -> bool {
@@ -73,27 +79,6 @@ impl Recording {
             Some(record) => self.recorder.hold(record, Held::End(Box::new(end))),
             None => end.notify(),
         }
-    }
-
-    /// Records once more what has failed. Gives back what nothing needs to be recorded for any more.
-    pub fn repeat(&mut self, held: Held) -> Option<Held> {
-        match &held {
-            // It was refused.
-            Held::Admission(_) => return None,
-            Held::Start(slot) => {
-                let run = self.starting.get(slot)?;
-                if run.jobs.as_slice().is_empty() {
-                    return Some(held);
-                }
-                note_starts(&mut self.recorder, run.jobs.as_slice());
-                self.recorder.held(held);
-            }
-            Held::End(end) => match end.record() {
-                Some(record) => self.recorder.hold(record, held),
-                None => return Some(held),
-            },
-        }
-        None
     }
 }
 
@@ -130,6 +115,12 @@ pub(super) fn admission(listener: &Arc<str>, job: &Job) -> Option<Record> {
         at: clock::unix_millis(),
         input: durable.input.clone(),
     }))
+}
+
+/// Tells an operator that it is done.
+pub(super) fn accept(reply: SteeredReply) {
+    // Who asked may have stopped waiting.
+    let _ = reply.send(Ok(()));
 }
 
 /// Why an event is not admitted that could not be recorded.

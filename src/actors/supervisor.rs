@@ -14,7 +14,7 @@ use super::local_channel::{LocalReceiver, LocalSender, local_channel};
 use super::mailbox_budget::MailboxBudget;
 use super::messages::{
     Abort, Admit, AwaitClosed, CancelOf, Control, GiveUp, PlacesGranted, PressureChanged, Quit,
-    Report, Stop, Subscribe, WorkerCommand,
+    Report, Steer, Stop, Subscribe, WorkerCommand,
 };
 use super::recording::{Recording, Recovered};
 use super::slot_hold::SlotHold;
@@ -336,17 +336,17 @@ impl Handler<PlacesGranted> for Supervisor {
     }
 }
 
-impl Handler<Control> for Supervisor {
+impl Handler<Steer> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, control: Control, context: &mut Self::Context) {
+    fn handle(&mut self, Steer { control, reply }: Steer, context: &mut Self::Context) {
         info!("{}: {control:?}", self.name());
         let command = match control {
             Control::Pause => Command::Pause,
             Control::Resume => Command::Resume,
             Control::SetLimit(limit) => Command::SetLimit(limit),
         };
-        self.record_steered(|steered| match control {
+        self.record_steered(reply, |steered| match control {
             Control::Pause => steered.paused = true,
             Control::Resume => steered.paused = false,
             Control::SetLimit(limit) => steered.limit = Some(limit.into()),

@@ -19,9 +19,36 @@ impl JsonText {
         serde_json::value::to_raw_value(value).map(JsonText::from)
     }
 
+    /// Gives it back where it is short enough to be kept.
+    ///
+    /// # Errors
+    /// Where it isn't.
+    pub fn kept(self) -> Result<Self, TooLong> {
+        self.within(MAX)
+    }
+
+    fn within(self, max: usize) -> Result<Self, TooLong> {
+        let bytes = self.get().len();
+        if bytes > max { Err(TooLong { bytes, max }) } else { Ok(self) }
+    }
+
     pub fn get(&self) -> &str {
         self.0.get()
     }
+}
+
+/// The most bytes of one value that are kept: what keeps it has bounds of its own, and not keeping one
+/// value must not be an error of the whole.
+const MAX: usize = 256 << 20;
+
+/// Why a value isn't kept.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error(
+    "it takes {bytes} bytes as JSON, and at most {max} can be recorded; keep it in a file, and name that"
+)]
+pub(crate) struct TooLong {
+    bytes: usize,
+    max: usize,
 }
 
 impl From<Box<RawValue>> for JsonText {
@@ -33,5 +60,18 @@ impl From<Box<RawValue>> for JsonText {
 impl PartialEq for JsonText {
     fn eq(&self, other: &Self) -> bool {
         self.get() == other.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_says_by_how_much() {
+        let text = || JsonText::of(&"abc").expect("it is text");
+        assert_eq!(text().within(5), Ok(text()));
+        let refused = text().within(4).expect_err("it has five bytes");
+        assert!(refused.to_string().starts_with("it takes 5 bytes as JSON, and at most 4 can"));
     }
 }

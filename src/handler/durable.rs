@@ -80,9 +80,10 @@ impl Codec {
         Codec {
             write_input: |input| {
                 let value = input.get::<I>().ok_or("the input is of another type")?;
-                JsonText::of(value).map_err(|error| {
+                let text = JsonText::of(value).map_err(|error| {
                     format!("its input, a {}, can't be written as JSON: {error}", type_name::<I>())
-                })
+                })?;
+                text.kept().map_err(|error| format!("its input is too long: {error}"))
             },
             read_input: |text| {
                 // It was within the bounds when it came.

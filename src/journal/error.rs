@@ -12,6 +12,18 @@ pub enum JournalError {
     /// The file or its directory can't be written.
     #[error("the journal {} can't be written; give this process the right to write it and its directory", .0.display())]
     ReadOnly(PathBuf),
+    /// There is no directory for the file.
+    #[error(
+        "the journal {} can't be made: its directory doesn't exist; make {} first",
+        path.display(),
+        directory.display()
+    )]
+    NoDirectory {
+        /// The file.
+        path: PathBuf,
+        /// The directory.
+        directory: PathBuf,
+    },
     /// Another program has locked the file for long. What was to be recorded is not; it is tried again.
     #[error("another program keeps the journal locked; end its transaction")]
     Busy,

@@ -6,12 +6,16 @@
 //! not ended.
 
 pub(crate) mod error;
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+pub(crate) mod memory;
 pub(crate) mod record;
 pub(crate) mod recorder;
 pub(crate) mod recovery;
 #[cfg(feature = "journal")]
 pub(crate) mod sqlite;
-#[cfg(all(test, feature = "journal"))]
+#[cfg(test)]
 mod tests;
 
 use std::fmt;
@@ -30,7 +34,7 @@ pub(crate) type Done = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Batch {
     pub concurrency_id: Arc<str>,
-    pub records: Vec<Record>,
+    pub records: Arc<Vec<Record>>,
 }
 
 /// Keeps records. Shared by all supervisors of a queue.

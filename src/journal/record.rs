@@ -13,21 +13,33 @@ use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
 use crate::scheduler::limit::Limit;
 
-/// One thing to be kept.
+/// One thing to be kept. It says all of its subject that may change: of two, the later one stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Record {
     /// The event is accepted.
     Admitted(Admitted),
     /// A run of it starts, for the `attempt`-th time, from 1.
     Started { event: EventId, attempt: u32 },
-    /// Its run failed in passing: it waits again, and starts at this moment at the earliest, in
+    /// Its `attempt`-th run failed in passing: it waits again, and starts at this moment at the earliest, in
     /// milliseconds since the Unix epoch.
-    Postponed { event: EventId, until: u64 },
+    Postponed { event: EventId, attempt: u32, until: u64 },
     /// It has ended. Of several ends the first counts. Like the two before, it means nothing for an
     /// event that is not live.
     Ended(Ended),
     /// What an operator has set for the concurrency id.
     Steered(Steered),
+}
+
+impl Record {
+    /// The event that it is about, if it is about one.
+    pub fn event(&self) -> Option<EventId> {
+        match self {
+            Record::Admitted(admitted) => Some(admitted.event),
+            Record::Started { event, .. } | Record::Postponed { event, .. } => Some(*event),
+            Record::Ended(ended) => Some(ended.event),
+            Record::Steered(_) => None,
+        }
+    }
 }
 
 /// An event as it was accepted.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::error::ControlError;
 use super::snapshot::QueueSnapshot;
 use super::{ConcurrencyId, Queue};
-use crate::actors::messages::{Abort, AwaitClosed, Control, Stop, TakeSnapshot};
+use crate::actors::messages::{Abort, AwaitClosed, Control, Steer, Stop, TakeSnapshot};
 use crate::event::id::EventId;
 use crate::handler::slot_resource::CLOSE;
 use crate::scheduler::limit::Limit;
@@ -57,14 +57,20 @@ impl Queue {
     }
 
     async fn control(&self, id: &ConcurrencyId, control: Control) -> Result<(), ControlError> {
-        id.supervisor.send(control).await.map_err(|_| ControlError::Stopped)
+        let (reply, recorded) = oneshot::channel();
+        id.supervisor.send(Steer { control, reply }).await.map_err(|_| ControlError::Stopped)?;
+        let recorded = recorded.await.map_err(|_| ControlError::Stopped)?;
+        recorded.map_err(ControlError::NotRecorded)
     }
 
     /// Starts no more events of a concurrency id until it is resumed. Running ones go on, new ones
     /// wait.
     ///
+    /// With durable listeners it returns once that is on record, and holds in later processes too.
+    ///
     /// # Errors
-    /// When no listener has this id, or the queue is stopped.
+    /// When no listener has this id, or the queue is stopped. When it could not be recorded, though it holds:
+    /// [`ControlError::NotRecorded`].
     pub async fn pause(&self, concurrency_id: &str) -> Result<(), ControlError> {
         self.control(self.id(concurrency_id)?, Control::Pause).await
     }
@@ -94,9 +100,11 @@ impl Queue {
                 Err(ControlError::ResourceWithoutLimit(concurrency_id.into()))
             }
             Limit::Slots(_) | Limit::Unlimited => {
-                self.control(id, Control::SetLimit(limit)).await?;
-                id.slots.set_limit(limit.slots());
-                Ok(())
+                let recorded = self.control(id, Control::SetLimit(limit)).await;
+                if matches!(recorded, Ok(()) | Err(ControlError::NotRecorded(_))) {
+                    id.slots.set_limit(limit.slots());
+                }
+                recorded
             }
         }
     }

@@ -43,7 +43,8 @@ use crate::scheduler::command::WhenFull;
 pub struct EventBuilder<'a, I, O> {
     handle: &'a ListenerHandle<I, O>,
     input: I,
-    not_before: Option<SystemTime>,
+    /// In milliseconds since the Unix epoch.
+    not_before: Option<u64>,
     key: Option<Arc<str>>,
 }
 
@@ -59,13 +60,13 @@ impl<I: Send + 'static, O: Send + Sync + 'static> EventBuilder<'_, I, O> {
     /// in the wait queue; then it enters the wait queue behind those that wait. Of a
     /// [durable](crate::Listener::durable) listener it outlives the process meanwhile.
     pub fn delay(mut self, delay: Duration) -> Self {
-        self.not_before = SystemTime::now().checked_add(delay);
+        self.not_before = Some(clock::unix_millis_after(delay));
         self
     }
 
     /// It may start from this moment on, as [`EventBuilder::delay`]. One that has passed means at once.
     pub fn schedule_at(mut self, moment: SystemTime) -> Self {
-        self.not_before = Some(moment);
+        self.not_before = Some(clock::unix_millis_of(moment));
         self
     }
 
@@ -108,9 +109,8 @@ impl<I: Send + 'static, O: Send + Sync + 'static> EventBuilder<'_, I, O> {
             None => input,
         };
         let mut input = listener_ref.to_record(input, None)?;
-        let moment = not_before.map(clock::unix_millis_of);
-        input.change::<Durable>(|durable| durable.not_before = moment);
-        let start = moment.and_then(clock::from_unix_millis);
+        input.change::<Durable>(|durable| durable.not_before = not_before);
+        let start = not_before.and_then(clock::from_unix_millis);
         let _one_at_a_time;
         if let Some(key) = key {
             let Some(durable) = input.given::<Durable>() else {

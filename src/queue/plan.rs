@@ -3,12 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::declarations::{Declarations, DeclaredListener};
 use super::error::StartError;
 use super::spelling;
 use crate::actors::worker_config::WorkerListener;
+use crate::clock::bounded;
 use crate::logging::warn;
 use crate::scheduler::limit::{Limit, merge};
 use crate::scheduler::rules::{BatchRules, ListenerRules, ResourceRules, Rules};
@@ -177,12 +177,6 @@ pub(crate) fn worker_listeners(declared: &Declarations, members: &[usize]) -> Ve
             durability: declared.listeners[member].durability(),
         })
         .collect()
-}
-
-/// A duration that can be added to any moment.
-fn bounded(time: Duration) -> Duration {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-    time.min(CENTURY)
 }
 
 pub(crate) fn cores() -> usize {

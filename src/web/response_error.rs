@@ -5,6 +5,7 @@ use actix_web::{HttpResponse, ResponseError};
 
 use super::rejection::{Rejection, status_of};
 use crate::event::update::Outcome;
+use crate::journal::error::JournalError;
 use crate::logging::error;
 use crate::queue::error::{AcquireError, CallError, ControlError, SubmitError};
 
@@ -56,6 +57,8 @@ impl Rejection {
             ControlError::ZeroLimit
             | ControlError::ResourceWithoutLimit(_)
             | ControlError::Stopped => StatusCode::BAD_REQUEST,
+            ControlError::NotRecorded(JournalError::Full) => StatusCode::INSUFFICIENT_STORAGE,
+            ControlError::NotRecorded(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string().into())
     }

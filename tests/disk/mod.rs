@@ -12,7 +12,7 @@ impl Disk {
         Disk(tempfile::tempdir().expect("there is room"))
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.0.path().join("events.db")
     }
 

@@ -79,11 +79,34 @@ impl Sqlite {
     }
 }
 
-/// For tests of a disk that is full.
+/// For tests of disks that are full or don't work, and of other programs.
 #[cfg(test)]
 impl Sqlite {
+    fn test_with<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut writer::Writer<'_>) -> T + Send + 'static,
+    ) -> T {
+        let (reply, answer) = mpsc::channel();
+        let act = move |writer: &mut writer::Writer<'_>| drop(reply.send(act(writer)));
+        let _ = self.request(Request::Test(Box::new(act)));
+        answer.recv().expect("its thread answers")
+    }
+
     pub(crate) fn test_max_pages(&self, pages: u32) {
-        let _ = self.request(Request::MaxPages(pages));
+        self.test_with(move |writer| writer.set("max_page_count", pages));
+    }
+
+    pub(crate) fn test_busy_timeout(&self, timeout: std::time::Duration) {
+        let millis = u32::try_from(timeout.as_millis()).expect("it is short");
+        self.test_with(move |writer| writer.set("busy_timeout", millis));
+    }
+
+    pub(crate) fn test_refuse_writes(&self, refuse: bool) {
+        self.test_with(move |writer| writer.set("query_only", u32::from(refuse)));
+    }
+
+    pub(crate) fn test_is_broken(&self) -> bool {
+        self.test_with(|writer| writer.broken.is_some())
     }
 }
 

@@ -55,7 +55,8 @@ CREATE INDEX ends_by_key ON ends (key) WHERE key IS NOT NULL;
 -- What operators have set for a concurrency id.
 CREATE TABLE ids (
     concurrency_id TEXT PRIMARY KEY,
-    steered TEXT NOT NULL           -- JSON
+    steered TEXT NOT NULL,          -- JSON
+    checksum INTEGER NOT NULL       -- of the two
 ) STRICT;
 ";
 
@@ -111,7 +112,43 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// What can be seen before anything is made beside it: a directory, a file of another program's.
+fn look(path: &Path) -> Result<(), JournalError> {
+    let foreign =
+        |what: &str| Err(JournalError::Foreign { path: path.to_path_buf(), what: what.into() });
+    if path.is_dir() {
+        return foreign("it is a directory");
+    }
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    if let Some(directory) = directory.filter(|directory| !directory.exists()) {
+        return Err(JournalError::NoDirectory {
+            path: path.to_path_buf(),
+            directory: directory.to_path_buf(),
+        });
+    }
+    let mut header = [0; 100];
+    let read = File::open(path).and_then(|mut file| {
+        let length = file.metadata()?.len();
+        file.read_exact(&mut header[..length.min(100) as usize])?;
+        Ok(length)
+    });
+    // What can't be read is said when it is opened; an empty file is as good as none.
+    if !matches!(read, Ok(length) if length > 0) {
+        return Ok(());
+    }
+    if !header.starts_with(b"SQLite format 3\0") {
+        return foreign("it is no SQLite file");
+    }
+    let application = i32::from_be_bytes([header[68], header[69], header[70], header[71]]);
+    // One without a mark may have it in its log.
+    if application != APPLICATION && application != 0 {
+        return foreign("it is an SQLite file of another program");
+    }
+    Ok(())
+}
+
 pub(super) fn open(path: &Path) -> Result<(Lock, Connection), JournalError> {
+    look(path)?;
     let lock = Lock::take(path)?;
     // What clients have sent is in it: nobody else reads it. SQLite's files beside it are as it is.
     if !path.exists() {

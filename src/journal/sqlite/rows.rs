@@ -95,14 +95,18 @@ impl Identity {
 fn of_admitted(admitted: &Admitted, id: &str) -> i64 {
     Identity::of_admitted(admitted)
         .checksum(id)
-        .number(admitted.not_before)
-        .number(Some(admitted.at))
+        .number(admitted.not_before.map(stored))
+        .number(Some(stored(admitted.at)))
         .text(Some(admitted.input.get()))
         .get()
 }
 
 fn of_state(id: &str, attempt: u32, postponed: Option<u64>) -> i64 {
     Checksum::new().text(Some(id)).number(Some(attempt.into())).number(postponed).get()
+}
+
+fn of_steered(concurrency_id: &str, steered: &str) -> i64 {
+    Checksum::new().text(Some(concurrency_id)).text(Some(steered)).get()
 }
 
 /// The columns of an end beside those that are taken over, as they stand in its row: what a checksum is
@@ -120,7 +124,7 @@ impl EndColumns<'_> {
         identity
             .checksum(id)
             .text(self.input)
-            .number(Some(self.ended_at))
+            .number(Some(stored(self.ended_at)))
             .number(Some(self.seconds.to_bits()))
             .text(Some(self.outcome))
             .text(self.detail)
@@ -164,9 +168,14 @@ fn json_text(text: String) -> Result<JsonText, String> {
     Ok(JsonText(raw.into()))
 }
 
-/// SQLite's integers have a sign.
+/// A moment as it can be kept: SQLite's integers have a sign. What is later than they reach, in 292 million
+/// years, is kept as their last.
+fn stored(moment: u64) -> u64 {
+    moment.min(i64::MAX.unsigned_abs())
+}
+
 fn signed(moment: u64) -> i64 {
-    i64::try_from(moment).unwrap_or(i64::MAX)
+    stored(moment).cast_signed()
 }
 
 fn unsigned(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<u64>> {
@@ -242,9 +251,12 @@ fn all<T>(
 
 pub(super) fn load(connection: &Connection) -> Read<Loaded> {
     let events = connection.prepare_cached("SELECT * FROM events ORDER BY number")?;
-    let ids = connection.prepare_cached("SELECT concurrency_id, steered FROM ids")?;
+    let ids = connection.prepare_cached("SELECT concurrency_id, steered, checksum FROM ids")?;
     let steered = all(ids, [], |row| {
         let (id, steered): (String, String) = (row.get(0)?, row.get(1)?);
+        if row.get::<_, i64>(2)? != of_steered(&id, &steered) {
+            return Err(ReadError::Row(format!("id {id:?}: its checksum is another")));
+        }
         let read = serde_json::from_str::<Steered>(&steered);
         let steered = read.map_err(|error| ReadError::Row(format!("id {id:?}: {error}")))?;
         Ok((id.into(), steered))
@@ -286,7 +298,8 @@ pub(super) fn write(
             let mut insert = connection.prepare_cached(
                 "INSERT OR IGNORE INTO events (id, listener, session, user, key, not_before,
                  accepted_at, input, checksum, attempt, postponed_until, state_checksum)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, NULL, ?10)",
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, NULL, ?10
+                 WHERE NOT EXISTS (SELECT 1 FROM ends WHERE id = ?1)",
             )?;
             insert.execute(params![
                 id,
@@ -309,34 +322,26 @@ pub(super) fn write(
             )?;
             update.execute(params![id, attempt, of_state(&id, *attempt, None)])?;
         }
-        Record::Postponed { event, until } => postpone(connection, *event, *until)?,
+        Record::Postponed { event, attempt, until } => {
+            let (id, until) = (event.to_string(), stored(*until));
+            let mut update = connection.prepare_cached(
+                "UPDATE events SET attempt = ?2, postponed_until = ?3, state_checksum = ?4
+                 WHERE id = ?1",
+            )?;
+            let checksum = of_state(&id, *attempt, Some(until));
+            update.execute(params![id, attempt, signed(until), checksum])?;
+        }
         Record::Ended(ended) => end(connection, ended)?,
         Record::Steered(steered) => {
             let text = json(steered)?;
             let mut set = connection.prepare_cached(
-                "INSERT INTO ids (concurrency_id, steered) VALUES (?1, ?2)
-                 ON CONFLICT (concurrency_id) DO UPDATE SET steered = ?2",
+                "INSERT INTO ids (concurrency_id, steered, checksum) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (concurrency_id) DO UPDATE SET steered = ?2, checksum = ?3",
             )?;
-            set.execute(params![concurrency_id, text])?;
+            set.execute(params![concurrency_id, text, of_steered(concurrency_id, &text)])?;
         }
     }
     Ok(())
-}
-
-fn postpone(connection: &Connection, event: EventId, until: u64) -> rusqlite::Result<()> {
-    let id = event.to_string();
-    let mut find = connection.prepare_cached("SELECT attempt FROM events WHERE id = ?1")?;
-    let mut rows = find.query([&id])?;
-    let Some(row) = rows.next()? else { return Ok(()) };
-    let attempt: u32 = row.get(0)?;
-    drop(rows);
-    // As it will be read again.
-    let until = signed(until);
-    let mut update = connection.prepare_cached(
-        "UPDATE events SET postponed_until = ?2, state_checksum = ?3 WHERE id = ?1",
-    )?;
-    let checksum = of_state(&id, attempt, Some(until.unsigned_abs()));
-    update.execute(params![id, until, checksum]).map(drop)
 }
 
 fn end(connection: &Connection, ended: &Ended) -> rusqlite::Result<()> {

@@ -13,7 +13,7 @@ use super::rows::ReadError;
 use crate::journal::error::JournalError;
 use crate::journal::record::Kept;
 use crate::journal::{Batch, Done, Loaded, Query};
-use crate::logging::error;
+use crate::logging::{error, warn};
 
 /// Batches in one transaction, at most: so that no one waits for long.
 const GROUP: usize = 4096;
@@ -26,9 +26,8 @@ pub(super) enum Request {
     Load(mpsc::Sender<Result<Loaded, JournalError>>),
     Ends(Query, oneshot::Sender<Result<Vec<Kept>, JournalError>>),
     Forget(u64),
-    /// The file may have so many pages, as on a disk that is full.
     #[cfg(test)]
-    MaxPages(u32),
+    Test(Box<dyn FnOnce(&mut Writer<'_>) + Send>),
 }
 
 /// Does what it is asked until nobody can ask any more.
@@ -72,40 +71,47 @@ pub(super) fn run(connection: Connection, path: &Path, requests: &mpsc::Receiver
                 drop(reply.send(writer.read(|connection| rows::ends(connection, &query))));
             }
             #[cfg(test)]
-            Request::MaxPages(pages) => {
-                let set = writer.connection.pragma_update(None, "max_page_count", pages);
-                set.expect("it can be set");
-            }
+            Request::Test(act) => act(&mut writer),
             Request::Forget(before) => writer.forget = Some(before),
         }
     }
 }
 
-struct Writer<'a> {
+pub(super) struct Writer<'a> {
     connection: Connection,
     path: &'a Path,
     /// Why nothing is written any more.
-    broken: Option<JournalError>,
+    pub(super) broken: Option<JournalError>,
     /// Ends before this moment are to be forgotten.
     forget: Option<u64>,
+}
+
+#[cfg(test)]
+impl Writer<'_> {
+    pub(super) fn set(&self, pragma: &str, value: u32) {
+        self.connection.pragma_update(None, pragma, value).expect("it can be set");
+    }
 }
 
 impl Writer<'_> {
     fn append(&mut self, group: Vec<(Batch, Done)>) {
         let written = match &self.broken {
             Some(broken) => Err(broken.clone()),
-            None => self.write(&group).map_err(|error| {
-                let trouble = writing(&error);
-                if matches!(trouble, JournalError::Broken(_)) {
-                    error!("{}: {error}; nothing more is written", self.path.display());
-                    self.broken = Some(trouble.clone());
-                }
-                trouble
-            }),
+            None => self.write(&group).map_err(|error| self.trouble(&error)),
         };
         for (_, done) in group {
             done(written.clone());
         }
+    }
+
+    /// What it means that a write has failed.
+    fn trouble(&mut self, error: &rusqlite::Error) -> JournalError {
+        let trouble = writing(error);
+        if matches!(trouble, JournalError::Broken(_)) {
+            error!("{}: {error}; nothing more is written", self.path.display());
+            self.broken = Some(trouble.clone());
+        }
+        trouble
     }
 
     /// All of it, or nothing.
@@ -113,7 +119,7 @@ impl Writer<'_> {
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         for (batch, _) in group {
-            for record in &batch.records {
+            for record in batch.records.iter() {
                 rows::write(&transaction, &batch.concurrency_id, record)?;
             }
         }
@@ -140,9 +146,10 @@ impl Writer<'_> {
         match forgotten {
             Ok(FORGET) => {}
             Ok(_) => self.forget = None,
-            Err(trouble) => {
+            Err(error) => {
                 // It is asked again in a while.
-                error!("{}: old ends stay: {trouble}", self.path.display());
+                let trouble = self.trouble(&error);
+                warn!("{}: old ends stay: {trouble}", self.path.display());
                 self.forget = None;
             }
         }

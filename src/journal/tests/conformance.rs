@@ -1,79 +1,80 @@
-//! What every journal must do, against a model that is too simple to be wrong.
+//! What every journal must do, against lists that are too simple to be wrong.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
 
 use proptest::prelude::*;
 
-use super::{admitted, append, completed, ended, ends, open};
+use super::{admitted, append, append_to, completed, ended, ends};
 use crate::event::failure::Failure;
 use crate::event::id::EventId;
-use crate::journal::record::{Admitted, End, Ended, Live, Record, SetLimit, Steered};
-use crate::journal::{Journal, Loaded, Query};
+use crate::journal::fake::FakeJournal;
+use crate::journal::memory::Memory;
+use crate::journal::record::{Admitted, End, Ended, Record, SetLimit, Steered};
+use crate::journal::{Batch, Journal, Loaded, Query};
 
-/// What a journal must know after the same records.
-#[derive(Default)]
-struct Model {
-    live: Vec<Live>,
-    ends: BTreeMap<EventId, (Admitted, Ended)>,
-    steered: Option<Steered>,
+/// Where a journal keeps its records.
+pub(super) trait Store: Default {
+    type Journal: Journal;
+
+    /// Opens it as one process after another does: whoever had it has dropped it.
+    fn open(&self) -> Self::Journal;
 }
 
-impl Model {
-    fn take(&mut self, record: &Record) {
-        let live = |model: &Self, event: EventId| {
-            model.live.iter().position(|live| live.admitted.event == event)
-        };
-        match record {
-            Record::Admitted(admitted) => {
-                if live(self, admitted.event).is_none() {
-                    let admitted = admitted.clone();
-                    self.live.push(Live { admitted, attempt: 0, postponed: None });
-                }
-            }
-            Record::Started { event, attempt } => {
-                if let Some(at) = live(self, *event) {
-                    (self.live[at].attempt, self.live[at].postponed) = (*attempt, None);
-                }
-            }
-            Record::Postponed { event, until } => {
-                if let Some(at) = live(self, *event) {
-                    self.live[at].postponed = Some(*until);
-                }
-            }
-            Record::Ended(ended) => {
-                if let Some(at) = live(self, ended.event) {
-                    let Live { admitted, .. } = self.live.remove(at);
-                    self.ends.entry(ended.event).or_insert((admitted, ended.clone()));
-                }
-            }
-            Record::Steered(steered) => self.steered = Some(*steered),
+/// Of the journal in memory.
+#[derive(Default)]
+struct InMemory(RefCell<Option<FakeJournal>>);
+
+impl Store for InMemory {
+    type Journal = FakeJournal;
+
+    fn open(&self) -> FakeJournal {
+        let mut last = self.0.borrow_mut();
+        let next = last.take().map_or_else(FakeJournal::new, |last| last.die(usize::MAX));
+        last.insert(next).clone()
+    }
+}
+
+#[cfg(feature = "journal")]
+struct InFile(tempfile::TempDir);
+
+#[cfg(feature = "journal")]
+impl Default for InFile {
+    fn default() -> Self {
+        InFile(tempfile::tempdir().expect("there is room"))
+    }
+}
+
+#[cfg(feature = "journal")]
+impl Store for InFile {
+    type Journal = crate::journal::sqlite::Sqlite;
+
+    fn open(&self) -> Self::Journal {
+        super::open(&self.0.path().join("events.db"))
+    }
+}
+
+fn load(journal: &impl Journal) -> Loaded {
+    let mut loaded = journal.load().expect("it can be read");
+    loaded.steered.sort_by(|(a, _), (b, _)| a.cmp(b));
+    loaded
+}
+
+fn check(journal: &impl Journal, expected: &Memory) {
+    assert_eq!(load(journal), expected.loaded());
+    for (admitted, ended) in &expected.ends {
+        let by_id = Query::Event(ended.event);
+        let kept = ends(journal, by_id.clone());
+        assert_eq!((kept.len(), &kept), (1, &expected.find(&by_id)));
+        if let Some(key) = admitted.key.clone() {
+            let (listener, user) = (admitted.listener.clone(), admitted.user.clone());
+            let by_key = Query::Key { listener, user, key: key.clone() };
+            assert_eq!(ends(journal, by_key), kept);
+            let (listener, user) = (admitted.listener.clone(), Some("nobody".into()));
+            assert_eq!(ends(journal, Query::Key { listener, user, key }), []);
         }
     }
-
-    fn loaded(&self) -> Loaded {
-        let steered = self.steered.map(|steered| ("gpu".into(), steered));
-        Loaded { events: self.live.clone(), steered: steered.into_iter().collect() }
-    }
-
-    fn check(&self, journal: &dyn Journal) {
-        assert_eq!(journal.load().expect("it can be read"), self.loaded());
-        for (event, (admitted, ended)) in &self.ends {
-            let kept = ends(journal, Query::Event(*event));
-            assert_eq!(kept.len(), 1);
-            assert_eq!(kept[0].ended, *ended);
-            assert_eq!(kept[0].listener, admitted.listener);
-            assert_eq!((&kept[0].user, &kept[0].key), (&admitted.user, &admitted.key));
-            assert_eq!(kept[0].session, admitted.session);
-            if let Some(key) = &admitted.key {
-                let (listener, user) = (admitted.listener.clone(), admitted.user.clone());
-                let by_key = ends(journal, Query::Key { listener, user, key: key.clone() });
-                assert_eq!(by_key, kept);
-                assert_eq!(kept[0].input.as_ref(), Some(&admitted.input));
-            }
-        }
-        for live in &self.live {
-            assert!(ends(journal, Query::Event(live.admitted.event)).is_empty());
-        }
+    for live in &expected.live {
+        assert!(ends(journal, Query::Event(live.admitted.event)).is_empty());
     }
 }
 
@@ -95,14 +96,17 @@ fn record() -> impl Strategy<Value = Record> {
         (1..9usize).prop_map(|slots| Some(SetLimit::Slots(slots))),
         Just(Some(SetLimit::Unlimited))
     ];
+    let moment = prop_oneof![4 => 0..9_999u64, 1 => Just(i64::MAX as u64)];
+    let attempt = 1..4u32;
     prop_oneof![
         4 => event.clone().prop_map(admitted),
-        2 => (event.clone(), 1..4u32).prop_map(|(n, attempt)| Record::Started {
+        2 => (event.clone(), attempt.clone()).prop_map(|(n, attempt)| Record::Started {
             event: EventId::for_test(n),
             attempt
         }),
-        1 => (event.clone(), 0..9_999u64).prop_map(|(n, until)| Record::Postponed {
+        1 => (event.clone(), attempt, moment).prop_map(|(n, attempt, until)| Record::Postponed {
             event: EventId::for_test(n),
+            attempt,
             until
         }),
         2 => (event, end()).prop_map(|(n, end)| ended(n, end)),
@@ -112,63 +116,48 @@ fn record() -> impl Strategy<Value = Record> {
     ]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
-    /// Now, and when it is opened again.
-    #[test]
-    fn it_keeps_what_it_is_given(
-        batches in prop::collection::vec(prop::collection::vec(record(), 1..8), 1..24),
-        reopen in 0..24usize,
-    ) {
-        let directory = tempfile::tempdir().expect("there is room");
-        let path = directory.path().join("events.db");
-        let mut journal = open(&path);
-        let mut model = Model::default();
-        for (n, batch) in batches.into_iter().enumerate() {
-            let kept = batch.into_iter().filter(|record| {
-                // An id is given once: what has ended is not admitted again.
-                let again = |it: &Admitted| model.ends.contains_key(&it.event);
-                let fits = !matches!(record, Record::Admitted(it) if again(it));
-                if fits {
-                    model.take(record);
-                }
-                fits
-            });
-            let kept = kept.collect();
-            append(&journal, kept).expect("there is room");
-            if n == reopen {
-                drop(journal);
-                journal = open(&path);
-            }
-        }
-        model.check(&journal);
-        drop(journal);
-        model.check(&open(&path));
-    }
+fn batches() -> impl Strategy<Value = Vec<(&'static str, Vec<Record>)>> {
+    let id = prop_oneof!["gpu", "cpu"].prop_map(|id| if id == "gpu" { "gpu" } else { "cpu" });
+    prop::collection::vec((id, prop::collection::vec(record(), 1..8)), 1..24)
 }
 
-#[test]
-fn everything_that_was_given_is_answered_before_it_is_gone() {
-    let directory = tempfile::tempdir().expect("there is room");
-    let path = directory.path().join("events.db");
-    let journal = open(&path);
+/// What it was given it keeps, now and when it is opened again, though records come twice, too late or of
+/// events that nobody knows.
+fn keeps_what_it_is_given<S: Store>(batches: Vec<(&str, Vec<Record>)>, reopen: usize) {
+    let store = S::default();
+    let mut journal = store.open();
+    let mut expected = Memory::default();
+    for (n, (id, records)) in batches.into_iter().enumerate() {
+        expected.take(&Batch { concurrency_id: id.into(), records: records.clone().into() });
+        append_to(&journal, id, records).expect("there is room");
+        if n == reopen {
+            drop(journal);
+            journal = store.open();
+        }
+    }
+    check(&journal, &expected);
+    drop(journal);
+    check(&store.open(), &expected);
+}
+
+fn answers_everything_before_it_is_gone<S: Store>() {
+    let store = S::default();
+    let journal = store.open();
     let (done, is_done) = std::sync::mpsc::channel();
     for n in 0..1000 {
         let done = done.clone();
-        let batch = super::Batch { concurrency_id: "gpu".into(), records: vec![admitted(n)] };
+        let batch = Batch { concurrency_id: "gpu".into(), records: vec![admitted(n)].into() };
         journal.append(batch, Box::new(move |kept| done.send((n, kept)).expect("it is awaited")));
     }
     drop((journal, done));
     let answers: Vec<_> = is_done.iter().collect();
     assert_eq!(answers, (0..1000).map(|n| (n, Ok(()))).collect::<Vec<_>>(), "each once, in order");
-    assert_eq!(open(&path).load().expect("it can be read").events.len(), 1000);
+    assert_eq!(load(&store.open()).events.len(), 1000);
 }
 
-#[test]
-fn ends_are_forgotten_by_their_time_and_no_others() {
-    let directory = tempfile::tempdir().expect("there is room");
-    let journal = open(&directory.path().join("events.db"));
+fn forgets_ends_by_their_time_and_no_others<S: Store>() {
+    let store = S::default();
+    let journal = store.open();
     let all: Vec<_> = (0..2500)
         .flat_map(|n| [admitted(n), ended(n, End::Cancelled)])
         .chain([admitted(9999)])
@@ -179,35 +168,64 @@ fn ends_are_forgotten_by_their_time_and_no_others() {
     // In steps, between which it answers.
     while there(2399) || there(0) {}
     assert!(there(2400) && there(2499));
-    assert_eq!(journal.load().expect("it can be read").events.len(), 1);
+    assert_eq!(load(&journal).events.len(), 1);
 }
 
-#[test]
-fn nobody_else_opens_it_meanwhile() {
-    use crate::journal::error::JournalError;
-    use crate::journal::sqlite::Sqlite;
-    let directory = tempfile::tempdir().expect("there is room");
-    let path = directory.path().join("events.db");
-    let journal = open(&path);
-    let refused = Sqlite::open(&path).expect_err("it is in use");
-    assert!(matches!(&refused, JournalError::InUse { by, .. } if by.contains("this process")));
+/// However late a moment is, the records can be read again.
+fn keeps_the_latest_moments<S: Store>() {
+    let store = S::default();
+    let journal = store.open();
+    let late = |n: u128| match admitted(n) {
+        Record::Admitted(it) => {
+            Record::Admitted(Admitted { not_before: Some(u64::MAX), at: u64::MAX, ..it })
+        }
+        other => other,
+    };
+    let event = EventId::for_test(2);
+    let end = Ended { event, end: End::Cancelled, duration: 0.0, at: u64::MAX };
+    let postponed = Record::Postponed { event: EventId::for_test(1), attempt: 1, until: u64::MAX };
+    append(&journal, vec![late(1), postponed, late(2), Record::Ended(end)]).expect("there is room");
     drop(journal);
-    open(&path);
+    let journal = store.open();
+    let live = load(&journal).events.pop().expect("it is live");
+    for moment in [live.admitted.not_before, Some(live.admitted.at), live.postponed] {
+        assert!(moment.expect("it was given") >= i64::MAX as u64);
+    }
+    assert_eq!(ends(&journal, Query::Event(event)).len(), 1);
 }
 
-#[cfg(unix)]
-#[test]
-fn its_files_are_for_nobody_else() {
-    use std::os::unix::fs::PermissionsExt;
-    let directory = tempfile::tempdir().expect("there is room");
-    let journal = open(&directory.path().join("events.db"));
-    append(&journal, vec![admitted(1)]).expect("there is room");
-    let mut files = 0;
-    for file in std::fs::read_dir(directory.path()).expect("it is there") {
-        let file = file.expect("it is there");
-        let mode = file.metadata().expect("it is there").permissions().mode();
-        assert_eq!(mode & 0o077, 0, "{:?}", file.path());
-        files += 1;
-    }
-    assert!(files >= 3, "the file, its log and its lock");
+macro_rules! conformance {
+    ($name:ident, $store:ty) => {
+        mod $name {
+            use super::*;
+
+            proptest! {
+                #![proptest_config(ProptestConfig::with_cases(48))]
+
+                #[test]
+                fn it_keeps_what_it_is_given(batches in batches(), reopen in 0..24usize) {
+                    keeps_what_it_is_given::<$store>(batches, reopen);
+                }
+            }
+
+            #[test]
+            fn everything_that_was_given_is_answered_before_it_is_gone() {
+                answers_everything_before_it_is_gone::<$store>();
+            }
+
+            #[test]
+            fn ends_are_forgotten_by_their_time_and_no_others() {
+                forgets_ends_by_their_time_and_no_others::<$store>();
+            }
+
+            #[test]
+            fn the_latest_moments_can_be_read_again() {
+                keeps_the_latest_moments::<$store>();
+            }
+        }
+    };
 }
+
+conformance!(in_memory, InMemory);
+#[cfg(feature = "journal")]
+conformance!(sqlite, InFile);

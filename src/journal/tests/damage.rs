@@ -7,18 +7,20 @@ use std::path::{Path, PathBuf};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{admitted, append, completed, ended, open};
+use super::{admitted, append, completed, ended, ends, open};
 use crate::event::id::EventId;
 use crate::journal::error::JournalError;
-use crate::journal::record::Record;
+use crate::journal::record::{Kept, Record, SetLimit, Steered};
 use crate::journal::sqlite::Sqlite;
-use crate::journal::{Journal, Loaded};
+use crate::journal::{Journal, Loaded, Query};
 
 /// A file, and what it held after each batch that was acknowledged.
 struct Written {
     database: Vec<u8>,
     wal: Vec<u8>,
     states: Vec<Loaded>,
+    /// The ends that were recorded, by their events.
+    ends: Vec<(EventId, Kept)>,
 }
 
 fn wal(path: &Path) -> PathBuf {
@@ -41,13 +43,23 @@ fn write() -> Written {
     // Its log goes into the file, where it is closed.
     drop(journal);
     let journal = open(&path);
+    let steered = |n: u128| {
+        let limit = Some(SetLimit::Slots(n as usize + 1));
+        Record::Steered(Steered { paused: n.is_multiple_of(2), limit })
+    };
     for n in 0..12 {
-        written(&journal, vec![ended(n, completed(n)), admitted(200 + n)]);
+        written(&journal, vec![ended(n, completed(n)), admitted(200 + n), steered(n)]);
     }
+    let ends = (0..12).flat_map(|n| {
+        let event = EventId::for_test(n);
+        ends(&journal, Query::Event(event)).into_iter().map(move |kept| (event, kept))
+    });
+    let ends: Vec<_> = ends.collect();
+    assert_eq!(ends.len(), 12);
     let read = |path: PathBuf| std::fs::read(path).expect("it is there");
     let (database, wal) = (read(path.clone()), read(wal(&path)));
     assert!(!wal.is_empty());
-    Written { database, wal, states }
+    Written { database, wal, states, ends }
 }
 
 /// Opens the files; if they open, what they hold is a state that there was, or they are refused when they
@@ -57,9 +69,19 @@ fn check(written: &Written, database: &[u8], log: &[u8], what: &str) -> bool {
     let path = directory.path().join("events.db");
     std::fs::write(&path, database).expect("there is room");
     std::fs::write(wal(&path), log).expect("there is room");
-    match Sqlite::open(&path).and_then(|journal| journal.load()) {
-        Ok(loaded) => {
+    let opened = Sqlite::open(&path).and_then(|journal| Ok((journal.load()?, journal)));
+    match opened {
+        Ok((loaded, journal)) => {
             assert!(written.states.contains(&loaded), "{what}: nobody has written {loaded:?}");
+            for (event, end) in &written.ends {
+                let found = journal.ends(Query::Event(*event)).blocking_recv().expect("it answers");
+                match found {
+                    // An index that is damaged finds nothing.
+                    Ok(found) => assert!(found.iter().all(|kept| kept == end), "{what}: {found:?}"),
+                    Err(JournalError::Damaged { .. }) => {}
+                    Err(other) => panic!("{what}: {other}"),
+                }
+            }
             true
         }
         Err(JournalError::Damaged { .. } | JournalError::Foreign { .. }) => false,
@@ -120,48 +142,4 @@ fn bits_that_flip_invent_nothing() {
         bytes[at] ^= 1 << random.random_range(0..8);
         check(&written, &database, &log, &format!("flip {n}"));
     }
-}
-
-#[test]
-fn files_that_are_something_else_are_refused_in_words() {
-    let directory = tempfile::tempdir().expect("there is room");
-    let path = |name: &str| directory.path().join(name);
-    let refusal = |path: &Path| Sqlite::open(path).expect_err("it is no journal").to_string();
-    std::fs::write(path("text"), "a shopping list, and more than a header".repeat(100)).unwrap();
-    assert!(refusal(&path("text")).contains("it is no SQLite file"));
-    let other = rusqlite::Connection::open(path("other")).unwrap();
-    other.execute_batch("CREATE TABLE users (name TEXT)").unwrap();
-    drop(other);
-    assert!(refusal(&path("other")).contains("of another program"));
-    drop(open(&path("newer")));
-    let newer = rusqlite::Connection::open(path("newer")).unwrap();
-    newer.pragma_update(None, "user_version", 99).unwrap();
-    drop(newer);
-    assert!(refusal(&path("newer")).contains("has format 99"));
-    std::fs::create_dir(path("directory")).unwrap();
-    assert!(refusal(&path("directory")).contains("can't be written"));
-    assert!(refusal(&path("missing/events.db")).contains("can't be written"));
-}
-
-/// The pages that a file may have, as on a disk that is full.
-#[test]
-fn a_full_disk_refuses_and_takes_records_again_once_there_is_room() {
-    let directory = tempfile::tempdir().expect("there is room");
-    let path = directory.path().join("events.db");
-    let journal = open(&path);
-    append(&journal, vec![admitted(0)]).expect("there is room");
-    journal.test_max_pages(20);
-    let mut kept = 1;
-    let refused = loop {
-        let batch = (0..20).map(|n| admitted(kept * 1000 + n)).collect();
-        match append(&journal, batch) {
-            Ok(()) => kept += 1,
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(refused, JournalError::Full);
-    let there = journal.load().expect("it can be read").events.len();
-    assert_eq!(there as u128, 1 + (kept - 1) * 20, "nothing of it is kept");
-    journal.test_max_pages(100_000);
-    append(&journal, vec![admitted(77)]).expect("there is room again");
 }

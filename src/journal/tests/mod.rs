@@ -1,21 +1,22 @@
 //! Tests of what keeps records.
 
 mod conformance;
+#[cfg(feature = "journal")]
 mod damage;
+#[cfg(feature = "journal")]
+mod files;
 
-use std::path::Path;
 use std::sync::mpsc;
 
 use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
 use crate::journal::error::JournalError;
 use crate::journal::record::{Admitted, End, Ended, Kept, Record};
-use crate::journal::sqlite::Sqlite;
 use crate::journal::{Batch, Journal, Query};
 
-/// Opens the file, once whoever has just dropped it has closed it.
-fn open(path: &Path) -> Sqlite {
-    Sqlite::open(path).expect("it opens")
+#[cfg(feature = "journal")]
+fn open(path: &std::path::Path) -> crate::journal::sqlite::Sqlite {
+    crate::journal::sqlite::Sqlite::open(path).expect("it opens")
 }
 
 fn admitted(n: u128) -> Record {
@@ -41,13 +42,18 @@ fn completed(n: u128) -> End {
 }
 
 /// Appends, and waits until that is durable or not.
-fn append(journal: &dyn Journal, records: Vec<Record>) -> Result<(), JournalError> {
+fn append(journal: &impl Journal, records: Vec<Record>) -> Result<(), JournalError> {
+    append_to(journal, "gpu", records)
+}
+
+/// The same, of a concurrency id.
+fn append_to(journal: &impl Journal, id: &str, records: Vec<Record>) -> Result<(), JournalError> {
     let (done, is_done) = mpsc::channel();
-    let batch = Batch { concurrency_id: "gpu".into(), records };
+    let batch = Batch { concurrency_id: id.into(), records: records.into() };
     journal.append(batch, Box::new(move |result| done.send(result).expect("the test waits")));
     is_done.recv().expect("it is called")
 }
 
-fn ends(journal: &dyn Journal, query: Query) -> Vec<Kept> {
+fn ends(journal: &impl Journal, query: Query) -> Vec<Kept> {
     journal.ends(query).blocking_recv().expect("it answers").expect("it can be read")
 }

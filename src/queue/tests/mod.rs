@@ -2,3 +2,4 @@
 
 mod crashes;
 mod faults;
+mod journal_trouble;
