@@ -21,15 +21,14 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// Forgets the ends in the journal that have been kept for long enough, as long as the queue lives.
 pub(super) fn forget_old_ends(arbiter: &ArbiterHandle, queue: Weak<Inner>, ttl: Duration) {
     let sweep = (ttl / 10).clamp(Duration::from_millis(100), SWEEP);
-    let ttl = clock::millis(ttl);
     arbiter.spawn(async move {
         loop {
             tokio::time::sleep(sweep).await;
             let Some(queue) = queue.upgrade() else { return };
             if let Some(journal) = &queue.journal {
-                journal.forget(clock::unix_millis().saturating_sub(ttl));
+                journal.forget(clock::unix_millis().saturating_sub(clock::millis(ttl)));
             }
-            queue.left.sweep();
+            queue.left.sweep(ttl);
             // Not held while it sleeps.
             drop::<Arc<Inner>>(queue);
         }

@@ -117,7 +117,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> EventBuilder<'_, I, O> {
                 return Err(SubmitError::NotDurable(listener_ref.api_name.to_string()));
             };
             let user_key: UserKey = (queue.user().cloned(), key);
-            _one_at_a_time = listener_ref.keyed.submitting.lock().await;
+            _one_at_a_time = listener_ref.keyed.submitting(&user_key).await;
             let found = queue.keyed_submission(listener_ref, &user_key, &durable.input).await?;
             if let Some(submission) = found {
                 return Ok(submission);

@@ -1,6 +1,7 @@
 //! Idempotency keys: the same key of the same user gives the same event of a listener, and its end.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::live_events;
@@ -31,15 +32,32 @@ impl KeyedEvent {
 }
 
 /// The keys of one listener's events that go on. Those of ended ones are in the journal.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct KeyedEvents {
     events: Mutex<HashMap<UserKey, KeyedEvent>>,
-    /// Held by whoever looks for a key and then submits: one after the other, so that two of the same key
-    /// don't both find it unused.
-    pub submitting: tokio::sync::Mutex<()>,
+    /// Each for some of the keys.
+    submitting: [tokio::sync::Mutex<()>; SHARES],
+    hashes: RandomState,
+}
+
+/// How many can submit with a key at once, if chance is kind.
+const SHARES: usize = 64;
+
+impl Default for KeyedEvents {
+    fn default() -> Self {
+        let submitting = std::array::from_fn(|_| tokio::sync::Mutex::default());
+        KeyedEvents { events: Mutex::default(), submitting, hashes: RandomState::new() }
+    }
 }
 
 impl KeyedEvents {
+    /// Held by whoever looks for a key and then submits: one after the other, so that two of the same key
+    /// don't both find it unused.
+    pub async fn submitting(&self, user_key: &UserKey) -> tokio::sync::MutexGuard<'_, ()> {
+        let share = self.hashes.hash_one(user_key) % SHARES as u64;
+        self.submitting[share as usize].lock().await
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<UserKey, KeyedEvent>> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }

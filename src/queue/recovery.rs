@@ -1,7 +1,7 @@
 //! What earlier processes have left in the journal, taken back at the start.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -60,49 +60,108 @@ pub(crate) struct LeftEvents(Mutex<Left>);
 #[derive(Debug, Default)]
 struct Left {
     events: EventMap<LeftEvent>,
-    /// Those of each session, oldest first. What has been taken since is still in here.
-    by_session: HashMap<UserSession, Vec<EventId>>,
+    /// Those of each session, oldest first. What somebody else has taken since is still in here.
+    by_session: HashMap<UserSession, Vec<OfSession>>,
+}
+
+/// An event of a session.
+#[derive(Debug)]
+struct OfSession {
+    event: EventId,
+    listener: usize,
+    /// When it was found to have ended: from then on its end is looked for in the journal.
+    ended: Option<Instant>,
+}
+
+/// What was left of a session, oldest first.
+#[derive(Debug)]
+pub(crate) enum LeftOfSession {
+    /// Its updates are here.
+    Here(EventId, LeftEvent),
+    /// It has ended, of a listener with this number.
+    Ended(EventId, usize),
 }
 
 impl Left {
     fn insert(&mut self, event: EventId, left: LeftEvent) {
         if let Some(session) = &left.session {
             let key = (left.user.clone(), session.id.clone());
-            self.by_session.entry(key).or_default().push(event);
+            let of_session = OfSession { event, listener: left.listener, ended: None };
+            self.by_session.entry(key).or_default().push(of_session);
         }
         self.events.insert(event, left);
     }
 }
 
 impl LeftEvents {
+    fn lock(&self) -> MutexGuard<'_, Left> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session of one that fits, if its client named one. `None` where none fits.
+    pub fn session_of(
+        &self,
+        event: EventId,
+        fits: impl Fn(&LeftEvent) -> bool,
+    ) -> Option<Option<Arc<str>>> {
+        let left = self.lock();
+        let event = left.events.get(&event).filter(|event| fits(event))?;
+        Some(event.session.as_ref().map(|session| session.id.clone()))
+    }
+
     /// For whoever follows it from now on, if it fits.
     pub fn take_if(&self, event: EventId, fits: impl Fn(&LeftEvent) -> bool) -> Option<LeftEvent> {
-        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.lock();
         fits(left.events.get(&event)?).then(|| left.events.remove(&event)).flatten()
     }
 
-    /// Those of a client's session, oldest first.
-    pub fn take_session(
-        &self,
-        user: Option<&Arc<str>>,
-        session: &str,
-    ) -> Vec<(EventId, LeftEvent)> {
-        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if left.by_session.is_empty() {
-            return Vec::new();
-        }
-        let events = left.by_session.remove(&(user.cloned(), session.into())).unwrap_or_default();
-        let events = events.into_iter();
-        events.filter_map(|event| Some((event, left.events.remove(&event)?))).collect()
+    /// Whether a client's session has left any.
+    pub fn has_session(&self, user: Option<&Arc<str>>, session: &str) -> bool {
+        let left = self.lock();
+        !left.by_session.is_empty()
+            && left.by_session.contains_key(&(user.cloned(), session.into()))
     }
 
-    /// Forgets those that have ended: their ends are in the journal.
-    pub fn sweep(&self) {
-        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        left.events.retain(|_, event| event.updates.strong_count() > 0);
-        if left.events.is_empty() {
-            left.by_session = HashMap::new();
+    /// Those of a client's session, oldest first.
+    pub fn take_session(&self, user: Option<&Arc<str>>, session: &str) -> Vec<LeftOfSession> {
+        let mut left = self.lock();
+        let events = left.by_session.remove(&(user.cloned(), session.into())).unwrap_or_default();
+        let found = events.into_iter().filter_map(|OfSession { event, listener, ended }| {
+            match (left.events.remove(&event), ended) {
+                (Some(here), _) => Some(LeftOfSession::Here(event, here)),
+                (None, Some(_)) => Some(LeftOfSession::Ended(event, listener)),
+                // Somebody else follows it.
+                (None, None) => None,
+            }
+        });
+        found.collect()
+    }
+
+    /// Forgets the updates of those that have ended: their ends are in the journal. That they were a
+    /// session's is known for so long.
+    pub fn sweep(&self, ttl: Duration) {
+        let mut left = self.lock();
+        if left.events.is_empty() && left.by_session.is_empty() {
+            return;
         }
+        let now = clock::now();
+        let Left { events, by_session } = &mut *left;
+        let over: EventMap<()> = events
+            .extract_if(|_, event| event.updates.strong_count() == 0)
+            .map(|(event, _)| (event, ()))
+            .collect();
+        by_session.retain(|_, of_session| {
+            of_session.retain_mut(|it| {
+                if over.contains_key(&it.event) {
+                    it.ended = Some(now);
+                }
+                match it.ended {
+                    Some(ended) => now.saturating_duration_since(ended) < ttl,
+                    None => events.contains_key(&it.event),
+                }
+            });
+            !of_session.is_empty()
+        });
     }
 }
 

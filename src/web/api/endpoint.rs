@@ -170,7 +170,9 @@ impl Endpoint {
 
     /// The encoder of one event's updates.
     pub fn encoder(&self, audience: Audience) -> Encoder {
-        Encoder::new(self.listener_ref.api_name.clone(), self.output.clone(), audience)
+        let listener_ref = &self.listener_ref;
+        Encoder::new(listener_ref.api_name.clone(), self.output.clone(), audience)
+            .durable(listener_ref.durability.is_some())
     }
 
     /// The `event_data` of a call, where its handler takes it.

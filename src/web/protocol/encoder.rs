@@ -31,6 +31,8 @@ pub(crate) struct Encoder {
     uncertain: bool,
     /// Its result was made for an earlier event.
     is_cached: bool,
+    /// A stop of the queue doesn't end it: it is on record, and goes on in the next process.
+    is_durable: bool,
     /// Values that are sent whole are written as text at once: for streams and answers, which are
     /// nothing else.
     as_text: bool,
@@ -61,8 +63,15 @@ impl Encoder {
             generated: None,
             uncertain: false,
             is_cached: false,
+            is_durable: false,
             as_text: false,
         }
+    }
+
+    /// Of a durable event.
+    pub fn durable(mut self, is_durable: bool) -> Self {
+        self.is_durable = is_durable;
+        self
     }
 
     /// Whether the event may be one of this listener.
@@ -131,6 +140,7 @@ impl Encoder {
                 generated: None,
                 uncertain: false,
                 is_cached: self.is_cached,
+                is_durable: self.is_durable,
                 as_text: self.as_text,
             },
             event_id: *event_id,
@@ -216,6 +226,10 @@ impl Encoder {
             Outcome::Failed(failure) => Err(failure),
             Outcome::Cancelled => Ok(None),
             Outcome::TimedOut => error("The event timed out."),
+            Outcome::Stopped if self.is_durable => error(
+                "The service is stopping. The event is recorded and goes on once the service is \
+                 back: its event_id finds it then.",
+            ),
             Outcome::Stopped => error("Queue is stopped."),
         }
     }

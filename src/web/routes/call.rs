@@ -99,8 +99,8 @@ async fn submit(
     let listener_ref = &endpoint.listener_ref;
     let _one_at_a_time = match key {
         Some(key) => {
-            let guard = listener_ref.keyed.submitting.lock().await;
             let user_key = (caller.0.clone(), key.clone());
+            let guard = listener_ref.keyed.submitting(&user_key).await;
             let found = web.queue.keyed_event(listener_ref, user_key, input.input()).await;
             if let Some(id) = found.map_err(|error| Rejection::of_submit(&error))? {
                 return Ok(joined(id));
@@ -145,23 +145,25 @@ pub(crate) async fn follow(
     request: HttpRequest,
     path: web::Path<Event>,
     query: web::Query<Follow>,
-) -> HttpResponse {
+) -> Result<HttpResponse, Rejection> {
     let Event { api_name, event_id } = path.into_inner();
     let sessions = &web.sessions;
-    let Ok(id) = event_id.parse::<EventId>() else { return sse::response(CallStream::Unknown) };
-    let session = sessions.find_call(&caller, id);
-    let session = session.or_else(|| left(&web, &caller, &request, &api_name, id));
+    let Ok(id) = event_id.parse::<EventId>() else { return Ok(sse::response(CallStream::Unknown)) };
+    let session = match sessions.find_call(&caller, id) {
+        None => left(&web, &caller, &request, &api_name, id)?,
+        session => session,
+    };
     if let Some(session) = session.filter(|session| session.may_be_of(id, &api_name)) {
         let format = Format::of(&request, Form::Call);
         let stream = Stream::open(&session, format, last_event_id(&request, query.last_event_id));
-        return sse::response(CallStream::Event { id, stream, sessions: sessions.clone() });
+        return Ok(sse::response(CallStream::Event { id, stream, sessions: sessions.clone() }));
     }
     let ended = sessions.limits.results.find(&caller, id);
     let ended = match ended.filter(|ended| ended.is_of(&api_name)) {
-        None => past(&web, &caller, &request, &api_name, id).await,
+        None => past(&web, &caller, &request, &api_name, id).await?,
         ended => ended,
     };
-    sse::response(ended.map_or(CallStream::Unknown, CallStream::Ended))
+    Ok(sse::response(ended.map_or(CallStream::Unknown, CallStream::Ended)))
 }
 
 /// An event of the caller's that an earlier process has left.
@@ -171,13 +173,12 @@ fn left(
     request: &HttpRequest,
     api_name: &str,
     id: EventId,
-) -> Option<Arc<Session>> {
-    let endpoint = web.known(api_name).ok()?;
+) -> Result<Option<Arc<Session>>, Rejection> {
+    let Ok(endpoint) = web.known(api_name) else { return Ok(None) };
     let is_own =
         |left: &LeftEvent| left.user == caller.0 && left.listener as u64 == endpoint.number;
-    let left = web.queue.left().take_if(id, is_own)?;
     let audience = web.audience(endpoint, request);
-    web.sessions.adopt_call(id, caller, endpoint, audience, &left).ok()
+    web.sessions.adopt_call(id, caller, endpoint, audience, web.queue.left(), is_own)
 }
 
 /// The end of an event of the caller's that only the journal still knows.
@@ -187,15 +188,15 @@ async fn past(
     request: &HttpRequest,
     api_name: &str,
     id: EventId,
-) -> Option<Arc<Ended>> {
-    let endpoint = web.known(api_name).ok()?;
-    let past = web.queue.past(id).await.unwrap_or_else(|trouble| {
+) -> Result<Option<Arc<Ended>>, Rejection> {
+    let Ok(endpoint) = web.known(api_name) else { return Ok(None) };
+    let past = web.queue.past(id).await.map_err(|trouble| {
         error!("the end of event {id} can't be looked for: {trouble}");
-        None
+        Rejection::crowded("The record of events can't be read now; ask again.".into())
     })?;
-    let is_own = past.user == caller.0 && *past.listener == *api_name;
-    let encoder = endpoint.encoder(web.audience(endpoint, request));
-    is_own.then(|| Arc::new(Ended::of(encoder, id, past.outcome, past.duration)))
+    let own = past.filter(|past| past.user == caller.0 && *past.listener == *api_name);
+    let encoder = || endpoint.encoder(web.audience(endpoint, request));
+    Ok(own.map(|past| Arc::new(Ended::of(encoder(), id, past.outcome, past.duration))))
 }
 
 enum CallStream {

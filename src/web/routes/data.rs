@@ -8,6 +8,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use tokio::time::{Sleep, sleep};
 
+use crate::logging::error;
+use crate::queue::recovery::{LeftEvent, LeftOfSession};
 use crate::web::auth::guard::Caller;
 use crate::web::protocol::message::Message;
 use crate::web::protocol::sse;
@@ -28,7 +30,7 @@ pub(crate) async fn data(
     request: HttpRequest,
     query: web::Query<Query>,
 ) -> HttpResponse {
-    adopt(&web, &caller, &request, &query.session_hash);
+    adopt(&web, &caller, &request, &query.session_hash).await;
     match web.sessions.find(&caller, &query.session_hash) {
         Some(session) => {
             let format = Format::of(&request, Form::Session);
@@ -41,16 +43,26 @@ pub(crate) async fn data(
 }
 
 /// The events of the session that an earlier process has left are this client's.
-fn adopt(web: &WebState, caller: &Caller, request: &HttpRequest, hash: &str) {
-    let left = web.queue.left().take_session(caller.0.as_ref(), hash);
-    if left.is_empty() {
+async fn adopt(web: &WebState, caller: &Caller, request: &HttpRequest, hash: &str) {
+    let (left, user) = (web.queue.left(), caller.0.as_ref());
+    if !left.has_session(user, hash) {
         return;
     }
-    // Where there are too many sessions, they go on without one.
+    // Where there are too many sessions, they go on without one, until there is room.
     let Ok(session) = web.sessions.begin(caller, hash).map(Begun::keep) else { return };
-    for (id, left) in left {
-        if let Some(endpoint) = web.endpoints.get(left.listener) {
-            session.adopt(id, endpoint, web.audience(endpoint, request), &left);
+    for left in left.take_session(user, hash) {
+        let (LeftOfSession::Here(_, LeftEvent { listener, .. })
+        | LeftOfSession::Ended(_, listener)) = &left;
+        let Some(endpoint) = web.endpoints.get(*listener) else { continue };
+        let audience = web.audience(endpoint, request);
+        match left {
+            LeftOfSession::Here(id, left) => session.adopt(id, endpoint, audience, &left),
+            LeftOfSession::Ended(id, _) => match web.queue.past(id).await {
+                Ok(Some(past)) => session.give_end(id, endpoint, audience, past),
+                // It isn't kept any more.
+                Ok(None) => {}
+                Err(trouble) => error!("the end of event {id} can't be looked for: {trouble}"),
+            },
         }
     }
 }

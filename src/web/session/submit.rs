@@ -100,11 +100,21 @@ impl Session {
         let under_way =
             under_way.ok_or_else(|| Rejection::too_many_events(self.limits.max_events))?;
         let live = ActiveEvent::new(endpoint.encoder(audience), false, under_way);
-        self.begin(event_id, live);
-        let outcome = Outcome::Failed(failure);
-        let (duration, average_duration) = (0.0, None);
-        self.push(Update::ProcessCompleted { event_id, outcome, duration, average_duration });
+        self.begin_ended(event_id, live, Outcome::Failed(failure), 0.0);
         Ok(())
+    }
+
+    /// Takes an event that has ended.
+    pub(super) fn begin_ended(
+        &self,
+        event_id: EventId,
+        live: ActiveEvent,
+        outcome: Outcome,
+        duration: f64,
+    ) {
+        self.begin(event_id, live);
+        let average_duration = None;
+        self.push(Update::ProcessCompleted { event_id, outcome, duration, average_duration });
     }
 }
 
