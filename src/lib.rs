@@ -65,6 +65,7 @@
 //!   dependencies.
 //! - `journal`: events of [`Listener::durable`] listeners are recorded in an SQLite file and outlive the
 //!   process. SQLite is compiled in.
+//! - `webhook`: their ends are posted to URLs that their submitters name: `Webhooks`. With `journal`.
 //!
 //! # Layout
 //!
@@ -80,7 +81,8 @@
 //! - `journal`: the durable record of events, and what is taken back from it;
 //! - `actors`: listener, supervisor, worker;
 //! - `queue`: what is declared, started, called and steered;
-//! - `files`, `web`: what HTTP adds on top.
+//! - `files`, `web`: what HTTP adds on top;
+//! - `webhook`: ends of events, posted to those who can't stay.
 //!
 //! See `ARCHITECTURE.md` in the repository for more.
 //!
@@ -116,6 +118,8 @@ mod sync;
 pub mod testing;
 #[cfg(feature = "web")]
 mod web;
+#[cfg(feature = "webhook")]
+mod webhook;
 
 pub use event::failure::{Failure, UserError};
 pub use event::id::{EventId, ParseEventIdError};
@@ -183,6 +187,8 @@ pub use web::require_login::{RequireLogin, RequireLoginService};
 pub use web::session::snapshot::ClientsSnapshot;
 #[cfg(feature = "web")]
 pub use web::state::{Web, WebSnapshot};
+#[cfg(feature = "webhook")]
+pub use webhook::Webhooks;
 
 // What of other crates stands in signatures here. Of serde, services need its derives anyway.
 pub use actix::{self, Recipient};

@@ -1,6 +1,7 @@
 //! The recorder at work: what must be on record before it is done is held back until the journal says
 //! so.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{AsyncContext, Context, Handler, Message};
@@ -20,9 +21,9 @@ use crate::event::failure::Failure;
 use crate::event::id::EventId;
 use crate::event::update::Outcome;
 use crate::handler::durable::Durable;
-use crate::journal::Batch;
 use crate::journal::error::JournalError;
 use crate::journal::record::{End, Ended, Record, Steered};
+use crate::journal::{Batch, CallsDue};
 use crate::logging::{error, warn};
 use crate::scheduler::command::{Arrival, Cause, Command, OutcomeCounts, WhenFull};
 use crate::scheduler::wait_queue::Key;
@@ -191,7 +192,12 @@ impl Supervisor {
     fn perform_held(&mut self, held: Held) {
         match held {
             Held::Admission(key) => self.scheduler.handle(clock::now(), Command::Recorded(key)),
-            Held::End(end) => end.notify(),
+            Held::End(end) => {
+                end.notify();
+                if let Some(due) = self.config.extensions.get::<Arc<CallsDue>>() {
+                    due.0.notify_one();
+                }
+            }
             Held::Steered(reply) => accept(reply),
             Held::Start(slot) => {
                 let starting = self.recording.as_mut().and_then(|r| r.starting.remove(&slot));

@@ -111,6 +111,7 @@ pub(super) fn admission(listener: &Arc<str>, job: &Job) -> Option<Record> {
         session: durable.session.clone(),
         user: job.user().map(Arc::from),
         key: durable.key.clone(),
+        webhook: durable.webhook.clone(),
         not_before: durable.not_before,
         at: clock::unix_millis(),
         input: durable.input.clone(),

@@ -115,6 +115,8 @@ pub(crate) struct Durable {
     pub session: Option<Arc<str>>,
     /// The idempotency key.
     pub key: Option<Arc<str>>,
+    /// The URL that its end is posted to.
+    pub webhook: Option<Arc<str>>,
     /// In milliseconds since the Unix epoch.
     pub not_before: Option<u64>,
     /// It was admitted by an earlier process.
@@ -124,8 +126,8 @@ pub(crate) struct Durable {
 
 impl Durable {
     pub fn new(input: JsonText) -> Self {
-        let (session, key, not_before, recovered) = (None, None, None, false);
-        Durable { input, session, key, not_before, recovered, attempts: AtomicU32::new(0) }
+        let (session, key, webhook, not_before, recovered) = (None, None, None, None, false);
+        Durable { input, session, key, webhook, not_before, recovered, attempts: AtomicU32::new(0) }
     }
 
     /// One that has started so often in earlier processes.
@@ -145,11 +147,12 @@ impl Durable {
 
     /// The same for its next attempt.
     pub fn again(&self) -> Self {
-        let Durable { input, session, key, not_before, recovered, .. } = self;
+        let Durable { input, session, key, webhook, not_before, recovered, .. } = self;
         Durable {
             input: input.clone(),
             session: session.clone(),
             key: key.clone(),
+            webhook: webhook.clone(),
             not_before: *not_before,
             recovered: *recovered,
             attempts: AtomicU32::new(self.attempt()),

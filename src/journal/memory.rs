@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::record::{Admitted, End, Ended, Kept, Live, Record, Steered};
+use super::record::{Admitted, Called, End, Ended, Kept, Live, Record, Steered, Webhook};
 use super::{Batch, Loaded, Query};
 use crate::event::id::EventId;
 
@@ -12,6 +12,8 @@ use crate::event::id::EventId;
 pub(crate) struct Memory {
     pub live: Vec<Live>,
     pub ends: Vec<(Admitted, Ended)>,
+    /// Of those with a webhook.
+    pub calls: Vec<Called>,
     pub steered: Vec<(Arc<str>, Steered)>,
 }
 
@@ -44,7 +46,16 @@ impl Memory {
             Record::Ended(ended) => {
                 if let Some(at) = at(ended.event) {
                     let Live { admitted, .. } = self.live.remove(at);
+                    if admitted.webhook.is_some() {
+                        let (event, next) = (ended.event, Some(ended.at));
+                        self.calls.push(Called { event, calls: 0, next });
+                    }
                     self.ends.push((admitted, ended.clone()));
+                }
+            }
+            Record::Called(called) => {
+                if let Some(call) = self.calls.iter_mut().find(|it| it.event == called.event) {
+                    *call = *called;
                 }
             }
             Record::Steered(steered) => {
@@ -68,23 +79,41 @@ impl Memory {
     }
 
     pub fn find(&self, query: &Query) -> Vec<Kept> {
-        let fits = |(admitted, ended): &&(Admitted, Ended)| match query {
-            Query::Event(event) => ended.event == *event,
-            Query::Key { listener, user, key } => {
-                admitted.listener == *listener
-                    && admitted.user == *user
-                    && admitted.key.as_ref() == Some(key)
+        let mut found: Vec<_> = self.ends.iter().map(|end| self.kept(end)).collect();
+        match query {
+            Query::Event(event) => found.retain(|kept| kept.ended.event == *event),
+            Query::Key { listener, user, key } => found.retain(|kept| {
+                kept.listener == *listener && kept.user == *user && kept.key.as_ref() == Some(key)
+            }),
+            Query::ToCall(most) => {
+                let next = |kept: &Kept| kept.webhook.as_ref().and_then(|webhook| webhook.next);
+                found.retain(|kept| next(kept).is_some());
+                found.sort_by_key(next);
+                found.truncate(*most);
             }
-        };
-        let kept = |(admitted, ended): &(Admitted, Ended)| Kept {
+            Query::Failed { listener, most } => {
+                found.retain(|kept| kept.listener == *listener && kept.failed());
+                found.reverse();
+                found.sort_by_key(|kept| std::cmp::Reverse(kept.ended.at));
+                found.truncate(*most);
+            }
+        }
+        found
+    }
+
+    fn kept(&self, (admitted, ended): &(Admitted, Ended)) -> Kept {
+        let keeps_input = admitted.key.is_some() || matches!(ended.end, End::Failed(_));
+        let call = self.calls.iter().find(|call| call.event == ended.event);
+        let webhook = admitted.webhook.clone().zip(call);
+        Kept {
             listener: admitted.listener.clone(),
             session: admitted.session.clone(),
             user: admitted.user.clone(),
             key: admitted.key.clone(),
-            input: admitted.key.as_ref().map(|_| admitted.input.clone()),
+            input: keeps_input.then(|| admitted.input.clone()),
             ended: ended.clone(),
-        };
-        self.ends.iter().filter(fits).map(kept).collect()
+            webhook: webhook.map(|(url, call)| Webhook { url, calls: call.calls, next: call.next }),
+        }
     }
 
     pub fn forget(&mut self, before: u64) {

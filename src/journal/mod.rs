@@ -21,7 +21,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use self::error::JournalError;
 use self::record::{Kept, Live, Record, Steered};
@@ -56,6 +56,10 @@ pub(crate) trait Journal: fmt::Debug + Send + Sync {
     fn forget(&self, before: u64);
 }
 
+/// Told when an end is on record, where somebody may have to be called for it.
+#[derive(Debug, Default)]
+pub(crate) struct CallsDue(pub Notify);
+
 /// What a journal knows at the start.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Loaded {
@@ -74,5 +78,12 @@ pub(crate) enum Query {
         listener: Arc<str>,
         user: Option<Arc<str>>,
         key: Arc<str>,
+    },
+    /// Those whose webhook is to be called, the next one first, as many at most.
+    ToCall(usize),
+    /// Those of a listener's events that failed, the last one first, as many at most.
+    Failed {
+        listener: Arc<str>,
+        most: usize,
     },
 }

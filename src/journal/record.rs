@@ -26,6 +26,8 @@ pub(crate) enum Record {
     /// It has ended. Of several ends the first counts. Like the two before, it means nothing for an
     /// event that is not live.
     Ended(Ended),
+    /// The webhook of an event that has ended was called.
+    Called(Called),
     /// What an operator has set for the concurrency id.
     Steered(Steered),
 }
@@ -37,6 +39,7 @@ impl Record {
             Record::Admitted(admitted) => Some(admitted.event),
             Record::Started { event, .. } | Record::Postponed { event, .. } => Some(*event),
             Record::Ended(ended) => Some(ended.event),
+            Record::Called(called) => Some(called.event),
             Record::Steered(_) => None,
         }
     }
@@ -55,6 +58,9 @@ pub(crate) struct Admitted {
     /// The idempotency key.
     #[serde(default)]
     pub key: Option<Arc<str>>,
+    /// The URL that its end is posted to.
+    #[serde(default)]
+    pub webhook: Option<Arc<str>>,
     /// It starts at this moment at the earliest, in milliseconds since the Unix epoch.
     #[serde(default)]
     pub not_before: Option<u64>,
@@ -86,6 +92,17 @@ pub(crate) enum End {
     Stopped,
 }
 
+/// How often the webhook of an event was called. It means nothing for an event that has none, or hasn't
+/// ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Called {
+    pub event: EventId,
+    pub calls: u32,
+    /// When it is called again, in milliseconds since the Unix epoch; `None` when that is over.
+    #[serde(default)]
+    pub next: Option<u64>,
+}
+
 /// An end that is kept, with what tells whose the event was.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Kept {
@@ -93,9 +110,27 @@ pub(crate) struct Kept {
     pub session: Option<Arc<str>>,
     pub user: Option<Arc<str>>,
     pub key: Option<Arc<str>>,
-    /// Its input, where it has an idempotency key: the same key goes with the same input only.
+    /// Its input, where it has an idempotency key, since the same key goes with the same input only; and
+    /// where it failed, to be submitted again.
     pub input: Option<JsonText>,
     pub ended: Ended,
+    pub webhook: Option<Webhook>,
+}
+
+impl Kept {
+    pub fn failed(&self) -> bool {
+        matches!(self.ended.end, End::Failed(_))
+    }
+}
+
+/// The webhook of an event that has ended: due from its end on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Webhook {
+    pub url: Arc<str>,
+    /// As in [`Called`].
+    pub calls: u32,
+    /// As in [`Called`].
+    pub next: Option<u64>,
 }
 
 /// An event that has not ended.

@@ -73,6 +73,7 @@ mod tests {
             session: None,
             user: None,
             key: None,
+            webhook: None,
             not_before: None,
             at: 0,
             input: JsonText::of(&()).unwrap(),

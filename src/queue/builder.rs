@@ -40,7 +40,11 @@ use crate::scheduler::limit::Limit;
 #[derive(Default)]
 pub struct QueueBuilder {
     declared: Declarations,
+    on_start: Vec<OnStart>,
 }
+
+/// What those above the core do when the queue has started.
+type OnStart = Box<dyn FnOnce(&Queue) -> Result<(), StartError> + Send>;
 
 impl Queue {
     /// Starts declaring a queue.
@@ -170,6 +174,12 @@ impl QueueBuilder {
     #[cfg(test)]
     pub(crate) fn test_journal(mut self, journal: Arc<dyn crate::journal::Journal>) -> Self {
         self.declared.journal = Some(journal);
+        self
+    }
+
+    /// Lets those above the core do something when the queue has started, or refuse to.
+    pub(crate) fn on_start(mut self, act: OnStart) -> Self {
+        self.on_start.push(act);
         self
     }
 
@@ -319,6 +329,9 @@ impl QueueBuilder {
         {
             let ttl = self.declared.result_ttl.unwrap_or(RESULT_TTL);
             forget_old_ends(arbiter, Arc::downgrade(&queue.inner), ttl);
+        }
+        for on_start in self.on_start {
+            on_start(&queue)?;
         }
         Ok(queue.for_its_handlers())
     }

@@ -177,6 +177,9 @@ pub enum StartError {
          under #[tokio::main] on a thread with a system of its own, as the README shows"
     )]
     NoSystem,
+    /// Something about [`Webhooks`](crate::QueueBuilder#method.webhooks) doesn't fit.
+    #[error("webhooks can't be called: {0}")]
+    Webhook(String),
 }
 
 fn advice(what: &str, near: &Option<String>) -> String {
@@ -224,10 +227,13 @@ pub enum SubmitError {
     },
     /// An idempotency key is given to a listener whose events aren't recorded.
     #[error(
-        "listener {0:?} isn't durable, so that an idempotency key means nothing to it; make it \
-         durable(), or leave the key out"
+        "listener {0:?} isn't durable, so that an idempotency key or a webhook means nothing to it; \
+         make it durable(), or leave that out"
     )]
     NotDurable(String),
+    /// The event names a webhook that may not be called.
+    #[error("the webhook can't be called: {0}")]
+    Webhook(String),
     /// An idempotency key that stands for another input already.
     #[error(
         "idempotency key {0:?} was used with another input; take another key for another event"
@@ -328,4 +334,11 @@ pub enum ControlError {
     /// It is done and holds in this process, but isn't on record: it is recorded as soon as that is possible.
     #[error("it is done, but a later process wouldn't know of it yet: {0}")]
     NotRecorded(JournalError),
+}
+
+impl ControlError {
+    /// Whether it is for want of room on the disk.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        matches!(self, ControlError::NotRecorded(JournalError::Full))
+    }
 }

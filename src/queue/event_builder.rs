@@ -9,6 +9,7 @@ use super::handle::ListenerHandle;
 use super::keyed::{IdempotencyKey, KeyedEvent, UserKey};
 use super::listener_ref::ListenerRef;
 use super::submission::Submission;
+use super::webhook_url::{WebhookCheck, WebhookUrl};
 use crate::clock;
 use crate::delivery::bounds::UNREAD;
 use crate::delivery::outbox::Outbox;
@@ -46,12 +47,13 @@ pub struct EventBuilder<'a, I, O> {
     /// In milliseconds since the Unix epoch.
     not_before: Option<u64>,
     key: Option<Arc<str>>,
+    webhook: Option<String>,
 }
 
 impl<I, O> ListenerHandle<I, O> {
     /// An event to be submitted with more than its input.
     pub fn event(&self, input: I) -> EventBuilder<'_, I, O> {
-        EventBuilder { handle: self, input, not_before: None, key: None }
+        EventBuilder { handle: self, input, not_before: None, key: None, webhook: None }
     }
 }
 
@@ -82,11 +84,22 @@ impl<I: Send + 'static, O: Send + Sync + 'static> EventBuilder<'_, I, O> {
         self
     }
 
+    /// Where its end is posted once it is on record: a URL that the service allows, see
+    /// [`QueueBuilder::webhooks`](crate::QueueBuilder::webhooks). Only for
+    /// [durable](crate::Listener::durable) listeners. With an idempotency key, that of the first submit
+    /// counts.
+    #[cfg(feature = "webhook")]
+    pub fn webhook(mut self, url: impl Into<String>) -> Self {
+        self.webhook = Some(url.into());
+        self
+    }
+
     /// Submits it, and waits for room where the wait queue is full.
     ///
     /// # Errors
     /// As [`ListenerHandle::submit`]; with a key, when that stands for another input already
-    /// ([`SubmitError::KeyReused`]) or the listener isn't durable.
+    /// ([`SubmitError::KeyReused`]) or the listener isn't durable; with a webhook, when that may not be
+    /// called.
     pub async fn submit(self) -> Result<Submission, SubmitError> {
         self.submit_with(WhenFull::Wait).await
     }
@@ -100,7 +113,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> EventBuilder<'_, I, O> {
     }
 
     async fn submit_with(self, when_full: WhenFull) -> Result<Submission, SubmitError> {
-        let EventBuilder { handle, input, not_before, key } = self;
+        let EventBuilder { handle, input, not_before, key, webhook } = self;
         let (queue, listener_ref) = (&handle.queue, &handle.listener_ref);
         let id = EventId::random();
         let input = listener_ref.input(input, queue.user())?;
@@ -108,14 +121,22 @@ impl<I: Send + 'static, O: Send + Sync + 'static> EventBuilder<'_, I, O> {
             Some(key) => input.with(IdempotencyKey(key.clone())),
             None => input,
         };
+        let input = match webhook {
+            Some(url) => input.with(queue.check_webhook(&url)?),
+            None => input,
+        };
         let mut input = listener_ref.to_record(input, None)?;
+        if listener_ref.durability.is_none()
+            && (key.is_some() || input.given::<WebhookUrl>().is_some())
+        {
+            return Err(SubmitError::NotDurable(listener_ref.api_name.to_string()));
+        }
         input.change::<Durable>(|durable| durable.not_before = not_before);
         let start = not_before.and_then(clock::from_unix_millis);
         let _one_at_a_time;
-        if let Some(key) = key {
-            let Some(durable) = input.given::<Durable>() else {
-                return Err(SubmitError::NotDurable(listener_ref.api_name.to_string()));
-            };
+        if let Some(key) = key
+            && let Some(durable) = input.given::<Durable>()
+        {
             let user_key: UserKey = (queue.user().cloned(), key);
             _one_at_a_time = listener_ref.keyed.submitting(&user_key).await;
             let found = queue.keyed_submission(listener_ref, &user_key, &durable.input).await?;
@@ -127,6 +148,18 @@ impl<I: Send + 'static, O: Send + Sync + 'static> EventBuilder<'_, I, O> {
         let follower = Follower::Outbox(outbox.clone());
         let guard = listener_ref.submit_at(id, input, None, follower, when_full, start).await?;
         Ok(Submission::new(outbox, guard))
+    }
+}
+
+impl Queue {
+    /// # Errors
+    /// When it may not be called.
+    pub(crate) fn check_webhook(&self, url: &str) -> Result<WebhookUrl, SubmitError> {
+        let check = self.inner.extensions.get::<WebhookCheck>();
+        let nobody = || SubmitError::Webhook("this service calls no webhooks".into());
+        let WebhookCheck(check) = check.ok_or_else(nobody)?;
+        check(url).map_err(SubmitError::Webhook)?;
+        Ok(WebhookUrl(url.into()))
     }
 }
 

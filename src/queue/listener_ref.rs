@@ -11,6 +11,7 @@ use super::error::SubmitError;
 use super::keyed::{IdempotencyKey, KeyedEvent, KeyedEvents};
 use super::listener_options::ListenerOptions;
 use super::live_events::{LiveEvent, LiveEvents};
+use super::webhook_url::WebhookUrl;
 use crate::actors::listener::ListenerActor;
 use crate::actors::messages::{Cancel, Job, Submit};
 use crate::delivery::sender::{EventSender, Follower};
@@ -190,6 +191,7 @@ impl ListenerRef {
         let mut durable =
             Durable::new(text.map_err(|reason| Refusal::NotRecorded { reason, full: false })?);
         durable.key = input.given().map(|IdempotencyKey(key)| key.clone());
+        durable.webhook = input.given().map(|WebhookUrl(url)| url.clone());
         durable.session = session.filter(|s| s.named).map(|session| session.id.clone());
         Ok(input.with(durable))
     }

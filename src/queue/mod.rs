@@ -25,6 +25,7 @@ pub(crate) mod submission;
 #[cfg(test)]
 mod tests;
 pub(crate) mod validate;
+pub(crate) mod webhook_url;
 
 use std::collections::HashMap;
 use std::fmt;

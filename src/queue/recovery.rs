@@ -291,10 +291,17 @@ pub(crate) fn recover(declared: &Declarations, plans: &[Plan]) -> Result<Recover
                 }
             };
             let Admitted {
-                session: named, user, key, not_before: admitted_for, input: text, ..
+                session: named,
+                user,
+                key,
+                webhook,
+                not_before: admitted_for,
+                input: text,
+                ..
             } = live.admitted;
             let mut durable = Durable::new(text).recovered(live.attempt);
             (durable.session, durable.key, durable.not_before) = (named, key, admitted_for);
+            durable.webhook = webhook;
             let input = with_user(input.with(durable), user);
             let job = Box::new(Job { id: event, session, input, sender });
             recovered.events.push(RecoveredEvent { listener: lane, job, since, not_before });

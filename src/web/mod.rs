@@ -29,6 +29,8 @@ pub(crate) mod serve;
 pub(crate) mod session;
 pub(crate) mod shares;
 pub(crate) mod state;
+#[cfg(test)]
+mod tests;
 pub(crate) mod upload_tracker;
 
 use actix_web::middleware::from_fn;

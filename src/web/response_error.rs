@@ -5,7 +5,6 @@ use actix_web::{HttpResponse, ResponseError};
 
 use super::rejection::{Rejection, status_of};
 use crate::event::update::Outcome;
-use crate::journal::error::JournalError;
 use crate::logging::error;
 use crate::queue::error::{AcquireError, CallError, ControlError, SubmitError};
 
@@ -18,7 +17,9 @@ impl Rejection {
             SubmitError::UnknownListener(name) => Self::unknown_listener(name),
             SubmitError::Forbidden { listener, .. } => Self::forbidden(listener),
             SubmitError::KeyReused(_) => answered(StatusCode::CONFLICT),
-            SubmitError::NotDurable(_) => answered(StatusCode::BAD_REQUEST),
+            SubmitError::NotDurable(_) | SubmitError::Webhook(_) => {
+                answered(StatusCode::BAD_REQUEST)
+            }
             SubmitError::Journal(_) => answered(StatusCode::SERVICE_UNAVAILABLE),
             SubmitError::WrongType { .. } | SubmitError::WaitsForItself { .. } => Self::bug(error),
         }
@@ -57,7 +58,9 @@ impl Rejection {
             ControlError::ZeroLimit
             | ControlError::ResourceWithoutLimit(_)
             | ControlError::Stopped => StatusCode::BAD_REQUEST,
-            ControlError::NotRecorded(JournalError::Full) => StatusCode::INSUFFICIENT_STORAGE,
+            ControlError::NotRecorded(_) if error.is_disk_full() => {
+                StatusCode::INSUFFICIENT_STORAGE
+            }
             ControlError::NotRecorded(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string().into())

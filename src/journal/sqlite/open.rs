@@ -28,6 +28,7 @@ CREATE TABLE events (
     session TEXT,                   -- that of its client, where the client named one
     user TEXT,
     key TEXT,                       -- the idempotency key
+    webhook TEXT,                   -- the URL that its end is posted to
     not_before INTEGER,             -- may start from then on; moments are milliseconds since 1970
     accepted_at INTEGER NOT NULL,
     input TEXT NOT NULL,            -- JSON
@@ -43,14 +44,20 @@ CREATE TABLE ends (
     session TEXT,
     user TEXT,
     key TEXT,
-    input TEXT,                     -- of those with a key
+    webhook TEXT,
+    input TEXT,                     -- of those with a key, and those that failed
     ended_at INTEGER NOT NULL,
     seconds REAL NOT NULL,          -- that its last run took
     outcome TEXT NOT NULL,          -- completed, failed, cancelled, timed_out or stopped
     detail TEXT,                    -- JSON: the output, or the failure
-    checksum INTEGER NOT NULL       -- of all of the above
+    checksum INTEGER NOT NULL,      -- of all of the above
+    calls INTEGER NOT NULL,         -- of its webhook
+    next_call INTEGER,              -- when that is called again
+    calls_checksum INTEGER NOT NULL -- of the id and the two
 ) STRICT;
 CREATE INDEX ends_by_time ON ends (ended_at);
+CREATE INDEX ends_to_call ON ends (next_call) WHERE next_call IS NOT NULL;
+CREATE INDEX ends_failed ON ends (listener, ended_at) WHERE outcome = 'failed';
 CREATE INDEX ends_by_key ON ends (key) WHERE key IS NOT NULL;
 -- What operators have set for a concurrency id.
 CREATE TABLE ids (

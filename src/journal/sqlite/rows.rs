@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
-use crate::journal::record::{Admitted, End, Ended, Kept, Live, Record, Steered};
+use crate::journal::record::{Admitted, Called, End, Ended, Kept, Live, Record, Steered, Webhook};
 use crate::journal::{Loaded, Query};
 use crate::logging::warn;
 
@@ -60,6 +60,7 @@ struct Identity {
     session: Option<Arc<str>>,
     user: Option<Arc<str>>,
     key: Option<Arc<str>>,
+    webhook: Option<Arc<str>>,
 }
 
 impl Identity {
@@ -69,6 +70,7 @@ impl Identity {
             session: text(row, "session")?,
             user: text(row, "user")?,
             key: text(row, "key")?,
+            webhook: text(row, "webhook")?,
         })
     }
 
@@ -78,6 +80,7 @@ impl Identity {
             session: admitted.session.clone(),
             user: admitted.user.clone(),
             key: admitted.key.clone(),
+            webhook: admitted.webhook.clone(),
         }
     }
 
@@ -89,6 +92,7 @@ impl Identity {
             .text(self.session.as_deref())
             .text(self.user.as_deref())
             .text(self.key.as_deref())
+            .text(self.webhook.as_deref())
     }
 }
 
@@ -101,8 +105,9 @@ fn of_admitted(admitted: &Admitted, id: &str) -> i64 {
         .get()
 }
 
-fn of_state(id: &str, attempt: u32, postponed: Option<u64>) -> i64 {
-    Checksum::new().text(Some(id)).number(Some(attempt.into())).number(postponed).get()
+/// Of what changes: how often something was done, and when it is done again.
+fn of_state(id: &str, times: u32, next: Option<u64>) -> i64 {
+    Checksum::new().text(Some(id)).number(Some(times.into())).number(next).get()
 }
 
 fn of_steered(concurrency_id: &str, steered: &str) -> i64 {
@@ -192,13 +197,14 @@ fn live(row: &Row<'_>) -> Read<Live> {
     let event: EventId = id.parse().map_err(|_| wrong("its id is none".into()))?;
     let input = json_text(row.get("input")?).map_err(wrong)?;
     let wrong = |what: &str| ReadError::Row(format!("event {id}: {what}"));
-    let Identity { listener, session, user, key } = Identity::of(row)?;
+    let Identity { listener, session, user, key, webhook } = Identity::of(row)?;
     let admitted = Admitted {
         event,
         listener,
         session,
         user,
         key,
+        webhook,
         not_before: unsigned(row, "not_before")?,
         at: unsigned(row, "accepted_at")?.unwrap_or_default(),
         input,
@@ -229,11 +235,19 @@ fn kept(row: &Row<'_>) -> Read<Kept> {
     if row.get::<_, i64>("checksum")? != columns.checksum(&identity, &id) {
         return Err(wrong("its checksum is another".into()));
     }
+    let calls =
+        u32::try_from(row.get::<_, i64>("calls")?).map_err(|_| wrong("its calls".into()))?;
+    let next = unsigned(row, "next_call")?;
+    if row.get::<_, i64>("calls_checksum")? != of_state(&id, calls, next) {
+        return Err(wrong("its calls' checksum is another".into()));
+    }
     let EndColumns { ended_at: at, seconds: duration, .. } = columns;
     let end = end_of(&outcome, detail).map_err(wrong)?;
-    let Identity { listener, session, user, key } = identity;
+    let Identity { listener, session, user, key, webhook } = identity;
     let input = input.map(json_text).transpose().map_err(wrong)?;
-    Ok(Kept { listener, session, user, key, input, ended: Ended { event, end, duration, at } })
+    let webhook = webhook.map(|url| Webhook { url, calls, next });
+    let ended = Ended { event, end, duration, at };
+    Ok(Kept { listener, session, user, key, input, ended, webhook })
 }
 
 fn all<T>(
@@ -276,6 +290,20 @@ pub(super) fn ends(connection: &Connection, query: &Query) -> Read<Vec<Kept>> {
             )?;
             all(ends, params![key, listener, user], kept)
         }
+        Query::ToCall(most) => {
+            let ends = connection.prepare_cached(
+                "SELECT * FROM ends WHERE next_call IS NOT NULL
+                 ORDER BY next_call, rowid LIMIT ?1",
+            )?;
+            all(ends, params![*most as i64], kept)
+        }
+        Query::Failed { listener, most } => {
+            let ends = connection.prepare_cached(
+                "SELECT * FROM ends WHERE outcome = 'failed' AND listener = ?1
+                 ORDER BY ended_at DESC, rowid DESC LIMIT ?2",
+            )?;
+            all(ends, params![listener, *most as i64], kept)
+        }
     }
 }
 
@@ -296,9 +324,9 @@ pub(super) fn write(
         Record::Admitted(admitted) => {
             let id = admitted.event.to_string();
             let mut insert = connection.prepare_cached(
-                "INSERT OR IGNORE INTO events (id, listener, session, user, key, not_before,
+                "INSERT OR IGNORE INTO events (id, listener, session, user, key, webhook, not_before,
                  accepted_at, input, checksum, attempt, postponed_until, state_checksum)
-                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, NULL, ?10
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, NULL, ?11
                  WHERE NOT EXISTS (SELECT 1 FROM ends WHERE id = ?1)",
             )?;
             insert.execute(params![
@@ -307,6 +335,7 @@ pub(super) fn write(
                 admitted.session,
                 admitted.user,
                 admitted.key,
+                admitted.webhook,
                 admitted.not_before.map(signed),
                 signed(admitted.at),
                 admitted.input.get(),
@@ -332,6 +361,15 @@ pub(super) fn write(
             update.execute(params![id, attempt, signed(until), checksum])?;
         }
         Record::Ended(ended) => end(connection, ended)?,
+        Record::Called(Called { event, calls, next }) => {
+            let (id, next) = (event.to_string(), next.map(stored));
+            let mut update = connection.prepare_cached(
+                "UPDATE ends SET calls = ?2, next_call = ?3, calls_checksum = ?4
+                 WHERE id = ?1 AND webhook IS NOT NULL",
+            )?;
+            let checksum = of_state(&id, *calls, next);
+            update.execute(params![id, calls, next.map(signed), checksum])?;
+        }
         Record::Steered(steered) => {
             let text = json(steered)?;
             let mut set = connection.prepare_cached(
@@ -347,10 +385,10 @@ pub(super) fn write(
 fn end(connection: &Connection, ended: &Ended) -> rusqlite::Result<()> {
     let id = ended.event.to_string();
     let mut take = connection.prepare_cached(
-        "DELETE FROM events WHERE id = ?1 RETURNING listener, session, user, key,
-         CASE WHEN key IS NULL THEN NULL ELSE input END AS input",
+        "DELETE FROM events WHERE id = ?1 RETURNING listener, session, user, key, webhook,
+         CASE WHEN key IS NOT NULL OR ?2 THEN input END AS input",
     )?;
-    let mut rows = take.query([&id])?;
+    let mut rows = take.query(params![id, matches!(ended.end, End::Failed(_))])?;
     let Some(row) = rows.next()? else {
         // Nothing of what it gave: that is for no log.
         warn!("event {id} has ended already, or is unknown: another end is discarded");
@@ -369,21 +407,26 @@ fn end(connection: &Connection, ended: &Ended) -> rusqlite::Result<()> {
         detail: detail.as_deref(),
     };
     let mut insert = connection.prepare_cached(
-        "INSERT OR IGNORE INTO ends (id, listener, session, user, key, input, ended_at, seconds,
-         outcome, detail, checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        "INSERT OR IGNORE INTO ends (id, listener, session, user, key, webhook, input, ended_at,
+         seconds, outcome, detail, checksum, calls, next_call, calls_checksum)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, ?13, ?14)",
     )?;
+    let next = identity.webhook.is_some().then_some(stored(columns.ended_at));
     insert.execute(params![
         id,
         identity.listener,
         identity.session,
         identity.user,
         identity.key,
+        identity.webhook,
         columns.input,
         signed(columns.ended_at),
         columns.seconds,
         columns.outcome,
         columns.detail,
         columns.checksum(&identity, &id),
+        next.map(signed),
+        of_state(&id, 0, next),
     ])?;
     Ok(())
 }

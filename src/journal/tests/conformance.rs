@@ -9,7 +9,7 @@ use crate::event::failure::Failure;
 use crate::event::id::EventId;
 use crate::journal::fake::FakeJournal;
 use crate::journal::memory::Memory;
-use crate::journal::record::{Admitted, End, Ended, Record, SetLimit, Steered};
+use crate::journal::record::{Admitted, Called, End, Ended, Record, SetLimit, Steered};
 use crate::journal::{Batch, Journal, Loaded, Query};
 
 /// Where a journal keeps its records.
@@ -73,6 +73,14 @@ fn check(journal: &impl Journal, expected: &Memory) {
             assert_eq!(ends(journal, Query::Key { listener, user, key }), []);
         }
     }
+    for query in [
+        Query::ToCall(3),
+        Query::ToCall(100),
+        Query::Failed { listener: "odd".into(), most: 2 },
+        Query::Failed { listener: "even".into(), most: 100 },
+    ] {
+        assert_eq!(ends(journal, query.clone()), expected.find(&query), "{query:?}");
+    }
     for live in &expected.live {
         assert!(ends(journal, Query::Event(live.admitted.event)).is_empty());
     }
@@ -96,6 +104,7 @@ fn record() -> impl Strategy<Value = Record> {
         (1..9usize).prop_map(|slots| Some(SetLimit::Slots(slots))),
         Just(Some(SetLimit::Unlimited))
     ];
+    let next = prop::option::of(0..5_000u64);
     let moment = prop_oneof![4 => 0..9_999u64, 1 => Just(i64::MAX as u64)];
     let attempt = 1..4u32;
     prop_oneof![
@@ -109,7 +118,10 @@ fn record() -> impl Strategy<Value = Record> {
             attempt,
             until
         }),
-        2 => (event, end()).prop_map(|(n, end)| ended(n, end)),
+        2 => (event.clone(), end()).prop_map(|(n, end)| ended(n, end)),
+        1 => (event, 1..9u32, next).prop_map(|(n, calls, next)| {
+            Record::Called(Called { event: EventId::for_test(n), calls, next })
+        }),
         1 => (any::<bool>(), limit).prop_map(|(paused, limit)| {
             Record::Steered(Steered { paused, limit })
         }),

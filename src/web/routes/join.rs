@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{joined, refuse_idempotency_key};
+use super::{joined, refuse_call_headers};
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 use crate::web::api::endpoint::WrongInput;
@@ -52,7 +52,7 @@ pub(crate) async fn join(
         }
     });
     let (hash, index, input, event_data) = read.await?;
-    refuse_idempotency_key(&request)?;
+    refuse_call_headers(&request)?;
     let endpoint = web.endpoint(index)?;
     let id = EventId::random();
     let begun = web.sessions.begin(&caller, &hash)?;

@@ -41,11 +41,17 @@ fn joined(event_id: EventId) -> HttpResponse {
 /// The header of a key by which a client will know its event again.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// Whoever sends one relies on it; here it would mean nothing.
-fn refuse_idempotency_key(request: &HttpRequest) -> Result<(), Rejection> {
-    if request.headers().contains_key(IDEMPOTENCY_KEY) {
-        let message = "An Idempotency-Key works with call/{api_name} and call/v2/{api_name} only.";
-        return Err(Rejection::bad_request(message));
+/// The header of the URL that an event's end is posted to.
+const WEBHOOK_URL: &str = "webhook-url";
+
+/// Whoever sends one of these relies on it; here it would mean nothing.
+fn refuse_call_headers(request: &HttpRequest) -> Result<(), Rejection> {
+    for (header, name) in [(IDEMPOTENCY_KEY, "Idempotency-Key"), (WEBHOOK_URL, "Webhook-Url")] {
+        if request.headers().contains_key(header) {
+            return Err(Rejection::bad_request(&format!(
+                "The header {name} works with call/{{api_name}} and call/v2/{{api_name}} only."
+            )));
+        }
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{Named, refuse_idempotency_key};
+use super::{Named, refuse_call_headers};
 use crate::event::refusal::Refusal;
 use crate::event::update::{Finished, Outcome};
 use crate::scheduler::command::WhenFull;
@@ -67,7 +67,7 @@ async fn answer(
         }
     });
     let (index, mut input, session_hash, event_data) = read.await?;
-    refuse_idempotency_key(request)?;
+    refuse_call_headers(request)?;
     let endpoint = web.endpoint(index)?;
     endpoint.accompany(&mut input, request, event_data);
     let sessions = &web.sessions;

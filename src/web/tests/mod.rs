@@ -1,0 +1,3 @@
+//! Tests of what HTTP says that need more than the public API.
+
+mod journal_trouble;
