@@ -159,7 +159,7 @@ pub use queue::submission::Submission;
 pub use scheduler::limit::Limit;
 pub use scheduler::snapshot::{
     ConcurrencyIdSnapshot, EndedAs, EndedEvent, Histogram, ListenerSnapshot, Refusals,
-    SlotSnapshot, SlotState,
+    ScheduledEvent, SlotSnapshot, SlotState,
 };
 #[cfg(feature = "web")]
 pub use web::auth::user::User;

@@ -116,7 +116,9 @@ async fn every_action_is_described() {
                 _ => Value::Null,
             };
         }
-        assert_eq!(act(&server, body).await.0, StatusCode::OK, "{name}");
+        // No event has failed yet.
+        let expected = if name == "resubmit" { StatusCode::NOT_FOUND } else { StatusCode::OK };
+        assert_eq!(act(&server, body).await.0, expected, "{name}");
         described.push(format!("`{name}`"));
     }
     // The dashboard says which there are.
@@ -348,4 +350,41 @@ async fn some_operators_may_only_look() {
     assert_eq!(gpu.limit, now_serving::Limit::Slots(1));
     assert_eq!(act("operator", &cancel).await.0, StatusCode::OK);
     turnstile.empty().await;
+}
+
+#[cfg(feature = "journal")]
+#[actix::test]
+async fn what_has_failed_for_good_is_listed_and_submitted_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = now_serving::Sqlite::open(directory.path().join("events.db")).unwrap();
+    let fails = async |n: u32| Err::<u32, _>(now_serving::UserError::new(format!("not {n}")));
+    let listener = Listener::new("fail", fails).concurrency_id("gpu").durable();
+    let queue = Queue::builder().journal(journal).listener(listener).start().unwrap();
+    let served = Web::new(&queue);
+    let server = Server::with(move |config| {
+        let operators = Users::new().user("operator", PASSWORD);
+        config.configure(served.routes()).configure(served.dashboard("/queues", operators))
+    });
+    let failed = async || {
+        let (status, text) = get(&server, "/queues/failed", PASSWORD).await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        serde_json::from_str::<Vec<Value>>(&text).unwrap()
+    };
+    assert_eq!(get(&server, "/queues/failed", "wrong").await.0, StatusCode::UNAUTHORIZED);
+    assert!(failed().await.is_empty());
+    assert!(queue.as_user("ada").call::<u32, u32>("fail", 1).await.is_err());
+    let first = failed().await.pop().unwrap();
+    let parts = ["listener", "user", "message", "attempts"].map(|part| first[part].clone());
+    assert_eq!(json!(parts), json!(["fail", "ada", "not 1", 1]));
+    let (status, answer) =
+        act(&server, json!({ "action": "resubmit", "event_id": first["event_id"] })).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    until(&queue, |gpu| gpu.listeners[0].failed == 2).await;
+    let ids: Vec<_> = failed().await.into_iter().map(|event| event["event_id"].clone()).collect();
+    assert_eq!(ids, [answer["event_id"].clone(), first["event_id"].clone()], "the last one first");
+    for (event_id, expected) in [("nonsense", 400), ("00000000000000000000000000000007", 404)] {
+        let (status, answer) =
+            act(&server, json!({ "action": "resubmit", "event_id": event_id })).await;
+        assert_eq!(status.as_u16(), expected, "{answer}");
+    }
 }

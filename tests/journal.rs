@@ -6,6 +6,8 @@
 
 mod disk;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use disk::Disk;
@@ -13,7 +15,7 @@ use futures::StreamExt;
 use now_serving::testing::Turnstile;
 use now_serving::{
     Backoff, CallError, EventContext, EventId, FollowError, Listener, OnCrash, Outcome, Queue,
-    StartError, SubmitError, Update, UserError,
+    SlotState, StartError, SubmitError, Update, UserError,
 };
 
 fn waiting(turnstile: &Turnstile) -> Listener<u32, u32> {
@@ -400,4 +402,82 @@ async fn contradictions_are_refused_at_the_start() {
     let handle = key.listener::<u32, u32>("a").unwrap();
     let refused = handle.event(1).idempotency_key("k").submit().await.err();
     assert_eq!(refused, Some(SubmitError::NotDurable("a".into())));
+}
+
+/// Fails until it is mended.
+fn mendable(mended: &Arc<AtomicBool>) -> Listener<u32, u32> {
+    let mended = mended.clone();
+    let work = move |n: u32| {
+        let mended = mended.clone();
+        async move {
+            match mended.load(Ordering::SeqCst) {
+                true => Ok(n),
+                false => Err(UserError::new("the model is gone").retry_after(Duration::ZERO)),
+            }
+        }
+    };
+    Listener::new("wait", work).durable().max_attempts(2)
+}
+
+#[actix::test]
+async fn what_has_failed_can_be_submitted_again_in_a_later_process_too() {
+    let (disk, mended) = (Disk::new(), Arc::new(AtomicBool::new(false)));
+    let first = disk.open().listener(mendable(&mended)).start().unwrap();
+    let as_ada = first.as_user("ada");
+    let failed = as_ada.submit("wait", 7u32).await.unwrap();
+    let id = failed.id();
+    assert!(matches!(failed.result::<u32>().await, Err(CallError::Failed(_))));
+    drop((as_ada, first));
+    mended.store(true, Ordering::SeqCst);
+    let second = disk.open().listener(mendable(&mended)).start().unwrap();
+    let refused = second.as_user("bob").resubmit(id).await;
+    assert_eq!(refused.err(), Some(SubmitError::NotFailed(id)));
+    let again = second.resubmit(id).await.unwrap();
+    let again_id = again.id();
+    assert_ne!(again_id, id);
+    assert_eq!(again.result().await, Ok(7u32));
+    // Its user's, as the failed one was; whose end stays.
+    assert_eq!(result(&second.as_user("ada"), again_id).await, Ok(7));
+    assert!(matches!(result(&second, id).await, Err(CallError::Failed(_))));
+    let refused = second.resubmit(again_id).await;
+    assert_eq!(refused.err(), Some(SubmitError::NotFailed(again_id)), "it hasn't failed");
+}
+
+#[actix::test]
+async fn a_snapshot_shows_what_is_for_later_and_which_attempt_runs() {
+    let (disk, turnstile) = (Disk::new(), Turnstile::new());
+    let passing = turnstile.clone();
+    let work = move |n: u32, context: EventContext| {
+        let passing = passing.clone();
+        async move {
+            if context.attempt() == 1 {
+                return Err(UserError::new("not now").retry_after(Duration::ZERO));
+            }
+            passing.pass().await;
+            Err(UserError::new(format!("not for long, {n}")).retry_after(Duration::from_secs(3600)))
+        }
+    };
+    let listener = Listener::<u32, u32>::new("wait", work).durable();
+    let queue = disk.open().listener(listener).start().unwrap();
+    let handle = queue.listener::<u32, u32>("wait").unwrap();
+    let later = handle.event(1).delay(Duration::from_secs(7200)).submit().await.unwrap();
+    let flaky = handle.submit(2).await.unwrap();
+    turnstile.arrived(1).await;
+    let snapshot = queue.snapshot().await;
+    let SlotState::Busy { attempt, .. } = snapshot.concurrency_ids[0].slots[0].state else {
+        panic!("it runs")
+    };
+    assert_eq!(attempt, Some(2));
+    turnstile.open();
+    loop {
+        let snapshot = queue.snapshot().await;
+        let id = &snapshot.concurrency_ids[0];
+        if id.scheduled < 2 {
+            continue;
+        }
+        let upcoming: Vec<_> = id.upcoming.iter().map(|it| (it.id, it.attempts)).collect();
+        assert_eq!(upcoming, [(flaky.id(), 2), (later.id(), 0)], "the next one first");
+        assert!((3500.0..3601.0).contains(&id.upcoming[0].starts_in));
+        break;
+    }
 }

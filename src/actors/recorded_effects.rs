@@ -121,6 +121,7 @@ impl Supervisor {
     /// Gives the run back if it may start at once.
     pub(super) fn record_start(&mut self, slot: usize, run: Run) -> Option<Run> {
         let Some(recording) = &mut self.recording else { return Some(run) };
+        recording.attempts.remove(&slot);
         let Some(durability) = &self.config.listeners[run.params.listener].durability else {
             return Some(run);
         };
@@ -133,7 +134,10 @@ impl Supervisor {
         let mut records_first = false;
         for durable in jobs.as_slice().iter().filter_map(|job| job.input.given::<Durable>()) {
             records_first |= durability.records_first(durable);
-            durable.start();
+            let attempt = durable.start();
+            if attempt > 1 {
+                recording.attempts.insert(slot, attempt);
+            }
         }
         note_starts(&mut recording.recorder, jobs.as_slice());
         if !records_first {

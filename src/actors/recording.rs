@@ -43,6 +43,8 @@ pub(super) struct Recording {
     pub recorder: Recorder<Held>,
     /// Runs whose start is being recorded, by slot.
     pub starting: HashMap<usize, HeldRun>,
+    /// Which start a run is, by slot, where it isn't its event's first.
+    pub attempts: HashMap<usize, u32>,
     /// Why nothing can be recorded, if that is so.
     pub trouble: Option<JournalError>,
     /// Until it is tried again, nothing is sent to the journal.
@@ -56,6 +58,7 @@ impl Recording {
             journal,
             recorder: Recorder::default(),
             starting: HashMap::new(),
+            attempts: HashMap::new(),
             trouble: None,
             retry: None,
             steered,

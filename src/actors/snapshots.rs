@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use actix::{AsyncContext, Context, Handler};
 
+use super::grant::Queued;
 use super::messages::TakeSnapshot;
 use super::supervisor::Supervisor;
 use crate::clock;
+use crate::handler::durable::Durable;
 use crate::scheduler::snapshot::SlotState;
 
 impl Supervisor {
@@ -24,11 +26,14 @@ impl Supervisor {
         }
         let mut snapshot = self.scheduler.snapshot(began);
         for slot in &mut snapshot.slots {
-            if let SlotState::Busy { progress, .. } = &mut slot.state
-                && let Some(worker_ref) = self.worker(slot.slot)
-            {
-                *progress = worker_ref.meter.progress();
+            if let SlotState::Busy { progress, attempt, .. } = &mut slot.state {
+                *progress = self.worker(slot.slot).and_then(|worker| worker.meter.progress());
+                *attempt =
+                    self.recording.as_ref().and_then(|it| it.attempts.get(&slot.slot)).copied();
             }
+        }
+        for (listed, queued) in snapshot.upcoming.iter_mut().zip(self.scheduler.upcoming()) {
+            listed.attempts = attempts(queued);
         }
         let trouble = self.recording.as_ref().and_then(|recording| recording.trouble.as_ref());
         snapshot.journal_trouble = trouble.map(ToString::to_string);
@@ -39,6 +44,14 @@ impl Supervisor {
         }
         self.pace.spent(began, clock::now());
         self.settle(context);
+    }
+}
+
+/// How often an event has started.
+fn attempts(queued: &Queued) -> u32 {
+    match queued {
+        Queued::Event(job) => job.input.given::<Durable>().map_or(0, Durable::attempt),
+        Queued::Permit(_) => 0,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::record::{Admitted, Called, End, Ended, Kept, Live, Record, Steered, Webhook};
+use super::record::{Called, End, Ended, Kept, Live, Record, Steered, Webhook};
 use super::{Batch, Loaded, Query};
 use crate::event::id::EventId;
 
@@ -11,7 +11,7 @@ use crate::event::id::EventId;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Memory {
     pub live: Vec<Live>,
-    pub ends: Vec<(Admitted, Ended)>,
+    pub ends: Vec<(Live, Ended)>,
     /// Of those with a webhook.
     pub calls: Vec<Called>,
     pub steered: Vec<(Arc<str>, Steered)>,
@@ -45,12 +45,12 @@ impl Memory {
             }
             Record::Ended(ended) => {
                 if let Some(at) = at(ended.event) {
-                    let Live { admitted, .. } = self.live.remove(at);
-                    if admitted.webhook.is_some() {
+                    let live = self.live.remove(at);
+                    if live.admitted.webhook.is_some() {
                         let (event, next) = (ended.event, Some(ended.at));
                         self.calls.push(Called { event, calls: 0, next });
                     }
-                    self.ends.push((admitted, ended.clone()));
+                    self.ends.push((live, ended.clone()));
                 }
             }
             Record::Called(called) => {
@@ -101,7 +101,8 @@ impl Memory {
         found
     }
 
-    fn kept(&self, (admitted, ended): &(Admitted, Ended)) -> Kept {
+    fn kept(&self, (live, ended): &(Live, Ended)) -> Kept {
+        let admitted = &live.admitted;
         let keeps_input = admitted.key.is_some() || matches!(ended.end, End::Failed(_));
         let call = self.calls.iter().find(|call| call.event == ended.event);
         let webhook = admitted.webhook.clone().zip(call);
@@ -112,6 +113,7 @@ impl Memory {
             key: admitted.key.clone(),
             input: keeps_input.then(|| admitted.input.clone()),
             ended: ended.clone(),
+            attempts: live.attempt,
             webhook: webhook.map(|(url, call)| Webhook { url, calls: call.calls, next: call.next }),
         }
     }

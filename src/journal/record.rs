@@ -114,6 +114,8 @@ pub(crate) struct Kept {
     /// where it failed, to be submitted again.
     pub input: Option<JsonText>,
     pub ended: Ended,
+    /// How often it has started.
+    pub attempts: u32,
     pub webhook: Option<Webhook>,
 }
 

@@ -1,6 +1,7 @@
 //! What can go wrong, one error a boundary: starting, submitting, calling, controlling.
 
 use crate::event::failure::Failure;
+use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 use crate::journal::error::JournalError;
 use crate::scheduler::limit::Limit;
@@ -231,6 +232,9 @@ pub enum SubmitError {
          make it durable(), or leave that out"
     )]
     NotDurable(String),
+    /// To be submitted again, an event must have failed.
+    #[error("no event {0} is kept that has failed")]
+    NotFailed(EventId),
     /// The event names a webhook that may not be called.
     #[error("the webhook can't be called: {0}")]
     Webhook(String),

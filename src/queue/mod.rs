@@ -19,6 +19,7 @@ pub(crate) mod live_events;
 pub(crate) mod permit;
 pub(crate) mod plan;
 pub(crate) mod recovery;
+pub(crate) mod resubmit;
 pub(crate) mod snapshot;
 mod spelling;
 pub(crate) mod submission;

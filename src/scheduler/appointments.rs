@@ -47,6 +47,12 @@ impl<W> Appointments<W> {
         Some((due, Appointment { number, index }))
     }
 
+    /// In the order of their moments, each with its moment and its lane.
+    pub fn iter(&self) -> impl Iterator<Item = (Instant, usize, &W)> {
+        let entries = self.order.iter().filter_map(|&(_, _, index)| self.entries.get(index));
+        entries.map(|entry| (entry.due, entry.lane, &entry.waiting))
+    }
+
     fn get(&self, appointment: Appointment) -> Option<&Entry<W>> {
         let entry = self.entries.get(appointment.index)?;
         (entry.number == appointment.number).then_some(entry)

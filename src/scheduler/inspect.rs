@@ -1,12 +1,17 @@
 //! The scheduler's state as a snapshot.
 
 use super::slots::Slot;
-use super::snapshot::{ConcurrencyIdSnapshot, ListenerSnapshot, SlotSnapshot, SlotState};
+use super::snapshot::{
+    ConcurrencyIdSnapshot, ListenerSnapshot, ScheduledEvent, SlotSnapshot, SlotState,
+};
 use super::{Phase, Scheduler};
 
 /// The maximum of slots that a snapshot lists. Where thousands run at once, making a list of all of
 /// them would take the supervisor's time from their timeouts.
 pub(crate) const LISTED: usize = 1024;
+
+/// The maximum of scheduled events that a snapshot lists.
+const LISTED_SCHEDULED: usize = 50;
 
 impl<T> Scheduler<T> {
     pub fn snapshot(&self, now: std::time::Instant) -> ConcurrencyIdSnapshot {
@@ -22,6 +27,7 @@ impl<T> Scheduler<T> {
             waiting: self.wait_queue.len(),
             blocked: self.blocked(),
             scheduled: self.scheduled(),
+            upcoming: self.list_scheduled(now),
             oldest_wait: oldest.map(|waiting| since(waiting.since)),
             failing_slots: self.slots.failing(),
             unavailable: self.slots.unavailable().map(|unavailable| since(unavailable.since)),
@@ -59,6 +65,23 @@ impl<T> Scheduler<T> {
         }
     }
 
+    fn list_scheduled(&self, now: std::time::Instant) -> Vec<ScheduledEvent> {
+        let next = self.scheduled.iter().take(LISTED_SCHEDULED);
+        let listed = next.map(|(due, lane, waiting)| ScheduledEvent {
+            id: waiting.id,
+            listener: self.lane_rules(lane).api_name.clone(),
+            starts_in: due.saturating_duration_since(now).as_secs_f64(),
+            // The shell's to say.
+            attempts: 0,
+        });
+        listed.collect()
+    }
+
+    /// What the shell stored with those of a snapshot's `upcoming`.
+    pub fn upcoming(&self) -> impl Iterator<Item = &T> {
+        self.scheduled.iter().take(LISTED_SCHEDULED).map(|(_, _, waiting)| &waiting.payload)
+    }
+
     /// The open slots in order; where there are too many, the busy ones first.
     fn list_slots(&self, now: std::time::Instant) -> Vec<SlotSnapshot> {
         let is_busy = |slot: &Slot| matches!(slot, Slot::Busy(_));
@@ -82,7 +105,8 @@ impl<T> Scheduler<T> {
                     listener: self.lane_rules(run.listener).api_name.clone(),
                     seconds: now.saturating_duration_since(run.started).as_secs_f64(),
                     interrupted: run.interrupted,
-                    // Known to the worker alone.
+                    // The shell's to say.
+                    attempt: None,
                     progress: None,
                 },
             };

@@ -30,6 +30,8 @@ pub struct ConcurrencyIdSnapshot {
     pub blocked: usize,
     /// Events that may start only later: delayed ones, and ones that will be tried again.
     pub scheduled: usize,
+    /// The next of them, at most 50, in the order of their moments.
+    pub upcoming: Vec<ScheduledEvent>,
     /// Seconds that the oldest event in the wait queue has waited; null when the wait queue is empty.
     pub oldest_wait: Option<f64>,
     /// Slots whose resource could not be built at the last attempt. Each is tried again.
@@ -92,9 +94,25 @@ pub enum SlotState {
         seconds: f64,
         /// It was interrupted and hasn't stopped yet.
         interrupted: bool,
+        /// Of a durable event that is tried again: which start this is, from 2. Otherwise null.
+        attempt: Option<u32>,
         /// How far it has got, from 0 to 1, as its handler reports; null while it has not.
         progress: Option<f64>,
     },
+}
+
+/// An event that may start only later.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ScheduledEvent {
+    /// The event.
+    pub id: EventId,
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// Seconds until it may start.
+    pub starts_in: f64,
+    /// How often it has started: 0 for one that is for later, more for one that is tried again.
+    pub attempts: u32,
 }
 
 /// One listener, with counts of events since the start.

@@ -17,6 +17,7 @@ impl Rejection {
             SubmitError::UnknownListener(name) => Self::unknown_listener(name),
             SubmitError::Forbidden { listener, .. } => Self::forbidden(listener),
             SubmitError::KeyReused(_) => answered(StatusCode::CONFLICT),
+            SubmitError::NotFailed(_) => answered(StatusCode::NOT_FOUND),
             SubmitError::NotDurable(_) | SubmitError::Webhook(_) => {
                 answered(StatusCode::BAD_REQUEST)
             }

@@ -46,6 +46,7 @@ CREATE TABLE ends (
     key TEXT,
     webhook TEXT,
     input TEXT,                     -- of those with a key, and those that failed
+    attempts INTEGER NOT NULL,      -- how often it has started
     ended_at INTEGER NOT NULL,
     seconds REAL NOT NULL,          -- that its last run took
     outcome TEXT NOT NULL,          -- completed, failed, cancelled, timed_out or stopped

@@ -118,6 +118,7 @@ fn of_steered(concurrency_id: &str, steered: &str) -> i64 {
 /// made of is never written anew.
 struct EndColumns<'a> {
     input: Option<&'a str>,
+    attempts: u32,
     ended_at: u64,
     seconds: f64,
     outcome: &'a str,
@@ -129,6 +130,7 @@ impl EndColumns<'_> {
         identity
             .checksum(id)
             .text(self.input)
+            .number(Some(self.attempts.into()))
             .number(Some(stored(self.ended_at)))
             .number(Some(self.seconds.to_bits()))
             .text(Some(self.outcome))
@@ -225,8 +227,10 @@ fn kept(row: &Row<'_>) -> Read<Kept> {
     let identity = Identity::of(row)?;
     let (outcome, detail): (String, Option<String>) = (row.get("outcome")?, row.get("detail")?);
     let input: Option<String> = row.get("input")?;
+    let attempts = row.get::<_, i64>("attempts")?;
     let columns = EndColumns {
         input: input.as_deref(),
+        attempts: u32::try_from(attempts).map_err(|_| wrong("its attempts".into()))?,
         ended_at: unsigned(row, "ended_at")?.unwrap_or_default(),
         seconds: row.get("seconds")?,
         outcome: &outcome,
@@ -241,13 +245,13 @@ fn kept(row: &Row<'_>) -> Read<Kept> {
     if row.get::<_, i64>("calls_checksum")? != of_state(&id, calls, next) {
         return Err(wrong("its calls' checksum is another".into()));
     }
-    let EndColumns { ended_at: at, seconds: duration, .. } = columns;
+    let EndColumns { attempts, ended_at: at, seconds: duration, .. } = columns;
     let end = end_of(&outcome, detail).map_err(wrong)?;
     let Identity { listener, session, user, key, webhook } = identity;
     let input = input.map(json_text).transpose().map_err(wrong)?;
     let webhook = webhook.map(|url| Webhook { url, calls, next });
     let ended = Ended { event, end, duration, at };
-    Ok(Kept { listener, session, user, key, input, ended, webhook })
+    Ok(Kept { listener, session, user, key, input, ended, attempts, webhook })
 }
 
 fn all<T>(
@@ -385,7 +389,7 @@ pub(super) fn write(
 fn end(connection: &Connection, ended: &Ended) -> rusqlite::Result<()> {
     let id = ended.event.to_string();
     let mut take = connection.prepare_cached(
-        "DELETE FROM events WHERE id = ?1 RETURNING listener, session, user, key, webhook,
+        "DELETE FROM events WHERE id = ?1 RETURNING listener, session, user, key, webhook, attempt,
          CASE WHEN key IS NOT NULL OR ?2 THEN input END AS input",
     )?;
     let mut rows = take.query(params![id, matches!(ended.end, End::Failed(_))])?;
@@ -395,21 +399,22 @@ fn end(connection: &Connection, ended: &Ended) -> rusqlite::Result<()> {
         return Ok(());
     };
     let identity = Identity::of(row)?;
-    let input: Option<String> = row.get("input")?;
+    let (input, attempts): (Option<String>, u32) = (row.get("input")?, row.get("attempt")?);
     // What is returned must be read to its end.
     while rows.next()?.is_some() {}
     let (outcome, detail) = outcome_and_detail(&ended.end)?;
     let columns = EndColumns {
         input: input.as_deref(),
+        attempts,
         ended_at: ended.at,
         seconds: ended.duration,
         outcome,
         detail: detail.as_deref(),
     };
     let mut insert = connection.prepare_cached(
-        "INSERT OR IGNORE INTO ends (id, listener, session, user, key, webhook, input, ended_at,
-         seconds, outcome, detail, checksum, calls, next_call, calls_checksum)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, ?13, ?14)",
+        "INSERT OR IGNORE INTO ends (id, listener, session, user, key, webhook, input, attempts,
+         ended_at, seconds, outcome, detail, checksum, calls, next_call, calls_checksum)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, ?14, ?15)",
     )?;
     let next = identity.webhook.is_some().then_some(stored(columns.ended_at));
     insert.execute(params![
@@ -420,6 +425,7 @@ fn end(connection: &Connection, ended: &Ended) -> rusqlite::Result<()> {
         identity.key,
         identity.webhook,
         columns.input,
+        columns.attempts,
         signed(columns.ended_at),
         columns.seconds,
         columns.outcome,

@@ -9,7 +9,7 @@ use crate::event::failure::Failure;
 use crate::event::id::EventId;
 use crate::journal::fake::FakeJournal;
 use crate::journal::memory::Memory;
-use crate::journal::record::{Admitted, Called, End, Ended, Record, SetLimit, Steered};
+use crate::journal::record::{Admitted, Called, End, Ended, Live, Record, SetLimit, Steered};
 use crate::journal::{Batch, Journal, Loaded, Query};
 
 /// Where a journal keeps its records.
@@ -61,7 +61,7 @@ fn load(journal: &impl Journal) -> Loaded {
 
 fn check(journal: &impl Journal, expected: &Memory) {
     assert_eq!(load(journal), expected.loaded());
-    for (admitted, ended) in &expected.ends {
+    for (Live { admitted, .. }, ended) in &expected.ends {
         let by_id = Query::Event(ended.event);
         let kept = ends(journal, by_id.clone());
         assert_eq!((kept.len(), &kept), (1, &expected.find(&by_id)));

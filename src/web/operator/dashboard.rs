@@ -51,7 +51,9 @@ impl Web {
     /// The dashboard, for `App::configure`: a page at `path` that shows every concurrency id with its
     /// slots, its wait queue, its listeners and its last events, live, and from which an operator cancels
     /// events, pauses and resumes ids, changes limits and drains the queue. Beside it, the
-    /// [`snapshot`](Web::snapshot) as JSON at `{path}/snapshot`.
+    /// [`snapshot`](Web::snapshot) as JSON at `{path}/snapshot`, and at `{path}/failed` the durable events that
+    /// have failed for good: the last 50 of each listener, with their `message`, `attempts`, and `ended_at` in
+    /// milliseconds since the Unix epoch. From the page they can be submitted again.
     ///
     /// Scripts steer by `POST {path}/actions`, with `Content-Type: application/json` and one of
     ///
@@ -60,6 +62,7 @@ impl Web {
     /// | `{"action": "pause", "concurrency_id": ".."}`, `"resume"` | [`Queue::pause`](crate::Queue::pause), [`resume`](crate::Queue::resume) |
     /// | `{"action": "set_limit", "concurrency_id": "..", "limit": 2}` | [`Queue::set_concurrency_limit`](crate::Queue::set_concurrency_limit); `null` for unlimited |
     /// | `{"action": "cancel", "listener": "..", "event_id": ".."}` | [`Queue::cancel`](crate::Queue::cancel), which no more than asks: an event that has ended is no error |
+    /// | `{"action": "resubmit", "event_id": ".."}` | [`Queue::resubmit`](crate::Queue::resubmit), and gives the new event's `event_id` |
     /// | `{"action": "drain"}` | [`Queue::shutdown`](crate::Queue::shutdown) |
     ///
     /// `operators` are those who may see it: an [`Auth`](crate::Auth), or [`Operators`] of whom some may
@@ -98,6 +101,7 @@ impl Web {
                     .service(
                         web::resource("/events").get(events).head(crate::web::protocol::sse::head),
                     )
+                    .service(web::resource("/failed").get(failed).head(failed))
                     .service(web::resource("/actions").post(act))
                     .wrap(guard),
             );
@@ -120,6 +124,27 @@ async fn page(operator: web::ReqData<Operator>) -> HttpResponse {
 async fn snapshot(web: web::Data<WebState>) -> HttpResponse {
     let snapshot = web.snapshot().await;
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(snapshot)
+}
+
+/// How many failed events of a listener the page gets.
+const MAX_FAILED: usize = 50;
+
+/// The durable events that have failed for good, the last one first.
+async fn failed(web: web::Data<WebState>) -> Result<HttpResponse, Rejection> {
+    let failed = web.queue.failed_events(MAX_FAILED).await;
+    let failed = failed.map_err(|error| Rejection::of_submit(&error))?;
+    let listed = failed.into_iter().map(|event| {
+        json!({
+            "event_id": event.event,
+            "listener": event.listener,
+            "user": event.user,
+            "message": event.message,
+            "attempts": event.attempts,
+            "ended_at": event.at,
+        })
+    });
+    let listed: Vec<_> = listed.collect();
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(listed))
 }
 
 /// The snapshot again and again, less what the page knows already.
@@ -174,7 +199,14 @@ enum Action {
         #[serde(deserialize_with = "Option::deserialize")]
         limit: Option<usize>,
     },
+    Resubmit {
+        event_id: String,
+    },
     Drain {},
+}
+
+fn event(event_id: &str) -> Result<EventId, Rejection> {
+    event_id.parse().map_err(|_| Rejection::bad_request("event_id is no event's id."))
 }
 
 /// The body is JSON, declared as such: what pages of other origins send unasked is refused, and what
@@ -196,11 +228,13 @@ async fn act(
     info!("dashboard: {:?} requests {action:?}", operator.name);
     let queue = &web.queue;
     let done = match action {
-        Action::Cancel { listener, event_id } => {
-            let id: EventId = event_id
-                .parse()
-                .map_err(|_| Rejection::bad_request("event_id is no event's id."))?;
-            queue.cancel(&listener, id)
+        Action::Cancel { listener, event_id } => queue.cancel(&listener, event(&event_id)?),
+        Action::Resubmit { event_id } => {
+            let again = queue.resubmit(event(&event_id)?).await;
+            let again = again.map_err(|error| Rejection::of_submit(&error))?;
+            let id = again.id();
+            again.detach();
+            return Ok(HttpResponse::Ok().json(json!({ "success": true, "event_id": id })));
         }
         Action::Pause { concurrency_id } => queue.pause(&concurrency_id).await,
         Action::Resume { concurrency_id } => queue.resume(&concurrency_id).await,

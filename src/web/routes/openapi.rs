@@ -63,6 +63,7 @@ fn snapshot() -> Value {
             },
             "oldest_wait": { "type": ["number", "null"], "description": "seconds" },
             "slots": { "type": "array", "items": { "type": "object" } },
+            "upcoming": { "type": "array", "items": { "type": "object" } },
             "recent": { "type": "array", "items": { "type": "object" } },
             "listeners": { "type": "array", "items": { "type": "object" } },
         },
@@ -104,6 +105,7 @@ fn actions() -> Value {
         ("pause", "Starts no more events of an id", id()),
         ("resume", "Ends a pause", id()),
         ("set_limit", "Changes a limit", json!({ "concurrency_id": text, "limit": limit })),
+        ("resubmit", "Submits a durable event that has failed again", json!({ "event_id": text })),
         ("drain", "Takes no more events, and lets running ones finish", json!({})),
     ];
     let action = |(name, description, fields): (&str, &str, Value)| {
@@ -135,7 +137,7 @@ fn actions() -> Value {
             "401": { "description": "For operators only" },
             "403": { "description": "The body isn't declared as JSON, or comes from another page, or the \
                 operator may only look" },
-            "404": { "description": "No such concurrency id or listener" },
+            "404": { "description": "No such concurrency id, listener or failed event" },
             "422": { "description": "It is no action; `detail` says why" },
         },
     })
