@@ -6,9 +6,8 @@ use crate::clock;
 use crate::delivery::sender::EventSender;
 use crate::event::failure::Failure;
 use crate::event::id::EventId;
-use crate::event::json_text::JsonText;
-use crate::event::output::Output;
 use crate::event::update::Outcome;
+use crate::handler::durable::Durability;
 use crate::journal::record::{End, Ended, Record};
 
 /// How a durable event has ended, and who is to be notified.
@@ -36,11 +35,11 @@ impl DurableEnd {
         id: EventId,
         sender: EventSender,
         outcome: Outcome,
-        started: Instant,
-        average: Option<f64>,
+        durability: &Durability,
+        (started, average): (Instant, Option<f64>),
     ) -> Self {
         let run = RunTimes { started, took: clock::since(started), average };
-        Self::new(id, sender, outcome, Some(run))
+        Self::new(id, sender, outcome, Some((run, durability)))
     }
 
     /// Of an event that hasn't started, at least not for this attempt.
@@ -49,9 +48,18 @@ impl DurableEnd {
     }
 
     /// Writes the output, which takes its time with a large one.
-    fn new(id: EventId, sender: EventSender, mut outcome: Outcome, run: Option<RunTimes>) -> Self {
+    fn new(
+        id: EventId,
+        sender: EventSender,
+        mut outcome: Outcome,
+        run: Option<(RunTimes, &Durability)>,
+    ) -> Self {
+        let write = |output| match run {
+            Some((_, durability)) => durability.write_output(output),
+            None => Err("an event that never ran has no output".into()),
+        };
         let end = match &outcome {
-            Outcome::Completed(output) => match output.as_ref().map(recorded).transpose() {
+            Outcome::Completed(output) => match output.as_ref().map(write).transpose() {
                 Ok(text) => Some(End::Completed(text)),
                 Err(message) => {
                     outcome = Outcome::Failed(Failure::unexpected(message));
@@ -67,7 +75,7 @@ impl DurableEnd {
             // The queue was stopped, not the event: it is taken back at the next start.
             Outcome::Stopped | Outcome::Completed(_) => None,
         });
-        DurableEnd { id, sender, outcome, end, run }
+        DurableEnd { id, sender, outcome, end, run: run.map(|(run, _)| run) }
     }
 
     /// What is to be recorded before anybody is notified, if anything.
@@ -91,11 +99,4 @@ impl DurableEnd {
     pub fn leave_open(self) {
         DurableEnd { outcome: Outcome::Stopped, ..self }.notify();
     }
-}
-
-/// An output as it is recorded.
-fn recorded(output: &Output) -> Result<JsonText, String> {
-    let text = output.to_text();
-    let text = text.map_err(|error| format!("its output can't be written as JSON: {error}"))?;
-    JsonText::from(text).kept().map_err(|error| format!("its output is too long: {error}"))
 }

@@ -146,7 +146,7 @@ impl Run {
             params,
             counts,
             durable: env.durability.map(|durability| {
-                let (durability, ended, postponed) = (*durability, Vec::new(), Vec::new());
+                let (durability, ended, postponed) = (durability.clone(), Vec::new(), Vec::new());
                 Box::new(DurableRun { durability, ended, postponed })
             }),
         };
@@ -227,14 +227,22 @@ impl Run {
                     sender.end(outcome, started, average);
                     continue;
                 };
+                let durability = &run.durability;
                 let outcome = match outcome {
                     Outcome::Completed(Some(output)) => {
-                        let read = run.durability.codec.read_output;
-                        Outcome::Completed(Some(output.rereadable(read)))
+                        Outcome::Completed(Some(output.rereadable(durability.reread())))
+                    }
+                    Outcome::Failed(failure) => {
+                        // It may be submitted again.
+                        if let Some(durable) = run_event.extensions.get::<Durable>() {
+                            durability.keep(&durable.input);
+                        }
+                        Outcome::Failed(failure)
                     }
                     outcome => outcome,
                 };
-                run.ended.push(DurableEnd::of_run(id, sender, outcome, started, average));
+                let times = (started, average);
+                run.ended.push(DurableEnd::of_run(id, sender, outcome, durability, times));
             }
         }
     }
@@ -316,7 +324,7 @@ fn try_again(
     let durable = run_event.extensions.get::<Durable>()?;
     let pause = durability.retries(durable, failure)?;
     let again = durable.again();
-    let input = (durability.codec.read_input)(&again.input).ok()?.with(again);
+    let input = durability.read_input(&again.input).ok()?.with(again);
     let user = run_event.extensions.get().map(|EventUser(user)| user.clone());
     let input = with_user(input, user);
     let (id, session, sender) = (run_event.id, run_event.session.clone(), run_event.sender.take()?);

@@ -21,11 +21,13 @@ pub struct Output {
     value: Guarded<Arc<dyn Any + Send + Sync>>,
     methods: &'static Methods,
     /// Reads its text again, where several may want one of their own and its type can't be cloned.
-    read: Option<ReadText>,
+    read: Option<Arc<Reread>>,
 }
 
 /// Makes an output of the same type from the text of one.
-pub(crate) type ReadText = fn(&JsonText) -> Result<Output, String>;
+pub(crate) struct Reread(pub Box<ReadText>);
+
+type ReadText = dyn Fn(&JsonText) -> Result<Output, String> + Send + Sync;
 
 /// Writes a value, if it is of the right type.
 type Write<T> = fn(&dyn Any) -> Option<Result<T, serde_json::Error>>;
@@ -86,13 +88,13 @@ impl Output {
     /// and it is no stream's: of a stream's value everybody takes a copy.
     pub fn downcast<T: Send + Sync + 'static>(self) -> Result<T, Output> {
         let Output { value, methods, read } = self;
-        let back = |value| Output { value: Guarded::new(value), methods, read };
+        let back = |value| Output { value: Guarded::new(value), methods, read: read.clone() };
         let value = value.into_inner().downcast::<T>().map_err(back)?;
         Arc::try_unwrap(value).or_else(|value| {
             let cloned = methods.clone.and_then(|clone| clone(&*value)?.downcast().ok());
             // Another holder may have gone meanwhile, which makes ours the last.
             let shared = back(value);
-            let read = || read?(&shared.to_text().ok()?.into()).ok()?.downcast().ok();
+            let read = || (read.as_ref()?.0)(&shared.to_text().ok()?.into()).ok()?.downcast().ok();
             match cloned {
                 Some(value) => Ok(*value),
                 None => read().ok_or(shared),
@@ -101,7 +103,7 @@ impl Output {
     }
 
     /// The same for several who each want one of their own, where what was written can be read.
-    pub(crate) fn rereadable(self, read: ReadText) -> Self {
+    pub(crate) fn rereadable(self, read: Arc<Reread>) -> Self {
         Output { read: Some(read), ..self }
     }
 
@@ -152,7 +154,7 @@ impl Output {
 impl Clone for Output {
     fn clone(&self) -> Self {
         let Output { value, methods, read } = self;
-        Output { value: Guarded::new(Arc::clone(value)), methods, read: *read }
+        Output { value: Guarded::new(Arc::clone(value)), methods, read: read.clone() }
     }
 }
 

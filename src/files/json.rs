@@ -4,13 +4,15 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::Error;
+use serde::de::Error as _;
+use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::file_data::FileData;
 use super::key::Key;
 use super::scope;
+use crate::handler::durable::is_recording;
 
 /// Distinguishes a file from another object with a path.
 const TYPE: &str = "gradio.FileData";
@@ -46,6 +48,15 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-'
 
 impl Serialize for FileData {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if is_recording() {
+            let files = scope::recorded().ok_or_else(|| {
+                S::Error::custom(
+                    "files of durable events must outlive the process; give the queue a directory \
+                     for them with QueueBuilder::cache_dir",
+                )
+            })?;
+            files.keep(self).map_err(S::Error::custom)?;
+        }
         let path = self.key().to_string();
         let url = scope::base().map(|base| format!("{base}{}", utf8_percent_encode(&path, PLAIN)));
         Written {
@@ -78,6 +89,9 @@ impl<'de> Deserialize<'de> for FileData {
                  that comes back",
             )
         })?;
+        if is_recording() {
+            files.keep(&file).map_err(D::Error::custom)?;
+        }
         Ok(match orig_name {
             Some(name) => file.called(&name),
             None => file,

@@ -14,6 +14,8 @@ enum Scope {
     Nothing,
     Reading(Files),
     Writing(Arc<str>),
+    /// To or from a record, which keeps them.
+    Recording(Files),
 }
 
 thread_local! {
@@ -44,10 +46,23 @@ pub(crate) fn writing<T>(base: &Arc<str>, convert: impl FnOnce() -> T) -> T {
     within(Scope::Writing(base.clone()), convert)
 }
 
+/// Converts what is recorded. The files of `files` that it names are kept as long as the record.
+pub(super) fn recording<T>(files: &Files, convert: impl FnOnce() -> T) -> T {
+    within(Scope::Recording(files.clone()), convert)
+}
+
+/// The store whose files are recorded.
+pub(super) fn recorded() -> Option<Files> {
+    SCOPE.with_borrow(|scope| match scope {
+        Scope::Recording(files) => Some(files.clone()),
+        _ => None,
+    })
+}
+
 /// The store that paths are read of.
 pub(super) fn store() -> Option<Files> {
     SCOPE.with_borrow(|scope| match scope {
-        Scope::Reading(files) => Some(files.clone()),
+        Scope::Reading(files) | Scope::Recording(files) => Some(files.clone()),
         Scope::Nothing | Scope::Writing(_) => None,
     })
 }
@@ -56,6 +71,6 @@ pub(super) fn store() -> Option<Files> {
 pub(super) fn base() -> Option<Arc<str>> {
     SCOPE.with_borrow(|scope| match scope {
         Scope::Writing(base) => Some(base.clone()),
-        Scope::Nothing | Scope::Reading(_) => None,
+        Scope::Nothing | Scope::Reading(_) | Scope::Recording(_) => None,
     })
 }

@@ -44,15 +44,22 @@ pub struct Files(Arc<Store>);
 
 pub(super) struct Store {
     root: Root,
-    ttl: Duration,
-    /// The maximum of bytes, for uploads.
-    max: u64,
+    bounds: RwLock<Bounds>,
+    /// How long records keep files, where there are records.
+    kept_for: OnceLock<Duration>,
     /// The bytes that lie there: as of the last sweep, and what was uploaded since.
     used: AtomicU64,
     /// The directories that somebody holds, by name.
     leases: Mutex<HashMap<String, Weak<Lease>>>,
     /// Files may be made. Held while a directory is.
     open: RwLock<bool>,
+}
+
+#[derive(Clone, Copy)]
+struct Bounds {
+    ttl: Duration,
+    /// The maximum of bytes, for uploads.
+    max: u64,
 }
 
 /// A file's directory, which must stay while this lives.
@@ -81,17 +88,58 @@ impl Files {
         Self::at(Root::Own(OnceLock::new()), ttl, max)
     }
 
+    /// In a directory that is made when the queue has started: [`Files::settle`].
+    pub(super) fn of_records(directory: PathBuf) -> Self {
+        Self::at(Root::Given(directory), None, None)
+    }
+
+    /// Makes the directory, if it isn't there, for files that records keep for so long.
+    pub(super) fn settle(&self, kept_for: Duration) -> io::Result<()> {
+        // A queue starts once.
+        let _ = self.0.kept_for.set(kept_for);
+        let directory = self.0.root.make()?;
+        make_directory(directory)?;
+        remove_unfinished(directory)
+    }
+
+    /// Whether its directory was given to the queue, with its records.
+    pub(crate) fn are_of_records(&self) -> bool {
+        self.0.kept_for.get().is_some()
+    }
+
+    /// Changes what is given.
+    pub(crate) fn set_bounds(&self, ttl: Option<Duration>, max: Option<u64>) {
+        let mut bounds = self.0.bounds.write().unwrap_or_else(PoisonError::into_inner);
+        bounds.ttl = ttl.unwrap_or(bounds.ttl);
+        bounds.max = max.unwrap_or(bounds.max);
+    }
+
+    /// Keeps a file as long as a record that is made now. By its directory's time, so that it holds in later
+    /// processes too.
+    pub(super) fn keep(&self, file: &FileData) -> io::Result<()> {
+        let Some(kept_for) = self.0.kept_for.get() else { return Ok(()) };
+        let Some(directory) = file.path().parent() else { return Ok(()) };
+        let spared = kept_for.saturating_sub(self.0.bounds().ttl);
+        let until = SystemTime::now().checked_add(spared);
+        let directory = fs::File::open(directory)?;
+        let known = directory.metadata()?.modified()?;
+        match until {
+            Some(until) if until > known => directory.set_modified(until),
+            _ => Ok(()),
+        }
+    }
+
     fn at(root: Root, ttl: Option<Duration>, max: Option<u64>) -> Self {
         let (ttl, max) = (ttl.unwrap_or(TTL), max.unwrap_or(MAX_CACHE_BYTES));
         let (used, leases) = (AtomicU64::new(0), Mutex::default());
-        let open = RwLock::new(true);
-        Files(Arc::new(Store { root, ttl, max, used, leases, open }))
+        let (open, bounds) = (RwLock::new(true), RwLock::new(Bounds { ttl, max }));
+        Files(Arc::new(Store { root, bounds, kept_for: OnceLock::new(), used, leases, open }))
     }
 
     /// Whether so many more bytes may be uploaded; they count as used.
     pub(crate) fn take_room(&self, bytes: u64) -> bool {
         // A count that guards nothing else.
-        self.0.used.fetch_add(bytes, Relaxed).saturating_add(bytes) <= self.0.max
+        self.0.used.fetch_add(bytes, Relaxed).saturating_add(bytes) <= self.0.bounds().max
     }
 
     /// A place for a new file, to be written by whatever means: its
@@ -182,7 +230,7 @@ impl Files {
 
     /// Removes what is older than the ttl and held by nobody.
     fn sweep(&self, now: SystemTime) -> io::Result<usize> {
-        let (mut removed, mut used) = (0, 0);
+        let (mut removed, mut used, ttl) = (0, 0, self.0.bounds().ttl);
         let Some(root) = self.0.root.path() else { return Ok(removed) };
         for entry in fs::read_dir(root)? {
             let entry = entry?;
@@ -197,7 +245,7 @@ impl Files {
             }
             let age = entry.metadata().and_then(|about| about.modified());
             let age = age.ok().and_then(|made| now.duration_since(made).ok());
-            if age.is_some_and(|age| age > self.0.ttl) && self.0.forget(root, name) {
+            if age.is_some_and(|age| age > ttl) && self.0.forget(root, name) {
                 removed += 1;
             } else {
                 used += size_of(&entry.path());
@@ -209,6 +257,10 @@ impl Files {
 }
 
 impl Store {
+    fn bounds(&self) -> Bounds {
+        *self.bounds.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Weak<Lease>>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -266,11 +318,11 @@ impl fmt::Debug for Files {
 
 /// Removes old files for as long as there is a queue that they belong to.
 pub(crate) fn run_sweeper(files: &Files) -> impl Future<Output = ()> + Send + use<> {
-    let pause = (files.0.ttl / 10).clamp(SWEEP_INTERVAL.0, SWEEP_INTERVAL.1);
     let store = Arc::downgrade(&files.0);
     async move {
         loop {
-            tokio::time::sleep(pause).await;
+            let Some(ttl) = store.upgrade().map(|store| store.bounds().ttl) else { return };
+            tokio::time::sleep((ttl / 10).clamp(SWEEP_INTERVAL.0, SWEEP_INTERVAL.1)).await;
             let Some(store) = store.upgrade() else { return };
             let sweep = move || Files(store).sweep(SystemTime::now());
             match tokio::task::spawn_blocking(sweep).await {

@@ -1,6 +1,8 @@
 //! Durable listeners: what of an event outlives its process, and how often it may start.
 
 use std::any::type_name;
+use std::cell::Cell;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +18,7 @@ use super::input::Input;
 use super::types::{ListenerInput, ListenerOutput};
 use crate::event::failure::Failure;
 use crate::event::json_text::JsonText;
-use crate::event::output::{Output, ReadText};
+use crate::event::output::{Output, Reread};
 
 /// How often an event of a durable listener may start, unless it says.
 pub(crate) const MAX_ATTEMPTS: u32 = 3;
@@ -34,16 +36,87 @@ pub enum OnCrash {
     Fail,
 }
 
+/// What recorded values are written and read within, where JSON only names what lies elsewhere. What they
+/// name is kept as long as they are.
+pub(crate) trait RecordScope: Send + Sync {
+    fn within(&self, convert: &mut dyn FnMut());
+}
+
+/// Among a queue's extensions: that of its records.
+#[derive(Clone)]
+pub(crate) struct ScopeOfRecords(pub Arc<dyn RecordScope>);
+
+thread_local! {
+    static RECORDING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread writes or reads a value of a record.
+pub(crate) fn is_recording() -> bool {
+    RECORDING.get()
+}
+
+/// Puts back what was there before, also when the conversion panics.
+struct Restore(bool);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        RECORDING.set(self.0);
+    }
+}
+
 /// What a durable listener declares.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(crate) struct Durability {
     pub codec: Codec,
+    pub scope: Option<ScopeOfRecords>,
     pub max_attempts: u32,
     pub on_crash: OnCrash,
     pub backoff: Option<Backoff>,
 }
 
 impl Durability {
+    /// Converts a value of a record.
+    fn record<T>(&self, convert: impl FnOnce() -> T) -> Option<T> {
+        let _restore = Restore(RECORDING.replace(true));
+        let Some(ScopeOfRecords(scope)) = &self.scope else { return Some(convert()) };
+        let (mut convert, mut converted) = (Some(convert), None);
+        scope.within(&mut || converted = convert.take().map(|convert| convert()));
+        converted
+    }
+
+    pub fn write_input(&self, input: &Input) -> Result<JsonText, String> {
+        self.record(|| (self.codec.write_input)(input)).unwrap_or_else(unconverted)
+    }
+
+    pub fn read_input(&self, text: &JsonText) -> Result<Input, String> {
+        self.record(|| (self.codec.read_input)(text)).unwrap_or_else(unconverted)
+    }
+
+    pub fn write_output(&self, output: &Output) -> Result<JsonText, String> {
+        let text = self.record(|| output.to_text().map_err(|error| error.to_string()));
+        let text = text.unwrap_or_else(unconverted);
+        let text = text.map_err(|error| format!("its output can't be written as JSON: {error}"))?;
+        JsonText::from(text).kept().map_err(|error| format!("its output is too long: {error}"))
+    }
+
+    pub fn read_output(&self, text: &JsonText) -> Result<Output, String> {
+        self.record(|| (self.codec.read_output)(text)).unwrap_or_else(unconverted)
+    }
+
+    /// The same for an output that several may want.
+    pub fn reread(&self) -> Arc<Reread> {
+        let durability = self.clone();
+        Arc::new(Reread(Box::new(move |text| durability.read_output(text))))
+    }
+
+    /// Keeps what an input names for as long as its event's end.
+    pub fn keep(&self, input: &JsonText) {
+        if self.scope.is_some() {
+            // One that isn't there any more can't be kept.
+            let _ = self.read_input(input);
+        }
+    }
+
     /// Whether a start must be on record before it happens.
     pub fn records_first(&self, durable: &Durable) -> bool {
         // What has crashed or failed once may do so again at once, before its start is on record: it would
@@ -63,12 +136,25 @@ impl Durability {
     }
 }
 
-/// How a listener's inputs and outputs are written and read.
+/// A scope has to convert.
+fn unconverted<T>() -> Result<T, String> {
+    Err("it wasn't converted".into())
+}
+
+impl fmt::Debug for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Durability")
+            .field("max_attempts", &self.max_attempts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a listener's inputs and outputs are written and read, by their types alone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Codec {
-    pub write_input: fn(&Input) -> Result<JsonText, String>,
-    pub read_input: fn(&JsonText) -> Result<Input, String>,
-    pub read_output: ReadText,
+    write_input: fn(&Input) -> Result<JsonText, String>,
+    read_input: fn(&JsonText) -> Result<Input, String>,
+    read_output: fn(&JsonText) -> Result<Output, String>,
 }
 
 impl Codec {

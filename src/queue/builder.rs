@@ -177,6 +177,12 @@ impl QueueBuilder {
         self
     }
 
+    /// Gives those above the core something of theirs before the queue starts.
+    pub(crate) fn extend<T: Send + Sync + 'static>(self, value: T) -> Self {
+        self.declared.data.insert(value);
+        self
+    }
+
     /// Lets those above the core do something when the queue has started, or refuse to.
     pub(crate) fn on_start(mut self, act: OnStart) -> Self {
         self.on_start.push(act);
@@ -264,7 +270,7 @@ impl QueueBuilder {
             let config = WorkerConfig {
                 concurrency_id: name.clone(),
                 slots: slots.clone(),
-                listeners: plan::worker_listeners(&self.declared, &members),
+                listeners: plan::worker_listeners(&self.declared, &extensions, &members),
                 factory: self.declared.factory(&name).cloned(),
                 pulse: pulse.clone(),
                 spread: if placement == Placement::Spread { spread.clone() } else { Vec::new() },
@@ -297,7 +303,7 @@ impl QueueBuilder {
                     options: listener.options(),
                     extensions: take(&mut extensions_of[member]),
                     slots: slots.clone(),
-                    durability: listener.durability(),
+                    durability: listener.durability(&extensions),
                     keyed: recovery.keyed(member),
                     live: live.clone(),
                     address: edge(number, listener.validator.clone()),
@@ -321,14 +327,14 @@ impl QueueBuilder {
             stopped: AtomicBool::new(false),
             arbiters,
             journal: self.declared.journal.take(),
+            result_ttl: self.declared.result_ttl.unwrap_or(RESULT_TTL),
             live,
             left: recovery.left,
         });
         if queue.inner.journal.is_some()
             && let Some(Background(arbiter)) = queue.inner.extensions.get()
         {
-            let ttl = self.declared.result_ttl.unwrap_or(RESULT_TTL);
-            forget_old_ends(arbiter, Arc::downgrade(&queue.inner), ttl);
+            forget_old_ends(arbiter, Arc::downgrade(&queue.inner), queue.inner.result_ttl);
         }
         for on_start in self.on_start {
             on_start(&queue)?;

@@ -9,7 +9,7 @@ use super::error::StartError;
 use super::listener_options::ListenerOptions;
 use crate::handler::backoff::Backoff;
 use crate::handler::codec::{InputType, OutputType};
-use crate::handler::durable::{Codec, Durability, MAX_ATTEMPTS, OnCrash};
+use crate::handler::durable::{Codec, Durability, MAX_ATTEMPTS, OnCrash, ScopeOfRecords};
 use crate::handler::erased::ErasedHandler;
 use crate::handler::extensions::Extensions;
 use crate::handler::needs::{NamedType, Needs};
@@ -87,10 +87,11 @@ impl DeclaredListener {
         self.contradiction.get_or_insert(error);
     }
 
-    /// What it declares, where its events are durable.
-    pub(crate) fn durability(&self) -> Option<Durability> {
+    /// What it declares, where its events are durable. `data` is the queue's.
+    pub(crate) fn durability(&self, data: &Extensions) -> Option<Durability> {
         Some(Durability {
             codec: self.codec?,
+            scope: data.get::<ScopeOfRecords>().cloned(),
             max_attempts: self.max_attempts.unwrap_or(MAX_ATTEMPTS),
             on_crash: self.on_crash.unwrap_or_default(),
             backoff: self.backoff,

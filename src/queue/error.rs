@@ -178,6 +178,14 @@ pub enum StartError {
          under #[tokio::main] on a thread with a system of its own, as the README shows"
     )]
     NoSystem,
+    /// The directory for files can't be made or read.
+    #[error("the cache_dir {path:?} can't be made or read: {error}; take another, or leave it out")]
+    CacheDirectory {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// The system's error message.
+        error: String,
+    },
     /// Something about [`Webhooks`](crate::QueueBuilder#method.webhooks) doesn't fit.
     #[error("webhooks can't be called: {0}")]
     Webhook(String),

@@ -220,11 +220,10 @@ impl Queue {
         user_key: UserKey,
         input: &Input,
     ) -> Result<Option<EventId>, SubmitError> {
-        let durability = listener_ref.durability;
         let not_durable = || SubmitError::NotDurable(listener_ref.api_name.to_string());
-        let codec = durability.ok_or_else(not_durable)?.codec;
+        let durability = listener_ref.durability.as_ref().ok_or_else(not_durable)?;
         let not_recorded = |reason| Refusal::NotRecorded { reason, full: false };
-        let text = (codec.write_input)(input).map_err(not_recorded)?;
+        let text = durability.write_input(input).map_err(not_recorded)?;
         Ok(self.keyed(listener_ref, &user_key, &text).await?.map(|keyed| match keyed {
             Keyed::GoesOn(keyed) => keyed.event,
             Keyed::Ended(kept) => kept.ended.event,

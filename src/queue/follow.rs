@@ -118,9 +118,9 @@ pub(crate) fn outcome(listener_ref: Option<&Arc<ListenerRef>>, ended: Ended) -> 
     match ended.end {
         End::Completed(None) => Outcome::Completed(None),
         End::Completed(Some(text)) => {
-            let codec = listener_ref.and_then(|l| l.durability).map(|durability| durability.codec);
+            let durability = listener_ref.and_then(|l| l.durability.as_ref());
             let gone = || Err("its listener is no durable one any more".to_string());
-            match codec.map_or_else(gone, |codec| (codec.read_output)(&text)) {
+            match durability.map_or_else(gone, |durability| durability.read_output(&text)) {
                 Ok(output) => Outcome::Completed(Some(output)),
                 Err(trouble) => Outcome::Failed(Failure::unexpected(trouble)),
             }

@@ -187,7 +187,7 @@ impl ListenerRef {
         input: Input,
         session: Option<&SessionState>,
     ) -> Result<Input, Refusal> {
-        let text = (durability.codec.write_input)(&input);
+        let text = durability.write_input(&input);
         let mut durable =
             Durable::new(text.map_err(|reason| Refusal::NotRecorded { reason, full: false })?);
         durable.key = input.given().map(|IdempotencyKey(key)| key.clone());

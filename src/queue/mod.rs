@@ -33,6 +33,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use actix::{Addr, Arbiter};
 
@@ -102,6 +103,8 @@ pub(crate) struct Inner {
     pub arbiters: Vec<Arbiter>,
     /// Where the events of durable listeners are recorded.
     pub journal: Option<Arc<dyn Journal>>,
+    /// How long ends are kept there.
+    pub result_ttl: Duration,
     /// The durable events of this process.
     pub live: Arc<LiveEvents>,
     /// What earlier processes have left there, and nobody has asked for.

@@ -9,6 +9,7 @@ use super::error::StartError;
 use super::spelling;
 use crate::actors::worker_config::WorkerListener;
 use crate::clock::bounded;
+use crate::handler::extensions::Extensions;
 use crate::logging::warn;
 use crate::scheduler::limit::{Limit, merge};
 use crate::scheduler::rules::{BatchRules, ListenerRules, ResourceRules, Rules};
@@ -130,7 +131,7 @@ fn plan_one(
                 .map(|batch| BatchRules { max_wait: bounded(batch.max_wait), ..batch }),
             time_limit: listener.time_limit.map(bounded),
             queue_timeout: listener.queue_timeout.map(bounded),
-            durable: listener.durability().is_some(),
+            durable: listener.codec.is_some(),
         })
         .collect();
     Ok(Plan {
@@ -166,7 +167,11 @@ fn placement(id: &str, listeners: &[&DeclaredListener]) -> Result<Placement, Sta
 }
 
 /// What the workers of a concurrency id are given of its listeners.
-pub(crate) fn worker_listeners(declared: &Declarations, members: &[usize]) -> Vec<WorkerListener> {
+pub(crate) fn worker_listeners(
+    declared: &Declarations,
+    extensions: &Extensions,
+    members: &[usize],
+) -> Vec<WorkerListener> {
     members
         .iter()
         .map(|&member| WorkerListener {
@@ -174,7 +179,7 @@ pub(crate) fn worker_listeners(declared: &Declarations, members: &[usize]) -> Ve
             number: u16::try_from(member).unwrap_or(u16::MAX),
             start: declared.listeners[member].start.clone(),
             takes_slot: !declared.listeners[member].needs.slots.is_empty(),
-            durability: declared.listeners[member].durability(),
+            durability: declared.listeners[member].durability(extensions),
         })
         .collect()
 }

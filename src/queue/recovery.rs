@@ -241,14 +241,14 @@ pub(crate) fn recover(declared: &Declarations, plans: &[Plan]) -> Result<Recover
         let (mut of_id, mut is_durable) = (Vec::new(), false);
         for (lane, &member) in plan.members.iter().enumerate() {
             let listener = &declared.listeners[member];
-            let Some(durability) = listener.durability() else { continue };
+            let Some(durability) = listener.durability(&declared.data) else { continue };
             is_durable = true;
             let attempts = Attempts {
                 max: durability.max_attempts,
                 after_crash: durability.on_crash == OnCrash::Retry,
             };
             for (number, live) in by_listener.remove(&listener.api_name).unwrap_or_default() {
-                of_id.push((number, (live, attempts, (lane, member, durability))));
+                of_id.push((number, (live, attempts, (lane, member, durability.clone()))));
             }
         }
         if !is_durable {
@@ -280,7 +280,7 @@ pub(crate) fn recover(declared: &Declarations, plans: &[Plan]) -> Result<Recover
             let since = ago(now, at.saturating_sub(live.admitted.at));
             let not_before = live.postponed.or(live.admitted.not_before);
             let not_before = not_before.and_then(clock::from_unix_millis);
-            let input = match (durability.codec.read_input)(&live.admitted.input) {
+            let input = match durability.read_input(&live.admitted.input) {
                 Ok(input) => input,
                 Err(trouble) => {
                     // What is wrong may quote the input, which is for no log.

@@ -58,9 +58,9 @@ impl Queue {
         };
         let listener_ref = self.listener_ref(&listener)?;
         let not_durable = || SubmitError::NotDurable(listener.to_string());
-        let codec = listener_ref.durability.ok_or_else(not_durable)?.codec;
+        let durability = listener_ref.durability.as_ref().ok_or_else(not_durable)?;
         let unread = |reason| Refusal::NotRecorded { reason, full: false };
-        let input = (codec.read_input)(&text).map_err(unread)?;
+        let input = durability.read_input(&text).map_err(unread)?;
         let input = with_user(input, user);
         let input = match webhook {
             Some(webhook) => input.with(WebhookUrl(webhook.url)),

@@ -54,8 +54,15 @@ impl WebBuilder {
         }
         if options.concern_files() {
             let extensions = &queue.inner().extensions;
+            let begun = extensions.get::<Files>();
+            if let Some(files) =
+                begun.filter(|it| it.are_of_records() && options.cache_dir.is_none())
+            {
+                files.set_bounds(options.cache_ttl, options.max_cache_size);
+                return Ok(Web::with(&queue, options));
+            }
             // Before anything is tidied up where others may be writing.
-            if extensions.get::<Files>().is_some() {
+            if begun.is_some() {
                 return Err(WebError::FilesBegun);
             }
             let (directory, ttl) = (options.cache_dir.clone(), options.cache_ttl);
