@@ -9,20 +9,19 @@
 #[path = "shared/address.rs"]
 mod address;
 
+use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::{App, web};
-use address::Address;
+use address::{Address, PathOption};
 use futures::{Stream, StreamExt, stream};
 use now_serving::{
-    ApiVisibility, EventContext, FileData, Listener, Queue, QueueBuilder, State, UserError, Users,
-    Validation, Web, http_server,
+    ApiVisibility, EventContext, FileData, Listener, ListenerInput, ListenerOutput, Queue,
+    QueueBuilder, State, UserError, Users, Validation, Web, http_server,
 };
-#[cfg(feature = "journal")]
-use now_serving::{ListenerInput, ListenerOutput, Sqlite};
 use schemars::JsonSchema;
-#[cfg(feature = "journal")]
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -91,39 +90,40 @@ fn generator(name: &'static str) -> Listener<Text, String> {
     kept(Listener::new(name, generate)).concurrency_id("gpu_queue")
 }
 
-/// Where events are recorded, if they are: for tests of what is there after a crash.
-#[cfg(feature = "journal")]
-const JOURNAL: &str = "CONFORMANCE_JOURNAL";
+/// The option of the file where events are recorded.
+const JOURNAL: PathOption = PathOption {
+    name: "journal",
+    value: "FILE",
+    help: "Records the events of all listeners that queue in FILE, and goes on with those that are left \
+           there; files lie in FILE.files. Needs the feature journal.",
+};
+
+/// Whether there is a journal.
+static RECORDS: OnceLock<bool> = OnceLock::new();
 
 /// Has a listener's events recorded, where there is a journal.
-#[cfg(feature = "journal")]
 fn kept<I, O>(listener: Listener<I, O>) -> Listener<I, O>
 where
     I: ListenerInput + Serialize,
     O: ListenerOutput + DeserializeOwned,
 {
-    if std::env::var_os(JOURNAL).is_some() { listener.durable() } else { listener }
-}
-
-#[cfg(not(feature = "journal"))]
-fn kept<I, O>(listener: Listener<I, O>) -> Listener<I, O> {
-    listener
+    if RECORDS.get() == Some(&true) { listener.durable() } else { listener }
 }
 
 /// With the journal, where there is one.
 #[cfg(feature = "journal")]
-fn recorded(queue: QueueBuilder) -> std::io::Result<QueueBuilder> {
-    match std::env::var_os(JOURNAL) {
-        Some(file) => {
-            Sqlite::open(file).map(|journal| queue.journal(journal)).map_err(std::io::Error::other)
-        }
-        None => Ok(queue),
-    }
+fn recorded(queue: QueueBuilder, file: Option<&Path>) -> std::io::Result<QueueBuilder> {
+    let Some(file) = file else { return Ok(queue) };
+    let journal = now_serving::Sqlite::open(file).map_err(std::io::Error::other)?;
+    Ok(queue.journal(journal).cache_dir(file.with_added_extension("files")))
 }
 
 #[cfg(not(feature = "journal"))]
-fn recorded(queue: QueueBuilder) -> std::io::Result<QueueBuilder> {
-    Ok(queue)
+fn recorded(queue: QueueBuilder, file: Option<&Path>) -> std::io::Result<QueueBuilder> {
+    match file {
+        Some(_) => Err(std::io::Error::other("--journal needs the feature journal")),
+        None => Ok(queue),
+    }
 }
 
 /// Some words, several times.
@@ -153,9 +153,9 @@ fn check(words: &Words) -> Validation {
     )
 }
 
-#[derive(Clone, Serialize, JsonSchema)]
+#[derive(Clone, Deserialize, Serialize, JsonSchema)]
 struct Message {
-    role: &'static str,
+    role: String,
     content: String,
 }
 
@@ -164,8 +164,8 @@ fn chat(Count { n }: Count) -> impl Stream<Item = Result<Vec<Message>, UserError
     let mut content = String::new();
     stream::iter(0..n).map(move |i| {
         content += &format!("word{i} ");
-        let user = Message { role: "user", content: "hello".into() };
-        Ok(vec![user, Message { role: "assistant", content: content.clone() }])
+        let user = Message { role: "user".into(), content: "hello".into() };
+        Ok(vec![user, Message { role: "assistant".into(), content: content.clone() }])
     })
 }
 
@@ -193,7 +193,7 @@ async fn tick(_: Text) -> Result<usize, UserError> {
     Ok(TICKS.fetch_add(1, Ordering::Relaxed))
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 struct Document {
     /// A text file.
     file: FileData,
@@ -205,7 +205,7 @@ fn shout(Document { file }: Document, context: EventContext) -> std::io::Result<
     context.files().save(file.name(), text.to_uppercase())
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 struct Documents {
     files: Vec<FileData>,
 }
@@ -254,21 +254,21 @@ const GRACE: u64 = 5;
 fn more(queue: QueueBuilder) -> QueueBuilder {
     queue
         .listener(kept(Listener::new("repeat", repeat)).description("Says it again."))
-        .listener(Listener::stream("chat", chat))
-        .listener(Listener::new("boom", boom))
-        .listener(Listener::new("swap", swap))
-        .listener(Listener::new("nothing", nothing))
+        .listener(kept(Listener::stream("chat", chat)))
+        .listener(kept(Listener::new("boom", boom)))
+        .listener(kept(Listener::new("swap", swap)))
+        .listener(kept(Listener::new("nothing", nothing)))
         .listener(Listener::new("quick", echo).queue(false))
         .listener(Listener::new("quick_fail", fail).queue(false))
         .listener(kept(Listener::new("narrow", sleepy)).max_size(1))
         .listener(kept(Listener::new("checked", repeat)).validator(check))
-        .listener(Listener::new("cached", tick).cache(100))
-        .listener(Listener::new("remember", remember))
+        .listener(kept(Listener::new("cached", tick)).cache(100))
+        .listener(kept(Listener::new("remember", remember)))
         .listener(kept(Listener::new("hidden", echo)).api_visibility(ApiVisibility::Undocumented))
         .listener(kept(Listener::new("secret", echo)).api_visibility(ApiVisibility::Private))
-        .listener(Listener::blocking("shout", shout))
-        .listener(Listener::new("list", list))
-        .listener(Listener::stream("pages", pages))
+        .listener(kept(Listener::blocking("shout", shout)))
+        .listener(kept(Listener::new("list", list)))
+        .listener(kept(Listener::stream("pages", pages)))
         .listener(kept(Listener::stream("tokens", tokens)).concurrency_limit(None))
 }
 
@@ -293,7 +293,8 @@ fn private() -> std::io::Result<Web> {
 #[actix_web::main]
 async fn main() -> std::io::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let address = Address::from_args("conformance", 7861);
+    let (address, journal) = Address::with_path("conformance", 7861, Some(JOURNAL));
+    RECORDS.get_or_init(|| journal.is_some());
     let nine = Queue::builder()
         .listener(kept(Listener::new("echo", echo)).concurrency_limit(None))
         .listener(kept(Listener::new("echo1", echo_after_a_millisecond)))
@@ -304,7 +305,9 @@ async fn main() -> std::io::Result<()> {
         .listener(generator("gen1").concurrency_limit(2))
         .listener(generator("gen2"))
         .listener(generator("gen3"));
-    let queue = recorded(more(nine))?.start().map_err(std::io::Error::other)?;
+    let queue = recorded(more(nine), journal.as_deref())
+        .and_then(|queue| queue.start().map_err(std::io::Error::other))
+        .unwrap_or_else(|error| Address::fail("conformance", &error));
     let mut builder = Web::builder(&queue).max_file_size(MAX_FILE_SIZE);
     // For tests of what is there after a crash.
     if let Ok(directory) = std::env::var("CONFORMANCE_CACHE_DIR") {

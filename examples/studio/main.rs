@@ -4,6 +4,9 @@
 //! cargo run --release --example studio
 //! ```
 //!
+//! With `--data DIR`, and the feature `journal`, what was ordered is painted though the studio is killed
+//! meanwhile, and pictures are kept for a day.
+//!
 //! The guide's scenario on real work: each listener paints a PNG on the processor and reports its
 //! progress; the page shows everybody's place in line.
 
@@ -12,15 +15,18 @@ mod address;
 mod painters;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 use std::time::Duration;
 
 use actix_web::http::header::ContentType;
 use actix_web::{App, HttpResponse, web};
-use address::Address;
-use now_serving::{EventContext, FileData, Listener, Queue, SlotState, UserError, Users, Web};
+use address::{Address, PathOption};
+use now_serving::{
+    EventContext, FileData, Listener, Queue, QueueBuilder, SlotState, UserError, Users, Web,
+};
 use painters::Painter;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// The smallest and the largest side of a picture, in pixels.
@@ -29,7 +35,7 @@ const SIZES: std::ops::RangeInclusive<usize> = 128..=1024;
 /// How long running painters may go on when the server is stopped.
 const GRACE: Duration = Duration::from_secs(5);
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 struct Prompt {
     /// What to paint.
     prompt: String,
@@ -118,14 +124,45 @@ async fn page() -> HttpResponse {
     HttpResponse::Ok().content_type(ContentType::html()).body(include_str!("page.html"))
 }
 
+/// The option of the directory for what outlives the studio.
+const DATA: PathOption = PathOption {
+    name: "data",
+    value: "DIR",
+    help: "Records orders in DIR and keeps their pictures there, so that both outlive the studio. Needs \
+           the feature journal.",
+};
+
+#[cfg(feature = "journal")]
+fn recorded(queue: QueueBuilder, data: Option<&Path>) -> std::io::Result<QueueBuilder> {
+    let Some(data) = data else { return Ok(queue) };
+    std::fs::create_dir_all(data).map_err(|error| {
+        std::io::Error::other(format!("{}: {error}; take another --data", data.display()))
+    })?;
+    let journal = now_serving::Sqlite::open(data.join("events.db"));
+    let journal = journal.map_err(std::io::Error::other)?;
+    Ok(queue.journal(journal).cache_dir(data.join("files")))
+}
+
+#[cfg(not(feature = "journal"))]
+fn recorded(queue: QueueBuilder, data: Option<&Path>) -> std::io::Result<QueueBuilder> {
+    match data {
+        Some(_) => Err(std::io::Error::other(
+            "--data needs the feature journal; run it by cargo run --release --features journal \
+             --example studio -- --data DIR",
+        )),
+        None => Ok(queue),
+    }
+}
+
 #[actix_web::main]
 async fn main() -> std::io::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-    let address = Address::from_args("studio", 7860);
+    let (address, data) = Address::with_path("studio", 7860, Some(DATA));
     let listener = |name: &str, painter: Painter| {
-        Listener::blocking(name, move |prompt: Prompt, context: EventContext| {
+        let listener = Listener::blocking(name, move |prompt: Prompt, context: EventContext| {
             generate(painter, prompt, &context)
-        })
+        });
+        if data.is_some() { listener.durable() } else { listener }
     };
     // The guide's example: the first declares two, the others nothing, and two run at once.
     let queue = Queue::builder()
@@ -135,9 +172,10 @@ async fn main() -> std::io::Result<()> {
                 .concurrency_id("gpu_queue"),
         )
         .listener(listener("generate_2", Painter::Current).concurrency_id("gpu_queue"))
-        .listener(listener("generate_3", Painter::Nebula).concurrency_id("gpu_queue"))
-        .start()
-        .map_err(std::io::Error::other)?;
+        .listener(listener("generate_3", Painter::Nebula).concurrency_id("gpu_queue"));
+    let queue = recorded(queue, data.as_deref())
+        .and_then(|queue| queue.start().map_err(std::io::Error::other))
+        .unwrap_or_else(|error| Address::fail("studio", &error));
     let line_of = queue.clone();
     let studio = Web::new(&queue);
     let served = studio.clone();

@@ -12,18 +12,21 @@ from gradio_client import Client
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = os.environ.get("CONFORMANCE_BIN", ROOT / "target/release/examples/conformance")
 
+DURABLE = "CONFORMANCE_DURABLE" in os.environ
+
 
 class Server:
     """A conformance server of its own."""
 
     def __init__(self, port=0, **environment):
-        # The suites pass with durable listeners as well, each server with a journal of its own.
-        if "CONFORMANCE_DURABLE" in os.environ:
-            journal = Path(tempfile.mkdtemp()) / "events.db"
-            environment.setdefault("CONFORMANCE_JOURNAL", str(journal))
+        # The suites pass with durable listeners as well, each server with a journal of its own. What is in a
+        # directory of files that a test gives is that test's.
+        journal = []
+        if DURABLE and "CONFORMANCE_CACHE_DIR" not in environment:
+            journal = ["--journal", str(Path(tempfile.mkdtemp()) / "events.db")]
         # Port 0 is any free one; the server says which.
         self.process = subprocess.Popen(
-            [PROGRAM, "--port", str(port)],
+            [PROGRAM, "--port", str(port), *journal],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment},
