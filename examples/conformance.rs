@@ -115,7 +115,9 @@ where
 fn recorded(queue: QueueBuilder, file: Option<&Path>) -> std::io::Result<QueueBuilder> {
     let Some(file) = file else { return Ok(queue) };
     let journal = now_serving::Sqlite::open(file).map_err(std::io::Error::other)?;
-    Ok(queue.journal(journal).cache_dir(file.with_added_extension("files")))
+    let mut files = file.as_os_str().to_os_string();
+    files.push(".files");
+    Ok(queue.journal(journal).cache_dir(files))
 }
 
 #[cfg(not(feature = "journal"))]

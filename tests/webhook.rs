@@ -19,10 +19,13 @@ use tokio::sync::Notify;
 
 const SECRET: [u8; 32] = [7; 32];
 
+/// The headers and the body of a call.
+type Message = (Vec<(String, String)>, Value);
+
 /// Who is called. It answers what it is told to, then 200.
 #[derive(Default)]
 struct Receiver {
-    got: Mutex<Vec<(Vec<(String, String)>, Value)>>,
+    got: Mutex<Vec<Message>>,
     answers: Mutex<Vec<u16>>,
     news: Notify,
 }
@@ -53,7 +56,7 @@ impl Receiver {
     }
 
     /// What it has got, once it is that much.
-    async fn got(&self, messages: usize) -> Vec<(Vec<(String, String)>, Value)> {
+    async fn got(&self, messages: usize) -> Vec<Message> {
         loop {
             let got = self.got.lock().unwrap().clone();
             if got.len() >= messages {

@@ -7,4 +7,6 @@ use std::sync::Arc;
 pub(crate) struct WebhookUrl(pub Arc<str>);
 
 /// Among a queue's extensions, where ends are posted: says why a URL may not be called.
-pub(crate) struct WebhookCheck(pub Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>);
+pub(crate) struct WebhookCheck(pub Box<Check>);
+
+type Check = dyn Fn(&str) -> Result<(), String> + Send + Sync;
