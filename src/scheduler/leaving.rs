@@ -105,7 +105,6 @@ impl<T> Scheduler<T> {
 
     /// Ends what has waited or run for too long.
     pub(super) fn expire(&mut self) {
-        self.keep_appointments();
         for at in 0..self.expiring_lanes.len() {
             let lane = self.expiring_lanes[at];
             while self.next_expiry(lane).is_some_and(|due| due <= self.now) {
@@ -113,6 +112,8 @@ impl<T> Scheduler<T> {
                 self.end_waiting(key, Cause::TimedOut);
             }
         }
+        // Whoever comes now is told a rank without those that have just left.
+        self.keep_appointments();
         while let Some(slot) = self.slots.pop_overdue(self.now) {
             self.interrupt(slot, Cause::TimedOut);
         }

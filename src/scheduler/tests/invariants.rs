@@ -1,6 +1,9 @@
 //! The promises of the design, checked on random histories against a model that is too simple to
 //! be wrong: the wait queue is a plain list, and every effect is held against it.
 //!
+//! Some events are durable, so that they wait to be on record before they are admitted; some may start only
+//! later; some fail in passing and start again; some were admitted by an earlier process.
+//!
 //! P1 never more than the limit, P2 exactly one end for each admitted event, P3 first in first out,
 //! P4 no slot leaks, P5 ranks are true and never rise, P7 a stop ends everything.
 
@@ -16,6 +19,7 @@ use crate::scheduler::command::{
 };
 use crate::scheduler::limit::Limit;
 use crate::scheduler::rules::{BatchRules, ListenerRules, ResourceRules, Rules};
+use crate::scheduler::wait_queue::Key;
 use crate::scheduler::{inspect, slots, *};
 
 const QUEUE_TIMEOUT: Duration = Duration::from_millis(50);
@@ -31,8 +35,11 @@ const MAX_SIZE: usize = 6;
 
 const BATCH: usize = 3;
 
-/// Listener 0 is plain, 1 times out in the wait queue, 2 times out on its slot, 3 takes batches.
-const LISTENERS: usize = 4;
+/// Listener 0 is plain, 1 times out in the wait queue, 2 times out on its slot, 3 takes batches, 4 is
+/// durable.
+const LISTENERS: usize = 5;
+
+const DURABLE: usize = 4;
 
 /// The lane of permits.
 const PERMITS: usize = LISTENERS;
@@ -43,7 +50,7 @@ fn rules(warm: Option<usize>, limit: Limit) -> Rules {
         batch: (n == 3).then_some(BatchRules { max_size: BATCH, max_wait: Duration::ZERO }),
         time_limit: (n == 2).then_some(TIME_LIMIT),
         queue_timeout: (n == 1).then_some(QUEUE_TIMEOUT),
-        durable: false,
+        durable: n == DURABLE,
     };
     Rules {
         concurrency_id: "id".into(),
@@ -62,6 +69,19 @@ enum Step {
         listener: usize,
         watched: bool,
         patient: bool,
+        /// It may start so many milliseconds later.
+        delay: Option<u64>,
+    },
+    /// The n-th event that waits to be on record is, or can't be.
+    Record {
+        nth: usize,
+        works: bool,
+    },
+    /// The n-th running event, if it is a durable one, fails in passing and is tried again so many
+    /// milliseconds later.
+    Postpone {
+        nth: usize,
+        pause: u64,
     },
     /// The n-th running handler returns, fails, or panics.
     Finish {
@@ -100,8 +120,14 @@ enum How {
 fn step(prepared: bool) -> impl Strategy<Value = Step> {
     let how = prop_oneof![3 => Just(How::Completes), 1 => Just(How::Fails), 1 => Just(How::Panics)];
     prop_oneof![
-        8 => (0..=PERMITS, any::<bool>(), prop::bool::weighted(0.3))
-            .prop_map(|(listener, watched, patient)| Step::Submit { listener, watched, patient }),
+        10 => (0..=PERMITS, any::<bool>(), prop::bool::weighted(0.3), delay()).prop_map(
+            |(listener, watched, patient, delay)| Step::Submit {
+                listener, watched, patient, delay,
+            }
+        ),
+        4 => (0..4usize, prop::bool::weighted(0.8))
+            .prop_map(|(nth, works)| Step::Record { nth, works }),
+        2 => (0..8usize, 1..90u64).prop_map(|(nth, pause)| Step::Postpone { nth, pause }),
         6 => (0..8usize, how).prop_map(|(nth, how)| Step::Finish { nth, how }),
         2 => (0..8usize).prop_map(Step::Notice),
         2 => (0..200usize).prop_map(Step::Cancel),
@@ -118,11 +144,17 @@ fn step(prepared: bool) -> impl Strategy<Value = Step> {
     ]
 }
 
+fn delay() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![4 => Just(None), 1 => (0..90u64).prop_map(Some)]
+}
+
 #[derive(Clone, Debug)]
 struct Event {
     id: EventId,
     listener: usize,
     patient: bool,
+    /// When it may start.
+    due: Option<Instant>,
     admitted: bool,
     refused: bool,
     ends: usize,
@@ -154,6 +186,10 @@ struct World {
     events: Vec<Event>,
     wait_queue: Vec<usize>,
     blocked: Vec<usize>,
+    /// Those that wait to be on record, with their keys once they are known.
+    recording: Vec<(usize, Option<Key>)>,
+    /// Those that may start only later, in the order of their moments.
+    scheduled: Vec<(Instant, usize)>,
     running: BTreeMap<usize, Running>,
     /// Slots with a worker that is ready and runs nothing.
     free: BTreeSet<usize>,
@@ -186,6 +222,8 @@ impl World {
             events: Vec::new(),
             wait_queue: Vec::new(),
             blocked: Vec::new(),
+            recording: Vec::new(),
+            scheduled: Vec::new(),
             running: BTreeMap::new(),
             free: BTreeSet::new(),
             preparing: BTreeSet::new(),
@@ -208,7 +246,11 @@ impl World {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Submit { listener, watched, patient } => self.submit(listener, watched, patient),
+            Step::Submit { listener, watched, patient, delay } => {
+                self.submit(listener, watched, patient, delay);
+            }
+            Step::Record { nth, works } => self.record(nth, works),
+            Step::Postpone { nth, pause } => self.postpone(nth, pause),
             Step::Finish { nth, how } => {
                 let Some(slot) = self.nth_running(nth, false) else { return };
                 self.finish(slot, how);
@@ -247,13 +289,13 @@ impl World {
         }
     }
 
-    fn submit(&mut self, listener: usize, watched: bool, patient: bool) {
+    fn event(&mut self, listener: usize, patient: bool, due: Option<Instant>) -> usize {
         let n = self.events.len();
-        let id = EventId::for_test(n as u128);
         self.events.push(Event {
-            id,
+            id: EventId::for_test(n as u128),
             listener,
             patient,
+            due,
             admitted: false,
             refused: false,
             ends: 0,
@@ -261,7 +303,74 @@ impl World {
             last_notified: None,
             place: 0,
         });
-        let full = self.wait_queue.len() >= MAX_SIZE || !self.blocked.is_empty();
+        n
+    }
+
+    /// An earlier process has admitted it. No bound holds for it.
+    fn restore(&mut self, watched: bool, delay: Option<u64>) {
+        let not_before = delay.map(|delay| self.now + Duration::from_millis(delay));
+        let n = self.event(DURABLE, false, not_before);
+        self.enter(n);
+        let arrival = Box::new(Arrival {
+            id: self.events[n].id,
+            listener: DURABLE,
+            watched,
+            when_full: WhenFull::Wait,
+            not_before,
+            placed: false,
+            payload: n,
+        });
+        self.command(Command::Restore { arrival, since: self.now });
+    }
+
+    /// The disk has got to it.
+    fn record(&mut self, nth: usize, works: bool) {
+        if self.recording.is_empty() {
+            return;
+        }
+        let (n, key) = self.recording.remove(nth % self.recording.len());
+        let key = key.expect("its record was wanted");
+        if works {
+            self.enter(n);
+            if self.stopped {
+                // It is on record, and goes on in the next process.
+                self.wait_queue.retain(|other| *other != n);
+                self.scheduled.retain(|(_, other)| *other != n);
+                self.ended.stopped += 1;
+            }
+            self.command(Command::Recorded(key));
+        } else {
+            let refusal = Refusal::NotRecorded { reason: "no".into(), full: true };
+            self.command(Command::NotRecorded { key, refusal });
+            assert!(self.events[n].refused && self.events[n].ends == 0);
+        }
+    }
+
+    /// Its run ends without it.
+    fn postpone(&mut self, nth: usize, pause: u64) {
+        let Some(slot) = self.nth_running(nth, false) else { return };
+        let n = self.running[&slot].events[0];
+        if self.events[n].listener != DURABLE {
+            return;
+        }
+        let due = self.now + Duration::from_millis(pause);
+        self.events[n].last_notified = None;
+        self.schedule(n, due);
+        let run = self.running.get_mut(&slot).expect("it runs");
+        run.ended.insert(n);
+        let id = self.events[n].id;
+        self.command(Command::Postpone { slot, id, payload: n, due });
+        self.finish(slot, How::Completes);
+        assert_eq!(self.events[n].ends, 0, "it goes on");
+    }
+
+    fn submit(&mut self, listener: usize, watched: bool, patient: bool, delay: Option<u64>) {
+        // A permit is for now.
+        let delay = delay.filter(|_| listener != PERMITS);
+        let not_before = delay.map(|delay| self.now + Duration::from_millis(delay));
+        let n = self.event(listener, patient, not_before);
+        let id = self.events[n].id;
+        let full = self.accepted() >= MAX_SIZE || !self.blocked.is_empty();
         let unavailable = self.unavailable.is_some_and(|at| self.now - at >= UNAVAILABLE_AFTER);
         let expect_refusal = self.stopped || unavailable || (full && !patient);
         if !expect_refusal {
@@ -274,7 +383,7 @@ impl World {
             listener,
             watched,
             when_full,
-            not_before: None,
+            not_before,
             placed,
             payload: n,
         }));
@@ -359,13 +468,16 @@ impl World {
         if waited {
             self.leave(n);
         }
+        let scheduled = self.scheduled.iter().any(|(_, other)| *other == n);
+        self.scheduled.retain(|(_, other)| *other != n);
         self.blocked.retain(|other| *other != n);
+        self.recording.retain(|(other, _)| *other != n);
         self.command(if listener == PERMITS {
             Command::GiveUp { id, cause: Cause::Cancelled }
         } else {
             Command::Cancel { listener, id }
         });
-        if waited {
+        if waited || scheduled {
             self.ended.cancelled += 1;
             assert_eq!(self.events[n].ends, 1, "a cancelled event ends at once");
         }
@@ -376,6 +488,8 @@ impl World {
         // What is due is due when it is due, not at the next command.
         let dues = self.wait_queue.iter().filter_map(|&n| self.expiry(n));
         let deadlines = self.running.values().filter(|run| !run.interrupted);
+        let appointments = self.scheduled.iter().map(|(due, _)| *due);
+        let dues = dues.chain(appointments);
         let due = dues.chain(deadlines.filter_map(|run| run.deadline)).min();
         if let Some(due) = due {
             let next = self.scheduler.next_timeout().expect("something is due");
@@ -388,6 +502,12 @@ impl World {
                 self.leave(n);
                 self.ended.timed_out += 1;
             }
+        }
+        // Those whose moment has come come behind those that wait.
+        while let Some((_, n)) = self.scheduled.first().copied().filter(|(due, _)| *due <= target) {
+            self.scheduled.remove(0);
+            self.events[n].since = target;
+            self.join(n);
         }
         self.scheduler.handle_timeout(target);
         self.settle();
@@ -444,15 +564,42 @@ impl World {
         self.wait_queue.retain(|other| *other != n);
     }
 
+    /// Those that wait, or will as soon as they are on record.
+    fn accepted(&self) -> usize {
+        self.wait_queue.len() + self.recording.len()
+    }
+
     fn let_in(&mut self) {
-        while self.wait_queue.len() < MAX_SIZE && !self.blocked.is_empty() {
+        while self.accepted() < MAX_SIZE && !self.blocked.is_empty() {
             let n = self.blocked.remove(0);
             self.events[n].since = self.now;
-            self.events[n].admitted = true;
-            self.events[n].place = self.next_place;
-            self.next_place += 1;
-            self.wait_queue.push(n);
+            if self.events[n].listener == DURABLE {
+                self.recording.push((n, None));
+            } else {
+                self.enter(n);
+            }
         }
+    }
+
+    /// It is admitted.
+    fn enter(&mut self, n: usize) {
+        self.events[n].admitted = true;
+        match self.events[n].due.filter(|due| *due > self.now) {
+            Some(due) => self.schedule(n, due),
+            None => self.join(n),
+        }
+    }
+
+    /// Of one moment, the first that came comes first.
+    fn schedule(&mut self, n: usize, due: Instant) {
+        let at = self.scheduled.partition_point(|(other, _)| *other <= due);
+        self.scheduled.insert(at, (due, n));
+    }
+
+    fn join(&mut self, n: usize) {
+        self.events[n].place = self.next_place;
+        self.next_place += 1;
+        self.wait_queue.push(n);
     }
 
     /// Performs every effect, holding it against the model.
@@ -463,6 +610,10 @@ impl World {
             self.let_in();
         }
         assert_eq!(self.scheduler.running(), self.running.len());
+        assert_eq!(self.scheduler.waiting(), self.wait_queue.len());
+        assert_eq!(self.scheduler.scheduled(), self.scheduled.len());
+        let wanted = self.recording.iter().all(|(_, key)| key.is_some());
+        assert!(wanted, "the record of each event is wanted at once");
         let startable = !self.paused
             && !self.stopped
             && !self.wait_queue.is_empty()
@@ -535,15 +686,30 @@ impl World {
             }
             Effect::Refuse { event, .. } => self.events[event].refused = true,
             Effect::NotifyRank { key, estimation } => {
-                let n = *self.scheduler.waiting_mut(key).expect("told while it waits");
+                let Some(&mut n) = self.scheduler.waiting_mut(key) else {
+                    // One that gets on record after a stop is ended with the same command.
+                    assert!(self.stopped, "told while it waits");
+                    return;
+                };
                 let rank = self.wait_queue.iter().position(|other| *other == n);
                 assert_eq!(Some(estimation.rank), rank, "P5: the rank is true");
                 let told = self.events[n].last_notified.replace(estimation.rank);
                 assert!(told.is_none_or(|told| estimation.rank <= told), "P5: it never rises");
             }
             Effect::Pressure(pressure) => self.closed = pressure != Pressure::Open,
-            Effect::Record { .. } | Effect::Schedule { .. } => {
-                panic!("nothing is durable or later")
+            Effect::Record { key } => {
+                let (lane, &n) = self.scheduler.to_record(key).expect("it waits to be on record");
+                assert_eq!((lane, self.events[n].admitted), (DURABLE, false));
+                let wanted = self.recording.iter_mut().find(|(other, _)| *other == n);
+                let (_, known) = wanted.expect("it was let in");
+                assert!(known.replace(key).is_none(), "its record is wanted once");
+            }
+            Effect::Schedule { appointment } => {
+                let Some(&mut n) = self.scheduler.scheduled_mut(appointment) else {
+                    assert!(self.stopped, "told while it is for later");
+                    return;
+                };
+                assert!(self.scheduled.iter().any(|(_, other)| *other == n));
             }
             Effect::RequestPlace { .. }
             | Effect::WithdrawPlace { .. }
@@ -568,7 +734,8 @@ impl World {
         assert_eq!(events, expected, "P3: first in, first out");
         for &n in &events {
             self.leave(n);
-            assert_eq!(self.events[n].ends, 0);
+            assert!(self.events[n].admitted && self.events[n].ends == 0);
+            assert!(self.events[n].due.is_none_or(|due| due <= self.now), "not before its moment");
         }
         self.running.insert(
             slot,
@@ -602,11 +769,16 @@ impl World {
     /// P7, and the books at the end.
     fn shut_down(&mut self) {
         self.stopped = true;
-        self.ended.stopped += self.wait_queue.len() as u64;
+        self.ended.stopped += (self.wait_queue.len() + self.scheduled.len()) as u64;
         self.wait_queue.clear();
+        self.scheduled.clear();
         self.blocked.clear();
         self.command(Command::Stop);
         self.command(Command::Abort);
+        // What was on its way to the disk arrives, or not.
+        for n in 0..self.recording.len() {
+            self.record(0, n % 3 != 2);
+        }
         let slots: Vec<usize> = self.running.keys().copied().collect();
         for slot in slots {
             assert!(self.running[&slot].interrupted, "P7: every run is told to stop");
@@ -622,7 +794,7 @@ impl World {
         assert_eq!(self.scheduler.closing(), 0);
         for (n, event) in self.events.iter().enumerate() {
             let expected = usize::from(event.admitted);
-            let at_door = event.patient && !event.admitted;
+            let at_door = (event.patient || event.listener == DURABLE) && !event.admitted;
             assert!(
                 event.ends == expected || (at_door && event.ends <= 1),
                 "P2: event {n} has {} ends: {event:?}",
@@ -656,21 +828,25 @@ proptest! {
 
     #[test]
     fn hold_on_any_history(
+        restored in prop::collection::vec((any::<bool>(), delay()), 0..9),
         steps in prop::collection::vec(step(false), 1..160),
         limit in prop_oneof![(1..5usize).prop_map(Limit::Slots), Just(Limit::Unlimited)],
     ) {
         let mut world = World::new(None, limit);
+        restored.into_iter().for_each(|(watched, delay)| world.restore(watched, delay));
         steps.into_iter().for_each(|step| world.step(step));
         world.shut_down();
     }
 
     #[test]
     fn hold_where_slots_own_a_resource(
+        restored in prop::collection::vec((any::<bool>(), delay()), 0..9),
         steps in prop::collection::vec(step(true), 1..160),
         limit in 1..5usize,
         warm in 0..5usize,
     ) {
         let mut world = World::new(Some(warm), Limit::Slots(limit));
+        restored.into_iter().for_each(|(watched, delay)| world.restore(watched, delay));
         steps.into_iter().for_each(|step| world.step(step));
         world.shut_down();
     }
