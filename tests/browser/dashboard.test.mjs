@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { mkdir } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 
@@ -144,6 +145,30 @@ test("nothing keeps anybody out", async () => {
     await gpu().getByRole("button", { name: "Pause gpu_queue" }).click();
     assert.deepEqual(await barriers(page), [], `${colorScheme}, asked`);
     await page.keyboard.press("Escape");
+  }
+});
+
+test("what has failed for good is listed, and submitted again", async () => {
+  const data = await mkdtemp(join(tmpdir(), "studio-"));
+  const studio = await Fixture.open({ data });
+  try {
+    const dashboard = await studio.page("/queues", { httpCredentials });
+    const failed = dashboard.getByRole("region", { name: "Failed for good" }).getByRole("row");
+    // The studio paints nothing without a word.
+    const order = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ data: ["", 128] }) };
+    assert.equal((await fetch(`${studio.address}/gradio_api/call/generate_1`, order)).status, 200);
+    await failed.filter({ hasText: "Say what to paint." }).waitFor();
+    assert.deepEqual(await barriers(dashboard), []);
+    await dashboard.getByRole("button", { name: /^Submit [0-9a-f]{8} again$/ }).click();
+    await dashboard.getByRole("dialog").getByRole("button", { name: "Submit it" }).click();
+    await failed.filter({ hasText: /as [0-9a-f]{8}$/ }).waitFor();
+    // The new event fails as well: two, and the heads of the columns.
+    await dashboard.waitForFunction(() => document.querySelectorAll("#failed-events tr").length === 2);
+    assert.deepEqual(dashboard.complaints, []);
+    await dashboard.context().close();
+  } finally {
+    await studio.close();
+    await rm(data, { recursive: true });
   }
 });
 

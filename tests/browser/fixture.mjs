@@ -22,10 +22,11 @@ export const TIMEOUT = 60_000;
 export const PASSWORD = "open sesame";
 
 export class Fixture {
-  static async open() {
+  /** With `data`, orders and pictures are kept in that directory. */
+  static async open({ data } = {}) {
     const fixture = new Fixture();
     // Port 0 is any free one; the studio says which.
-    fixture.studio = spawn(program, ["--port", "0"], {
+    fixture.studio = spawn(program, ["--port", "0", ...(data ? ["--data", data] : [])], {
       stdio: ["ignore", "pipe", "inherit"],
       env: { ...process.env, RUST_LOG: "warn", STUDIO_PASSWORD: PASSWORD },
     });
