@@ -150,6 +150,8 @@ async fn what_a_receiver_does_not_take_comes_again_after_the_process_has_died_to
     receiver.got(1).await;
     // It dies with one end that was refused, and one event that waits.
     let (disk, turnstile) = (disk.as_it_is(), Turnstile::new());
+    // The dead call nobody.
+    drop((handle, first));
     turnstile.open();
     let second = start(&disk, &turnstile);
     // That of the first comes again at its time, that of the other when it has ended.
