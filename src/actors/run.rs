@@ -230,7 +230,7 @@ impl Run {
                 let durability = &run.durability;
                 let outcome = match outcome {
                     Outcome::Completed(Some(output)) => {
-                        Outcome::Completed(Some(output.rereadable(durability.reread())))
+                        Outcome::Completed(Some(output.rereadable(durability.reread.clone())))
                     }
                     Outcome::Failed(failure) => {
                         // It may be submitted again.

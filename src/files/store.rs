@@ -97,9 +97,7 @@ impl Files {
     pub(super) fn settle(&self, kept_for: Duration) -> io::Result<()> {
         // A queue starts once.
         let _ = self.0.kept_for.set(kept_for);
-        let directory = self.0.root.make()?;
-        make_directory(directory)?;
-        remove_unfinished(directory)
+        remove_unfinished(self.0.root.make()?)
     }
 
     /// Whether its directory was given to the queue, with its records.

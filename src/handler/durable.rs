@@ -64,49 +64,49 @@ impl Drop for Restore {
     }
 }
 
+/// Converts a value of a record.
+fn record<T>(
+    scope: Option<&ScopeOfRecords>,
+    convert: impl FnOnce() -> Result<T, String>,
+) -> Result<T, String> {
+    let _restore = Restore(RECORDING.replace(true));
+    let Some(ScopeOfRecords(scope)) = scope else { return convert() };
+    let (mut convert, mut converted) = (Some(convert), None);
+    scope.within(&mut || converted = convert.take().map(|convert| convert()));
+    // A scope has to convert.
+    converted.unwrap_or_else(|| Err("it wasn't converted".into()))
+}
+
 /// What a durable listener declares.
 #[derive(Clone)]
 pub(crate) struct Durability {
     pub codec: Codec,
     pub scope: Option<ScopeOfRecords>,
+    /// Reads its outputs, for those who each want one of their own. Made once, and not for each event.
+    pub reread: Arc<Reread>,
     pub max_attempts: u32,
     pub on_crash: OnCrash,
     pub backoff: Option<Backoff>,
 }
 
 impl Durability {
-    /// Converts a value of a record.
-    fn record<T>(&self, convert: impl FnOnce() -> T) -> Option<T> {
-        let _restore = Restore(RECORDING.replace(true));
-        let Some(ScopeOfRecords(scope)) = &self.scope else { return Some(convert()) };
-        let (mut convert, mut converted) = (Some(convert), None);
-        scope.within(&mut || converted = convert.take().map(|convert| convert()));
-        converted
-    }
-
     pub fn write_input(&self, input: &Input) -> Result<JsonText, String> {
-        self.record(|| (self.codec.write_input)(input)).unwrap_or_else(unconverted)
+        record(self.scope.as_ref(), || (self.codec.write_input)(input))
     }
 
     pub fn read_input(&self, text: &JsonText) -> Result<Input, String> {
-        self.record(|| (self.codec.read_input)(text)).unwrap_or_else(unconverted)
+        record(self.scope.as_ref(), || (self.codec.read_input)(text))
     }
 
     pub fn write_output(&self, output: &Output) -> Result<JsonText, String> {
-        let text = self.record(|| output.to_text().map_err(|error| error.to_string()));
-        let text = text.unwrap_or_else(unconverted);
+        let write = || output.to_text().map_err(|error| error.to_string());
+        let text = record(self.scope.as_ref(), write);
         let text = text.map_err(|error| format!("its output can't be written as JSON: {error}"))?;
         JsonText::from(text).kept().map_err(|error| format!("its output is too long: {error}"))
     }
 
     pub fn read_output(&self, text: &JsonText) -> Result<Output, String> {
-        self.record(|| (self.codec.read_output)(text)).unwrap_or_else(unconverted)
-    }
-
-    /// The same for an output that several may want.
-    pub fn reread(&self) -> Arc<Reread> {
-        let durability = self.clone();
-        Arc::new(Reread(Box::new(move |text| durability.read_output(text))))
+        (self.reread.0)(text)
     }
 
     /// Keeps what an input names for as long as its event's end.
@@ -136,11 +136,6 @@ impl Durability {
     }
 }
 
-/// A scope has to convert.
-fn unconverted<T>() -> Result<T, String> {
-    Err("it wasn't converted".into())
-}
-
 impl fmt::Debug for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Durability")
@@ -158,6 +153,12 @@ pub(crate) struct Codec {
 }
 
 impl Codec {
+    /// Reads outputs within a scope.
+    pub fn reread(self, scope: Option<ScopeOfRecords>) -> Arc<Reread> {
+        let read = move |text: &JsonText| record(scope.as_ref(), || (self.read_output)(text));
+        Arc::new(Reread(Box::new(read)))
+    }
+
     pub fn of<I, O>() -> Self
     where
         I: ListenerInput + Serialize,

@@ -92,7 +92,7 @@ impl Memory {
                 found.truncate(*most);
             }
             Query::Failed { listener, most } => {
-                found.retain(|kept| kept.listener == *listener && kept.failed());
+                found.retain(|kept| kept.listener == *listener && kept.ended.failed());
                 found.reverse();
                 found.sort_by_key(|kept| std::cmp::Reverse(kept.ended.at));
                 found.truncate(*most);
@@ -103,7 +103,7 @@ impl Memory {
 
     fn kept(&self, (live, ended): &(Live, Ended)) -> Kept {
         let admitted = &live.admitted;
-        let keeps_input = admitted.key.is_some() || matches!(ended.end, End::Failed(_));
+        let keeps_input = admitted.key.is_some() || ended.failed();
         let call = self.calls.iter().find(|call| call.event == ended.event);
         let webhook = admitted.webhook.clone().zip(call);
         Kept {

@@ -79,8 +79,8 @@ pub(crate) enum Query {
         user: Option<Arc<str>>,
         key: Arc<str>,
     },
-    #[cfg_attr(not(feature = "webhook"), allow(dead_code))]
     /// Those whose webhook is to be called, the next one first, as many at most.
+    #[cfg_attr(not(feature = "webhook"), allow(dead_code))]
     ToCall(usize),
     /// Those of a listener's events that failed, the last one first, as many at most.
     Failed {

@@ -81,6 +81,12 @@ pub(crate) struct Ended {
     pub at: u64,
 }
 
+impl Ended {
+    pub fn failed(&self) -> bool {
+        matches!(self.end, End::Failed(_))
+    }
+}
+
 /// How an event ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum End {
@@ -117,12 +123,6 @@ pub(crate) struct Kept {
     /// How often it has started.
     pub attempts: u32,
     pub webhook: Option<Webhook>,
-}
-
-impl Kept {
-    pub fn failed(&self) -> bool {
-        matches!(self.ended.end, End::Failed(_))
-    }
 }
 
 /// The webhook of an event that has ended: due from its end on.

@@ -89,9 +89,11 @@ impl DeclaredListener {
 
     /// What it declares, where its events are durable. `data` is the queue's.
     pub(crate) fn durability(&self, data: &Extensions) -> Option<Durability> {
+        let (codec, scope) = (self.codec?, data.get::<ScopeOfRecords>().cloned());
         Some(Durability {
-            codec: self.codec?,
-            scope: data.get::<ScopeOfRecords>().cloned(),
+            codec,
+            reread: codec.reread(scope.clone()),
+            scope,
             max_attempts: self.max_attempts.unwrap_or(MAX_ATTEMPTS),
             on_crash: self.on_crash.unwrap_or_default(),
             backoff: self.backoff,

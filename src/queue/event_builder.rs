@@ -11,9 +11,6 @@ use super::listener_ref::ListenerRef;
 use super::submission::Submission;
 use super::webhook_url::{WebhookCheck, WebhookUrl};
 use crate::clock;
-use crate::delivery::bounds::UNREAD;
-use crate::delivery::outbox::Outbox;
-use crate::delivery::sender::Follower;
 use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
 use crate::event::refusal::Refusal;
@@ -115,7 +112,6 @@ impl<I: Send + 'static, O: Send + Sync + 'static> EventBuilder<'_, I, O> {
     async fn submit_with(self, when_full: WhenFull) -> Result<Submission, SubmitError> {
         let EventBuilder { handle, input, not_before, key, webhook } = self;
         let (queue, listener_ref) = (&handle.queue, &handle.listener_ref);
-        let id = EventId::random();
         let input = listener_ref.input(input, queue.user())?;
         let input = match &key {
             Some(key) => input.with(IdempotencyKey(key.clone())),
@@ -126,10 +122,8 @@ impl<I: Send + 'static, O: Send + Sync + 'static> EventBuilder<'_, I, O> {
             None => input,
         };
         let mut input = listener_ref.to_record(input, None)?;
-        if listener_ref.durability.is_none()
-            && (key.is_some() || input.given::<WebhookUrl>().is_some())
-        {
-            return Err(SubmitError::NotDurable(listener_ref.api_name.to_string()));
+        if key.is_some() || input.given::<WebhookUrl>().is_some() {
+            listener_ref.durable()?;
         }
         input.change::<Durable>(|durable| durable.not_before = not_before);
         let start = not_before.and_then(clock::from_unix_millis);
@@ -144,10 +138,7 @@ impl<I: Send + 'static, O: Send + Sync + 'static> EventBuilder<'_, I, O> {
                 return Ok(submission);
             }
         }
-        let outbox = Arc::new(Outbox::new(UNREAD));
-        let follower = Follower::Outbox(outbox.clone());
-        let guard = listener_ref.submit_at(id, input, None, follower, when_full, start).await?;
-        Ok(Submission::new(outbox, guard))
+        Ok(Submission::begin(listener_ref, input, when_full, start).await?)
     }
 }
 
@@ -220,8 +211,7 @@ impl Queue {
         user_key: UserKey,
         input: &Input,
     ) -> Result<Option<EventId>, SubmitError> {
-        let not_durable = || SubmitError::NotDurable(listener_ref.api_name.to_string());
-        let durability = listener_ref.durability.as_ref().ok_or_else(not_durable)?;
+        let durability = listener_ref.durable()?;
         let not_recorded = |reason| Refusal::NotRecorded { reason, full: false };
         let text = durability.write_input(input).map_err(not_recorded)?;
         Ok(self.keyed(listener_ref, &user_key, &text).await?.map(|keyed| match keyed {

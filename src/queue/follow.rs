@@ -59,13 +59,11 @@ impl Queue {
     /// # Errors
     /// When there is no such event, or the journal can't be read.
     pub async fn follow(&self, event: EventId) -> Result<Submission, FollowError> {
-        let own =
-            |user: &Option<Arc<str>>| self.user().is_none_or(|own| user.as_ref() == Some(own));
-        if let Some(left) = self.inner.left.take_if(event, |left| own(&left.user)) {
+        if let Some(left) = self.inner.left.take_if(event, |left| self.finds(&left.user)) {
             let listener_ref = &self.inner.listeners[left.listener];
             return Ok(Submission::of_another(left.outbox, listener_ref, event));
         }
-        if let Some(live) = self.inner.live.find(event).filter(|live| own(&live.user))
+        if let Some(live) = self.inner.live.find(event).filter(|live| self.finds(&live.user))
             && let Some(listener_ref) = self.inner.listener_ref(&live.listener)
             && let Some(submission) = Submission::follow(listener_ref, event, &live.updates)
         {
@@ -73,9 +71,14 @@ impl Queue {
         }
         // It has ended, or is none.
         let kept = self.ends(Query::Event(event)).await?;
-        let kept = kept.into_iter().find(|kept| own(&kept.user));
+        let kept = kept.into_iter().find(|kept| self.finds(&kept.user));
         let kept = kept.ok_or(FollowError::Unknown(event))?;
         Ok(self.ended_submission(kept))
+    }
+
+    /// Whether an event of this user's is found: one in a user's name finds that user's only.
+    pub(super) fn finds(&self, user: &Option<Arc<str>>) -> bool {
+        self.user().is_none_or(|own| user.as_ref() == Some(own))
     }
 
     /// The ends that the journal has kept.

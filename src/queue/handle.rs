@@ -11,8 +11,6 @@ use super::Queue;
 use super::error::{CallError, SubmitError};
 use super::listener_ref::ListenerRef;
 use super::submission::{Submission, result};
-use crate::delivery::bounds::UNREAD;
-use crate::delivery::outbox::Outbox;
 use crate::delivery::sender::Follower;
 use crate::event::id::EventId;
 use crate::event::update::Update;
@@ -208,12 +206,8 @@ pub(crate) async fn submit<I: Send + 'static>(
     user: Option<&Arc<str>>,
     when_full: WhenFull,
 ) -> Result<Submission, SubmitError> {
-    let id = EventId::random();
-    let outbox = Arc::new(Outbox::new(UNREAD));
-    let follower = Follower::Outbox(outbox.clone());
-    let input = listener_ref.input(input, user)?;
-    let guard = listener_ref.submit(id, input, None, follower, when_full).await?;
-    Ok(Submission::new(outbox, guard))
+    let input = listener_ref.to_record(listener_ref.input(input, user)?, None)?;
+    Ok(Submission::begin(listener_ref, input, when_full, None).await?)
 }
 
 pub(crate) async fn submit_to<I: Send + 'static>(

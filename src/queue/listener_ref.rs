@@ -53,6 +53,15 @@ impl ListenerRef {
         self.options.allow.as_ref().is_none_or(|allow| allow.allows(user))
     }
 
+    /// How its events are recorded.
+    ///
+    /// # Errors
+    /// When they aren't.
+    pub fn durable(&self) -> Result<&Durability, SubmitError> {
+        let not_durable = || SubmitError::NotDurable(self.api_name.to_string());
+        self.durability.as_ref().ok_or_else(not_durable)
+    }
+
     /// The input of an in-process call: in a user's name, or the service's own.
     ///
     /// # Errors

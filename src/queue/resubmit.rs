@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::Queue;
 use super::error::SubmitError;
 use super::submission::Submission;
 use super::webhook_url::WebhookUrl;
-use crate::delivery::bounds::UNREAD;
-use crate::delivery::outbox::Outbox;
-use crate::delivery::sender::Follower;
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 use crate::handler::user::with_user;
@@ -17,16 +16,16 @@ use crate::journal::record::{End, Kept};
 use crate::scheduler::command::WhenFull;
 
 /// A durable event that has failed for good.
-#[derive(Clone, Debug)]
+#[derive(Debug, Serialize)]
 pub(crate) struct FailedEvent {
-    pub event: EventId,
-    pub listener: Arc<str>,
-    pub user: Option<Arc<str>>,
-    pub message: String,
+    event_id: EventId,
+    listener: Arc<str>,
+    user: Option<Arc<str>>,
+    message: String,
     /// How often it has started.
-    pub attempts: u32,
+    attempts: u32,
     /// In milliseconds since the Unix epoch.
-    pub at: u64,
+    ended_at: u64,
 }
 
 impl Queue {
@@ -50,28 +49,21 @@ impl Queue {
     /// When no such event has failed, its listener is gone or no longer reads its input, or the journal can't
     /// be read; also as [`Queue::submit`], and when the wait queue is full.
     pub async fn resubmit(&self, event: EventId) -> Result<Submission, SubmitError> {
-        let own = |kept: &Kept| self.user().is_none_or(|own| kept.user.as_ref() == Some(own));
         let kept = self.ends(Query::Event(event)).await?.pop();
-        let kept = kept.filter(|kept| kept.failed() && own(kept));
+        let kept = kept.filter(|kept| kept.ended.failed() && self.finds(&kept.user));
         let Some(Kept { listener, user, input: Some(text), webhook, .. }) = kept else {
             return Err(SubmitError::NotFailed(event));
         };
         let listener_ref = self.listener_ref(&listener)?;
-        let not_durable = || SubmitError::NotDurable(listener.to_string());
-        let durability = listener_ref.durability.as_ref().ok_or_else(not_durable)?;
         let unread = |reason| Refusal::NotRecorded { reason, full: false };
-        let input = durability.read_input(&text).map_err(unread)?;
+        let input = listener_ref.durable()?.read_input(&text).map_err(unread)?;
         let input = with_user(input, user);
         let input = match webhook {
             Some(webhook) => input.with(WebhookUrl(webhook.url)),
             None => input,
         };
         let input = listener_ref.to_record(input, None)?;
-        let outbox = Arc::new(Outbox::new(UNREAD));
-        let (follower, when_full) = (Follower::Outbox(outbox.clone()), WhenFull::Refuse);
-        let id = EventId::random();
-        let guard = listener_ref.submit_at(id, input, None, follower, when_full, None).await?;
-        Ok(Submission::new(outbox, guard))
+        Ok(Submission::begin(listener_ref, input, WhenFull::Refuse, None).await?)
     }
 
     /// The last durable events that have failed for good, as many of each listener at most.
@@ -85,16 +77,16 @@ impl Queue {
             failed.extend(self.ends(query).await?.into_iter().filter_map(|kept| {
                 let End::Failed(failure) = kept.ended.end else { return None };
                 Some(FailedEvent {
-                    event: kept.ended.event,
+                    event_id: kept.ended.event,
                     listener: kept.listener,
                     user: kept.user,
                     message: failure.message.to_string(),
                     attempts: kept.attempts,
-                    at: kept.ended.at,
+                    ended_at: kept.ended.at,
                 })
             }));
         }
-        failed.sort_by_key(|event| std::cmp::Reverse(event.at));
+        failed.sort_by_key(|event| std::cmp::Reverse(event.ended_at));
         Ok(failed)
     }
 }

@@ -4,6 +4,7 @@ use std::any::type_name;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use futures::{Stream, StreamExt};
 
@@ -13,7 +14,10 @@ use crate::delivery::bounds::UNREAD;
 use crate::delivery::outbox::Outbox;
 use crate::delivery::sender::{Follower, UpdateSender};
 use crate::event::id::EventId;
+use crate::event::refusal::Refusal;
 use crate::event::update::{Outcome, Update};
+use crate::handler::input::Input;
+use crate::scheduler::command::WhenFull;
 
 /// An event in this process' hands: the stream of its [`Update`]s, and its typed result.
 ///
@@ -52,6 +56,21 @@ pub struct Submission {
 impl Submission {
     pub(crate) fn new(outbox: Arc<Outbox>, guard: CancelOnDrop) -> Self {
         Submission { id: guard.id, outbox, guard: Some(guard) }
+    }
+
+    /// Submits an event that is followed by what this gives, with an input from
+    /// [`ListenerRef::to_record`].
+    pub(crate) async fn begin(
+        listener_ref: &Arc<ListenerRef>,
+        input: Input,
+        when_full: WhenFull,
+        not_before: Option<Instant>,
+    ) -> Result<Self, Refusal> {
+        let outbox = Arc::new(Outbox::new(UNREAD));
+        let (id, follower) = (EventId::random(), Follower::Outbox(outbox.clone()));
+        let guard =
+            listener_ref.submit_at(id, input, None, follower, when_full, not_before).await?;
+        Ok(Submission::new(outbox, guard))
     }
 
     /// Of an event that somebody else has submitted: dropping it doesn't cancel the event.

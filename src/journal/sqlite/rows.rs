@@ -392,7 +392,7 @@ fn end(connection: &Connection, ended: &Ended) -> rusqlite::Result<()> {
         "DELETE FROM events WHERE id = ?1 RETURNING listener, session, user, key, webhook, attempt,
          CASE WHEN key IS NOT NULL OR ?2 THEN input END AS input",
     )?;
-    let mut rows = take.query(params![id, matches!(ended.end, End::Failed(_))])?;
+    let mut rows = take.query(params![id, ended.failed()])?;
     let Some(row) = rows.next()? else {
         // Nothing of what it gave: that is for no log.
         warn!("event {id} has ended already, or is unknown: another end is discarded");

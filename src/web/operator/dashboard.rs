@@ -133,18 +133,7 @@ const MAX_FAILED: usize = 50;
 async fn failed(web: web::Data<WebState>) -> Result<HttpResponse, Rejection> {
     let failed = web.queue.failed_events(MAX_FAILED).await;
     let failed = failed.map_err(|error| Rejection::of_submit(&error))?;
-    let listed = failed.into_iter().map(|event| {
-        json!({
-            "event_id": event.event,
-            "listener": event.listener,
-            "user": event.user,
-            "message": event.message,
-            "attempts": event.attempts,
-            "ended_at": event.at,
-        })
-    });
-    let listed: Vec<_> = listed.collect();
-    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(listed))
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(failed))
 }
 
 /// The snapshot again and again, less what the page knows already.

@@ -10,7 +10,6 @@ use serde_json::Value;
 use super::{IDEMPOTENCY_KEY, Named, WEBHOOK_URL, joined};
 use crate::event::id::EventId;
 use crate::logging::error;
-use crate::queue::error::SubmitError;
 use crate::queue::keyed::IdempotencyKey;
 use crate::queue::recovery::LeftEvent;
 use crate::web::api::endpoint::{Endpoint, Prepared};
@@ -99,12 +98,8 @@ async fn submit(
     endpoint.accompany(&mut input, request, None);
     let listener_ref = &endpoint.listener_ref;
     if let Some(url) = request.headers().get(WEBHOOK_URL) {
-        if listener_ref.durability.is_none() {
-            let error = SubmitError::NotDurable(listener_ref.api_name.to_string());
-            return Err(Rejection::of_submit(&error));
-        }
         let url = url.to_str().unwrap_or_default();
-        let webhook = web.queue.check_webhook(url);
+        let webhook = listener_ref.durable().and_then(|_| web.queue.check_webhook(url));
         input.give(webhook.map_err(|error| Rejection::of_submit(&error))?);
     }
     let _one_at_a_time = match key {
