@@ -27,7 +27,8 @@ impl<T> Scheduler<T> {
         // One that was cancelled meanwhile has left.
         let Some((listener, waiting)) = self.recording.remove(key) else { return };
         let id = waiting.id;
-        self.enter(listener, waiting);
+        // It waits from now on: in its lane, who came first has waited for longest.
+        self.enter(listener, Waiting { since: self.now, ..waiting });
         if self.phase == Phase::Stopped {
             self.end_accepted(id, Cause::Stopped);
         }
@@ -44,12 +45,15 @@ impl<T> Scheduler<T> {
     }
 
     /// Takes back an event that was admitted by an earlier process, behind those that are here: no bound
-    /// holds for it.
+    /// holds for it. `since` may be of a moment before it came into the wait queue: no event has waited for
+    /// longer than one of its lane that stands before it.
     pub(super) fn restore(&mut self, arrival: Arrival<T>, since: Instant) {
         let Arrival { id, listener, watched, not_before, payload, .. } = arrival;
         if let Some(due) = not_before {
             self.not_before.insert(id, due);
         }
+        let before = self.wait_queue.lane_back(listener).and_then(|key| self.wait_queue.get(key));
+        let since = before.map_or(since, |before| since.max(before.since));
         let (last_notified, returned) = (None, false);
         let waiting = Waiting { id, watched, since, last_notified, returned, payload };
         if self.rules.queue_max_size.is_some() {

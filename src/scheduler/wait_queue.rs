@@ -194,7 +194,15 @@ impl<T> WaitQueue<T> {
 
     /// The first of one lane.
     pub fn lane_front(&self, lane: usize) -> Option<Key> {
-        let index = self.lanes[lane].front;
+        self.key_at(self.lanes[lane].front)
+    }
+
+    /// The last of one lane.
+    pub fn lane_back(&self, lane: usize) -> Option<Key> {
+        self.key_at(self.lanes[lane].back)
+    }
+
+    fn key_at(&self, index: usize) -> Option<Key> {
         let node = self.nodes.get(index)?;
         Some(Key { index, seq: node.seq })
     }

@@ -36,7 +36,7 @@ const MAX_SIZE: usize = 6;
 const BATCH: usize = 3;
 
 /// Listener 0 is plain, 1 times out in the wait queue, 2 times out on its slot, 3 takes batches, 4 is
-/// durable.
+/// durable and times out in the wait queue.
 const LISTENERS: usize = 5;
 
 const DURABLE: usize = 4;
@@ -49,7 +49,7 @@ fn rules(warm: Option<usize>, limit: Limit) -> Rules {
         api_name: format!("l{n}").into(),
         batch: (n == 3).then_some(BatchRules { max_size: BATCH, max_wait: Duration::ZERO }),
         time_limit: (n == 2).then_some(TIME_LIMIT),
-        queue_timeout: (n == 1).then_some(QUEUE_TIMEOUT),
+        queue_timeout: (n == 1 || n == DURABLE).then_some(QUEUE_TIMEOUT),
         durable: n == DURABLE,
     };
     Rules {
@@ -307,9 +307,13 @@ impl World {
     }
 
     /// An earlier process has admitted it. No bound holds for it.
-    fn restore(&mut self, watched: bool, delay: Option<u64>) {
+    fn restore(&mut self, watched: bool, delay: Option<u64>, waited: u64) {
         let not_before = delay.map(|delay| self.now + Duration::from_millis(delay));
         let n = self.event(DURABLE, false, not_before);
+        // Nobody has waited for longer than who stands before it.
+        let since = self.now - Duration::from_millis(waited);
+        let before = self.wait_queue.iter().map(|n| self.events[*n].since).max();
+        self.events[n].since = before.map_or(since, |before| since.max(before));
         self.enter(n);
         let arrival = Box::new(Arrival {
             id: self.events[n].id,
@@ -320,7 +324,7 @@ impl World {
             placed: false,
             payload: n,
         });
-        self.command(Command::Restore { arrival, since: self.now });
+        self.command(Command::Restore { arrival, since });
     }
 
     /// The disk has got to it.
@@ -331,6 +335,7 @@ impl World {
         let (n, key) = self.recording.remove(nth % self.recording.len());
         let key = key.expect("its record was wanted");
         if works {
+            self.events[n].since = self.now;
             self.enter(n);
             if self.stopped {
                 // It is on record, and goes on in the next process.
@@ -518,7 +523,7 @@ impl World {
     }
 
     fn expiry(&self, n: usize) -> Option<Instant> {
-        (self.events[n].listener == 1).then(|| self.events[n].since + QUEUE_TIMEOUT)
+        matches!(self.events[n].listener, 1 | DURABLE).then(|| self.events[n].since + QUEUE_TIMEOUT)
     }
 
     fn resize(&mut self, limit: Limit) {
@@ -792,6 +797,8 @@ impl World {
             }
         }
         assert_eq!(self.scheduler.closing(), 0);
+        assert!(self.scheduler.events().is_empty(), "nobody is left");
+        assert!(self.scheduler.not_before.is_empty(), "no moment is left");
         for (n, event) in self.events.iter().enumerate() {
             let expected = usize::from(event.admitted);
             let at_door = (event.patient || event.listener == DURABLE) && !event.admitted;
@@ -828,25 +835,29 @@ proptest! {
 
     #[test]
     fn hold_on_any_history(
-        restored in prop::collection::vec((any::<bool>(), delay()), 0..9),
+        restored in prop::collection::vec((any::<bool>(), delay(), 0..40u64), 0..9),
         steps in prop::collection::vec(step(false), 1..160),
         limit in prop_oneof![(1..5usize).prop_map(Limit::Slots), Just(Limit::Unlimited)],
     ) {
         let mut world = World::new(None, limit);
-        restored.into_iter().for_each(|(watched, delay)| world.restore(watched, delay));
+        for (watched, delay, waited) in restored {
+            world.restore(watched, delay, waited);
+        }
         steps.into_iter().for_each(|step| world.step(step));
         world.shut_down();
     }
 
     #[test]
     fn hold_where_slots_own_a_resource(
-        restored in prop::collection::vec((any::<bool>(), delay()), 0..9),
+        restored in prop::collection::vec((any::<bool>(), delay(), 0..40u64), 0..9),
         steps in prop::collection::vec(step(true), 1..160),
         limit in 1..5usize,
         warm in 0..5usize,
     ) {
         let mut world = World::new(Some(warm), Limit::Slots(limit));
-        restored.into_iter().for_each(|(watched, delay)| world.restore(watched, delay));
+        for (watched, delay, waited) in restored {
+            world.restore(watched, delay, waited);
+        }
         steps.into_iter().for_each(|step| world.step(step));
         world.shut_down();
     }
