@@ -10,7 +10,10 @@ use std::time::Duration;
 use actix::System;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use now_serving::{Limit, Listener, Queue};
-use peers::{Hop, echo, pipeline_round, queue_round, round, semaphore_round, start, tower_round};
+use peers::{
+    Hop, echo, factory, factory_round, pipeline_round, queue_round, round, semaphore_round, start,
+    tower_round,
+};
 use tokio::sync::Semaphore;
 
 const IN_FLIGHT: [usize; 3] = [1, 64, 1024];
@@ -41,6 +44,14 @@ fn events(criterion: &mut Criterion) {
                 let first = system.block_on(async { Hop::pipeline() });
                 bencher.iter(|| system.block_on(pipeline_round(in_flight, ROUND, &first)));
             });
+            // A factory has as many workers as it is given.
+            if let Limit::Slots(workers) = limit {
+                group.bench_function(BenchmarkId::new("ractor", in_flight), |bencher| {
+                    let factory = system.block_on(factory(workers));
+                    bencher.iter(|| system.block_on(factory_round(in_flight, ROUND, &factory)));
+                    factory.stop(None);
+                });
+            }
             group.bench_function(BenchmarkId::new("now-serving", in_flight), |bencher| {
                 let queue = system.block_on(async { start(limit) });
                 bencher.iter(|| system.block_on(queue_round(in_flight, ROUND, &queue)));

@@ -19,7 +19,9 @@ fn main() {
     let (Some(peer), Some(in_flight), Some(events)) = (arguments.first(), number(1), number(2))
     else {
         // As `cargo bench` calls it.
-        println!("usage: in_process now-serving|tower|semaphore|bare-actix IN_FLIGHT EVENTS");
+        println!(
+            "usage: in_process now-serving|tower|ractor|semaphore|bare-actix IN_FLIGHT EVENTS"
+        );
         return;
     };
     let system = System::new();
@@ -30,6 +32,10 @@ fn main() {
                 peers::queue_round(in_flight, events, &queue).await;
             }
             "tower" => peers::tower_round(in_flight, events, SLOTS).await,
+            "ractor" => {
+                let factory = peers::factory(SLOTS).await;
+                peers::factory_round(in_flight, events, &factory).await;
+            }
             "semaphore" => peers::semaphore_round(in_flight, events, SLOTS).await,
             "bare-actix" => {
                 let first = peers::Hop::pipeline();

@@ -8,6 +8,10 @@ use actix::{Actor, Addr, Context, Handler, Message};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use now_serving::{Limit, Listener, Queue};
+use ractor::factory::{
+    Factory, FactoryArguments, FactoryRef, Job, Worker, WorkerId, queues, routing, worker_builder,
+};
+use ractor::{ActorProcessingErr, RpcReplyPort};
 use tokio::sync::{Semaphore, oneshot};
 use tower::ServiceExt;
 use tower::buffer::Buffer;
@@ -102,6 +106,72 @@ pub async fn pipeline_round(in_flight: usize, events: usize, first: &Addr<Hop>) 
         let (reply, answer) = oneshot::channel();
         first.do_send(Pass(n, reply));
         async move { answer.await.unwrap_or_default() }
+    })
+    .await;
+}
+
+/// The nearest relative: a supervisor with a queue and workers, in ractor's words a factory.
+pub struct EchoWorker;
+
+pub struct Echo(u64, RpcReplyPort<u64>);
+
+impl Worker for EchoWorker {
+    type Key = ();
+    type Message = Echo;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        _: WorkerId,
+        _: &FactoryRef<(), Echo>,
+        (): (),
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: WorkerId,
+        _: &FactoryRef<(), Echo>,
+        Job { msg: Echo(n, reply), .. }: Job<(), Echo>,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        // As in ours, a caller that has gone away is no error.
+        let _ = reply.send(echo(n).await?);
+        Ok(())
+    }
+}
+
+type EchoFactory = Factory<
+    (),
+    Echo,
+    (),
+    EchoWorker,
+    routing::QueuerRouting<(), Echo>,
+    queues::DefaultQueue<(), Echo>,
+>;
+
+pub async fn factory(workers: usize) -> FactoryRef<(), Echo> {
+    let arguments = FactoryArguments::builder()
+        .worker_builder(Box::new(worker_builder(|_| (EchoWorker, ()))))
+        .num_initial_workers(workers)
+        .router(Default::default())
+        .queue(Default::default())
+        .build();
+    match ractor::Actor::spawn(None, EchoFactory::default(), arguments).await {
+        Ok((factory, _)) => factory,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+pub async fn factory_round(in_flight: usize, events: usize, factory: &FactoryRef<(), Echo>) {
+    round(in_flight, events, |n| async move {
+        let answer = factory.call_job((), |reply| Echo(n, reply), None).await;
+        match answer {
+            Ok(ractor::rpc::CallResult::Success(n)) => n,
+            _ => panic!("the factory has not answered"),
+        }
     })
     .await;
 }
