@@ -65,6 +65,7 @@
 //!   dependencies.
 //! - `journal`: events of [`Listener::durable`] listeners are recorded in an SQLite file and outlive the
 //!   process. SQLite is compiled in.
+//! - `cluster`: or in a stream of NATS JetStream, and outlive the machine.
 //! - `webhook`: their ends are posted to URLs that their submitters name: `Webhooks`. With `journal`.
 //!
 //! # Layout
@@ -143,6 +144,10 @@ pub use handler::track::Tracked;
 pub use handler::types::{ListenerInput, ListenerOutput};
 pub use handler::validator::Validate;
 pub use journal::error::JournalError;
+#[cfg(any(feature = "journal", feature = "cluster"))]
+pub use journal::handle::AnyJournal;
+#[cfg(feature = "cluster")]
+pub use journal::jetstream::{ConnectNats, Nats};
 #[cfg(feature = "journal")]
 pub use journal::sqlite::Sqlite;
 pub use queue::Queue;

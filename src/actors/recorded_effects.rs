@@ -183,7 +183,7 @@ impl Supervisor {
             }
             Err(trouble) => {
                 let mut held = recording.recorder.failed();
-                if matches!(trouble, JournalError::Broken(_)) {
+                if trouble.is_final() {
                     held.append(&mut recording.recorder.give_up());
                 }
                 self.note_trouble(&trouble, context);

@@ -72,7 +72,7 @@ impl Recording {
     }
 
     pub fn is_broken(&self) -> bool {
-        matches!(self.trouble, Some(JournalError::Broken(_)))
+        self.trouble.as_ref().is_some_and(JournalError::is_final)
     }
 
     /// Holds an end back until it is on record.

@@ -68,10 +68,42 @@ pub enum JournalError {
         /// What is wrong with it.
         what: String,
     },
+    /// Another process has the journal of this name on NATS.
+    #[error("the journal {name} on NATS is in use by {by}; one process has a journal at a time")]
+    Owned {
+        /// The stream.
+        name: String,
+        /// Which process, as far as it is known.
+        by: String,
+    },
+    /// Another process has taken the journal over, because this one didn't answer. Nothing is written any
+    /// more by this process: what it has accepted goes on in the other one.
+    #[error(
+        "the journal {name} on NATS was taken over by {by}; restart this service to have it again"
+    )]
+    TakenOver {
+        /// The stream.
+        name: String,
+        /// Which process, as far as it is known.
+        by: String,
+    },
+    /// NATS doesn't answer. What was to be recorded is not; it is tried again.
+    #[error("NATS can't be reached ({0}); see to its servers and to the network")]
+    Unreachable(String),
+    /// The servers don't keep streams as a journal needs them.
+    #[error("NATS can't keep the journal ({0}); run nats-server 2.12 or later with JetStream")]
+    Unfit(String),
     /// Writing has failed, and whether what was written last is on disk is not known. Nothing is
     /// written any more by this process: restart it once the disk is well.
     #[error(
         "the journal can't be written any more ({0}); see to its disk, then restart the service"
     )]
     Broken(String),
+}
+
+impl JournalError {
+    /// Whether nothing is recorded any more by this process.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, JournalError::Broken(_) | JournalError::TakenOver { .. })
+    }
 }

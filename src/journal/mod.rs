@@ -8,6 +8,10 @@
 pub(crate) mod error;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(any(feature = "journal", feature = "cluster"))]
+pub(crate) mod handle;
+#[cfg(feature = "cluster")]
+pub(crate) mod jetstream;
 #[cfg(test)]
 pub(crate) mod memory;
 pub(crate) mod record;

@@ -165,9 +165,9 @@ impl QueueBuilder {
 
     /// Records the events of [durable](crate::Listener::durable) listeners, so that they outlive the
     /// process. What an earlier process has left in it goes on when the queue starts.
-    #[cfg(feature = "journal")]
-    pub fn journal(mut self, journal: crate::journal::sqlite::Sqlite) -> Self {
-        self.declared.journal = Some(Arc::new(journal));
+    #[cfg(any(feature = "journal", feature = "cluster"))]
+    pub fn journal(mut self, journal: impl Into<crate::journal::handle::AnyJournal>) -> Self {
+        self.declared.journal = Some(journal.into().0);
         self
     }
 

@@ -53,6 +53,48 @@ impl Store for InFile {
     }
 }
 
+#[cfg(feature = "cluster")]
+struct InLog(crate::journal::jetstream::fake_log::FakeLog);
+
+#[cfg(feature = "cluster")]
+impl Default for InLog {
+    fn default() -> Self {
+        InLog(crate::journal::jetstream::fake_log::FakeLog::new(1))
+    }
+}
+
+#[cfg(feature = "cluster")]
+impl Store for InLog {
+    type Journal = crate::journal::jetstream::Nats;
+
+    fn open(&self) -> Self::Journal {
+        let open = crate::journal::jetstream::Nats::test_open(self.0.clone());
+        futures::executor::block_on(open).expect("it opens")
+    }
+}
+
+/// Of the journal on a server of its own.
+#[cfg(feature = "cluster")]
+struct OnNats(super::nats_server::Servers);
+
+#[cfg(feature = "cluster")]
+impl Default for OnNats {
+    fn default() -> Self {
+        OnNats(super::nats_server::Servers::start(1).expect("there is a server"))
+    }
+}
+
+#[cfg(feature = "cluster")]
+impl Store for OnNats {
+    type Journal = crate::journal::jetstream::Nats;
+
+    fn open(&self) -> Self::Journal {
+        let url = self.0.url();
+        let connect = async { crate::journal::jetstream::Nats::connect(url).await };
+        futures::executor::block_on(connect).expect("it connects")
+    }
+}
+
 fn load(journal: &impl Journal) -> Loaded {
     let mut loaded = journal.load().expect("it can be read");
     loaded.steered.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -208,31 +250,42 @@ fn keeps_the_latest_moments<S: Store>() {
 
 macro_rules! conformance {
     ($name:ident, $store:ty) => {
+        conformance!($name, $store, 48, true);
+    };
+    ($name:ident, $store:ty, $cases:literal, $there:expr) => {
         mod $name {
             use super::*;
 
             proptest! {
-                #![proptest_config(ProptestConfig::with_cases(48))]
+                #![proptest_config(ProptestConfig::with_cases($cases))]
 
                 #[test]
                 fn it_keeps_what_it_is_given(batches in batches(), reopen in 0..24usize) {
-                    keeps_what_it_is_given::<$store>(batches, reopen);
+                    if $there {
+                        keeps_what_it_is_given::<$store>(batches, reopen);
+                    }
                 }
             }
 
             #[test]
             fn everything_that_was_given_is_answered_before_it_is_gone() {
-                answers_everything_before_it_is_gone::<$store>();
+                if $there {
+                    answers_everything_before_it_is_gone::<$store>();
+                }
             }
 
             #[test]
             fn ends_are_forgotten_by_their_time_and_no_others() {
-                forgets_ends_by_their_time_and_no_others::<$store>();
+                if $there {
+                    forgets_ends_by_their_time_and_no_others::<$store>();
+                }
             }
 
             #[test]
             fn the_latest_moments_can_be_read_again() {
-                keeps_the_latest_moments::<$store>();
+                if $there {
+                    keeps_the_latest_moments::<$store>();
+                }
             }
         }
     };
@@ -241,3 +294,7 @@ macro_rules! conformance {
 conformance!(in_memory, InMemory);
 #[cfg(feature = "journal")]
 conformance!(sqlite, InFile);
+#[cfg(feature = "cluster")]
+conformance!(in_log, InLog);
+#[cfg(feature = "cluster")]
+conformance!(on_nats, OnNats, 12, super::super::nats_server::program().is_some());

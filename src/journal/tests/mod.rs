@@ -5,6 +5,10 @@ mod conformance;
 mod damage;
 #[cfg(feature = "journal")]
 mod files;
+#[cfg(feature = "cluster")]
+pub(crate) mod nats_server;
+#[cfg(feature = "cluster")]
+mod on_nats;
 
 use std::sync::mpsc;
 

@@ -1,0 +1,201 @@
+//! Connecting to NATS.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions};
+use futures::StreamExt;
+
+use super::log::unreachable;
+use super::stream::{Stream, StreamSettings};
+use crate::journal::error::JournalError;
+use crate::logging::warn;
+
+/// How long NATS may take to answer. Longer than a stream takes to choose a new leader.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long whoever has the journal may take to say so.
+const OWNER_ANSWER: Duration = Duration::from_secs(2);
+
+/// Connects when it is awaited. Made by [`Nats::connect`](crate::Nats::connect).
+///
+/// ```no_run
+/// # use now_serving::Nats;
+/// # async fn connect() -> Result<(), now_serving::JournalError> {
+/// let journal = Nats::connect("tls://nats-1.example.org,tls://nats-2.example.org,tls://nats-3.example.org")
+///     .name("studio")
+///     .credentials_file("/run/secrets/nats.creds")
+///     .root_certificates("/etc/ssl/our-ca.pem")
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// Awaiting it gives an error when no server can be reached, none lets this client in, JetStream isn't there
+/// or older than 2.12, the stream holds something else, or another process has the journal of this name.
+#[derive(Clone, Debug)]
+#[must_use = "it connects when it is awaited"]
+pub struct ConnectNats {
+    servers: String,
+    pub(super) name: String,
+    replicas: Option<usize>,
+    credentials: Option<PathBuf>,
+    root_certificates: Option<PathBuf>,
+    client_certificate: Option<(PathBuf, PathBuf)>,
+}
+
+impl ConnectNats {
+    pub(super) fn new(servers: String) -> Self {
+        ConnectNats {
+            servers,
+            name: "now-serving".into(),
+            replicas: None,
+            credentials: None,
+            root_certificates: None,
+            client_certificate: None,
+        }
+    }
+
+    /// Of which service the journal is (default: `now-serving`). Two services that share servers and an
+    /// account have a name each.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// On how many servers the stream is kept (default: 3 where the servers form a cluster, otherwise 1).
+    /// It counts when the stream is made; later, change it with `nats stream edit`.
+    pub fn replicas(mut self, replicas: usize) -> Self {
+        self.replicas = Some(replicas);
+        self
+    }
+
+    /// A file with a JWT and a key, as `nsc` writes them.
+    pub fn credentials_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.credentials = Some(path.into());
+        self
+    }
+
+    /// A PEM file with the certificates of authorities that the servers' certificates are checked by,
+    /// instead of the system's. The connection is encrypted then.
+    pub fn root_certificates(mut self, path: impl Into<PathBuf>) -> Self {
+        self.root_certificates = Some(path.into());
+        self
+    }
+
+    /// PEM files with a certificate and its key, by which the servers know this client. The connection is
+    /// encrypted then.
+    pub fn client_certificate(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.client_certificate = Some((certificate.into(), key.into()));
+        self
+    }
+
+    async fn client(&self) -> Result<Client, JournalError> {
+        let mut options = ConnectOptions::new()
+            .name(format!("now-serving {}", self.name))
+            .connection_timeout(ANSWER)
+            .request_timeout(Some(ANSWER))
+            .ping_interval(Duration::from_secs(10));
+        if let Some(path) = &self.credentials {
+            let unreadable = |error: std::io::Error| {
+                JournalError::Unreachable(format!("{}: {error}", path.display()))
+            };
+            options = options.credentials_file(path).await.map_err(unreadable)?;
+        }
+        if let Some(path) = &self.root_certificates {
+            options = options.add_root_certificates(path.clone()).require_tls(true);
+        }
+        if let Some((certificate, key)) = &self.client_certificate {
+            options =
+                options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
+        }
+        let servers: Vec<&str> = self.servers.split(',').map(str::trim).collect();
+        options.connect(servers).await.map_err(unreachable)
+    }
+
+    async fn open(&self, client: &Client) -> Result<Stream, JournalError> {
+        let token = escape(&self.name);
+        let settings = StreamSettings {
+            name: format!("now-serving_{token}_journal"),
+            subject: format!("now-serving.{token}.journal"),
+            replicas: self.replicas,
+        };
+        Stream::open(client.clone(), settings).await
+    }
+
+    /// Without a look at who has it.
+    #[cfg(test)]
+    pub(super) async fn test_stream(self) -> Result<Stream, JournalError> {
+        self.open(&self.client().await?).await
+    }
+
+    /// The stream, and whoever asks who has it is answered from here on.
+    pub(super) async fn stream(self, by: String) -> Result<Stream, JournalError> {
+        let client = self.client().await?;
+        let stream = self.open(&client).await?;
+        let owner = format!("now-serving.{}.owner", escape(&self.name));
+        if let Some(by) = who_has(&client, &owner).await {
+            return Err(JournalError::Owned { name: stream.name().to_string(), by });
+        }
+        let mut asked = client.subscribe(owner).await.map_err(unreachable)?;
+        // With the connection it ends.
+        tokio::spawn(async move {
+            while let Some(message) = asked.next().await {
+                let Some(reply) = message.reply else { continue };
+                if let Err(error) = client.publish(reply, by.clone().into()).await {
+                    warn!("nobody hears who has the journal: {error}");
+                }
+            }
+        });
+        Ok(stream)
+    }
+}
+
+/// Who has the journal, if somebody says so.
+async fn who_has(client: &Client, owner: &str) -> Option<String> {
+    let asked = client.request(owner.to_string(), "".into());
+    // Who doesn't answer can be taken over from: the stream refuses what comes from there then.
+    let answer = tokio::time::timeout(OWNER_ANSWER, asked).await.ok()?.ok()?;
+    Some(String::from_utf8_lossy(&answer.payload).into_owned())
+}
+
+/// For people who look for it.
+pub(super) fn this_process() -> String {
+    let host = std::env::var("HOSTNAME").ok();
+    let host = host.or_else(|| std::fs::read_to_string("/etc/hostname").ok());
+    let process = std::process::id();
+    match host.as_deref().map(str::trim).filter(|host| !host.is_empty()) {
+        Some(host) => format!("process {process} on {host}"),
+        None => format!("process {process}"),
+    }
+}
+
+/// A name as a part of a subject and of a stream's name, where dots, spaces, wildcards and slashes mean
+/// something. Different names stay different.
+fn escape(name: &str) -> String {
+    let mut escaped = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || byte == b'-' {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("_{byte:02x}"));
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped() {
+        assert_eq!(escape("studio-2"), "studio-2");
+        assert_eq!(escape("a.b>*_ /é"), "a_2eb_3e_2a_5f_20_2f_c3_a9");
+    }
+}

@@ -1,0 +1,267 @@
+//! The one writer of a log: it reads what is there, claims it, and appends from then on where it knows that
+//! nobody else has.
+//!
+//! The fence is the log's own check of the last sequence: once another process has claimed the log, no
+//! append of this one is kept. An append without an answer may have been kept. It is tried again, at the
+//! same place, until the log says that it is kept or that something stands there: this group, or another
+//! process' claim.
+
+use super::group::{Again, BatchRecords, Claim, Group};
+use super::ledger::{KnownEnd, Ledger};
+use super::log::{Appended, Log, Stored};
+use crate::event::id::EventId;
+use crate::event::json_text::JsonText;
+use crate::journal::error::JournalError;
+use crate::journal::record::{Ended, Kept, Record};
+use crate::journal::{Batch, Loaded, Query};
+
+pub(super) struct Line<L> {
+    log: L,
+    ledger: Ledger,
+    /// The last sequence, as far as it is known here.
+    last: u64,
+    claim: Claim,
+    /// Groups that were given a tag.
+    tagged: u64,
+}
+
+/// A group on its way into the log.
+#[derive(Debug)]
+pub(super) struct Appending {
+    group: Group,
+    text: Vec<u8>,
+    tag: String,
+    /// Whether an attempt may have been kept.
+    is_unsure: bool,
+}
+
+/// What came of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Attempt {
+    Kept,
+    /// It never will be.
+    Refused(JournalError),
+    /// Nobody knows, for this reason: it is to be tried again.
+    Unsure(String),
+}
+
+enum Follows {
+    Group(Stored),
+    /// Something that is gone again.
+    Removed,
+    Nothing,
+}
+
+impl<L: Log> Line<L> {
+    /// Reads the log and claims it, from whoever had it.
+    ///
+    /// # Errors
+    /// When it can't be read, holds something else, or can't be claimed.
+    pub async fn open(log: L, claim: Claim) -> Result<Self, JournalError> {
+        let mut line = Line { log, ledger: Ledger::default(), last: 0, claim, tagged: 0 };
+        let (first, mut end) = line.log.bounds().await?;
+        line.last = first.saturating_sub(1);
+        let mut claiming = line.prepare(Group::claim(line.claim.clone()))?;
+        let mut unsure = 0;
+        loop {
+            line.catch_up(end).await?;
+            match line.attempt(&mut claiming).await {
+                Attempt::Kept => return Ok(line),
+                // Somebody has written since it was read.
+                Attempt::Refused(JournalError::TakenOver { .. }) => {}
+                Attempt::Refused(trouble) => return Err(trouble),
+                Attempt::Unsure(why) if unsure == ATTEMPTS => {
+                    return Err(JournalError::Unreachable(why));
+                }
+                Attempt::Unsure(_) => unsure += 1,
+            }
+            end = line.log.bounds().await?.1;
+        }
+    }
+
+    /// Reads what stands behind what is known.
+    async fn catch_up(&mut self, end: u64) -> Result<(), JournalError> {
+        if self.last >= end {
+            return Ok(());
+        }
+        let Line { log, ledger, last, .. } = self;
+        let name = log.name();
+        log.replay(*last + 1, end, &mut |stored| {
+            ledger.take(stored.sequence, &Group::decode(name, &stored.text)?);
+            *last = stored.last;
+            Ok(())
+        })
+        .await
+    }
+
+    /// # Errors
+    /// When it can't be written as JSON.
+    pub fn prepare(&mut self, group: Group) -> Result<Appending, JournalError> {
+        let text = group.encode()?;
+        self.tagged += 1;
+        let tag = format!("{}-{}", self.claim.id, self.tagged);
+        Ok(Appending { group, text, tag, is_unsure: false })
+    }
+
+    /// Tries to append it, once. One at a time: before another is begun, this one is kept or refused.
+    pub async fn attempt(&mut self, appending: &mut Appending) -> Attempt {
+        match self.log.append(self.last, &appending.tag, &appending.text).await {
+            Appended::Kept(last) => {
+                self.kept(&appending.group, self.last + 1, last);
+                Attempt::Kept
+            }
+            Appended::Behind => match self.what_follows().await {
+                Ok(Follows::Group(stored)) if stored.tag == appending.tag => {
+                    self.kept(&appending.group, stored.sequence, stored.last);
+                    Attempt::Kept
+                }
+                Ok(Follows::Group(stored)) => Attempt::Refused(self.taken_over(Some(&stored))),
+                Ok(Follows::Removed) => Attempt::Refused(self.taken_over(None)),
+                // A new leader may not know yet what the one before it has kept.
+                Ok(Follows::Nothing) => {
+                    appending.is_unsure = true;
+                    Attempt::Unsure("it doesn't know yet what it has kept".to_string())
+                }
+                Err(trouble) => {
+                    appending.is_unsure = true;
+                    Attempt::Unsure(trouble.to_string())
+                }
+            },
+            Appended::Full if !appending.is_unsure => Attempt::Refused(JournalError::Full),
+            // An attempt before this one may have had room.
+            Appended::Full => Attempt::Unsure(JournalError::Full.to_string()),
+            Appended::Unknown(why) => {
+                appending.is_unsure = true;
+                Attempt::Unsure(why)
+            }
+        }
+    }
+
+    fn kept(&mut self, group: &Group, sequence: u64, last: u64) {
+        self.ledger.take(sequence, group);
+        self.last = last;
+    }
+
+    /// What stands behind what is known.
+    async fn what_follows(&self) -> Result<Follows, JournalError> {
+        if let Some(stored) = self.log.read(self.last + 1).await? {
+            return Ok(Follows::Group(stored));
+        }
+        let (_, end) = self.log.bounds().await?;
+        Ok(if end > self.last { Follows::Removed } else { Follows::Nothing })
+    }
+
+    /// By whom, as far as that can be read.
+    fn taken_over(&self, stored: Option<&Stored>) -> JournalError {
+        let group = stored.and_then(|stored| Group::decode(self.log.name(), &stored.text).ok());
+        let by = group.and_then(|group| group.claim).map(|claim| claim.by);
+        let by = by.unwrap_or_else(|| "another process".to_string());
+        JournalError::TakenOver { name: self.log.name().to_string(), by }
+    }
+
+    pub fn loaded(&self) -> Loaded {
+        Loaded { events: self.ledger.live(), steered: self.ledger.steered() }
+    }
+
+    /// # Errors
+    /// When the log can't be read.
+    pub async fn find(&self, query: &Query) -> Result<Vec<Kept>, JournalError> {
+        let found = self.ledger.find(query).into_iter().map(|end| self.read_end(end));
+        futures::future::try_join_all(found).await
+    }
+
+    async fn read_end(&self, end: &KnownEnd) -> Result<Kept, JournalError> {
+        let ends = self.read(end.ended).await?;
+        let ended = ends.as_ref().and_then(|group| ended_in(group, end.event));
+        let ended = ended.ok_or_else(|| self.is_missing(end.event, end.ended))?.clone();
+        let input = if end.keeps_input() {
+            let admissions = match ends.filter(|_| end.admitted == end.ended) {
+                Some(same) => Some(same),
+                None => self.read(end.admitted).await?,
+            };
+            let input = admissions.as_ref().and_then(|group| input_in(group, end.event));
+            Some(input.ok_or_else(|| self.is_missing(end.event, end.admitted))?.clone())
+        } else {
+            None
+        };
+        Ok(Kept {
+            listener: end.listener.clone(),
+            session: end.session.clone(),
+            user: end.user.clone(),
+            key: end.key.clone(),
+            input,
+            ended,
+            attempts: end.attempts,
+            webhook: end.webhook.clone(),
+        })
+    }
+
+    async fn read(&self, sequence: u64) -> Result<Option<Group>, JournalError> {
+        let stored = self.log.read(sequence).await?;
+        stored.map(|stored| Group::decode(self.log.name(), &stored.text)).transpose()
+    }
+
+    fn is_missing(&self, event: EventId, sequence: u64) -> JournalError {
+        let what = format!("message {sequence} doesn't have event {event} any more");
+        JournalError::Damaged { path: self.log.name().into(), what }
+    }
+
+    /// Forgets the ends that were recorded before this moment, and gives what is to be appended so that
+    /// a part of the log can go, if that is worth it: then, once it is kept, the sequence for
+    /// [`remove_before`](Self::remove_before).
+    ///
+    /// # Errors
+    /// When the log can't be read, or what stands in it not be written again.
+    pub async fn forget(
+        &mut self,
+        before: u64,
+    ) -> Result<Option<(Option<Appending>, u64)>, JournalError> {
+        self.ledger.forget(before);
+        let (first, _) = self.log.bounds().await?;
+        let Some(cleaning) = self.ledger.cleaning(first, self.last) else { return Ok(None) };
+        let again = match cleaning.again {
+            nothing if nothing.is_empty() => None,
+            again => Some(self.prepare(Group::again(again))?),
+        };
+        Ok(Some((again, cleaning.before)))
+    }
+
+    /// # Errors
+    /// When nobody answers. The log is as good as before then.
+    pub async fn remove_before(&self, sequence: u64) -> Result<(), JournalError> {
+        self.log.remove_before(sequence).await
+    }
+
+    pub fn name(&self) -> &str {
+        self.log.name()
+    }
+}
+
+/// How often a claim without an answer is tried again.
+const ATTEMPTS: usize = 5;
+
+fn ended_in(group: &Group, event: EventId) -> Option<&Ended> {
+    group.records().find_map(|(.., record)| match record {
+        Record::Ended(ended) if ended.event == event => Some(ended),
+        _ => None,
+    })
+}
+
+fn input_in(group: &Group, event: EventId) -> Option<&JsonText> {
+    let recorded = group.records().find_map(|(.., record)| match record {
+        Record::Admitted(admitted) if admitted.event == event => Some(&admitted.input),
+        _ => None,
+    });
+    recorded.or_else(|| {
+        group.again.iter().find_map(|again| match again {
+            Again::Live { admitted, .. } if admitted.event == event => Some(&admitted.input),
+            _ => None,
+        })
+    })
+}
+
+/// The records of the batches, to be appended as one group.
+pub(super) fn group_of(batches: Vec<Batch>) -> Group {
+    let records = |Batch { concurrency_id, records }| BatchRecords { concurrency_id, records };
+    Group::of(batches.into_iter().map(records).collect())
+}

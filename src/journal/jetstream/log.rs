@@ -1,0 +1,63 @@
+//! What a log must do to be written by one process at a time: append where nobody else has, or say that
+//! somebody has. JetStream does; in tests, a log in memory with the troubles of a network does.
+
+use std::future::Future;
+
+use crate::journal::error::JournalError;
+
+/// What came of an append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Appended {
+    /// The group is kept; its last part has this sequence.
+    Kept(u64),
+    /// It isn't: something else stands where it was to stand. Or this group, of an attempt whose answer was
+    /// lost.
+    Behind,
+    /// It isn't, and no room is left.
+    Full,
+    /// Nobody knows.
+    Unknown(String),
+}
+
+/// A group as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    /// Of its first part.
+    pub sequence: u64,
+    /// Of its last part.
+    pub last: u64,
+    /// Who appended it, and as its how manyth.
+    pub tag: String,
+    pub text: Vec<u8>,
+}
+
+/// A log of one writer. Each part of a group counts in the sequence.
+pub(super) trait Log {
+    /// The first and the last sequence that are kept; the first is one more where there are none.
+    fn bounds(&self) -> impl Future<Output = Result<(u64, u64), JournalError>>;
+
+    /// Gives the groups from `first` to `last` to `take`, in order.
+    fn replay(
+        &self,
+        first: u64,
+        last: u64,
+        take: &mut dyn FnMut(Stored) -> Result<(), JournalError>,
+    ) -> impl Future<Output = Result<(), JournalError>>;
+
+    /// The group whose first part has this sequence.
+    fn read(&self, sequence: u64) -> impl Future<Output = Result<Option<Stored>, JournalError>>;
+
+    /// Appends a group if `expected` is the last sequence.
+    fn append(&self, expected: u64, tag: &str, text: &[u8]) -> impl Future<Output = Appended>;
+
+    /// Removes all before this sequence.
+    fn remove_before(&self, sequence: u64) -> impl Future<Output = Result<(), JournalError>>;
+
+    /// What it is called, for people.
+    fn name(&self) -> &str;
+}
+
+/// What it means that it doesn't answer.
+pub(super) fn unreachable(error: impl std::fmt::Display) -> JournalError {
+    JournalError::Unreachable(error.to_string())
+}

@@ -1,0 +1,191 @@
+//! The journal on NATS JetStream: a stream that one process writes at a time, on a thread of its own, one
+//! message for all that has come by then.
+
+mod connect;
+#[cfg(test)]
+pub(crate) mod fake_log;
+mod group;
+mod ledger;
+mod line;
+#[cfg(test)]
+mod line_tests;
+mod log;
+mod stream;
+mod writer;
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::connect::ConnectNats;
+use self::group::Claim;
+use self::line::Line;
+use self::log::Log;
+use self::writer::{Request, Writer};
+use super::error::JournalError;
+use super::record::Kept;
+use super::{Batch, Done, Journal, Loaded, Query};
+
+/// A journal on NATS JetStream, for [`QueueBuilder::journal`](crate::QueueBuilder::journal): what is
+/// accepted outlives the machine.
+///
+/// It is one stream, `now-serving_NAME_journal`, that has records as JSON. One process writes it at a time:
+/// while that process answers, another one that connects by the same name is refused, and once it doesn't,
+/// the next takes over what it has left. A process that has been cut off or frozen meanwhile can't write any
+/// more: the stream itself refuses what it appends.
+///
+/// With three servers and `sync_interval: always` in their `jetstream` section, what is recorded has reached
+/// two disks. Without that setting a server writes to its disk now and then (two minutes, if nothing else is
+/// said), and what it has acknowledged can be lost with its power.
+///
+/// While NATS is away nothing durable is accepted (503 over HTTP), and what runs goes on: its end is recorded
+/// when NATS is back.
+///
+/// It is closed when the last clone of its queue is gone, with what is on its way.
+pub struct Nats {
+    name: String,
+    requests: Option<mpsc::UnboundedSender<Request>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Nats {
+    /// Connects to these servers: `nats://HOST:PORT`, `tls://HOST:PORT`, several of one cluster separated
+    /// by commas. `nats://USER:PASSWORD@HOST` where they want that.
+    ///
+    /// ```no_run
+    /// use now_serving::{Listener, Nats, Queue};
+    ///
+    /// # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
+    /// let journal = Nats::connect("nats://10.0.0.1,nats://10.0.0.2,nats://10.0.0.3").name("studio").await?;
+    /// let render = async |scene: String| Ok::<_, String>(scene.to_uppercase());
+    /// let queue = Queue::builder()
+    ///     .journal(journal)
+    ///     .listener(Listener::new("render", render).durable())
+    ///     .start()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn connect(servers: impl Into<String>) -> ConnectNats {
+        ConnectNats::new(servers.into())
+    }
+
+    /// On a thread of its own, opens the log that `connect` gives, and writes it.
+    async fn start<L, F>(
+        name: String,
+        by: String,
+        connect: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<Self, JournalError>
+    where
+        L: Log,
+        F: Future<Output = Result<L, JournalError>>,
+    {
+        let (requests, incoming) = mpsc::unbounded_channel();
+        let (opened, is_open) = oneshot::channel();
+        let broken = |error: std::io::Error| JournalError::Broken(error.to_string());
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(broken)?;
+        let claim = Claim { by, id: format!("{:032x}", rand::random::<u128>()) };
+        let write = async move || match open(connect(), claim).await {
+            Ok(line) => {
+                // Who connects may have stopped waiting: then nobody asks for anything.
+                let _ = opened.send(Ok(()));
+                Writer::new(line, incoming).run().await;
+            }
+            Err(trouble) => drop(opened.send(Err(trouble))),
+        };
+        let thread = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || runtime.block_on(write()))
+            .map_err(broken)?;
+        is_open.await.unwrap_or_else(|_| Err(closed()))?;
+        Ok(Nats { name, requests: Some(requests), thread: Some(thread) })
+    }
+
+    fn request(&self, request: Request) -> Result<(), Request> {
+        match &self.requests {
+            Some(requests) => requests.send(request).map_err(|back| back.0),
+            None => Err(request),
+        }
+    }
+}
+
+async fn open<L: Log>(
+    log: impl Future<Output = Result<L, JournalError>>,
+    claim: Claim,
+) -> Result<Line<L>, JournalError> {
+    Line::open(log.await?, claim).await
+}
+
+#[cfg(test)]
+impl Nats {
+    /// Takes the journal over from whoever has it, as where that one doesn't answer.
+    pub(crate) async fn test_take_over(servers: String, name: &str) -> Result<Self, JournalError> {
+        let connect = Nats::connect(servers).name(name);
+        let open = move || async move { connect.test_stream().await };
+        Nats::start(name.into(), "somebody else".into(), open).await
+    }
+
+    /// On a log in memory.
+    pub(crate) async fn test_open(log: fake_log::FakeLog) -> Result<Self, JournalError> {
+        Nats::start("fake".into(), "a test".into(), move || async { Ok(log) }).await
+    }
+}
+
+fn closed() -> JournalError {
+    JournalError::Broken("its thread has ended".into())
+}
+
+impl IntoFuture for ConnectNats {
+    type Output = Result<Nats, JournalError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let (name, by) = (self.name.clone(), connect::this_process());
+        Box::pin(Nats::start(name, by.clone(), move || self.stream(by)))
+    }
+}
+
+impl Journal for Nats {
+    fn append(&self, batch: Batch, done: Done) {
+        if let Err(Request::Append(_, done)) = self.request(Request::Append(batch, done)) {
+            done(Err(closed()));
+        }
+    }
+
+    fn load(&self) -> Result<Loaded, JournalError> {
+        let (reply, answer) = std::sync::mpsc::channel();
+        let _ = self.request(Request::Load(reply));
+        answer.recv().unwrap_or_else(|_| Err(closed()))
+    }
+
+    fn ends(&self, query: Query) -> oneshot::Receiver<Result<Vec<Kept>, JournalError>> {
+        let (reply, answer) = oneshot::channel();
+        if let Err(Request::Ends(_, reply)) = self.request(Request::Ends(query, reply)) {
+            let _ = reply.send(Err(closed()));
+        }
+        answer
+    }
+
+    fn forget(&self, before: u64) {
+        let _ = self.request(Request::Forget(before));
+    }
+}
+
+impl fmt::Debug for Nats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Nats").field(&self.name).finish()
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        // The thread does what is on its way, and ends.
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The thread that has the log: it takes all that has come, appends it as one group, and says so once that
+//! is kept.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::line::{Appending, Attempt, Line, group_of};
+use super::log::Log;
+use crate::journal::error::JournalError;
+use crate::journal::record::{End, Kept, Record};
+use crate::journal::{Batch, Done, Loaded, Query};
+use crate::logging::{error, warn};
+
+/// Batches in one group, at most.
+const GROUP: usize = 4096;
+
+/// About how many bytes a group has, at most, where it has more than one batch: what is longer takes
+/// several messages.
+const GROUP_BYTES: usize = 512 << 10;
+
+/// How long an append without an answer waits to be tried again, from the first time on and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// How long it is tried where nobody is left who could hear of it.
+const LAST_TRIES: Duration = Duration::from_secs(10);
+
+pub(super) enum Request {
+    Append(Batch, Done),
+    Load(std::sync::mpsc::Sender<Result<Loaded, JournalError>>),
+    Ends(Query, oneshot::Sender<Result<Vec<Kept>, JournalError>>),
+    Forget(u64),
+}
+
+pub(super) struct Writer<L> {
+    line: Line<L>,
+    requests: mpsc::UnboundedReceiver<Request>,
+    /// Those that were taken from `requests` with others.
+    next: VecDeque<Request>,
+    /// Why nothing is appended any more.
+    broken: Option<JournalError>,
+}
+
+impl<L: Log> Writer<L> {
+    pub fn new(line: Line<L>, requests: mpsc::UnboundedReceiver<Request>) -> Self {
+        Writer { line, requests, next: VecDeque::new(), broken: None }
+    }
+
+    /// Does what it is asked until nobody can ask any more.
+    pub async fn run(mut self) {
+        loop {
+            let request = match self.next.pop_front() {
+                Some(request) => request,
+                None => match self.requests.recv().await {
+                    Some(request) => request,
+                    None => return,
+                },
+            };
+            match request {
+                Request::Append(batch, done) => self.append(batch, done).await,
+                // Who asked may have stopped waiting.
+                Request::Load(reply) => drop(reply.send(Ok(self.line.loaded()))),
+                Request::Ends(query, reply) => drop(reply.send(self.line.find(&query).await)),
+                Request::Forget(before) => self.forget(before).await,
+            }
+        }
+    }
+
+    async fn append(&mut self, batch: Batch, done: Done) {
+        let mut bytes = weight(&batch);
+        let (mut batches, mut all_done) = (vec![batch], vec![done]);
+        while batches.len() < GROUP && bytes < GROUP_BYTES {
+            match self.requests.try_recv() {
+                Ok(Request::Append(batch, done)) => {
+                    bytes += weight(&batch);
+                    batches.push(batch);
+                    all_done.push(done);
+                }
+                Ok(other) => {
+                    self.next.push_back(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        let kept = match &self.broken {
+            Some(broken) => Err(broken.clone()),
+            None => match self.line.prepare(group_of(batches)) {
+                Ok(appending) => self.keep(appending).await,
+                Err(trouble) => Err(trouble),
+            },
+        };
+        for done in all_done {
+            done(kept.clone());
+        }
+    }
+
+    /// Appends it, however long that takes: before it is known what has become of it, nothing else can be.
+    async fn keep(&mut self, mut appending: Appending) -> Result<(), JournalError> {
+        let (mut pause, longest) = PAUSES;
+        let mut closed_at: Option<Instant> = None;
+        loop {
+            let why = match self.line.attempt(&mut appending).await {
+                Attempt::Kept => return Ok(()),
+                Attempt::Refused(trouble) => {
+                    if trouble.is_final() {
+                        error!("{trouble}");
+                        self.broken = Some(trouble.clone());
+                    }
+                    return Err(trouble);
+                }
+                Attempt::Unsure(why) => why,
+            };
+            if pause == PAUSES.0 {
+                warn!("the journal {} on NATS waits for an answer: {why}", self.line.name());
+            }
+            if self.refuse_for(pause, &why).await {
+                let since = *closed_at.get_or_insert_with(Instant::now);
+                if since.elapsed() >= LAST_TRIES {
+                    let broken = JournalError::Broken(why);
+                    self.broken = Some(broken.clone());
+                    return Err(broken);
+                }
+                tokio::time::sleep(pause).await;
+            }
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// For so long, says that nothing can be kept now. Whether nobody is left who could ask.
+    async fn refuse_for(&mut self, time: Duration, why: &str) -> bool {
+        let until = Instant::now() + time;
+        let unreachable = || JournalError::Unreachable(why.to_string());
+        loop {
+            let request = match self.next.pop_front() {
+                Some(request) => request,
+                None => match tokio::time::timeout_at(until, self.requests.recv()).await {
+                    Err(_) => return false,
+                    Ok(None) => return true,
+                    Ok(Some(request)) => request,
+                },
+            };
+            match request {
+                Request::Append(_, done) => done(Err(unreachable())),
+                Request::Load(reply) => drop(reply.send(Err(unreachable()))),
+                Request::Ends(_, reply) => drop(reply.send(Err(unreachable()))),
+                // It is asked again in a while.
+                Request::Forget(_) => {}
+            }
+        }
+    }
+
+    async fn forget(&mut self, before: u64) {
+        if self.broken.is_some() {
+            return;
+        }
+        if let Err(trouble) = self.clean(before).await {
+            // It is asked again in a while.
+            warn!("the journal {} on NATS keeps what could go: {trouble}", self.line.name());
+        }
+    }
+
+    async fn clean(&mut self, before: u64) -> Result<(), JournalError> {
+        let Some((again, first)) = self.line.forget(before).await? else { return Ok(()) };
+        if let Some(again) = again {
+            self.keep(again).await?;
+        }
+        self.line.remove_before(first).await
+    }
+}
+
+/// About how many bytes its records take.
+fn weight(batch: &Batch) -> usize {
+    const FIELDS: usize = 256;
+    let value = |record: &Record| match record {
+        Record::Admitted(admitted) => admitted.input.get().len(),
+        Record::Ended(ended) => match &ended.end {
+            End::Completed(Some(output)) => output.get().len(),
+            _ => 0,
+        },
+        _ => 0,
+    };
+    batch.records.iter().map(|record| FIELDS + value(record)).sum()
+}
