@@ -4,11 +4,14 @@
 //! cargo run --features journal --example durable     # renders two scenes of five, then dies
 //! cargo run --features journal --example durable     # renders the rest
 //! ```
+//!
+//! It takes the path of its file. With `--features journal,cluster`, it takes the URL of a NATS server instead,
+//! as nats://127.0.0.1:4222: then the next process may be on another machine.
 
-use std::path::PathBuf;
+use std::error::Error;
 use std::time::Duration;
 
-use now_serving::{EventContext, Listener, Queue, Sqlite};
+use now_serving::{AnyJournal, EventContext, Listener, Queue, Sqlite};
 
 async fn render(scene: String, context: EventContext) -> Result<String, String> {
     println!("{scene}: attempt {}", context.attempt());
@@ -17,12 +20,19 @@ async fn render(scene: String, context: EventContext) -> Result<String, String> 
     Ok(format!("{scene}.png"))
 }
 
+async fn journal(at: Option<String>) -> Result<AnyJournal, Box<dyn Error>> {
+    #[cfg(feature = "cluster")]
+    if let Some(url) = at.as_ref().filter(|at| at.starts_with("nats://")) {
+        return Ok(now_serving::Nats::connect(url).name("durable").await?.into());
+    }
+    let file = at.map_or_else(|| std::env::temp_dir().join("now-serving-durable.db"), Into::into);
+    Ok(Sqlite::open(file)?.into())
+}
+
 #[actix::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let file = std::env::args_os().nth(1).map(PathBuf::from);
-    let file = file.unwrap_or_else(|| std::env::temp_dir().join("now-serving-durable.db"));
+async fn main() -> Result<(), Box<dyn Error>> {
     let queue = Queue::builder()
-        .journal(Sqlite::open(&file)?)
+        .journal(journal(std::env::args().nth(1)).await?)
         .listener(Listener::new("render", render).durable())
         .start()?;
 

@@ -65,7 +65,7 @@
 //!   dependencies.
 //! - `journal`: events of [`Listener::durable`] listeners are recorded in an SQLite file and outlive the
 //!   process. SQLite is compiled in.
-//! - `cluster`: or in a stream of NATS JetStream, and outlive the machine.
+//! - `cluster`: or in a stream of NATS JetStream, and outlive the machine: `Nats`.
 //! - `webhook`: their ends are posted to URLs that their submitters name: `Webhooks`. With `journal`.
 //!
 //! # Layout

@@ -1,4 +1,5 @@
-//! kill -9 at random moments, 300 times, under load: of every event that was accepted there is exactly one
+//! kill -9 at random moments, 300 times, under load, and 30 times with the journal on NATS where there is a
+//! server for it: of every event that was accepted there is exactly one
 //! end; what must not run twice doesn't; each further start is explained by a death during the one before.
 //!
 //! The test starts itself once more as the process that is killed. That one says on its standard output
@@ -6,20 +7,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use now_serving::{
-    EventContext, EventId, Listener, OnCrash, Outcome, Queue, Sqlite, Submission, Update,
+    AnyJournal, EventContext, EventId, Listener, OnCrash, Outcome, Queue, Sqlite, Submission,
+    Update,
 };
 use rand::RngExt;
+
+#[cfg(feature = "cluster")]
+#[allow(dead_code, reason = "others need more of it")]
+#[path = "common/nats_server.rs"]
+mod nats_server;
 
 /// How often the process is killed; `KILLS` in the environment says otherwise.
 const KILLS: u32 = 300;
 
-/// The process that is killed finds the file of its journal under this name.
+/// How often it is with the journal on NATS.
+#[cfg(feature = "cluster")]
+const KILLS_ON_NATS: u32 = 30;
+
+/// The process that is killed finds the file of its journal under this name, or the URL of the server.
 const JOURNAL: &str = "KILL_TEST_JOURNAL";
 
 /// And the ids that were accepted by earlier ones, when it is to tell their ends.
@@ -27,8 +37,8 @@ const ASK: &str = "KILL_TEST_ASK";
 
 fn main() {
     match std::env::var(JOURNAL) {
-        Ok(path) => actix::System::new().block_on(serve(Path::new(&path))),
-        Err(_) => test(),
+        Ok(at) => actix::System::new().block_on(serve(&at)),
+        Err(_) => test_all(),
     }
 }
 
@@ -66,8 +76,22 @@ async fn follow(id: EventId, updates: Submission) {
     }
 }
 
-async fn serve(path: &Path) {
-    let journal = Sqlite::open(path).expect("the journal opens");
+#[cfg(feature = "cluster")]
+async fn on_nats(url: &str) -> AnyJournal {
+    now_serving::Nats::connect(url).await.expect("it connects").into()
+}
+
+#[cfg(not(feature = "cluster"))]
+async fn on_nats(url: &str) -> AnyJournal {
+    panic!("{url} needs the feature cluster")
+}
+
+async fn serve(at: &str) {
+    let journal = if at.starts_with("nats://") {
+        on_nats(at).await
+    } else {
+        Sqlite::open(at).expect("the journal opens").into()
+    };
     let queue = Queue::builder()
         .journal(journal)
         .listener(Listener::new("again", work).durable().concurrency_limit(4).max_attempts(1000))
@@ -117,9 +141,9 @@ struct Event {
     ends: Vec<(u32, String)>,
 }
 
-fn run(path: &Path, ask: Option<&str>, lifetime: Option<Duration>) -> Vec<String> {
+fn run(at: &str, ask: Option<&str>, lifetime: Option<Duration>) -> Vec<String> {
     let mut command = Command::new(std::env::current_exe().expect("it runs"));
-    command.env(JOURNAL, path).stdout(Stdio::piped());
+    command.env(JOURNAL, at).stdout(Stdio::piped());
     if let Some(ids) = ask {
         command.env(ASK, ids);
     }
@@ -175,14 +199,24 @@ impl Books {
     }
 }
 
-fn test() {
+fn test_all() {
     let kills = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
     let directory = tempfile::tempdir().expect("there is room");
     let path = directory.path().join("events.db");
+    test(path.to_str().expect("it is text"), kills, Duration::from_millis(60));
+    #[cfg(feature = "cluster")]
+    if let Some(servers) = nats_server::Servers::start(1) {
+        // It takes longer until there is something to be lost.
+        test(&servers.url(), KILLS_ON_NATS, Duration::from_millis(300));
+    }
+}
+
+/// The journal is `at` a path or a URL.
+fn test(at: &str, kills: u32, longest: Duration) {
     let mut books = Books::default();
     for process in 0..kills {
-        let lifetime = Duration::from_micros(rand::rng().random_range(0..60_000));
-        books.note(process, run(&path, None, Some(lifetime)));
+        let lifetime = rand::rng().random_range(Duration::ZERO..longest);
+        books.note(process, run(at, None, Some(lifetime)));
     }
     let accepted = books.0.iter().filter(|(_, event)| event.listener.is_some());
     let accepted: BTreeSet<String> = accepted.map(|(id, _)| id.clone()).collect();
@@ -192,7 +226,7 @@ fn test() {
     // Some at a time: an argument has its bounds.
     let ids: Vec<String> = accepted.iter().cloned().collect();
     for (process, ids) in (kills..).zip(ids.chunks(2000)) {
-        let lines = run(&path, Some(&ids.join(" ")), None);
+        let lines = run(at, Some(&ids.join(" ")), None);
         assert!(books.note(process, lines), "the last process has done its work");
     }
     let mut restarted = 0;
@@ -217,7 +251,7 @@ fn test() {
     }
     assert!(accepted.len() > kills as usize, "there was a load");
     println!(
-        "{kills} kills: {} events accepted, each with one end; {restarted} started again",
+        "{kills} kills at {at}: {} events accepted, each with one end; {restarted} started again",
         accepted.len()
     );
 }

@@ -5,17 +5,25 @@ use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions};
 use futures::StreamExt;
+use tokio::time::Instant;
 
 use super::log::unreachable;
 use super::stream::{Stream, StreamSettings};
 use crate::journal::error::JournalError;
-use crate::logging::warn;
+use crate::logging::{info, warn};
 
 /// How long NATS may take to answer. Longer than a stream takes to choose a new leader.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// How long whoever has the journal may take to say so.
 const OWNER_ANSWER: Duration = Duration::from_secs(2);
+
+/// How long whoever had the journal must be gone before a process that stands by takes it over: a
+/// connection that breaks is made again meanwhile.
+const GONE: Duration = Duration::from_secs(6);
+
+/// How often a process that stands by asks.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Connects when it is awaited. Made by [`Nats::connect`](crate::Nats::connect).
 ///
@@ -40,6 +48,7 @@ pub struct ConnectNats {
     servers: String,
     pub(super) name: String,
     replicas: Option<usize>,
+    is_standby: bool,
     credentials: Option<PathBuf>,
     root_certificates: Option<PathBuf>,
     client_certificate: Option<(PathBuf, PathBuf)>,
@@ -51,6 +60,7 @@ impl ConnectNats {
             servers,
             name: "now-serving".into(),
             replicas: None,
+            is_standby: false,
             credentials: None,
             root_certificates: None,
             client_certificate: None,
@@ -68,6 +78,23 @@ impl ConnectNats {
     /// It counts when the stream is made; later, change it with `nats stream edit`.
     pub fn replicas(mut self, replicas: usize) -> Self {
         self.replicas = Some(replicas);
+        self
+    }
+
+    /// Waits while another process has the journal, and takes it over when that one has been gone, or hasn't
+    /// answered, for six seconds. So a second machine stands by, or the next version of a service waits for
+    /// the last one to stop. Without, connecting gives an error at once.
+    ///
+    /// ```no_run
+    /// # use now_serving::Nats;
+    /// # async fn connect() -> Result<(), now_serving::JournalError> {
+    /// // Returns once it is this process' turn.
+    /// let journal = Nats::connect("nats://nats-1.example.org").name("studio").standby().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn standby(mut self) -> Self {
+        self.is_standby = true;
         self
     }
 
@@ -139,7 +166,9 @@ impl ConnectNats {
         let client = self.client().await?;
         let stream = self.open(&client).await?;
         let owner = format!("now-serving.{}.owner", escape(&self.name));
-        if let Some(by) = who_has(&client, &owner).await {
+        if self.is_standby {
+            stand_by(&client, &owner, stream.name()).await;
+        } else if let Some(by) = who_has(&client, &owner).await {
             return Err(JournalError::Owned { name: stream.name().to_string(), by });
         }
         let mut asked = client.subscribe(owner).await.map_err(unreachable)?;
@@ -162,6 +191,29 @@ async fn who_has(client: &Client, owner: &str) -> Option<String> {
     // Who doesn't answer can be taken over from: the stream refuses what comes from there then.
     let answer = tokio::time::timeout(OWNER_ANSWER, asked).await.ok()?.ok()?;
     Some(String::from_utf8_lossy(&answer.payload).into_owned())
+}
+
+/// Returns once nobody has had the journal for long enough.
+async fn stand_by(client: &Client, owner: &str, name: &str) {
+    let mut gone_since = None;
+    let mut waits_for = None;
+    loop {
+        let asked = Instant::now();
+        match who_has(client, owner).await {
+            Some(by) => {
+                gone_since = None;
+                if waits_for.as_ref() != Some(&by) {
+                    info!("{name}: stands by while {by} has the journal");
+                    waits_for = Some(by);
+                }
+            }
+            // Nobody has had it since this process looks.
+            None if waits_for.is_none() => return,
+            None if asked - *gone_since.get_or_insert(asked) >= GONE => return,
+            None => {}
+        }
+        tokio::time::sleep_until(asked + ASK_AGAIN).await;
+    }
 }
 
 /// For people who look for it.

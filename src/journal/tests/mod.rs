@@ -6,7 +6,8 @@ mod damage;
 #[cfg(feature = "journal")]
 mod files;
 #[cfg(feature = "cluster")]
-pub(crate) mod nats_server;
+#[path = "../../../tests/common/nats_server.rs"]
+mod nats_server;
 #[cfg(feature = "cluster")]
 mod on_nats;
 

@@ -71,6 +71,28 @@ fn one_process_has_it_and_says_so() {
     assert_eq!(connect(&servers.url(), "owned").load().unwrap().events.len(), 2);
 }
 
+/// A process that stands by has its turn once the one before it is gone, and not before.
+#[test]
+fn who_stands_by_takes_over() {
+    let Some(servers) = Servers::start(1) else { return };
+    let journal = connect(&servers.url(), "standby");
+    append(&journal, vec![admitted(1)]).unwrap();
+    let (url, (opened, is_open)) = (servers.url(), mpsc::channel());
+    let second = std::thread::spawn(move || {
+        let connect = async { Nats::connect(url).name("standby").standby().await };
+        let journal = block_on(connect).expect("it has its turn");
+        opened.send(()).expect("the test waits");
+        journal
+    });
+    for n in 2..100 {
+        append(&journal, vec![admitted(n)]).expect("it is ours");
+        assert!(is_open.try_recv().is_err(), "it waits");
+    }
+    drop(journal);
+    is_open.recv().expect("it says so");
+    assert_eq!(second.join().unwrap().load().unwrap().events.len(), 99);
+}
+
 /// Whoever doesn't answer loses it, and can't write any more.
 #[test]
 fn who_was_taken_over_from_is_told() {

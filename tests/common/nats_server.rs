@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The path of nats-server, if this run is to use it.
-pub(crate) fn program() -> Option<PathBuf> {
+pub fn program() -> Option<PathBuf> {
     let program = std::env::var_os("NATS_SERVER").map(PathBuf::from);
     if program.is_none() {
         eprintln!("not tried: NATS_SERVER doesn't name the program nats-server");
@@ -16,7 +16,7 @@ pub(crate) fn program() -> Option<PathBuf> {
 }
 
 /// One server, or several that form a cluster, on loopback. Killed with the test.
-pub(crate) struct Servers {
+pub struct Servers {
     program: PathBuf,
     directory: tempfile::TempDir,
     ports: Vec<(u16, u16)>,
