@@ -106,6 +106,9 @@
 
 mod actors;
 mod clock;
+// Tried in simulations before it is used.
+#[cfg(all(test, feature = "cluster"))]
+mod cluster;
 mod delivery;
 mod event;
 #[cfg(feature = "web")]

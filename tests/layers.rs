@@ -20,6 +20,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("testing", "event handler"),
     ("actors", "event scheduler delivery handler journal"),
     ("queue", "event scheduler delivery handler journal actors"),
+    ("cluster", "event"),
     ("webhook", "event handler journal queue"),
     ("files", "event scheduler delivery handler queue"),
     ("web", "event scheduler delivery handler queue files"),

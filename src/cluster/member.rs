@@ -1,0 +1,209 @@
+//! A node's part in one concurrency id: it runs what the owner of the highest epoch places here, under a
+//! lease, and stops it when the lease ends.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
+
+use super::message::{Attempt, Beat, Epoch, FromOwner, Process, Report, Times, Word};
+#[cfg(test)]
+use super::rules::Rule;
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum MemberEffect<R> {
+    /// To whoever may own the concurrency id.
+    Beat(Beat),
+    Report(Report<R>),
+    /// The handler starts.
+    Start(Attempt),
+    /// The handler is interrupted, and its result isn't wanted.
+    Stop(Attempt),
+}
+
+/// A pure machine: it is told what happens and when, and says by effects what is to be done.
+#[derive(Debug)]
+pub(crate) struct Member<R> {
+    times: Times,
+    process: Process,
+    slots: usize,
+    epoch: Epoch,
+    lease: Option<Lease>,
+    /// When each of the last beats was sent.
+    beats: BTreeMap<u64, Instant>,
+    next_beat: u64,
+    running: BTreeSet<Attempt>,
+    stopped: BTreeSet<Attempt>,
+    done: BTreeMap<Attempt, R>,
+    /// What was taken here: no attempt is taken twice. Those that are over can be forgotten after a lease: no
+    /// word that starts them can be new enough then.
+    taken: BTreeMap<Attempt, Option<Instant>>,
+    effects: VecDeque<MemberEffect<R>>,
+    #[cfg(test)]
+    pub left_out: Option<Rule>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    epoch: Epoch,
+    ends: Instant,
+}
+
+impl<R: Clone> Member<R> {
+    pub fn new(times: Times, process: Process, slots: usize) -> Self {
+        Member {
+            times,
+            process,
+            slots,
+            epoch: 0,
+            lease: None,
+            beats: BTreeMap::new(),
+            next_beat: 1,
+            running: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            done: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            effects: VecDeque::new(),
+            #[cfg(test)]
+            left_out: None,
+        }
+    }
+
+    /// The highest epoch that it has heard of.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub fn poll_effect(&mut self) -> Option<MemberEffect<R>> {
+        self.effects.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        #[cfg(test)]
+        if self.left_out == Some(Rule::SelfStop) {
+            return None;
+        }
+        self.lease.filter(|_| !self.running.is_empty()).map(|lease| lease.ends)
+    }
+
+    /// A lease that has ended ends its runs.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        #[cfg(test)]
+        if self.left_out == Some(Rule::SelfStop) {
+            return;
+        }
+        if !self.has_lease(now) {
+            while let Some(attempt) = self.running.first().copied() {
+                self.stop(attempt, now);
+            }
+        }
+    }
+
+    fn has_lease(&self, now: Instant) -> bool {
+        self.lease.is_some_and(|lease| now < lease.ends)
+    }
+
+    fn stop(&mut self, attempt: Attempt, now: Instant) {
+        if self.running.remove(&attempt) {
+            self.stopped.insert(attempt);
+            self.taken.insert(attempt, Some(now));
+            self.effects.push_back(MemberEffect::Stop(attempt));
+        }
+    }
+
+    /// Time for the next beat, and for the results that nobody has settled.
+    pub fn beat(&mut self, now: Instant) {
+        self.handle_timeout(now);
+        let lease = self.times.lease;
+        self.beats.retain(|_, sent| now - *sent < lease);
+        self.taken.retain(|_, over| over.is_none_or(|over| now - over < 2 * lease));
+        let number = self.next_beat;
+        self.next_beat += 1;
+        self.beats.insert(number, now);
+        self.effects.push_back(MemberEffect::Beat(Beat {
+            from: self.process.clone(),
+            number,
+            epoch: self.epoch,
+            running: self.running.iter().copied().collect(),
+            stopped: self.stopped.iter().copied().collect(),
+            slots: self.slots,
+        }));
+        let done: Vec<Attempt> = self.done.keys().copied().collect();
+        done.into_iter().for_each(|attempt| self.report(attempt));
+    }
+
+    fn report(&mut self, attempt: Attempt) {
+        let Some(result) = self.done.get(&attempt).cloned() else { return };
+        let report = Report { from: self.process.clone(), attempt, result };
+        self.effects.push_back(MemberEffect::Report(report));
+    }
+
+    /// An owner has said this.
+    pub fn hear(&mut self, now: Instant, FromOwner { epoch, word }: FromOwner) {
+        self.handle_timeout(now);
+        if epoch < self.epoch {
+            #[cfg(test)]
+            if self.left_out == Some(Rule::WhoseWord)
+                && let Word::Settled(attempt) = word
+            {
+                self.done.remove(&attempt);
+            }
+            return;
+        }
+        self.epoch = epoch;
+        match word {
+            Word::Acknowledge { beat, settled } => {
+                for attempt in settled {
+                    self.stopped.remove(&attempt);
+                }
+                let Some(sent) = self.beats.get(&beat) else { return };
+                let ends = *sent + self.times.lease;
+                // What an earlier owner has granted is no lease of this one's.
+                let same = self.lease.filter(|lease| lease.epoch == epoch);
+                let ends = same.map_or(ends, |lease| lease.ends.max(ends));
+                self.lease = Some(Lease { epoch, ends });
+                self.handle_timeout(now);
+            }
+            Word::Run { attempt, boot, beat } => self.run(now, attempt, boot, beat),
+            Word::Interrupt(attempt) => self.stop(attempt, now),
+            Word::Settled(attempt) => {
+                if self.done.remove(&attempt).is_some() {
+                    self.taken.insert(attempt, Some(now));
+                }
+            }
+        }
+    }
+
+    fn run(&mut self, now: Instant, attempt: Attempt, boot: u64, beat: u64) {
+        #[cfg(test)]
+        let (any_boot, any_beat, no_lease) = (
+            self.left_out == Some(Rule::Boot),
+            self.left_out == Some(Rule::Beat),
+            self.left_out == Some(Rule::SelfStop),
+        );
+        #[cfg(not(test))]
+        let (any_boot, any_beat, no_lease) = (false, false, false);
+        let is_for_this = boot == self.process.boot || any_boot;
+        let new_enough = |sent: &Instant| now < *sent + self.times.lease;
+        let is_new = self.beats.get(&beat).is_some_and(new_enough) || any_beat;
+        let may_run = self.has_lease(now) || no_lease;
+        let is_taken = self.taken.contains_key(&attempt);
+        #[cfg(test)]
+        let is_taken = is_taken && self.left_out != Some(Rule::Duplicate);
+        let runs_already = self.running.iter().any(|running| running.event == attempt.event);
+        if is_for_this && is_new && may_run && !is_taken && !runs_already {
+            self.taken.insert(attempt, None);
+            self.running.insert(attempt);
+            self.effects.push_back(MemberEffect::Start(attempt));
+        }
+    }
+
+    /// The handler has returned. What was stopped meanwhile gives no result.
+    pub fn finished(&mut self, now: Instant, attempt: Attempt, result: R) {
+        self.handle_timeout(now);
+        if self.running.remove(&attempt) {
+            self.done.insert(attempt, result);
+            self.report(attempt);
+        }
+    }
+}

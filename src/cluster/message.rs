@@ -1,0 +1,87 @@
+//! What nodes say to each other of one concurrency id. Every message may be lost, doubled or late.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::id::EventId;
+
+/// The name of a node, which it keeps over its starts.
+pub(crate) type NodeName = Arc<str>;
+
+/// The sequence of an owner's claim: of two owners, the later one has the higher epoch.
+pub(crate) type Epoch = u64;
+
+/// How long things take. The same on all nodes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// From one beat to the next.
+    pub beat: Duration,
+    /// How long a lease holds from the sending of the beat that was acknowledged. Longer than the record
+    /// may be away.
+    pub lease: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Times { beat: Duration::from_secs(1), lease: Duration::from_secs(6) }
+    }
+}
+
+/// One start of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Attempt {
+    pub event: EventId,
+    /// From 1.
+    pub number: u32,
+}
+
+/// A process of a node. Of two of one name, the later one has the higher boot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Process {
+    pub node: NodeName,
+    pub boot: u64,
+}
+
+/// Says that a node is there, and what it does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Beat {
+    pub from: Process,
+    /// Counts the beats of the process.
+    pub number: u64,
+    /// The highest epoch that the node has heard of: it heeds no owner of an earlier one.
+    pub epoch: Epoch,
+    pub running: Vec<Attempt>,
+    /// Runs that it has stopped by itself, until an owner has answered that.
+    pub stopped: Vec<Attempt>,
+    /// How many runs it takes at once.
+    pub slots: usize,
+}
+
+/// What an owner says to a node. The node heeds the highest epoch that it has heard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct FromOwner {
+    pub epoch: Epoch,
+    pub word: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Word {
+    /// Extends the lease from when the node sent this beat. These stopped runs needn't be named any more.
+    Acknowledge { beat: u64, settled: Vec<Attempt> },
+    /// To be run by the process of this boot, if it sent this beat less than a lease ago.
+    Run { attempt: Attempt, boot: u64, beat: u64 },
+    /// Not wanted any more.
+    Interrupt(Attempt),
+    /// The result is on record, or isn't wanted any more.
+    Settled(Attempt),
+}
+
+/// What came of a run. It is repeated until it is settled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Report<R> {
+    pub from: Process,
+    pub attempt: Attempt,
+    pub result: R,
+}

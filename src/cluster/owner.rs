@@ -1,0 +1,394 @@
+//! The owner's part in one concurrency id: it places runs on nodes, and knows of each whether it may still
+//! be going on.
+//!
+//! A start is recorded before it is sent, with the process that it is meant for; so is the decision that a
+//! run is over without an end, and the end. What is being recorded counts as decided. Until it is recorded that
+//! a run is over, it counts as running.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use super::message::{Attempt, Beat, Epoch, FromOwner, NodeName, Process, Report, Times, Word};
+#[cfg(test)]
+use super::rules::Rule;
+use crate::event::id::EventId;
+
+/// What is to be done. What is to be recorded is to be recorded in the order of the effects.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum OwnerEffect<R> {
+    /// The start is to be recorded; then [`Owner::start_recorded`] is called.
+    RecordStart(Attempt, Process),
+    /// It is to be recorded that the run is over, and its event next again; then [`Owner::again_recorded`] is
+    /// called.
+    RecordAgain(Attempt),
+    /// The end is to be recorded; then [`Owner::end_recorded`] is called.
+    RecordEnd(Attempt, R),
+    /// Something is to be recorded, so that it is known whether this is still the owner; then
+    /// [`Owner::recorded`] is called.
+    Renew,
+    /// To a node.
+    Send(NodeName, FromOwner),
+    /// The event has no run any more: it is next again.
+    Again(Attempt),
+    /// The event has ended.
+    Ended(Attempt),
+}
+
+/// A run that an earlier owner has recorded, or one of this one's.
+#[derive(Clone, Debug)]
+struct Placed {
+    process: Process,
+    number: u32,
+    state: State,
+    /// Since when the node is expected to name it in its beats.
+    sent: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Its start is being recorded.
+    Starting,
+    /// It is recorded: the node may run it.
+    Running,
+    /// That it is over without an end is being recorded.
+    Returning,
+    /// Its end is being recorded.
+    Ending,
+}
+
+/// What the last beat of a node said.
+#[derive(Clone, Debug)]
+struct Heard {
+    at: Instant,
+    boot: u64,
+    beat: u64,
+    epoch: Epoch,
+    slots: usize,
+}
+
+/// A pure machine: it is told what happens and when, and says by effects what is to be done.
+#[derive(Debug)]
+pub(crate) struct Owner<R> {
+    times: Times,
+    epoch: Epoch,
+    /// When the claim was known to be recorded.
+    claimed: Instant,
+    /// When the last append that was kept began: then it was still the owner.
+    sure: Instant,
+    is_renewing: bool,
+    placed: BTreeMap<EventId, Placed>,
+    heard: BTreeMap<NodeName, Heard>,
+    effects: VecDeque<OwnerEffect<R>>,
+    #[cfg(test)]
+    pub left_out: Option<Rule>,
+}
+
+impl<R> Owner<R> {
+    /// Of a claim whose append began at `began` and has just been kept. `recovered` are the runs that the
+    /// record knows of, without an end.
+    pub fn new(
+        times: Times,
+        epoch: Epoch,
+        began: Instant,
+        now: Instant,
+        recovered: impl IntoIterator<Item = (Attempt, Process)>,
+    ) -> Self {
+        let placed = |(attempt, process): (Attempt, Process)| {
+            let number = attempt.number;
+            (attempt.event, Placed { process, number, state: State::Running, sent: None })
+        };
+        Owner {
+            times,
+            epoch,
+            claimed: now,
+            sure: began,
+            is_renewing: false,
+            placed: recovered.into_iter().map(placed).collect(),
+            heard: BTreeMap::new(),
+            effects: VecDeque::new(),
+            #[cfg(test)]
+            left_out: None,
+        }
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Runs that are going on, or may be: each has a slot.
+    pub fn running(&self) -> usize {
+        self.placed.len()
+    }
+
+    pub fn poll_effect(&mut self) -> Option<OwnerEffect<R>> {
+        self.effects.pop_front()
+    }
+
+    #[cfg(test)]
+    fn leaves_out(&self, rule: Rule) -> bool {
+        self.left_out == Some(rule)
+    }
+
+    /// Whether it may grant: nobody else can have granted anything by now that it doesn't know of.
+    fn grants(&self, now: Instant) -> bool {
+        #[cfg(test)]
+        if self.leaves_out(Rule::Renewal) {
+            return true;
+        }
+        now < self.sure + self.times.lease
+    }
+
+    /// Where a run would go, if one can be placed now: on the node with most room, of those that were heard
+    /// just now.
+    fn place_for_one(&self, now: Instant) -> Option<Process> {
+        if !self.grants(now) {
+            return None;
+        }
+        let fresh = |heard: &Heard| now - heard.at < 2 * self.times.beat + self.times.beat / 2;
+        let room = |node: &NodeName, heard: &Heard| {
+            let here = self.placed.values().filter(|placed| placed.process.node == *node);
+            heard.slots.saturating_sub(here.count())
+        };
+        let nodes = self.heard.iter().filter(|(_, heard)| fresh(heard));
+        let nodes = nodes.map(|(node, heard)| (room(node, heard), node, heard.boot));
+        let (_, node, boot) =
+            nodes.filter(|(room, ..)| *room > 0).max_by_key(|(room, ..)| *room)?;
+        Some(Process { node: node.clone(), boot })
+    }
+
+    /// Whether a run can be placed now.
+    pub fn can_place(&self, now: Instant) -> bool {
+        self.place_for_one(now).is_some()
+    }
+
+    /// Places a run, if that can be.
+    pub fn place(&mut self, now: Instant, attempt: Attempt) -> bool {
+        let Some(process) = self.place_for_one(now) else { return false };
+        let Attempt { event, number } = attempt;
+        let (state, sent) = (State::Starting, None);
+        self.placed.insert(event, Placed { process: process.clone(), number, state, sent });
+        self.effects.push_back(OwnerEffect::RecordStart(attempt, process));
+        true
+    }
+
+    /// An append that began then has been kept.
+    pub fn recorded(&mut self, began: Instant) {
+        self.sure = self.sure.max(began);
+        self.is_renewing = false;
+    }
+
+    /// The start is on record: the node may be told, if the decision still stands.
+    pub fn start_recorded(&mut self, now: Instant, attempt: Attempt) {
+        let Some(placed) = self.placed.get_mut(&attempt.event) else { return };
+        let stands = placed.number == attempt.number && placed.state == State::Starting;
+        #[cfg(test)]
+        let stands = stands || self.left_out == Some(Rule::SecondLook);
+        if stands {
+            if placed.state == State::Starting {
+                placed.state = State::Running;
+            }
+            self.send_run(now, attempt);
+        }
+    }
+
+    fn send_run(&mut self, now: Instant, attempt: Attempt) {
+        let Some(placed) = self.placed.get_mut(&attempt.event) else { return };
+        placed.sent = Some(now);
+        let Process { node, boot } = placed.process.clone();
+        let Some(heard) = self.heard.get(&node) else { return };
+        let beat = heard.beat;
+        self.send(node, Word::Run { attempt, boot, beat });
+    }
+
+    fn send(&mut self, node: NodeName, word: Word) {
+        let epoch = self.epoch;
+        self.effects.push_back(OwnerEffect::Send(node, FromOwner { epoch, word }));
+    }
+
+    /// The run is over without an end: its event is next again, once that is recorded.
+    fn again(&mut self, event: EventId) {
+        let Some(placed) = self.placed.get_mut(&event) else { return };
+        // What is being recorded counts as decided.
+        if !matches!(placed.state, State::Starting | State::Running) {
+            return;
+        }
+        placed.state = State::Returning;
+        let number = placed.number;
+        self.effects.push_back(OwnerEffect::RecordAgain(Attempt { event, number }));
+    }
+
+    pub fn again_recorded(&mut self, attempt: Attempt) {
+        if self.placed.remove(&attempt.event).is_some() {
+            self.effects.push_back(OwnerEffect::Again(attempt));
+        }
+    }
+
+    pub fn end_recorded(&mut self, attempt: Attempt) {
+        let Some(placed) = self.placed.remove(&attempt.event) else { return };
+        self.send(placed.process.node, Word::Settled(attempt));
+        self.effects.push_back(OwnerEffect::Ended(attempt));
+    }
+
+    /// A node says what came of a run.
+    pub fn report(&mut self, report: Report<R>) {
+        let Report { from, attempt, result } = report;
+        match self.placed.get_mut(&attempt.event).filter(|it| it.number == attempt.number) {
+            Some(placed) if placed.process.node == from.node => {
+                if placed.state == State::Running {
+                    placed.state = State::Ending;
+                    self.effects.push_back(OwnerEffect::RecordEnd(attempt, result));
+                }
+            }
+            // Another run counts, or the end is on record already.
+            Some(_) | None => self.send(from.node, Word::Settled(attempt)),
+        }
+    }
+
+    /// A node is there.
+    pub fn hear(&mut self, now: Instant, beat: Beat) {
+        let Beat { from, number, epoch, running, stopped, slots } = beat;
+        let Process { node, boot } = from;
+        let last = self.heard.get(&node);
+        if last.is_some_and(|last| last.boot > boot) {
+            return;
+        }
+        // Beats may come in another order than they were sent in; what they say then is old.
+        let is_old = last.is_some_and(|last| last.boot == boot && last.beat > number);
+        let newest = last.filter(|_| is_old).map_or(number, |last| last.beat);
+        let heeded = last.filter(|last| last.boot == boot).map_or(epoch, |it| it.epoch.max(epoch));
+        let heard = Heard { at: now, boot, beat: newest, epoch: heeded, slots };
+        self.heard.insert(node.clone(), heard);
+        self.end_old_selves(&node, boot);
+        if is_old {
+            return;
+        }
+        for attempt in &stopped {
+            if self.runs_there(&node, boot, *attempt) {
+                #[cfg(test)]
+                if self.leaves_out(Rule::StoppedRuns) {
+                    continue;
+                }
+                self.again(attempt.event);
+            }
+        }
+        if self.grants(now) {
+            let settled = stopped.iter().filter(|it| !self.is_placed(&node, boot, **it)).copied();
+            let settled = settled.collect();
+            self.send(node.clone(), Word::Acknowledge { beat: number, settled });
+        }
+        for attempt in &running {
+            if !self.is_placed(&node, boot, *attempt) {
+                self.send(node.clone(), Word::Interrupt(*attempt));
+            }
+        }
+        self.send_what_was_not_taken(now, &node, boot, &running, &stopped);
+    }
+
+    /// A process of a later boot proves that the earlier one is dead.
+    fn end_old_selves(&mut self, node: &NodeName, boot: u64) {
+        #[cfg(test)]
+        if self.leaves_out(Rule::OldSelf) {
+            return;
+        }
+        let old = |placed: &Placed| placed.process.node == *node && placed.process.boot < boot;
+        let dead: Vec<EventId> =
+            self.placed.iter().filter(|(_, placed)| old(placed)).map(|(id, _)| *id).collect();
+        dead.into_iter().for_each(|event| self.again(event));
+    }
+
+    fn is_placed(&self, node: &NodeName, boot: u64, attempt: Attempt) -> bool {
+        self.placed.get(&attempt.event).is_some_and(|placed| {
+            let process = &placed.process;
+            process.node == *node && process.boot == boot && placed.number == attempt.number
+        })
+    }
+
+    fn runs_there(&self, node: &NodeName, boot: u64, attempt: Attempt) -> bool {
+        let runs = |placed: &Placed| placed.state == State::Running;
+        self.is_placed(node, boot, attempt) && self.placed.get(&attempt.event).is_some_and(runs)
+    }
+
+    /// A word may be lost: what is recorded is sent again where the node doesn't name it for a while.
+    fn send_what_was_not_taken(
+        &mut self,
+        now: Instant,
+        node: &NodeName,
+        boot: u64,
+        running: &[Attempt],
+        stopped: &[Attempt],
+    ) {
+        let mut missing = Vec::new();
+        let wait = 2 * self.times.beat;
+        for (event, placed) in &mut self.placed {
+            let attempt = Attempt { event: *event, number: placed.number };
+            let here = placed.process.node == *node && placed.process.boot == boot;
+            let is_named = running.contains(&attempt) || stopped.contains(&attempt);
+            if !here || placed.state != State::Running || is_named {
+                continue;
+            }
+            // One of an earlier owner's: whether the node has it shows from now on.
+            if now - *placed.sent.get_or_insert(now) > wait {
+                missing.push(attempt);
+            }
+        }
+        #[cfg(test)]
+        if self.leaves_out(Rule::SendAgain) {
+            return;
+        }
+        missing.into_iter().for_each(|attempt| self.send_run(now, attempt));
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let renewal = self.renews().then(|| self.renewal_due());
+        let silent = self.placed.values().filter(|placed| may_be_silent(placed.state));
+        let silent = silent.map(|placed| self.silent_after(&placed.process.node)).min();
+        renewal.into_iter().chain(silent).min()
+    }
+
+    /// Whether it is to renew next.
+    fn renews(&self) -> bool {
+        #[cfg(test)]
+        if self.leaves_out(Rule::Renewal) {
+            return false;
+        }
+        !self.is_renewing
+    }
+
+    fn renewal_due(&self) -> Instant {
+        self.sure + self.times.lease / 3
+    }
+
+    /// Until when a node may hold a lease: it has stopped its runs then, or is dead.
+    fn silent_after(&self, node: &NodeName) -> Instant {
+        let lease = self.times.lease;
+        // Those before this owner may have granted until a lease after its claim.
+        let by_others = self.claimed + 2 * lease;
+        #[cfg(test)]
+        let by_others = if self.leaves_out(Rule::TwoLeases) { self.claimed } else { by_others };
+        match self.heard.get(node) {
+            // It heeds no other any more.
+            Some(heard) if heard.epoch >= self.epoch => heard.at + lease,
+            Some(heard) => (heard.at + lease).max(by_others),
+            None => by_others,
+        }
+    }
+
+    /// Renews, and places what a silent node ran elsewhere.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.renews() && now >= self.renewal_due() {
+            self.is_renewing = true;
+            self.effects.push_back(OwnerEffect::Renew);
+        }
+        let silent = |placed: &Placed| {
+            may_be_silent(placed.state) && now >= self.silent_after(&placed.process.node)
+        };
+        let over: Vec<EventId> =
+            self.placed.iter().filter(|(_, placed)| silent(placed)).map(|(id, _)| *id).collect();
+        over.into_iter().for_each(|event| self.again(event));
+    }
+}
+
+fn may_be_silent(state: State) -> bool {
+    matches!(state, State::Starting | State::Running)
+}
