@@ -90,12 +90,13 @@ fn generator(name: &'static str) -> Listener<Text, String> {
     kept(Listener::new(name, generate)).concurrency_id("gpu_queue")
 }
 
-/// The option of the file where events are recorded.
+/// The option of where events are recorded.
 const JOURNAL: PathOption = PathOption {
     name: "journal",
     value: "FILE",
     help: "Records the events of all listeners that queue in FILE, and goes on with those that are left \
-           there; files lie in FILE.files. Needs the feature journal.",
+           there; files lie in FILE.files. Needs the feature journal. nats://HOST:PORT/NAME records \
+           them there as NAME, and needs the feature cluster.",
 };
 
 /// Whether there is a journal.
@@ -110,9 +111,31 @@ where
     if RECORDS.get() == Some(&true) { listener.durable() } else { listener }
 }
 
+/// With the journal on NATS, and files in a directory of its name.
+#[cfg(feature = "cluster")]
+async fn on_nats(queue: QueueBuilder, url: &str) -> std::io::Result<QueueBuilder> {
+    let named = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('/'));
+    let (server, name) = named.ok_or_else(|| std::io::Error::other("nats://HOST:PORT/NAME"))?;
+    let journal = now_serving::Nats::connect(format!("nats://{server}")).name(name).await;
+    let files = std::env::temp_dir().join(format!("now-serving-{name}"));
+    Ok(queue.journal(journal.map_err(std::io::Error::other)?).cache_dir(files))
+}
+
+#[cfg(not(feature = "cluster"))]
+async fn on_nats(_: QueueBuilder, url: &str) -> std::io::Result<QueueBuilder> {
+    Err(std::io::Error::other(format!("--journal {url} needs the feature cluster")))
+}
+
 /// With the journal, where there is one.
+async fn recorded(queue: QueueBuilder, journal: Option<&Path>) -> std::io::Result<QueueBuilder> {
+    match journal.and_then(Path::to_str) {
+        Some(url) if url.starts_with("nats://") => on_nats(queue, url).await,
+        _ => in_file(queue, journal),
+    }
+}
+
 #[cfg(feature = "journal")]
-fn recorded(queue: QueueBuilder, file: Option<&Path>) -> std::io::Result<QueueBuilder> {
+fn in_file(queue: QueueBuilder, file: Option<&Path>) -> std::io::Result<QueueBuilder> {
     let Some(file) = file else { return Ok(queue) };
     let journal = now_serving::Sqlite::open(file).map_err(std::io::Error::other)?;
     let mut files = file.as_os_str().to_os_string();
@@ -121,7 +144,7 @@ fn recorded(queue: QueueBuilder, file: Option<&Path>) -> std::io::Result<QueueBu
 }
 
 #[cfg(not(feature = "journal"))]
-fn recorded(queue: QueueBuilder, file: Option<&Path>) -> std::io::Result<QueueBuilder> {
+fn in_file(queue: QueueBuilder, file: Option<&Path>) -> std::io::Result<QueueBuilder> {
     match file {
         Some(_) => Err(std::io::Error::other("--journal needs the feature journal")),
         None => Ok(queue),
@@ -308,6 +331,7 @@ async fn main() -> std::io::Result<()> {
         .listener(generator("gen2"))
         .listener(generator("gen3"));
     let queue = recorded(more(nine), journal.as_deref())
+        .await
         .and_then(|queue| queue.start().map_err(std::io::Error::other))
         .unwrap_or_else(|error| Address::fail("conformance", &error));
     let mut builder = Web::builder(&queue).max_file_size(MAX_FILE_SIZE);

@@ -19,12 +19,18 @@ pub fn program() -> Option<PathBuf> {
 pub struct Servers {
     program: PathBuf,
     directory: tempfile::TempDir,
+    config: String,
     ports: Vec<(u16, u16)>,
     running: Vec<Option<Child>>,
 }
 
 impl Servers {
     pub fn start(count: usize) -> Option<Self> {
+        Servers::start_with(count, "")
+    }
+
+    /// With more in their configuration.
+    pub fn start_with(count: usize, config: &str) -> Option<Self> {
         let program = program()?;
         let directory = tempfile::tempdir().expect("there is room");
         // Held until all are chosen, so that they differ.
@@ -34,7 +40,8 @@ impl Servers {
         let ports = (0..count).map(|n| (port(2 * n), port(2 * n + 1))).collect();
         drop(held);
         let running = (0..count).map(|_| None).collect();
-        let mut servers = Servers { program, directory, ports, running };
+        let config = config.to_string();
+        let mut servers = Servers { program, directory, config, ports, running };
         (0..count).for_each(|n| servers.start_one(n));
         Some(servers)
     }
@@ -57,6 +64,7 @@ impl Servers {
                 routes.join(", ")
             );
         }
+        config += &self.config;
         let path = self.directory.path().join(format!("{n}.conf"));
         std::fs::write(&path, config).expect("there is room");
         let child = Command::new(&self.program)

@@ -1,10 +1,12 @@
 //! Connecting to NATS.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, ServerAddr};
 use futures::StreamExt;
+use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
 use super::log::unreachable;
@@ -42,13 +44,14 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// # Errors
 /// Awaiting it gives an error when no server can be reached, none lets this client in, JetStream isn't there
 /// or older than 2.12, the stream holds something else, or another process has the journal of this name.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "it connects when it is awaited"]
 pub struct ConnectNats {
     servers: String,
     pub(super) name: String,
     replicas: Option<usize>,
     is_standby: bool,
+    user: Option<(String, String)>,
     credentials: Option<PathBuf>,
     root_certificates: Option<PathBuf>,
     client_certificate: Option<(PathBuf, PathBuf)>,
@@ -61,6 +64,7 @@ impl ConnectNats {
             name: "now-serving".into(),
             replicas: None,
             is_standby: false,
+            user: None,
             credentials: None,
             root_certificates: None,
             client_certificate: None,
@@ -95,6 +99,17 @@ impl ConnectNats {
     /// ```
     pub fn standby(mut self) -> Self {
         self.is_standby = true;
+        self
+    }
+
+    /// By which the servers let this client in; or in the URL, `nats://USER:PASSWORD@HOST`, where what means
+    /// something in a URL is percent-encoded.
+    pub fn user_and_password(
+        mut self,
+        user: impl Into<String>,
+        password: impl Into<String>,
+    ) -> Self {
+        self.user = Some((user.into(), password.into()));
         self
     }
 
@@ -141,7 +156,12 @@ impl ConnectNats {
             options =
                 options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
         }
-        let servers: Vec<&str> = self.servers.split(',').map(str::trim).collect();
+        let servers = self.servers.split(',').map(|url| url.trim().parse());
+        let servers: Vec<ServerAddr> = servers.collect::<Result<_, _>>().map_err(unreachable)?;
+        let user = self.user.clone();
+        if let Some((user, password)) = user.or_else(|| servers.iter().find_map(user_in)) {
+            options = options.user_and_password(user, password);
+        }
         options.connect(servers).await.map_err(unreachable)
     }
 
@@ -183,6 +203,19 @@ impl ConnectNats {
         });
         Ok(stream)
     }
+}
+
+/// Without what is secret.
+impl fmt::Debug for ConnectNats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectNats").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+fn user_in(server: &ServerAddr) -> Option<(String, String)> {
+    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let password = server.password().unwrap_or_default();
+    server.username().map(|user| (decode(user), decode(password)))
 }
 
 /// Who has the journal, if somebody says so.

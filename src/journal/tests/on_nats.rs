@@ -191,3 +191,121 @@ fn in_step(servers: &Servers) -> bool {
         cluster.leader.is_some() && current.count() == servers.count() - 1
     })
 }
+
+/// Runs openssl, which makes the keys and certificates of a test.
+fn openssl(directory: &std::path::Path, arguments: &str) {
+    let made = std::process::Command::new("openssl")
+        .current_dir(directory)
+        .args(arguments.split(' '))
+        .output()
+        .expect("openssl is there");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// An authority, and a server and a client that it vouches for.
+fn certificates(directory: &std::path::Path) {
+    let authority = "-x509 -days 2 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1";
+    openssl(directory, &format!("req {authority} -keyout ca.key -out ca.pem -subj /CN=ours"));
+    openssl(directory, &format!("req {authority} -keyout x.key -out other.pem -subj /CN=theirs"));
+    std::fs::write(directory.join("names"), "subjectAltName=IP:127.0.0.1").expect("there is room");
+    let new = "-nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1";
+    for name in ["server", "client"] {
+        openssl(
+            directory,
+            &format!("req {new} -keyout {name}.key -out {name}.csr -subj /CN={name}"),
+        );
+        let signed = "x509 -req -days 2 -CA ca.pem -CAkey ca.key -CAcreateserial -extfile names";
+        openssl(directory, &format!("{signed} -in {name}.csr -out {name}.pem"));
+    }
+}
+
+/// The connection is encrypted, each side is checked by its certificate, and users by their passwords.
+#[test]
+fn it_connects_by_tls_and_is_let_in_or_not() {
+    let keys = tempfile::tempdir().expect("there is room");
+    let path = |name: &str| keys.path().join(name);
+    let config = format!(
+        "tls: {{cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: true}}\n\
+         authorization: {{users: [{{user: ada, password: \"s/cret\"}}]}}\n",
+        path("server.pem"),
+        path("server.key"),
+        path("ca.pem"),
+    );
+    if super::nats_server::program().is_none() {
+        return;
+    }
+    certificates(keys.path());
+    let Some(servers) = Servers::start_with(1, &config) else { return };
+    let address = servers.url().replace("nats://", "");
+    let url = format!("tls://ada:s%2Fcret@{address}");
+    let with_client =
+        |url: &str| Nats::connect(url).client_certificate(path("client.pem"), path("client.key"));
+    let journal =
+        block_on(async { with_client(&url).root_certificates(path("ca.pem")).await }).unwrap();
+    append(&journal, vec![admitted(1)]).unwrap();
+    drop(journal);
+    let named = with_client(&format!("tls://{address}")).user_and_password("ada", "s/cret");
+    let named = block_on(async { named.root_certificates(path("ca.pem")).await });
+    assert_eq!(named.unwrap().load().unwrap().events.len(), 1);
+    let refused = [
+        with_client(&url).root_certificates(path("other.pem")),
+        with_client(&url),
+        Nats::connect(&url).root_certificates(path("ca.pem")),
+        with_client(&format!("tls://ada:wrong@{address}")).root_certificates(path("ca.pem")),
+        with_client(&format!("tls://{address}")).root_certificates(path("ca.pem")),
+    ];
+    for connect in refused {
+        let refused = block_on(async { connect.await });
+        assert!(matches!(refused, Err(JournalError::Unreachable(_))), "{refused:?}");
+    }
+}
+
+/// A file of credentials that isn't there is named.
+#[test]
+fn credentials_that_are_missing_are_named() {
+    let Some(servers) = Servers::start(1) else { return };
+    let connect = Nats::connect(servers.url()).credentials_file("/nowhere/nats.creds");
+    let refused = block_on(async { connect.await }).unwrap_err();
+    assert!(refused.to_string().contains("/nowhere/nats.creds"), "{refused}");
+}
+
+/// A stream that is full refuses, loses nothing, and takes records again once it may.
+#[test]
+fn a_full_stream_is_said_to_be_full() {
+    let Some(servers) = Servers::start(1) else { return };
+    let journal = connect(&servers.url(), "full");
+    append(&journal, vec![admitted(1)]).unwrap();
+    let limit = |bytes: i64| {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it starts");
+        runtime.block_on(async {
+            let client = async_nats::connect(servers.url()).await.expect("it connects");
+            let context = async_nats::jetstream::new(client);
+            let stream = context.get_stream("now-serving_full_journal").await.expect("it is there");
+            let config = stream.cached_info().config.clone();
+            let limited = async_nats::jetstream::stream::Config { max_bytes: bytes, ..config };
+            context.update_stream(limited).await.expect("it can be changed");
+        });
+    };
+    limit(4000);
+    let mut kept = vec![1];
+    let refused = loop {
+        let n = kept.len() as u128 + 1;
+        match append(&journal, vec![admitted(n)]) {
+            Ok(()) => kept.push(n as u64),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused, JournalError::Full);
+    // What takes several messages is refused as well.
+    let text = "x".repeat(3_000_000);
+    let Record::Admitted(it) = admitted(1000) else { panic!("it is one") };
+    let long = Admitted { input: JsonText::of(&text).unwrap(), ..it };
+    assert_eq!(append(&journal, vec![Record::Admitted(long)]), Err(JournalError::Full));
+    limit(-1);
+    append(&journal, vec![admitted(2000)]).unwrap();
+    kept.push(2000);
+    drop(journal);
+    let there = connect(&servers.url(), "full").load().unwrap();
+    assert_eq!(there.events.iter().map(|live| live.admitted.at).collect::<Vec<_>>(), kept);
+}

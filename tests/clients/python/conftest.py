@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import uuid
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from gradio_client import Client
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = os.environ.get("CONFORMANCE_BIN", ROOT / "target/release/examples/conformance")
 
-DURABLE = "CONFORMANCE_DURABLE" in os.environ
+# The URL of a NATS server: the journals are there then.
+NATS = os.environ.get("CONFORMANCE_NATS")
+DURABLE = bool(NATS) or "CONFORMANCE_DURABLE" in os.environ
 
 
 class Server:
@@ -22,8 +25,11 @@ class Server:
         # The suites pass with durable listeners as well, each server with a journal of its own. What is in a
         # directory of files that a test gives is that test's.
         journal = []
-        if DURABLE and "CONFORMANCE_CACHE_DIR" not in environment:
-            journal = ["--journal", str(Path(tempfile.mkdtemp()) / "events.db")]
+        if "CONFORMANCE_CACHE_DIR" not in environment:
+            if NATS:
+                journal = ["--journal", f"{NATS}/{uuid.uuid4()}"]
+            elif DURABLE:
+                journal = ["--journal", str(Path(tempfile.mkdtemp()) / "events.db")]
         # Port 0 is any free one; the server says which.
         self.process = subprocess.Popen(
             [PROGRAM, "--port", str(port), *journal],
