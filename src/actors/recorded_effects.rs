@@ -23,6 +23,7 @@ use crate::event::update::Outcome;
 use crate::handler::durable::Durable;
 use crate::journal::error::JournalError;
 use crate::journal::record::{End, Ended, Record, Steered};
+use crate::journal::recorder::BatchNumber;
 use crate::journal::{Batch, CallsDue};
 use crate::logging::{error, warn};
 use crate::scheduler::command::{Arrival, Cause, Command, OutcomeCounts, WhenFull};
@@ -34,10 +35,10 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Batches that are on their way to the journal at once.
 const ON_THEIR_WAY: usize = 2;
 
-/// Journal → supervisor: the oldest batch on its way is durable, or has failed.
+/// Journal → supervisor: a batch is durable, or has failed.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(super) struct BatchSettled(Result<(), JournalError>);
+pub(super) struct BatchSettled(BatchNumber, Result<(), JournalError>);
 
 /// To itself: try again what could not be recorded.
 #[derive(Debug, Message)]
@@ -163,18 +164,23 @@ impl Supervisor {
         if recording.recorder.on_their_way() >= ON_THEIR_WAY || recording.retry.is_some() {
             return;
         }
-        let Some(records) = recording.recorder.take_batch() else { return };
+        let Some((number, records)) = recording.recorder.take_batch() else { return };
         let address = context.address();
         let batch = Batch { concurrency_id: self.config.concurrency_id.clone(), records };
-        let done = Box::new(move |result| address.do_send(BatchSettled(result)));
+        let done = Box::new(move |result| address.do_send(BatchSettled(number, result)));
         recording.journal.append(batch, done);
     }
 
-    fn batch_settled(&mut self, result: Result<(), JournalError>, context: &mut Context<Self>) {
+    fn batch_settled(
+        &mut self,
+        number: BatchNumber,
+        result: Result<(), JournalError>,
+        context: &mut Context<Self>,
+    ) {
         let Some(recording) = &mut self.recording else { return };
         match result {
             Ok(()) => {
-                let held = recording.recorder.settled();
+                let held = recording.recorder.settled(number);
                 recording.retry = None;
                 if recording.trouble.take().is_some() {
                     warn!("{}: the journal takes records again", self.config.concurrency_id);
@@ -182,7 +188,7 @@ impl Supervisor {
                 held.into_iter().for_each(|held| self.perform_held(held));
             }
             Err(trouble) => {
-                let mut held = recording.recorder.failed();
+                let mut held = recording.recorder.failed(number);
                 if trouble.is_final() {
                     held.append(&mut recording.recorder.give_up());
                 }
@@ -284,8 +290,8 @@ impl Supervisor {
 impl Handler<BatchSettled> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, BatchSettled(result): BatchSettled, context: &mut Self::Context) {
-        self.turn(context, |supervisor, context| supervisor.batch_settled(result, context));
+    fn handle(&mut self, BatchSettled(number, result): BatchSettled, context: &mut Self::Context) {
+        self.turn(context, |supervisor, context| supervisor.batch_settled(number, result, context));
     }
 }
 

@@ -61,6 +61,18 @@ impl FakeJournal {
         true
     }
 
+    /// What has become of the first batch isn't known yet, and the last one is refused meanwhile, as where the
+    /// journal is behind a network. Whether there is such a batch.
+    pub fn refuse_last(&self) -> bool {
+        let refused = {
+            let mut disk = self.disk();
+            if disk.on_their_way.len() < 2 { None } else { disk.on_their_way.pop_back() }
+        };
+        let Some((_, done)) = refused else { return false };
+        done(Err(JournalError::Unreachable("a cable was pulled".into())));
+        true
+    }
+
     /// It breaks; the next batch may have reached the disk before.
     pub fn break_down(&self, keeps_next: bool) {
         let mut disk = self.disk();

@@ -44,7 +44,8 @@ pub(crate) struct Batch {
 /// Keeps records. Shared by all supervisors of a queue.
 pub(crate) trait Journal: fmt::Debug + Send + Sync {
     /// Appends a batch. Those of one thread become durable in the order in which they were given; those
-    /// given meanwhile may become durable together. Doesn't block.
+    /// given meanwhile may become durable together. While it isn't known what has become of one, later ones may
+    /// be answered, as not kept. Doesn't block.
     fn append(&self, batch: Batch, done: Done);
 
     /// What had not ended when the journal was opened. Blocks; to be called before anything is appended.

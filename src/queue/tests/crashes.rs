@@ -180,7 +180,8 @@ impl World {
     async fn step(&mut self) {
         match self.random.random_range(0..100) {
             0..30 => self.submit(),
-            30..55 => drop(self.journal.settle_one()),
+            30..33 => drop(self.journal.refuse_last()),
+            33..55 => drop(self.journal.settle_one()),
             55..75 => self.finish(),
             75..80 => self.cancel(),
             80..84 => {
