@@ -12,6 +12,7 @@ for (const inFlight of [1, 64, 1024]) {
   const name = `jobs-${inFlight}`;
   const queue = new Queue(name, { connection });
   const events = new QueueEvents(name, { connection });
+  queue.setMaxListeners(0);
   events.setMaxListeners(0);
   await events.waitUntilReady();
   const worker = new Worker(name, async (job) => job.data.scene, { connection, concurrency: inFlight });

@@ -2,14 +2,18 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_nats::client::RequestErrorKind;
+use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, ServerAddr};
 use futures::StreamExt;
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
-use super::log::unreachable;
+use super::group::Group;
+use super::log::{Log, unreachable};
 use super::stream::{Stream, StreamSettings};
 use crate::journal::error::JournalError;
 use crate::logging::{info, warn};
@@ -25,7 +29,7 @@ const OWNER_ANSWER: Duration = Duration::from_secs(2);
 const GONE: Duration = Duration::from_secs(6);
 
 /// How often a process that stands by asks.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Connects when it is awaited. Made by [`Nats::connect`](crate::Nats::connect).
 ///
@@ -85,8 +89,8 @@ impl ConnectNats {
         self
     }
 
-    /// Waits while another process has the journal, and takes it over when that one has been gone, or hasn't
-    /// answered, for six seconds. So a second machine stands by, or the next version of a service waits for
+    /// Waits while another process has the journal, and takes it over when that one has stopped in order, or has
+    /// been gone, or hasn't answered, for six seconds. So a second machine stands by, or the next version of a service waits for
     /// the last one to stop. Without, connecting gives an error at once.
     ///
     /// ```no_run
@@ -181,19 +185,24 @@ impl ConnectNats {
         self.open(&self.client().await?).await
     }
 
-    /// The stream, and whoever asks who has it is answered from here on.
-    pub(super) async fn stream(self, by: String) -> Result<Stream, JournalError> {
+    /// The stream, and whoever asks who has it is answered from here on. `stood_by` becomes true where another
+    /// process has it, and is waited for.
+    pub(super) async fn stream(
+        &self,
+        by: String,
+        stood_by: &AtomicBool,
+    ) -> Result<Stream, JournalError> {
         let client = self.client().await?;
-        let stream = self.open(&client).await?;
+        let mut stream = self.open(&client).await?;
         let owner = format!("now-serving.{}.owner", escape(&self.name));
         if self.is_standby {
-            stand_by(&client, &owner, stream.name()).await;
-        } else if let Some(by) = who_has(&client, &owner).await {
+            stand_by(&client, &owner, &stream, stood_by).await?;
+        } else if let Asked::By(by) = who_has(&client, &owner).await {
             return Err(JournalError::Owned { name: stream.name().to_string(), by });
         }
         let mut asked = client.subscribe(owner).await.map_err(unreachable)?;
         // With the connection it ends.
-        tokio::spawn(async move {
+        let answering = tokio::spawn(async move {
             while let Some(message) = asked.next().await {
                 let Some(reply) = message.reply else { continue };
                 if let Err(error) = client.publish(reply, by.clone().into()).await {
@@ -201,7 +210,12 @@ impl ConnectNats {
                 }
             }
         });
+        stream.answered_by(answering.abort_handle());
         Ok(stream)
+    }
+
+    pub(super) fn is_standby(&self) -> bool {
+        self.is_standby
     }
 }
 
@@ -218,35 +232,68 @@ fn user_in(server: &ServerAddr) -> Option<(String, String)> {
     server.username().map(|user| (decode(user), decode(password)))
 }
 
-/// Who has the journal, if somebody says so.
-async fn who_has(client: &Client, owner: &str) -> Option<String> {
-    let asked = client.request(owner.to_string(), "".into());
-    // Who doesn't answer can be taken over from: the stream refuses what comes from there then.
-    let answer = tokio::time::timeout(OWNER_ANSWER, asked).await.ok()?.ok()?;
-    Some(String::from_utf8_lossy(&answer.payload).into_owned())
+/// What came of asking who has the journal.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    By(String),
+    Nobody,
+    /// Whether somebody has it isn't known: the question may not have left this machine.
+    Unknown,
 }
 
-/// Returns once nobody has had the journal for long enough.
-async fn stand_by(client: &Client, owner: &str, name: &str) {
+async fn who_has(client: &Client, owner: &str) -> Asked {
+    if client.connection_state() != State::Connected {
+        return Asked::Unknown;
+    }
+    let answer = client.request(owner.to_string(), "".into());
+    match tokio::time::timeout(OWNER_ANSWER, answer).await {
+        Ok(Ok(answer)) => Asked::By(String::from_utf8_lossy(&answer.payload).into_owned()),
+        // Who doesn't answer can be taken over from: the stream refuses what comes from there then.
+        Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => Asked::Nobody,
+        Err(_) if client.connection_state() == State::Connected => Asked::Nobody,
+        Ok(Err(_)) | Err(_) => Asked::Unknown,
+    }
+}
+
+/// Returns once it is this process' turn: whoever had the journal has stopped in order, or has been gone for
+/// long enough, as far as a process can tell that is connected all the while.
+async fn stand_by(
+    client: &Client,
+    owner: &str,
+    stream: &Stream,
+    stood_by: &AtomicBool,
+) -> Result<(), JournalError> {
     let mut gone_since = None;
     let mut waits_for = None;
     loop {
         let asked = Instant::now();
         match who_has(client, owner).await {
-            Some(by) => {
+            Asked::By(by) => {
                 gone_since = None;
                 if waits_for.as_ref() != Some(&by) {
-                    info!("{name}: stands by while {by} has the journal");
+                    info!("{}: stands by while {by} has the journal", stream.name());
                     waits_for = Some(by);
+                    stood_by.store(true, Ordering::Relaxed);
                 }
             }
-            // Nobody has had it since this process looks.
-            None if waits_for.is_none() => return,
-            None if asked - *gone_since.get_or_insert(asked) >= GONE => return,
-            None => {}
+            Asked::Nobody if is_released(stream).await? => return Ok(()),
+            Asked::Nobody if asked - *gone_since.get_or_insert(asked) >= GONE => return Ok(()),
+            Asked::Nobody => {}
+            Asked::Unknown => gone_since = None,
         }
         tokio::time::sleep_until(asked + ASK_AGAIN).await;
     }
+}
+
+/// Whether nobody has it by its last word, or nobody ever had it.
+async fn is_released(stream: &Stream) -> Result<bool, JournalError> {
+    let (_, last) = stream.bounds().await?;
+    if last == 0 {
+        return Ok(true);
+    }
+    let Some(stored) = stream.read(last).await? else { return Ok(false) };
+    // The last part of something longer is no group.
+    Ok(Group::decode(stream.name(), &stored.text).is_ok_and(|group| group.released))
 }
 
 /// For people who look for it.

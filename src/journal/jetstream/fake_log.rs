@@ -55,7 +55,7 @@ impl Kept {
         let sequence = self.last + 1;
         // As where a group takes several messages.
         self.last += self.random.random_range(1..=3);
-        let (tag, text) = (tag.to_string(), text.to_vec());
+        let (tag, text) = (Some(tag.to_string()), text.to_vec());
         self.groups.push(Stored { sequence, last: self.last, tag, text });
         Appended::Kept(self.last)
     }
@@ -112,6 +112,8 @@ impl Log for FakeLog {
         kept.first = kept.first.max(sequence);
         Ok(())
     }
+
+    fn resign(&self) {}
 
     fn name(&self) -> &str {
         "fake"

@@ -18,6 +18,9 @@ pub(super) struct Group {
     /// Who writes from here on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
+    /// Whoever had it writes no more, and has stopped in order.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub batches: Vec<BatchRecords>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -69,11 +72,15 @@ impl Again {
 
 impl Group {
     pub fn of(batches: Vec<BatchRecords>) -> Self {
-        Group { format: FORMAT, claim: None, batches, again: Vec::new() }
+        Group { format: FORMAT, claim: None, released: false, batches, again: Vec::new() }
     }
 
     pub fn claim(claim: Claim) -> Self {
         Group { claim: Some(claim), ..Group::of(Vec::new()) }
+    }
+
+    pub fn release() -> Self {
+        Group { released: true, ..Group::of(Vec::new()) }
     }
 
     pub fn again(again: Vec<Again>) -> Self {

@@ -246,6 +246,14 @@ impl Ledger {
         }
     }
 
+    /// The first group that anything needs.
+    pub fn needed_from(&self) -> Option<u64> {
+        let ends = self.needed.keys().next().copied();
+        let live = self.live.values().map(|entry| entry.recorded).min();
+        let steered = self.steered.values().map(|(_, sequence)| *sequence).min();
+        ends.into_iter().chain(live).chain(steered).min()
+    }
+
     /// Whether a part of the log, whose groups are those from `first` to `last`, is worth the cleaning:
     /// more of it goes than has to be appended again.
     pub fn cleaning(&self, first: u64, last: u64) -> Option<Cleaning> {
@@ -262,6 +270,29 @@ impl Ledger {
         let most = usize::try_from(goes / 2).unwrap_or(usize::MAX);
         let again: Vec<Again> = live.chain(steered).take(most + 1).collect();
         (again.len() <= most).then_some(Cleaning { again, before })
+    }
+}
+
+impl Cleaning {
+    /// What still stands, in pieces of about as many bytes: none at all is one, by which the log says who has
+    /// it.
+    pub fn groups(self, bytes: usize) -> Vec<Group> {
+        let (mut groups, mut piece, mut weight) = (Vec::new(), Vec::new(), 0);
+        for again in self.again {
+            weight += match &again {
+                Again::Live { admitted, .. } => admitted.input.get().len() + 256,
+                Again::Steered { .. } => 64,
+            };
+            piece.push(again);
+            if weight >= bytes {
+                groups.push(Group::again(std::mem::take(&mut piece)));
+                weight = 0;
+            }
+        }
+        if !piece.is_empty() || groups.is_empty() {
+            groups.push(Group::again(piece));
+        }
+        groups
     }
 }
 

@@ -7,13 +7,14 @@
 //! process' claim.
 
 use super::group::{Again, BatchRecords, Claim, Group};
-use super::ledger::{KnownEnd, Ledger};
+use super::ledger::{Cleaning, KnownEnd, Ledger};
 use super::log::{Appended, Log, Stored};
 use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
 use crate::journal::error::JournalError;
 use crate::journal::record::{Ended, Kept, Record};
 use crate::journal::{Batch, Loaded, Query};
+use crate::logging::warn;
 
 pub(super) struct Line<L> {
     log: L,
@@ -33,6 +34,8 @@ pub(super) struct Appending {
     tag: String,
     /// Whether an attempt may have been kept.
     is_unsure: bool,
+    /// How often the log was shorter than it was known to be.
+    shorter: u32,
 }
 
 /// What came of an attempt.
@@ -50,6 +53,8 @@ enum Follows {
     /// Something that is gone again.
     Removed,
     Nothing,
+    /// Not even what was known to be kept is there.
+    Less,
 }
 
 impl<L: Log> Line<L> {
@@ -59,12 +64,10 @@ impl<L: Log> Line<L> {
     /// When it can't be read, holds something else, or can't be claimed.
     pub async fn open(log: L, claim: Claim) -> Result<Self, JournalError> {
         let mut line = Line { log, ledger: Ledger::default(), last: 0, claim, tagged: 0 };
-        let (first, mut end) = line.log.bounds().await?;
-        line.last = first.saturating_sub(1);
         let mut claiming = line.prepare(Group::claim(line.claim.clone()))?;
         let mut unsure = 0;
         loop {
-            line.catch_up(end).await?;
+            line.catch_up().await?;
             match line.attempt(&mut claiming).await {
                 Attempt::Kept => return Ok(line),
                 // Somebody has written since it was read.
@@ -75,23 +78,37 @@ impl<L: Log> Line<L> {
                 }
                 Attempt::Unsure(_) => unsure += 1,
             }
-            end = line.log.bounds().await?.1;
         }
     }
 
     /// Reads what stands behind what is known.
-    async fn catch_up(&mut self, end: u64) -> Result<(), JournalError> {
-        if self.last >= end {
-            return Ok(());
+    async fn catch_up(&mut self) -> Result<(), JournalError> {
+        loop {
+            let (first, end) = self.log.bounds().await?;
+            if first > self.last + 1 {
+                // What was read is gone, but for what stands in what follows.
+                (self.ledger, self.last) = (Ledger::default(), first - 1);
+            }
+            if self.last >= end {
+                return Ok(());
+            }
+            let Line { log, ledger, last, .. } = self;
+            let name = log.name();
+            log.replay(*last + 1, end, &mut |stored| {
+                match stored.tag {
+                    Some(_) => ledger.take(stored.sequence, &Group::decode(name, &stored.text)?),
+                    None => warn!("{name}: message {} is none of ours", stored.sequence),
+                }
+                *last = stored.last;
+                Ok(())
+            })
+            .await?;
+            let (now_first, _) = self.log.bounds().await?;
+            if now_first != first {
+                // Something has gone while it was read: what it ended may look as if it hadn't.
+                (self.ledger, self.last) = (Ledger::default(), now_first - 1);
+            }
         }
-        let Line { log, ledger, last, .. } = self;
-        let name = log.name();
-        log.replay(*last + 1, end, &mut |stored| {
-            ledger.take(stored.sequence, &Group::decode(name, &stored.text)?);
-            *last = stored.last;
-            Ok(())
-        })
-        .await
     }
 
     /// # Errors
@@ -100,7 +117,7 @@ impl<L: Log> Line<L> {
         let text = group.encode()?;
         self.tagged += 1;
         let tag = format!("{}-{}", self.claim.id, self.tagged);
-        Ok(Appending { group, text, tag, is_unsure: false })
+        Ok(Appending { group, text, tag, is_unsure: false, shorter: 0 })
     }
 
     /// Tries to append it, once. One at a time: before another is begun, this one is kept or refused.
@@ -110,30 +127,52 @@ impl<L: Log> Line<L> {
                 self.kept(&appending.group, self.last + 1, last);
                 Attempt::Kept
             }
-            Appended::Behind => match self.what_follows().await {
-                Ok(Follows::Group(stored)) if stored.tag == appending.tag => {
-                    self.kept(&appending.group, stored.sequence, stored.last);
-                    Attempt::Kept
-                }
-                Ok(Follows::Group(stored)) => Attempt::Refused(self.taken_over(Some(&stored))),
-                Ok(Follows::Removed) => Attempt::Refused(self.taken_over(None)),
-                // A new leader may not know yet what the one before it has kept.
-                Ok(Follows::Nothing) => {
-                    appending.is_unsure = true;
-                    Attempt::Unsure("it doesn't know yet what it has kept".to_string())
-                }
-                Err(trouble) => {
-                    appending.is_unsure = true;
-                    Attempt::Unsure(trouble.to_string())
-                }
-            },
+            Appended::Behind => self.find_out(appending).await,
             Appended::Full if !appending.is_unsure => Attempt::Refused(JournalError::Full),
+            Appended::TooLong(why) if !appending.is_unsure => {
+                Attempt::Refused(JournalError::Unfit(why))
+            }
             // An attempt before this one may have had room.
             Appended::Full => Attempt::Unsure(JournalError::Full.to_string()),
+            Appended::TooLong(why) => Attempt::Unsure(why),
             Appended::Unknown(why) => {
                 appending.is_unsure = true;
                 Attempt::Unsure(why)
             }
+        }
+    }
+
+    /// Something stands where it was to stand.
+    async fn find_out(&mut self, appending: &mut Appending) -> Attempt {
+        let unsure = |appending: &mut Appending, why: &str| {
+            appending.is_unsure = true;
+            Attempt::Unsure(why.to_string())
+        };
+        match self.what_follows().await {
+            Ok(Follows::Group(stored)) if stored.tag.as_ref() == Some(&appending.tag) => {
+                self.kept(&appending.group, stored.sequence, stored.last);
+                Attempt::Kept
+            }
+            Ok(Follows::Group(stored)) if stored.tag.is_none() => {
+                // No attempt at this place can be kept any more: the next one is behind it.
+                warn!("{}: message {} is none of ours", self.log.name(), stored.sequence);
+                self.last = stored.last;
+                appending.is_unsure = false;
+                Attempt::Unsure("somebody else has written into it".to_string())
+            }
+            Ok(Follows::Group(stored)) => Attempt::Refused(self.taken_over(Some(&stored))),
+            Ok(Follows::Removed) => Attempt::Refused(self.taken_over(None)),
+            // A new leader may not know yet what the one before it has kept.
+            Ok(Follows::Nothing) => unsure(appending, "it doesn't know yet what it has kept"),
+            Ok(Follows::Less) if appending.shorter == ATTEMPTS_AT_LESS => {
+                let why = format!("{} has lost what it had acknowledged", self.log.name());
+                Attempt::Refused(JournalError::Broken(why))
+            }
+            Ok(Follows::Less) => {
+                appending.shorter += 1;
+                unsure(appending, "it doesn't know yet what it has kept")
+            }
+            Err(trouble) => unsure(appending, &trouble.to_string()),
         }
     }
 
@@ -147,8 +186,15 @@ impl<L: Log> Line<L> {
         if let Some(stored) = self.log.read(self.last + 1).await? {
             return Ok(Follows::Group(stored));
         }
-        let (_, end) = self.log.bounds().await?;
-        Ok(if end > self.last { Follows::Removed } else { Follows::Nothing })
+        // What is on its way may be kept between the two questions.
+        let (first, end) = self.log.bounds().await?;
+        Ok(if first > self.last + 1 {
+            Follows::Removed
+        } else if end < self.last {
+            Follows::Less
+        } else {
+            Follows::Nothing
+        })
     }
 
     /// By whom, as far as that can be read.
@@ -167,11 +213,16 @@ impl<L: Log> Line<L> {
     /// When the log can't be read.
     pub async fn find(&self, query: &Query) -> Result<Vec<Kept>, JournalError> {
         let found = self.ledger.find(query).into_iter().map(|end| self.read_end(end));
-        futures::future::try_join_all(found).await
+        Ok(futures::future::try_join_all(found).await?.into_iter().flatten().collect())
     }
 
-    async fn read_end(&self, end: &KnownEnd) -> Result<Kept, JournalError> {
+    /// `None` where it is gone.
+    async fn read_end(&self, end: &KnownEnd) -> Result<Option<Kept>, JournalError> {
         let ends = self.read(end.ended).await?;
+        if ends.is_none() && self.log.bounds().await?.0 > end.ended.min(end.admitted) {
+            // Removed by an earlier process, for which it was old enough.
+            return Ok(None);
+        }
         let ended = ends.as_ref().and_then(|group| ended_in(group, end.event));
         let ended = ended.ok_or_else(|| self.is_missing(end.event, end.ended))?.clone();
         let input = if end.keeps_input() {
@@ -184,7 +235,7 @@ impl<L: Log> Line<L> {
         } else {
             None
         };
-        Ok(Kept {
+        Ok(Some(Kept {
             listener: end.listener.clone(),
             session: end.session.clone(),
             user: end.user.clone(),
@@ -193,7 +244,7 @@ impl<L: Log> Line<L> {
             ended,
             attempts: end.attempts,
             webhook: end.webhook.clone(),
-        })
+        }))
     }
 
     async fn read(&self, sequence: u64) -> Result<Option<Group>, JournalError> {
@@ -206,24 +257,20 @@ impl<L: Log> Line<L> {
         JournalError::Damaged { path: self.log.name().into(), what }
     }
 
-    /// Forgets the ends that were recorded before this moment, and gives what is to be appended so that
-    /// a part of the log can go, if that is worth it: then, once it is kept, the sequence for
-    /// [`remove_before`](Self::remove_before).
+    /// Forgets the ends that were recorded before this moment, and says how a part of the log can go, if that
+    /// is worth it.
     ///
     /// # Errors
-    /// When the log can't be read, or what stands in it not be written again.
-    pub async fn forget(
-        &mut self,
-        before: u64,
-    ) -> Result<Option<(Option<Appending>, u64)>, JournalError> {
+    /// When the log can't be read.
+    pub async fn forget(&mut self, before: u64) -> Result<Option<Cleaning>, JournalError> {
         self.ledger.forget(before);
         let (first, _) = self.log.bounds().await?;
-        let Some(cleaning) = self.ledger.cleaning(first, self.last) else { return Ok(None) };
-        let again = match cleaning.again {
-            nothing if nothing.is_empty() => None,
-            again => Some(self.prepare(Group::again(again))?),
-        };
-        Ok(Some((again, cleaning.before)))
+        Ok(self.ledger.cleaning(first, self.last))
+    }
+
+    /// Before this sequence nothing is needed.
+    pub fn needed_from(&self) -> u64 {
+        self.ledger.needed_from().unwrap_or(self.last + 1)
     }
 
     /// # Errors
@@ -235,7 +282,15 @@ impl<L: Log> Line<L> {
     pub fn name(&self) -> &str {
         self.log.name()
     }
+
+    /// Nothing is appended any more.
+    pub fn resign(&self) {
+        self.log.resign();
+    }
 }
+
+/// How often a log that is shorter than it was is asked again: as long as a new leader may need to know all.
+const ATTEMPTS_AT_LESS: u32 = 20;
 
 /// How often a claim without an answer is tried again.
 const ATTEMPTS: usize = 5;

@@ -15,6 +15,8 @@ pub(super) enum Appended {
     Behind,
     /// It isn't, and no room is left.
     Full,
+    /// It isn't, and never will be: it is more than the log takes.
+    TooLong(String),
     /// Nobody knows.
     Unknown(String),
 }
@@ -26,14 +28,15 @@ pub(super) struct Stored {
     pub sequence: u64,
     /// Of its last part.
     pub last: u64,
-    /// Who appended it, and as its how manyth.
-    pub tag: String,
+    /// Who appended it, and as its how manyth. `None` where it is none of ours.
+    pub tag: Option<String>,
     pub text: Vec<u8>,
 }
 
 /// A log of one writer. Each part of a group counts in the sequence.
 pub(super) trait Log {
     /// The first and the last sequence that are kept; the first is one more where there are none.
+    /// Only what is first ever goes, so that there are no gaps.
     fn bounds(&self) -> impl Future<Output = Result<(u64, u64), JournalError>>;
 
     /// Gives the groups from `first` to `last` to `take`, in order.
@@ -52,6 +55,9 @@ pub(super) trait Log {
 
     /// Removes all before this sequence.
     fn remove_before(&self, sequence: u64) -> impl Future<Output = Result<(), JournalError>>;
+
+    /// Nothing is appended from here any more: others needn't be told that it is.
+    fn resign(&self);
 
     /// What it is called, for people.
     fn name(&self) -> &str;

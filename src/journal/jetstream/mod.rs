@@ -16,8 +16,12 @@ mod writer;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use futures::future::{Either, select};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::connect::ConnectNats;
@@ -28,6 +32,10 @@ use self::writer::{Request, Writer};
 use super::error::JournalError;
 use super::record::Kept;
 use super::{Batch, Done, Journal, Loaded, Query};
+use crate::logging::warn;
+
+/// How long a process that stands by waits before it connects again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A journal on NATS JetStream, for [`QueueBuilder::journal`](crate::QueueBuilder::journal): what is
 /// accepted outlives the machine.
@@ -72,6 +80,31 @@ impl Nats {
         ConnectNats::new(servers.into())
     }
 
+    /// `stood_by` becomes true where another process has it, and is waited for.
+    pub(crate) async fn open(
+        connect: ConnectNats,
+        stood_by: Arc<AtomicBool>,
+    ) -> Result<Self, JournalError> {
+        loop {
+            let (name, by) = (connect.name.clone(), connect::this_process());
+            let (connecting, waits) = (connect.clone(), stood_by.clone());
+            let open = {
+                let by = by.clone();
+                move || async move { connecting.stream(by, &waits).await }
+            };
+            match Nats::start(name, by, open).await {
+                // Once it stands by, it does so until it has its turn.
+                Err(JournalError::Unreachable(why))
+                    if connect.is_standby() && stood_by.load(Ordering::Relaxed) =>
+                {
+                    warn!("{}: NATS can't be reached ({why}), and is tried again", connect.name);
+                    tokio::time::sleep(AGAIN).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
     /// On a thread of its own, opens the log that `connect` gives, and writes it.
     async fn start<L, F>(
         name: String,
@@ -88,13 +121,25 @@ impl Nats {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(broken)?;
         let claim = Claim { by, id: format!("{:032x}", rand::random::<u128>()) };
-        let write = async move || match open(connect(), claim).await {
-            Ok(line) => {
-                // Who connects may have stopped waiting: then nobody asks for anything.
-                let _ = opened.send(Ok(()));
-                Writer::new(line, incoming).run().await;
+        let write = async move || {
+            let mut opened = opened;
+            let line = {
+                let open = std::pin::pin!(open(connect(), claim));
+                let given_up = std::pin::pin!(opened.closed());
+                match select(open, given_up).await {
+                    Either::Left((line, _)) => line,
+                    // Who connects has stopped waiting.
+                    Either::Right(_) => return,
+                }
+            };
+            match line {
+                Ok(line) => {
+                    // Who has stopped waiting just now asks for nothing.
+                    let _ = opened.send(Ok(()));
+                    Writer::new(line, incoming).run().await;
+                }
+                Err(trouble) => drop(opened.send(Err(trouble))),
             }
-            Err(trouble) => drop(opened.send(Err(trouble))),
         };
         let thread = std::thread::Builder::new()
             .name("journal".into())
@@ -143,8 +188,7 @@ impl IntoFuture for ConnectNats {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let (name, by) = (self.name.clone(), connect::this_process());
-        Box::pin(Nats::start(name, by.clone(), move || self.stream(by)))
+        Box::pin(Nats::open(self, Arc::new(AtomicBool::new(false))))
     }
 }
 

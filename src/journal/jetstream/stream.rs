@@ -1,21 +1,24 @@
 //! A JetStream stream as a log. A group is one message; one that is longer than a message may be is several,
 //! published as an atomic batch.
 
+use std::future::{Future, IntoFuture};
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, Info, RawMessageErrorKind, RetentionPolicy, StorageType,
-    Stream as JetStream,
+    Config, DiscardPolicy, Info, PersistenceMode, RawMessageErrorKind, RetentionPolicy,
+    StorageType, Stream as JetStream,
 };
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::Deserialize;
+use tokio::task::AbortHandle;
 
 use super::log::{Appended, Log, Stored, unreachable};
 use crate::journal::error::JournalError;
@@ -35,6 +38,16 @@ const OLDEST: (u64, u64) = (2, 12);
 /// How long the next message may take while the stream is read.
 const NEXT: Duration = Duration::from_secs(10);
 
+/// How long an answer may take, with the way to the client's own queue of what is to be sent.
+const ANSWER: Duration = Duration::from_secs(6);
+
+/// About how many bytes are on their way at once while the stream is read: a server gives up clients that have
+/// 64 MB to be read.
+const READ_AHEAD: usize = 16 << 20;
+
+/// As many messages an atomic batch has, at most.
+const LONGEST_BATCH: usize = 1000;
+
 pub(super) struct StreamSettings {
     pub name: String,
     pub subject: String,
@@ -46,6 +59,8 @@ pub(super) struct Stream {
     stream: JetStream,
     name: String,
     subject: String,
+    /// Answers whoever asks who has it.
+    answering: Option<AbortHandle>,
 }
 
 impl Stream {
@@ -84,19 +99,38 @@ impl Stream {
         if let Some(what) = unfit(&stream.cached_info().config) {
             return Err(JournalError::Foreign { path: name.into(), what });
         }
-        Ok(Stream { client, stream, name, subject })
+        Ok(Stream { client, stream, name, subject, answering: None })
     }
 
     pub fn name(&self) -> &str {
         &self.name
     }
 
+    /// This task says who has it, until somebody else has.
+    pub fn answered_by(&mut self, task: AbortHandle) {
+        self.answering = Some(task);
+    }
+
+    /// Asks the server. While there is no connection, nothing is asked: what a client can't send it keeps, and it
+    /// keeps only so much.
+    async fn ask<T>(&self, question: impl Future<Output = T>) -> Result<T, JournalError> {
+        if self.client.connection_state() != State::Connected {
+            return Err(JournalError::Unreachable("there is no connection".into()));
+        }
+        tokio::time::timeout(ANSWER, question).await.map_err(unreachable)
+    }
+
     async fn info(&self) -> Result<Info, JournalError> {
-        self.stream.get_info().await.map_err(unreachable)
+        let info = self.ask(self.stream.get_info()).await?.map_err(unreachable)?;
+        if info.created != self.stream.cached_info().created {
+            let what = format!("the stream {} was deleted and made anew", self.name);
+            return Err(JournalError::Broken(what));
+        }
+        Ok(info)
     }
 
     async fn message(&self, sequence: u64) -> Result<Option<StreamMessage>, JournalError> {
-        match self.stream.get_raw_message(sequence).await {
+        match self.ask(self.stream.get_raw_message(sequence)).await? {
             Ok(message) => Ok(Some(message)),
             Err(error) => match error.kind() {
                 RawMessageErrorKind::NoMessageFound => Ok(None),
@@ -107,9 +141,10 @@ impl Stream {
 
     /// What the last part of a group is answered.
     async fn publish(&self, headers: HeaderMap, part: Bytes) -> Appended {
-        let answer = self.client.request_with_headers(self.subject.clone(), headers, part).await;
-        match answer {
-            Ok(answer) => what_became(&answer.payload),
+        let answer = self.client.request_with_headers(self.subject.clone(), headers, part);
+        match self.ask(answer).await {
+            Ok(Ok(answer)) => what_became(&answer.payload),
+            Ok(Err(error)) => Appended::Unknown(error.to_string()),
             Err(error) => Appended::Unknown(error.to_string()),
         }
     }
@@ -140,6 +175,12 @@ fn unfit(config: &Config) -> Option<String> {
         Some("the stream drops messages; take its max_age and max_msgs_per_subject away".into())
     } else if is_limited && config.discard != DiscardPolicy::New {
         Some("the stream drops messages when it is full; set its discard policy to new".into())
+    } else if config.storage != StorageType::File {
+        Some("the stream is in memory; make one with storage file".into())
+    } else if config.persist_mode == Some(PersistenceMode::Async) || config.no_ack {
+        Some("the stream acknowledges before it has stored; make one that doesn't".into())
+    } else if config.max_message_size > 0 {
+        Some("the stream refuses long messages; take its max_msg_size away".into())
     } else if !config.allow_atomic_publish {
         Some("the stream takes no atomic batches; set its allow_atomic".into())
     } else {
@@ -153,6 +194,9 @@ fn too_old(version: &str) -> Option<&str> {
     let version_of = (numbers.next()?, numbers.next()?);
     (version_of < OLDEST).then_some(version)
 }
+
+/// "atomic publish batch is too large"
+const BATCH_TOO_LARGE: ErrorCode = ErrorCode(10199);
 
 fn what_became(answer: &[u8]) -> Appended {
     #[derive(Deserialize)]
@@ -175,6 +219,7 @@ fn what_became(answer: &[u8]) -> Appended {
         | ErrorCode::INSUFFICIENT_RESOURCES
         | ErrorCode::MEMORY_RESOURCES_EXCEEDED
         | ErrorCode::STORAGE_RESOURCES_EXCEEDED => Appended::Full,
+        ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | BATCH_TOO_LARGE => Appended::TooLong(what),
         // "maximum bytes exceeded", "maximum messages exceeded"
         ErrorCode::STREAM_STORE_FAILED if what.contains("exceeded") => Appended::Full,
         _ => Appended::Unknown(what),
@@ -195,9 +240,12 @@ impl Log for Stream {
         take: &mut dyn FnMut(Stored) -> Result<(), JournalError>,
     ) -> Result<(), JournalError> {
         let deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: first };
-        let config = OrderedConfig { deliver_policy, ..OrderedConfig::default() };
-        let consumer = self.stream.create_consumer(config).await.map_err(unreachable)?;
-        let mut messages = consumer.messages().await.map_err(unreachable)?;
+        let max_payload = self.client.server_info().max_payload.max(1);
+        let max_batch = i64::try_from((READ_AHEAD / max_payload).clamp(1, 500)).unwrap_or(1);
+        let config = OrderedConfig { deliver_policy, max_batch, ..OrderedConfig::default() };
+        let consumer = self.stream.create_consumer(config);
+        let consumer = self.ask(consumer).await?.map_err(unreachable)?;
+        let mut messages = self.ask(consumer.messages()).await?.map_err(unreachable)?;
         let mut gathered: Option<(Stored, usize)> = None;
         loop {
             let next = tokio::time::timeout(NEXT, messages.next()).await.map_err(unreachable)?;
@@ -231,6 +279,10 @@ impl Log for Stream {
     async fn append(&self, expected: u64, tag: &str, text: &[u8]) -> Appended {
         let longest = self.client.server_info().max_payload.saturating_sub(HEADERS).max(HEADERS);
         let parts = text.len().div_ceil(longest).max(1);
+        if parts > LONGEST_BATCH {
+            let bytes = text.len();
+            return Appended::TooLong(format!("{bytes} bytes are more than it takes at once"));
+        }
         let batch = format!("{:032x}", rand::random::<u128>());
         for nth in 1..=parts {
             let mut headers = HeaderMap::new();
@@ -260,7 +312,14 @@ impl Log for Stream {
     }
 
     async fn remove_before(&self, sequence: u64) -> Result<(), JournalError> {
-        self.stream.purge().sequence(sequence).await.map(|_| ()).map_err(unreachable)
+        let purge = self.stream.purge().sequence(sequence).into_future();
+        self.ask(purge).await?.map(|_| ()).map_err(unreachable)
+    }
+
+    fn resign(&self) {
+        if let Some(answering) = &self.answering {
+            answering.abort();
+        }
     }
 
     fn name(&self) -> &str {
@@ -283,12 +342,9 @@ impl Stream {
             return Ok(Some((stored, lacks - 1)));
         }
         let header = |name: &str| headers.get(name).map(|value| value.as_str());
-        let Some(tag) = header(TAG) else {
-            let what = format!("message {sequence} is none of now-serving's");
-            return Err(JournalError::Foreign { path: self.name.clone().into(), what });
-        };
+        let tag = header(TAG).map(str::to_string);
         let parts: usize = header(PARTS).and_then(|parts| parts.parse().ok()).unwrap_or(1);
-        let stored = Stored { sequence, last: sequence, tag: tag.to_string(), text: part.to_vec() };
+        let stored = Stored { sequence, last: sequence, tag, text: part.to_vec() };
         Ok(Some((stored, parts.saturating_sub(1))))
     }
 }
@@ -308,6 +364,7 @@ mod tests {
         };
         assert_eq!(error(10071, "wrong last sequence: 3"), Appended::Behind);
         assert_eq!(error(10077, "maximum bytes exceeded"), Appended::Full);
+        assert!(matches!(error(10199, "atomic publish batch is too large"), Appended::TooLong(_)));
         assert_eq!(error(10047, "insufficient storage resources available"), Appended::Full);
         assert!(matches!(error(10008, "system unavailable"), Appended::Unknown(_)));
         assert!(matches!(what_became(b""), Appended::Unknown(_)));
@@ -329,6 +386,9 @@ mod tests {
             Config { max_age: Duration::from_secs(1), ..ours.clone() },
             Config { max_bytes: 1, discard: DiscardPolicy::Old, ..ours.clone() },
             Config { retention: RetentionPolicy::WorkQueue, ..ours.clone() },
+            Config { storage: StorageType::Memory, ..ours.clone() },
+            Config { persist_mode: Some(PersistenceMode::Async), ..ours.clone() },
+            Config { max_message_size: 1000, ..ours.clone() },
             Config { allow_atomic_publish: false, ..ours.clone() },
         ];
         assert!(changed.iter().all(|config| unfit(config).is_some()));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::group::Group;
 use super::line::{Appending, Attempt, Line, group_of};
 use super::log::Log;
 use crate::journal::error::JournalError;
@@ -55,7 +56,7 @@ impl<L: Log> Writer<L> {
                 Some(request) => request,
                 None => match self.requests.recv().await {
                     Some(request) => request,
-                    None => return,
+                    None => return self.release().await,
                 },
             };
             match request {
@@ -65,6 +66,15 @@ impl<L: Log> Writer<L> {
                 Request::Ends(query, reply) => drop(reply.send(self.line.find(&query).await)),
                 Request::Forget(before) => self.forget(before).await,
             }
+        }
+    }
+
+    /// Says that the next process needn't wait. Where that isn't kept, it waits.
+    async fn release(&mut self) {
+        if self.broken.is_none()
+            && let Ok(mut release) = self.line.prepare(Group::release())
+        {
+            self.line.attempt(&mut release).await;
         }
     }
 
@@ -106,8 +116,7 @@ impl<L: Log> Writer<L> {
                 Attempt::Kept => return Ok(()),
                 Attempt::Refused(trouble) => {
                     if trouble.is_final() {
-                        error!("{trouble}");
-                        self.broken = Some(trouble.clone());
+                        self.break_down(trouble.clone());
                     }
                     return Err(trouble);
                 }
@@ -120,7 +129,7 @@ impl<L: Log> Writer<L> {
                 let since = *closed_at.get_or_insert_with(Instant::now);
                 if since.elapsed() >= LAST_TRIES {
                     let broken = JournalError::Broken(why);
-                    self.broken = Some(broken.clone());
+                    self.break_down(broken.clone());
                     return Err(broken);
                 }
                 tokio::time::sleep(pause).await;
@@ -129,9 +138,28 @@ impl<L: Log> Writer<L> {
         }
     }
 
+    fn break_down(&mut self, trouble: JournalError) {
+        error!("{trouble}");
+        self.line.resign();
+        self.broken = Some(trouble);
+    }
+
     /// For so long, says that nothing can be kept now. Whether nobody is left who could ask.
     async fn refuse_for(&mut self, time: Duration, why: &str) -> bool {
         let until = Instant::now() + time;
+        let mut later = None;
+        let is_closed = self.refuse_until(until, why, &mut later).await;
+        self.next.extend(later);
+        is_closed
+    }
+
+    /// What can be done as well later goes there.
+    async fn refuse_until(
+        &mut self,
+        until: Instant,
+        why: &str,
+        later: &mut Option<Request>,
+    ) -> bool {
         let unreachable = || JournalError::Unreachable(why.to_string());
         loop {
             let request = match self.next.pop_front() {
@@ -146,8 +174,7 @@ impl<L: Log> Writer<L> {
                 Request::Append(_, done) => done(Err(unreachable())),
                 Request::Load(reply) => drop(reply.send(Err(unreachable()))),
                 Request::Ends(_, reply) => drop(reply.send(Err(unreachable()))),
-                // It is asked again in a while.
-                Request::Forget(_) => {}
+                Request::Forget(_) => *later = Some(request),
             }
         }
     }
@@ -163,9 +190,18 @@ impl<L: Log> Writer<L> {
     }
 
     async fn clean(&mut self, before: u64) -> Result<(), JournalError> {
-        let Some((again, first)) = self.line.forget(before).await? else { return Ok(()) };
-        if let Some(again) = again {
-            self.keep(again).await?;
+        let Some(cleaning) = self.line.forget(before).await? else { return Ok(()) };
+        let first = cleaning.before;
+        for group in cleaning.groups(GROUP_BYTES) {
+            let again = self.line.prepare(group)?;
+            match self.keep(again).await {
+                Ok(()) => {}
+                Err(JournalError::Full) => {
+                    // It says so to its writer only: what nobody needs may go.
+                    return self.line.remove_before(self.line.needed_from()).await;
+                }
+                Err(trouble) => return Err(trouble),
+            }
         }
         self.line.remove_before(first).await
     }

@@ -1,6 +1,7 @@
 //! The journal on real servers: one, and three of which some are killed.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
@@ -91,6 +92,86 @@ fn who_stands_by_takes_over() {
     drop(journal);
     is_open.recv().expect("it says so");
     assert_eq!(second.join().unwrap().load().unwrap().events.len(), 99);
+}
+
+/// A process that stands by doesn't take what isn't free, though no server is there for a while.
+#[test]
+fn who_stands_by_waits_while_nobody_can_be_asked() {
+    let Some(mut servers) = Servers::start(1) else { return };
+    let journal = connect(&servers.url(), "outage");
+    append(&journal, vec![admitted(1)]).unwrap();
+    let (url, (opened, is_open)) = (servers.url(), mpsc::channel());
+    let stands_by = Arc::new(AtomicBool::new(false));
+    let waits = stands_by.clone();
+    let second = std::thread::spawn(move || {
+        let connect = Nats::connect(url).name("outage").standby();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it starts");
+        let journal = runtime.block_on(Nats::open(connect, waits));
+        opened.send(()).expect("the test waits");
+        journal
+    });
+    while !stands_by.load(Ordering::Relaxed) {
+        std::thread::yield_now();
+    }
+    servers.kill(0);
+    // Longer than it waits for one that is gone.
+    std::thread::sleep(Duration::from_secs(8));
+    servers.start_one(0);
+    let until = Instant::now() + Duration::from_secs(60);
+    while append(&journal, vec![admitted(2)]).is_err() {
+        assert!(Instant::now() < until, "it is still ours");
+    }
+    assert!(is_open.try_recv().is_err(), "it waits");
+    drop(journal);
+    is_open.recv().expect("it says so");
+    assert_eq!(second.join().unwrap().unwrap().load().unwrap().events.len(), 2);
+}
+
+/// What has been given up doesn't keep the next one away.
+#[test]
+fn who_was_taken_over_from_says_no_more_that_it_has_it() {
+    let Some(servers) = Servers::start(1) else { return };
+    let first = connect(&servers.url(), "resigned");
+    let second = block_on(Nats::test_take_over(servers.url(), "resigned")).unwrap();
+    assert!(matches!(append(&first, vec![admitted(1)]), Err(JournalError::TakenOver { .. })));
+    drop(second);
+    let third = connect(&servers.url(), "resigned");
+    append(&third, vec![admitted(2)]).unwrap();
+    drop(first);
+}
+
+/// Many long values are read again, though a server gives up those that don't keep up.
+#[test]
+fn many_long_values_are_read_again() {
+    let Some(servers) = Servers::start(1) else { return };
+    let journal = connect(&servers.url(), "many");
+    let text = "x".repeat(900_000);
+    for n in 0..150 {
+        let Record::Admitted(it) = admitted(n) else { panic!("it is one") };
+        let long = Admitted { input: JsonText::of(&text).unwrap(), ..it };
+        append(&journal, vec![Record::Admitted(long)]).unwrap();
+    }
+    drop(journal);
+    assert_eq!(connect(&servers.url(), "many").load().unwrap().events.len(), 150);
+}
+
+/// What somebody else has written into the stream is passed over.
+#[test]
+fn a_stray_message_is_passed_over() {
+    let Some(servers) = Servers::start(1) else { return };
+    let journal = connect(&servers.url(), "stray");
+    append(&journal, vec![admitted(1)]).unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it starts");
+    runtime.block_on(async {
+        let client = async_nats::connect(servers.url()).await.expect("it connects");
+        let sent = client.request("now-serving.stray.journal", "hello".into()).await;
+        sent.expect("it is kept");
+    });
+    append(&journal, vec![admitted(2)]).unwrap();
+    drop(journal);
+    assert_eq!(connect(&servers.url(), "stray").load().unwrap().events.len(), 2);
 }
 
 /// Whoever doesn't answer loses it, and can't write any more.
