@@ -40,6 +40,11 @@ const ON_THEIR_WAY: usize = 2;
 #[rtype(result = "()")]
 pub(super) struct BatchSettled(BatchNumber, Result<(), JournalError>);
 
+/// Journal → supervisor: another process has taken over.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct TakenOver(JournalError);
+
 /// To itself: try again what could not be recorded.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -199,6 +204,30 @@ impl Supervisor {
         self.settle(context);
     }
 
+    /// Hears when another process has taken over, though nothing is to be recorded.
+    fn watch_journal(&self, context: &mut Context<Self>) {
+        let watched = self.recording.as_ref().and_then(|recording| recording.journal.taken_over());
+        let Some(mut watched) = watched else { return };
+        let address = context.address().downgrade();
+        actix::spawn(async move {
+            // It ends with the journal.
+            let Ok(trouble) = watched.wait_for(Option::is_some).await.map(|it| it.clone()) else {
+                return;
+            };
+            if let Some((address, trouble)) = address.upgrade().zip(trouble) {
+                address.do_send(TakenOver(trouble));
+            }
+        });
+    }
+
+    fn taken_over(&mut self, trouble: &JournalError, context: &mut Context<Self>) {
+        let Some(recording) = &mut self.recording else { return };
+        let held = recording.recorder.give_up();
+        self.note_trouble(trouble, context);
+        held.into_iter().for_each(|held| self.not_recorded(held, trouble.clone()));
+        self.settle(context);
+    }
+
     fn perform_held(&mut self, held: Held) {
         match held {
             Held::Admission(key) => self.scheduler.handle(clock::now(), Command::Recorded(key)),
@@ -235,6 +264,9 @@ impl Supervisor {
         }
         if recording.is_broken() {
             recording.retry = None;
+            if matches!(trouble, JournalError::TakenOver { .. }) {
+                self.scheduler.handle(clock::now(), Command::HandOver);
+            }
         } else if recording.retry.is_none() {
             let address = context.address();
             let due = clock::now() + RETRY;
@@ -295,6 +327,14 @@ impl Handler<BatchSettled> for Supervisor {
     }
 }
 
+impl Handler<TakenOver> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, TakenOver(trouble): TakenOver, context: &mut Self::Context) {
+        self.turn(context, |supervisor, context| supervisor.taken_over(&trouble, context));
+    }
+}
+
 impl Handler<RetryRecording> for Supervisor {
     type Result = ();
 
@@ -305,12 +345,13 @@ impl Handler<RetryRecording> for Supervisor {
 
 impl Supervisor {
     /// Takes back what earlier processes have left. To be done before anything else.
-    pub(super) fn recover(&mut self) {
+    pub(super) fn recover(&mut self, context: &mut Context<Self>) {
         let Recovered { journal, events, ended, steered } = std::mem::take(&mut self.recovered);
         let Some(journal) = journal else { return };
         let mut recording = Recording::new(journal, steered);
         ended.into_iter().for_each(|end| recording.end(end));
         self.recording = Some(recording);
+        self.watch_journal(context);
         let now = clock::now();
         if let Some(limit) = steered.limit {
             self.scheduler.handle(now, Command::SetLimit(limit.into()));

@@ -235,7 +235,7 @@ impl Actor for Supervisor {
             };
             self.account = Some(Account::open(capacity, Arc::new(notify)));
         }
-        self.recover();
+        self.recover(context);
         self.settle(context);
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::error::JournalError;
 use super::memory::Memory;
@@ -24,6 +24,7 @@ pub(crate) struct Disk {
     process: u32,
     /// Whether it needs to be told to go on with each batch.
     stepped: bool,
+    taken_over: watch::Sender<Option<JournalError>>,
 }
 
 /// One process' journal on a disk.
@@ -61,6 +62,14 @@ impl FakeJournal {
         true
     }
 
+    /// Another process takes over.
+    pub fn take_over(&self) {
+        let mut disk = self.disk();
+        let trouble = JournalError::TakenOver { name: "fake".into(), by: "another".into() };
+        disk.broken = Some(trouble.clone());
+        disk.taken_over.send_replace(Some(trouble));
+    }
+
     /// What has become of the first batch isn't known yet, and the last one is refused meanwhile, as where the
     /// journal is behind a network. Whether there is such a batch.
     pub fn refuse_last(&self) -> bool {
@@ -94,6 +103,7 @@ impl FakeJournal {
                 let _ = disk.write(&batch);
             }
             (disk.process, disk.trouble, disk.broken) = (process, None, None);
+            disk.taken_over = watch::Sender::default();
         }
         FakeJournal { process, disk: self.disk }
     }
@@ -148,6 +158,10 @@ impl Journal for FakeJournal {
         // Who asked may have stopped waiting.
         let _ = reply.send(Ok(self.disk().kept.find(&query)));
         answer
+    }
+
+    fn taken_over(&self) -> Option<watch::Receiver<Option<JournalError>>> {
+        Some(self.disk().taken_over.subscribe())
     }
 
     fn forget(&self, before: u64) {

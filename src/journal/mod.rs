@@ -25,7 +25,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use self::error::JournalError;
 use self::record::{Kept, Live, Record, Steered};
@@ -56,6 +56,11 @@ pub(crate) trait Journal: fmt::Debug + Send + Sync {
 
     /// The ends that are kept and fit.
     fn ends(&self, query: Query) -> oneshot::Receiver<Result<Vec<Kept>, JournalError>>;
+
+    /// Says when another process has taken over, where one can.
+    fn taken_over(&self) -> Option<watch::Receiver<Option<JournalError>>> {
+        None
+    }
 
     /// Forgets the ends that were recorded before this moment, in milliseconds since the Unix epoch.
     fn forget(&self, before: u64);

@@ -159,6 +159,8 @@ pub(crate) enum Command<T> {
         arrival: Box<Arrival<T>>,
         since: Instant,
     },
+    /// Another process goes on with the events that are on record: here they end, as at a stop.
+    HandOver,
     /// The blocked caller that requested one with this key has got a place of the queue-wide capacity.
     PlaceGranted(Key),
 }

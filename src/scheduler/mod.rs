@@ -226,6 +226,7 @@ impl<T> Scheduler<T> {
             Command::Recorded(key) => self.recorded(key),
             Command::NotRecorded { key, refusal } => self.not_recorded(key, refusal),
             Command::Restore { arrival, since } => self.restore(*arrival, since),
+            Command::HandOver => self.hand_over(),
             Command::PlaceGranted(key) => self.place_granted(key),
             Command::Done { slot, counts, ready } => self.done(slot, counts, ready),
             Command::Returned { slot, counts, events } => self.returned(slot, counts, events),

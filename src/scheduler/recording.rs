@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::command::{Arrival, Cause, Effect};
 use super::wait_queue::Key;
 use super::{Location, Phase, Scheduler, Waiting};
+use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 
 impl<T> Scheduler<T> {
@@ -60,5 +61,22 @@ impl<T> Scheduler<T> {
             self.effects.push_back(Effect::RetakePlace);
         }
         self.enter(listener, waiting);
+    }
+
+    /// Another process goes on with what is on record. What isn't yet is refused when that is known.
+    pub(super) fn hand_over(&mut self) {
+        let mut on_record: Vec<EventId> = Vec::new();
+        for (id, place) in &self.places {
+            let lane = match *place {
+                Location::Waiting(key) => self.wait_queue.lane_of(key),
+                Location::Scheduled(appointment) => self.scheduled.lane_of(appointment),
+                Location::Running(slot) => self.slots.run(slot).map(|run| run.listener),
+                Location::Blocked(_) | Location::Requesting(_) | Location::Recording(_) => None,
+            };
+            if lane.is_some_and(|lane| self.lane_rules(lane).durable) {
+                on_record.push(*id);
+            }
+        }
+        on_record.into_iter().for_each(|id| self.end_accepted(id, Cause::Stopped));
     }
 }

@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::connect::ConnectNats;
 use self::group::Claim;
@@ -56,6 +56,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub struct Nats {
     name: String,
     requests: Option<mpsc::UnboundedSender<Request>>,
+    taken_over: watch::Receiver<Option<JournalError>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -117,6 +118,7 @@ impl Nats {
     {
         let (requests, incoming) = mpsc::unbounded_channel();
         let (opened, is_open) = oneshot::channel();
+        let (take_over, taken_over) = watch::channel(None);
         let broken = |error: std::io::Error| JournalError::Broken(error.to_string());
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(broken)?;
@@ -136,7 +138,7 @@ impl Nats {
                 Ok(line) => {
                     // Who has stopped waiting just now asks for nothing.
                     let _ = opened.send(Ok(()));
-                    Writer::new(line, incoming).run().await;
+                    Writer::new(line, incoming, take_over).run().await;
                 }
                 Err(trouble) => drop(opened.send(Err(trouble))),
             }
@@ -146,7 +148,7 @@ impl Nats {
             .spawn(move || runtime.block_on(write()))
             .map_err(broken)?;
         is_open.await.unwrap_or_else(|_| Err(closed()))?;
-        Ok(Nats { name, requests: Some(requests), thread: Some(thread) })
+        Ok(Nats { name, requests: Some(requests), taken_over, thread: Some(thread) })
     }
 
     fn request(&self, request: Request) -> Result<(), Request> {
@@ -211,6 +213,10 @@ impl Journal for Nats {
             let _ = reply.send(Err(closed()));
         }
         answer
+    }
+
+    fn taken_over(&self) -> Option<watch::Receiver<Option<JournalError>>> {
+        Some(self.taken_over.clone())
     }
 
     fn forget(&self, before: u64) {

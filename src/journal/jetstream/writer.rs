@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::group::Group;
@@ -25,6 +25,9 @@ const GROUP_BYTES: usize = 512 << 10;
 /// How long an append without an answer waits to be tried again, from the first time on and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// After how long without anything to append it is looked whether the log is still this process'.
+const IDLE: Duration = Duration::from_secs(2);
+
 /// How long it is tried where nobody is left who could hear of it.
 const LAST_TRIES: Duration = Duration::from_secs(10);
 
@@ -42,11 +45,17 @@ pub(super) struct Writer<L> {
     next: VecDeque<Request>,
     /// Why nothing is appended any more.
     broken: Option<JournalError>,
+    taken_over: watch::Sender<Option<JournalError>>,
 }
 
 impl<L: Log> Writer<L> {
-    pub fn new(line: Line<L>, requests: mpsc::UnboundedReceiver<Request>) -> Self {
-        Writer { line, requests, next: VecDeque::new(), broken: None }
+    /// `taken_over` hears when another process has the log.
+    pub fn new(
+        line: Line<L>,
+        requests: mpsc::UnboundedReceiver<Request>,
+        taken_over: watch::Sender<Option<JournalError>>,
+    ) -> Self {
+        Writer { line, requests, next: VecDeque::new(), broken: None, taken_over }
     }
 
     /// Does what it is asked until nobody can ask any more.
@@ -54,9 +63,13 @@ impl<L: Log> Writer<L> {
         loop {
             let request = match self.next.pop_front() {
                 Some(request) => request,
-                None => match self.requests.recv().await {
-                    Some(request) => request,
-                    None => return self.release().await,
+                None => match tokio::time::timeout(IDLE, self.requests.recv()).await {
+                    Ok(Some(request)) => request,
+                    Ok(None) => return self.release().await,
+                    Err(_) => {
+                        self.look().await;
+                        continue;
+                    }
                 },
             };
             match request {
@@ -66,6 +79,16 @@ impl<L: Log> Writer<L> {
                 Request::Ends(query, reply) => drop(reply.send(self.line.find(&query).await)),
                 Request::Forget(before) => self.forget(before).await,
             }
+        }
+    }
+
+    /// Looks whether the log is still this process', by appending nothing.
+    async fn look(&mut self) {
+        if self.broken.is_none()
+            && let Ok(nothing) = self.line.prepare(Group::of(Vec::new()))
+        {
+            // What came of it is noted, and nobody waits for it.
+            let _ = self.keep(nothing).await;
         }
     }
 
@@ -141,6 +164,7 @@ impl<L: Log> Writer<L> {
     fn break_down(&mut self, trouble: JournalError) {
         error!("{trouble}");
         self.line.resign();
+        self.taken_over.send_replace(Some(trouble.clone()));
         self.broken = Some(trouble);
     }
 

@@ -128,6 +128,18 @@ fn who_stands_by_waits_while_nobody_can_be_asked() {
     assert_eq!(second.join().unwrap().unwrap().load().unwrap().events.len(), 2);
 }
 
+/// It hears of it though it has nothing to append.
+#[test]
+fn who_was_taken_over_from_hears_of_it_by_itself() {
+    let Some(servers) = Servers::start(1) else { return };
+    let first = connect(&servers.url(), "silent");
+    let mut taken_over = first.taken_over().expect("it can be");
+    let second = block_on(Nats::test_take_over(servers.url(), "silent")).unwrap();
+    let trouble = block_on(taken_over.wait_for(Option::is_some)).expect("it is there").clone();
+    assert!(matches!(trouble, Some(JournalError::TakenOver { .. })), "{trouble:?}");
+    append(&second, vec![admitted(1)]).unwrap();
+}
+
 /// What has been given up doesn't keep the next one away.
 #[test]
 fn who_was_taken_over_from_says_no_more_that_it_has_it() {

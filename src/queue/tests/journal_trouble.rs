@@ -75,6 +75,28 @@ async fn when_it_breaks_nothing_is_admitted_and_what_was_goes_on_in_the_next_pro
     assert_eq!(journal.disk().kept.ends.len(), 3);
 }
 
+/// What runs is interrupted: its end couldn't be kept, and the other process runs it too.
+#[actix::test]
+async fn when_another_process_takes_over_what_is_here_stops_and_goes_on_there() {
+    let (journal, turnstile) = (FakeJournal::new(), Turnstile::new());
+    let queue = start(&journal, &turnstile);
+    let running = queue.submit("wait", 1u32).await.expect("it is accepted");
+    turnstile.arrived(1).await;
+    let other = queue.submit("wait", 2u32).await.expect("it is accepted");
+    turnstile.arrived(2).await;
+    let waiting = queue.submit("wait", 3u32).await.expect("it is accepted");
+    // Nothing is to be recorded, and nobody lets the handlers return.
+    journal.take_over();
+    for submission in [running, other, waiting] {
+        assert!(matches!(end(submission).await, Outcome::Stopped));
+    }
+    let refused = queue.submit("wait", 4u32).await.expect_err("nothing is admitted");
+    assert!(refused.to_string().contains("taken over by another"), "{refused}");
+    assert_eq!(queue.call("echo", 5u32).await, Ok(5u32), "others don't need it");
+    let there = &journal.disk().kept;
+    assert_eq!((there.live.len(), there.ends.len()), (3, 0), "they go on there");
+}
+
 #[actix::test]
 async fn a_pause_is_acknowledged_once_it_is_on_record() {
     let (journal, turnstile) = (FakeJournal::stepped(), Turnstile::new());

@@ -108,6 +108,8 @@ enum Step {
     Veto(usize),
     /// The n-th slot that closes its resource has done so.
     Closed(usize),
+    /// Another process goes on with the durable events.
+    HandOver,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +143,7 @@ fn step(prepared: bool) -> impl Strategy<Value = Step> {
         1 => (0..8usize).prop_map(Step::Lose),
         2 => (0..8usize).prop_map(Step::Veto),
         3 => (0..8usize).prop_map(Step::Closed),
+        1 => Just(Step::HandOver),
     ]
 }
 
@@ -286,7 +289,25 @@ impl World {
             Step::Veto(nth) if self.prepared => self.veto(nth),
             Step::Veto(_) => {}
             Step::Closed(nth) => self.closed(nth),
+            Step::HandOver => self.hand_over(),
         }
+    }
+
+    /// Those on record end here, and no others.
+    fn hand_over(&mut self) {
+        let durable = |n: &usize| self.events[*n].listener == DURABLE;
+        let mut left: Vec<usize> = self.wait_queue.iter().copied().filter(durable).collect();
+        left.extend(self.scheduled.iter().map(|(_, n)| *n).filter(durable));
+        for &n in &left {
+            self.leave(n);
+            self.scheduled.retain(|(_, other)| *other != n);
+        }
+        self.ended.stopped += left.len() as u64;
+        self.command(Command::HandOver);
+        assert!(left.iter().all(|n| self.events[*n].ends == 1), "they end at once");
+        let runs = self.running.values();
+        let runs = runs.filter(|run| self.events[run.events[0]].listener == DURABLE);
+        assert!(runs.map(|run| run.interrupted).all(|interrupted| interrupted));
     }
 
     fn event(&mut self, listener: usize, patient: bool, due: Option<Instant>) -> usize {
