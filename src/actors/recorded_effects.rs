@@ -264,7 +264,7 @@ impl Supervisor {
         }
         if recording.is_broken() {
             recording.retry = None;
-            if matches!(trouble, JournalError::TakenOver { .. }) {
+            if trouble.is_anothers() {
                 self.scheduler.handle(clock::now(), Command::HandOver);
             }
         } else if recording.retry.is_none() {

@@ -87,6 +87,19 @@ pub enum JournalError {
         /// Which process, as far as it is known.
         by: String,
     },
+    /// NATS has not answered for so long that a process that stands by may have taken the journal over. Nothing
+    /// is written any more by this process: what it has accepted goes on in the other one, or here after a
+    /// restart.
+    #[error(
+        "the journal {name} on NATS could not be reached for {seconds} s, and may have been taken over; \
+         restart this service"
+    )]
+    LeaseLost {
+        /// The stream.
+        name: String,
+        /// For how long.
+        seconds: u64,
+    },
     /// NATS doesn't answer. What was to be recorded is not; it is tried again.
     #[error("NATS can't be reached ({0}); see to its servers and to the network")]
     Unreachable(String),
@@ -104,6 +117,11 @@ pub enum JournalError {
 impl JournalError {
     /// Whether nothing is recorded any more by this process.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self, JournalError::Broken(_) | JournalError::TakenOver { .. })
+        matches!(self, JournalError::Broken(_)) || self.is_anothers()
+    }
+
+    /// Whether another process may go on with what was recorded.
+    pub(crate) fn is_anothers(&self) -> bool {
+        matches!(self, JournalError::TakenOver { .. } | JournalError::LeaseLost { .. })
     }
 }

@@ -24,9 +24,9 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// How long whoever has the journal may take to say so.
 const OWNER_ANSWER: Duration = Duration::from_secs(2);
 
-/// How long whoever had the journal must be gone before a process that stands by takes it over: a
-/// connection that breaks is made again meanwhile.
-const GONE: Duration = Duration::from_secs(6);
+/// How long whoever had the journal must be gone before a process that stands by takes it over: a connection
+/// that breaks is made again meanwhile, or its process has stopped what it ran.
+pub(super) const GONE: Duration = Duration::from_secs(8);
 
 /// How often a process that stands by asks.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -90,8 +90,12 @@ impl ConnectNats {
     }
 
     /// Waits while another process has the journal, and takes it over when that one has stopped in order, or has
-    /// been gone, or hasn't answered, for six seconds. So a second machine stands by, or the next version of a service waits for
+    /// been gone, or hasn't answered, for eight seconds. So a second machine stands by, or the next version of a service waits for
     /// the last one to stop. Without, connecting gives an error at once.
+    ///
+    /// Since others may stand by as well, a process that has been given the journal so gives it up when NATS
+    /// hasn't kept a record of it for six seconds: it stops what it runs before another one starts that, and has
+    /// to be restarted ([`JournalError::LeaseLost`]).
     ///
     /// ```no_run
     /// # use now_serving::Nats;

@@ -8,7 +8,7 @@
 
 use super::group::{Again, BatchRecords, Claim, Group};
 use super::ledger::{Cleaning, KnownEnd, Ledger};
-use super::log::{Appended, Log, Stored};
+use super::log::{Appended, Log, Stored, reason};
 use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
 use crate::journal::error::JournalError;
@@ -172,7 +172,8 @@ impl<L: Log> Line<L> {
                 appending.shorter += 1;
                 unsure(appending, "it doesn't know yet what it has kept")
             }
-            Err(trouble) => unsure(appending, &trouble.to_string()),
+            Err(trouble) if trouble.is_final() => Attempt::Refused(trouble),
+            Err(trouble) => unsure(appending, &reason(trouble)),
         }
     }
 

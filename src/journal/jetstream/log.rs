@@ -67,3 +67,11 @@ pub(super) trait Log {
 pub(super) fn unreachable(error: impl std::fmt::Display) -> JournalError {
     JournalError::Unreachable(error.to_string())
 }
+
+/// Why it is unreachable, without the words that say so.
+pub(super) fn reason(trouble: JournalError) -> String {
+    match trouble {
+        JournalError::Unreachable(why) => why,
+        other => other.to_string(),
+    }
+}

@@ -5,6 +5,7 @@ mod connect;
 #[cfg(test)]
 pub(crate) mod fake_log;
 mod group;
+mod lease;
 mod ledger;
 mod line;
 #[cfg(test)]
@@ -23,9 +24,11 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 pub use self::connect::ConnectNats;
 use self::group::Claim;
+use self::lease::Lease;
 use self::line::Line;
 use self::log::Log;
 use self::writer::{Request, Writer};
@@ -33,6 +36,10 @@ use super::error::JournalError;
 use super::record::Kept;
 use super::{Batch, Done, Journal, Loaded, Query};
 use crate::logging::warn;
+
+/// How long after the last append that was kept a process that others stand by for counts the journal as its
+/// own. Longer than a stream takes to choose a new leader, and shorter than they wait ([`connect::GONE`]).
+const LEASE: Duration = Duration::from_secs(6);
 
 /// How long a process that stands by waits before it connects again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -81,6 +88,33 @@ impl Nats {
         ConnectNats::new(servers.into())
     }
 
+    /// Resolves when this process has lost the journal: another one has taken it over, or may have
+    /// ([`JournalError::TakenOver`], [`JournalError::LeaseLost`]), or it can't be written any more. What the
+    /// queue ran of it is stopped; end the process then, and have it started again.
+    ///
+    /// ```no_run
+    /// # use now_serving::{JournalError, Listener, Nats, Queue};
+    /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let render = Listener::new("render", async |scene: String| Ok::<_, String>(scene)).durable();
+    /// let journal = Nats::connect("nats://nats-1.example.org").name("studio").standby().await?;
+    /// let lost = journal.lost();
+    /// let queue = Queue::builder().journal(journal).listener(render).start()?;
+    /// // … serve, until
+    /// let why: JournalError = lost.await;
+    /// eprintln!("{why}");
+    /// std::process::exit(1)
+    /// # }
+    /// ```
+    pub fn lost(&self) -> impl Future<Output = JournalError> + Send + use<> {
+        let mut taken_over = self.taken_over.clone();
+        async move {
+            match taken_over.wait_for(Option::is_some).await.map(|lost| lost.clone()) {
+                Ok(Some(lost)) => lost,
+                Ok(None) | Err(_) => closed(),
+            }
+        }
+    }
+
     /// `stood_by` becomes true where another process has it, and is waited for.
     pub(crate) async fn open(
         connect: ConnectNats,
@@ -93,7 +127,8 @@ impl Nats {
                 let by = by.clone();
                 move || async move { connecting.stream(by, &waits).await }
             };
-            match Nats::start(name, by, open).await {
+            let lease = connect.is_standby().then_some(LEASE);
+            match Nats::start(name, by, lease, open).await {
                 // Once it stands by, it does so until it has its turn.
                 Err(JournalError::Unreachable(why))
                     if connect.is_standby() && stood_by.load(Ordering::Relaxed) =>
@@ -110,6 +145,7 @@ impl Nats {
     async fn start<L, F>(
         name: String,
         by: String,
+        lease: Option<Duration>,
         connect: impl FnOnce() -> F + Send + 'static,
     ) -> Result<Self, JournalError>
     where
@@ -135,10 +171,11 @@ impl Nats {
                 }
             };
             match line {
-                Ok(line) => {
+                Ok((line, began)) => {
                     // Who has stopped waiting just now asks for nothing.
                     let _ = opened.send(Ok(()));
-                    Writer::new(line, incoming, take_over).run().await;
+                    let lease = Lease::new(lease, began);
+                    Writer::new(line, incoming, take_over, lease).run().await;
                 }
                 Err(trouble) => drop(opened.send(Err(trouble))),
             }
@@ -159,11 +196,14 @@ impl Nats {
     }
 }
 
+/// With the moment from which on the log may be this process'.
 async fn open<L: Log>(
     log: impl Future<Output = Result<L, JournalError>>,
     claim: Claim,
-) -> Result<Line<L>, JournalError> {
-    Line::open(log.await?, claim).await
+) -> Result<(Line<L>, Instant), JournalError> {
+    let log = log.await?;
+    let began = Instant::now();
+    Ok((Line::open(log, claim).await?, began))
 }
 
 #[cfg(test)]
@@ -172,12 +212,12 @@ impl Nats {
     pub(crate) async fn test_take_over(servers: String, name: &str) -> Result<Self, JournalError> {
         let connect = Nats::connect(servers).name(name);
         let open = move || async move { connect.test_stream().await };
-        Nats::start(name.into(), "somebody else".into(), open).await
+        Nats::start(name.into(), "somebody else".into(), None, open).await
     }
 
     /// On a log in memory.
     pub(crate) async fn test_open(log: fake_log::FakeLog) -> Result<Self, JournalError> {
-        Nats::start("fake".into(), "a test".into(), move || async { Ok(log) }).await
+        Nats::start("fake".into(), "a test".into(), None, move || async { Ok(log) }).await
     }
 }
 

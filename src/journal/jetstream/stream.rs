@@ -20,7 +20,7 @@ use futures::StreamExt;
 use serde::Deserialize;
 use tokio::task::AbortHandle;
 
-use super::log::{Appended, Log, Stored, unreachable};
+use super::log::{Appended, Log, Stored, reason, unreachable};
 use crate::journal::error::JournalError;
 
 /// Who appended a group, and as its how manyth.
@@ -145,7 +145,7 @@ impl Stream {
         match self.ask(answer).await {
             Ok(Ok(answer)) => what_became(&answer.payload),
             Ok(Err(error)) => Appended::Unknown(error.to_string()),
-            Err(error) => Appended::Unknown(error.to_string()),
+            Err(trouble) => Appended::Unknown(reason(trouble)),
         }
     }
 }

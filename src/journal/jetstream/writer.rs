@@ -4,10 +4,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use futures::future::select;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::group::Group;
+use super::lease::Lease;
 use super::line::{Appending, Attempt, Line, group_of};
 use super::log::Log;
 use crate::journal::error::JournalError;
@@ -46,20 +48,34 @@ pub(super) struct Writer<L> {
     /// Why nothing is appended any more.
     broken: Option<JournalError>,
     taken_over: watch::Sender<Option<JournalError>>,
+    lease: Lease,
 }
 
 impl<L: Log> Writer<L> {
-    /// `taken_over` hears when another process has the log.
+    /// `taken_over` hears when another process has the log. `began` is when the claim of this one did.
     pub fn new(
         line: Line<L>,
         requests: mpsc::UnboundedReceiver<Request>,
         taken_over: watch::Sender<Option<JournalError>>,
+        lease: Lease,
     ) -> Self {
-        Writer { line, requests, next: VecDeque::new(), broken: None, taken_over }
+        Writer { line, requests, next: VecDeque::new(), broken: None, taken_over, lease }
     }
 
     /// Does what it is asked until nobody can ask any more.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        let (lease, name) = (self.lease.clone(), self.line.name().to_string());
+        let taken_over = self.taken_over.clone();
+        // What it waits for may keep it from looking at the time.
+        let watch = async move {
+            let lost = lease.lost(&name).await;
+            taken_over.send_replace(Some(lost));
+            std::future::pending::<()>().await
+        };
+        select(std::pin::pin!(self.answer()), std::pin::pin!(watch)).await;
+    }
+
+    async fn answer(mut self) {
         loop {
             let request = match self.next.pop_front() {
                 Some(request) => request,
@@ -84,6 +100,7 @@ impl<L: Log> Writer<L> {
 
     /// Looks whether the log is still this process', by appending nothing.
     async fn look(&mut self) {
+        self.note_lost_lease();
         if self.broken.is_none()
             && let Ok(nothing) = self.line.prepare(Group::of(Vec::new()))
         {
@@ -94,6 +111,7 @@ impl<L: Log> Writer<L> {
 
     /// Says that the next process needn't wait. Where that isn't kept, it waits.
     async fn release(&mut self) {
+        self.note_lost_lease();
         if self.broken.is_none()
             && let Ok(mut release) = self.line.prepare(Group::release())
         {
@@ -118,6 +136,7 @@ impl<L: Log> Writer<L> {
                 Err(_) => break,
             }
         }
+        self.note_lost_lease();
         let kept = match &self.broken {
             Some(broken) => Err(broken.clone()),
             None => match self.line.prepare(group_of(batches)) {
@@ -135,8 +154,12 @@ impl<L: Log> Writer<L> {
         let (mut pause, longest) = PAUSES;
         let mut closed_at: Option<Instant> = None;
         loop {
+            let began = Instant::now();
             let why = match self.line.attempt(&mut appending).await {
-                Attempt::Kept => return Ok(()),
+                Attempt::Kept => {
+                    self.lease.renew(began);
+                    return Ok(());
+                }
                 Attempt::Refused(trouble) => {
                     if trouble.is_final() {
                         self.break_down(trouble.clone());
@@ -145,6 +168,10 @@ impl<L: Log> Writer<L> {
                 }
                 Attempt::Unsure(why) => why,
             };
+            if let Some(lost) = self.lease.is_lost(self.line.name()) {
+                self.break_down(lost.clone());
+                return Err(lost);
+            }
             if pause == PAUSES.0 {
                 warn!("the journal {} on NATS waits for an answer: {why}", self.line.name());
             }
@@ -158,6 +185,14 @@ impl<L: Log> Writer<L> {
                 tokio::time::sleep(pause).await;
             }
             pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// Whoever was told so has stopped what it ran: that an append is kept afterwards doesn't count.
+    fn note_lost_lease(&mut self) {
+        let lost = self.lease.is_lost(self.line.name()).filter(|_| self.broken.is_none());
+        if let Some(lost) = lost {
+            self.break_down(lost);
         }
     }
 
@@ -184,7 +219,9 @@ impl<L: Log> Writer<L> {
         why: &str,
         later: &mut Option<Request>,
     ) -> bool {
-        let unreachable = || JournalError::Unreachable(why.to_string());
+        let (lease, name) = (self.lease.clone(), self.line.name().to_string());
+        let unreachable =
+            || lease.is_lost(&name).unwrap_or_else(|| JournalError::Unreachable(why.to_string()));
         loop {
             let request = match self.next.pop_front() {
                 Some(request) => request,

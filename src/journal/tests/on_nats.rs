@@ -116,7 +116,7 @@ fn who_stands_by_waits_while_nobody_can_be_asked() {
     }
     servers.kill(0);
     // Longer than it waits for one that is gone.
-    std::thread::sleep(Duration::from_secs(8));
+    std::thread::sleep(Duration::from_secs(10));
     servers.start_one(0);
     let until = Instant::now() + Duration::from_secs(60);
     while append(&journal, vec![admitted(2)]).is_err() {
@@ -138,6 +138,22 @@ fn who_was_taken_over_from_hears_of_it_by_itself() {
     let trouble = block_on(taken_over.wait_for(Option::is_some)).expect("it is there").clone();
     assert!(matches!(trouble, Some(JournalError::TakenOver { .. })), "{trouble:?}");
     append(&second, vec![admitted(1)]).unwrap();
+}
+
+/// Where others stand by, a journal that can't be reached is given up before one of them takes it.
+#[test]
+fn who_has_stood_by_gives_it_up_where_nats_is_away() {
+    let Some(mut servers) = Servers::start(1) else { return };
+    let connect = || async { Nats::connect(servers.url()).name("lease").standby().await };
+    let journal = block_on(connect()).unwrap();
+    append(&journal, vec![admitted(1)]).unwrap();
+    let mut taken_over = journal.taken_over().expect("it can be");
+    servers.kill(0);
+    let trouble = block_on(taken_over.wait_for(Option::is_some)).expect("it is there").clone();
+    assert!(matches!(trouble, Some(JournalError::LeaseLost { .. })), "{trouble:?}");
+    servers.start_one(0);
+    let refused = append(&journal, vec![admitted(2)]).expect_err("it is given up");
+    assert!(refused.to_string().contains("restart this service"), "{refused}");
 }
 
 /// What has been given up doesn't keep the next one away.
