@@ -20,6 +20,8 @@ pub(super) struct Kept {
     /// The fault that tests must find: it doesn't look at what is expected.
     pub has_no_fence: bool,
     late: Vec<(u64, String, Vec<u8>)>,
+    /// What somebody else appends just before the next append.
+    pub race: Option<(String, Vec<u8>)>,
 }
 
 #[derive(Clone)]
@@ -36,6 +38,7 @@ impl FakeLog {
             is_full: false,
             has_no_fence: false,
             late: Vec::new(),
+            race: None,
         })))
     }
 
@@ -90,6 +93,10 @@ impl Log for FakeLog {
 
     async fn append(&self, expected: u64, tag: &str, text: &[u8]) -> Appended {
         let mut kept = self.kept();
+        if let Some((tag, text)) = kept.race.take() {
+            let last = kept.last;
+            kept.append(last, &tag, &text);
+        }
         if kept.random.random_bool(0.5) {
             kept.deliver_late();
         }

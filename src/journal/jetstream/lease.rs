@@ -22,6 +22,10 @@ impl Lease {
         Lease { lasts, began: Rc::new(Cell::new(began)), lost_after: Rc::default() }
     }
 
+    pub fn is_limited(&self) -> bool {
+        self.lasts.is_some()
+    }
+
     /// An append that began then has been kept.
     pub fn renew(&self, began: Instant) {
         self.began.set(began);

@@ -24,6 +24,8 @@ pub(super) struct Line<L> {
     claim: Claim,
     /// Groups that were given a tag.
     tagged: u64,
+    /// Who claimed it last, of others, in what was read last.
+    claimed_by: Option<String>,
 }
 
 /// A group on its way into the log.
@@ -46,6 +48,8 @@ pub(super) enum Attempt {
     Refused(JournalError),
     /// Nobody knows, for this reason: it is to be tried again.
     Unsure(String),
+    /// The same, and there is no room for it now.
+    UnsureWithoutRoom,
 }
 
 enum Follows {
@@ -63,11 +67,18 @@ impl<L: Log> Line<L> {
     /// # Errors
     /// When it can't be read, holds something else, or can't be claimed.
     pub async fn open(log: L, claim: Claim) -> Result<Self, JournalError> {
-        let mut line = Line { log, ledger: Ledger::default(), last: 0, claim, tagged: 0 };
+        let (ledger, claimed_by) = (Ledger::default(), None);
+        let mut line = Line { log, ledger, last: 0, claim, tagged: 0, claimed_by };
         let mut claiming = line.prepare(Group::claim(line.claim.clone()))?;
         let mut unsure = 0;
+        line.catch_up().await?;
         loop {
+            line.claimed_by = None;
             line.catch_up().await?;
+            if let Some(by) = line.claimed_by {
+                // Whoever was quicker has it.
+                return Err(JournalError::Owned { name: line.log.name().into(), by });
+            }
             match line.attempt(&mut claiming).await {
                 Attempt::Kept => return Ok(line),
                 // Somebody has written since it was read.
@@ -76,7 +87,7 @@ impl<L: Log> Line<L> {
                 Attempt::Unsure(why) if unsure == ATTEMPTS => {
                     return Err(JournalError::Unreachable(why));
                 }
-                Attempt::Unsure(_) => unsure += 1,
+                Attempt::Unsure(_) | Attempt::UnsureWithoutRoom => unsure += 1,
             }
         }
     }
@@ -92,11 +103,17 @@ impl<L: Log> Line<L> {
             if self.last >= end {
                 return Ok(());
             }
-            let Line { log, ledger, last, .. } = self;
+            let Line { log, ledger, last, claim, claimed_by, .. } = self;
             let name = log.name();
             log.replay(*last + 1, end, &mut |stored| {
                 match stored.tag {
-                    Some(_) => ledger.take(stored.sequence, &Group::decode(name, &stored.text)?),
+                    Some(_) => {
+                        let group = Group::decode(name, &stored.text)?;
+                        ledger.take(stored.sequence, &group);
+                        if let Some(other) = group.claim.filter(|other| other.id != claim.id) {
+                            *claimed_by = Some(other.by);
+                        }
+                    }
                     None => warn!("{name}: message {} is none of ours", stored.sequence),
                 }
                 *last = stored.last;
@@ -133,7 +150,7 @@ impl<L: Log> Line<L> {
                 Attempt::Refused(JournalError::Unfit(why))
             }
             // An attempt before this one may have had room.
-            Appended::Full => Attempt::Unsure(JournalError::Full.to_string()),
+            Appended::Full => Attempt::UnsureWithoutRoom,
             Appended::TooLong(why) => Attempt::Unsure(why),
             Appended::Unknown(why) => {
                 appending.is_unsure = true;
@@ -269,9 +286,30 @@ impl<L: Log> Line<L> {
         Ok(self.ledger.cleaning(first, self.last))
     }
 
-    /// Before this sequence nothing is needed.
-    pub fn needed_from(&self) -> u64 {
-        self.ledger.needed_from().unwrap_or(self.last + 1)
+    /// Removes what nobody needs, without the ends that were recorded before this moment. It may be done by
+    /// whoever has read the log.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn make_room(&mut self, before: u64) -> Result<(), JournalError> {
+        self.ledger.forget(before);
+        let needed_from = self.ledger.needed_from().unwrap_or(self.last + 1);
+        self.log.remove_before(needed_from).await
+    }
+
+    /// Looks whether another process has claimed it, without writing anything.
+    ///
+    /// # Errors
+    /// Where one has.
+    pub async fn look(&self) -> Result<(), JournalError> {
+        match self.what_follows().await {
+            Ok(Follows::Group(stored)) if stored.tag.is_some() => {
+                Err(self.taken_over(Some(&stored)))
+            }
+            Ok(Follows::Removed) => Err(self.taken_over(None)),
+            // What else there may be shows with the next append.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// # Errors

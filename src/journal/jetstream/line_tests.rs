@@ -96,7 +96,7 @@ fn history(seed: u64, has_no_fence: bool) {
                         process.is_over = true;
                     }
                     Attempt::Refused(other) => panic!("{other}"),
-                    Attempt::Unsure(_) => continue,
+                    Attempt::Unsure(_) | Attempt::UnsureWithoutRoom => continue,
                 }
                 process.appending = None;
             }
@@ -137,6 +137,17 @@ fn one_writes_at_a_time_whatever_the_network_does() {
     for seed in 0..10_000 {
         history(seed, false);
     }
+}
+
+/// Of two that open it at the same time, one has it.
+#[test]
+fn who_was_quicker_has_it() {
+    let log = FakeLog::new(1);
+    let claim = |by: &str| Claim { by: by.into(), id: by.into() };
+    log.kept().race = Some(("quick-1".into(), Group::claim(claim("quick")).encode().unwrap()));
+    let slow = block_on(Line::open(log.clone(), claim("slow"))).map(|_| ());
+    assert_eq!(slow, Err(JournalError::Owned { name: "fake".into(), by: "quick".into() }));
+    check(&log, &[], &[]);
 }
 
 /// The check can fail.

@@ -35,7 +35,7 @@ use self::writer::{Request, Writer};
 use super::error::JournalError;
 use super::record::Kept;
 use super::{Batch, Done, Journal, Loaded, Query};
-use crate::logging::warn;
+use crate::logging::{info, warn};
 
 /// How long after the last append that was kept a process that others stand by for counts the journal as its
 /// own. Longer than a stream takes to choose a new leader, and shorter than they wait ([`connect::GONE`]).
@@ -135,6 +135,11 @@ impl Nats {
                 {
                     warn!("{}: NATS can't be reached ({why}), and is tried again", connect.name);
                     tokio::time::sleep(AGAIN).await;
+                }
+                // Another one was quicker.
+                Err(JournalError::Owned { by, .. }) if connect.is_standby() => {
+                    info!("{}: {by} has the journal now", connect.name);
+                    stood_by.store(true, Ordering::Relaxed);
                 }
                 opened => return opened,
             }

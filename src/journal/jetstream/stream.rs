@@ -7,14 +7,14 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
-use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Info, PersistenceMode, RawMessageErrorKind, RetentionPolicy,
     StorageType, Stream as JetStream,
 };
 use async_nats::jetstream::{self, ErrorCode};
-use async_nats::{Client, HeaderMap};
+use async_nats::{Client, HeaderMap, Request};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::Deserialize;
@@ -40,6 +40,9 @@ const NEXT: Duration = Duration::from_secs(10);
 
 /// How long an answer may take, with the way to the client's own queue of what is to be sent.
 const ANSWER: Duration = Duration::from_secs(6);
+
+/// How much longer it may take for each megabyte that is to be sent.
+const SLOWEST: Duration = Duration::from_millis(500);
 
 /// About how many bytes are on their way at once while the stream is read: a server gives up clients that have
 /// 64 MB to be read.
@@ -83,16 +86,16 @@ impl Stream {
                 {
                     let replicas = replicas.unwrap_or(if server.cluster.is_some() { 3 } else { 1 });
                     let config = config(&name, &subject, replicas);
-                    context
-                        .get_or_create_stream(config)
-                        .await
-                        .map_err(|error| JournalError::Unfit(error.to_string()))?
+                    let made = context.get_or_create_stream(config).await;
+                    made.map_err(|error| match error.kind() {
+                        CreateStreamErrorKind::JetStream(error) => not_given(&error),
+                        _ => unreachable(error),
+                    })?
                 }
-                GetStreamErrorKind::JetStream(error) => {
-                    return Err(JournalError::Unfit(error.to_string()));
-                }
+                GetStreamErrorKind::JetStream(error) => return Err(not_given(&error)),
                 _ => {
-                    return Err(JournalError::Unfit(format!("JetStream doesn't answer: {error}")));
+                    let why = format!("JetStream doesn't answer, is it started with -js? {error}");
+                    return Err(JournalError::Unreachable(why));
                 }
             },
         };
@@ -113,15 +116,19 @@ impl Stream {
 
     /// Asks the server. While there is no connection, nothing is asked: what a client can't send it keeps, and it
     /// keeps only so much.
-    async fn ask<T>(&self, question: impl Future<Output = T>) -> Result<T, JournalError> {
+    async fn ask<T>(
+        &self,
+        time: Duration,
+        question: impl Future<Output = T>,
+    ) -> Result<T, JournalError> {
         if self.client.connection_state() != State::Connected {
             return Err(JournalError::Unreachable("there is no connection".into()));
         }
-        tokio::time::timeout(ANSWER, question).await.map_err(unreachable)
+        tokio::time::timeout(time, question).await.map_err(unreachable)
     }
 
     async fn info(&self) -> Result<Info, JournalError> {
-        let info = self.ask(self.stream.get_info()).await?.map_err(unreachable)?;
+        let info = self.ask(ANSWER, self.stream.get_info()).await?.map_err(unreachable)?;
         if info.created != self.stream.cached_info().created {
             let what = format!("the stream {} was deleted and made anew", self.name);
             return Err(JournalError::Broken(what));
@@ -130,7 +137,7 @@ impl Stream {
     }
 
     async fn message(&self, sequence: u64) -> Result<Option<StreamMessage>, JournalError> {
-        match self.ask(self.stream.get_raw_message(sequence)).await? {
+        match self.ask(ANSWER, self.stream.get_raw_message(sequence)).await? {
             Ok(message) => Ok(Some(message)),
             Err(error) => match error.kind() {
                 RawMessageErrorKind::NoMessageFound => Ok(None),
@@ -139,10 +146,11 @@ impl Stream {
         }
     }
 
-    /// What the last part of a group is answered.
-    async fn publish(&self, headers: HeaderMap, part: Bytes) -> Appended {
-        let answer = self.client.request_with_headers(self.subject.clone(), headers, part);
-        match self.ask(answer).await {
+    /// What the last part of a group is answered, which has so many bytes in all.
+    async fn publish(&self, headers: HeaderMap, part: Bytes, bytes: usize) -> Appended {
+        let time = ANSWER + SLOWEST * u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
+        let request = Request::new().headers(headers).payload(part).timeout(Some(time));
+        match self.ask(time, self.client.send_request(self.subject.clone(), request)).await {
             Ok(Ok(answer)) => what_became(&answer.payload),
             Ok(Err(error)) => Appended::Unknown(error.to_string()),
             Err(trouble) => Appended::Unknown(reason(trouble)),
@@ -163,6 +171,19 @@ fn config(name: &str, subject: &str, replicas: usize) -> Config {
         allow_atomic_publish: true,
         deny_delete: true,
         ..Config::default()
+    }
+}
+
+/// Why there is no stream: while servers start, for a while; or it can't be.
+fn not_given(error: &jetstream::Error) -> JournalError {
+    const UNAVAILABLE: usize = 503;
+    let is_disabled =
+        [ErrorCode::JETSTREAM_NOT_ENABLED, ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT]
+            .contains(&error.error_code());
+    if error.code() == UNAVAILABLE && !is_disabled {
+        JournalError::Unreachable(error.to_string())
+    } else {
+        JournalError::Unfit(error.to_string())
     }
 }
 
@@ -244,8 +265,8 @@ impl Log for Stream {
         let max_batch = i64::try_from((READ_AHEAD / max_payload).clamp(1, 500)).unwrap_or(1);
         let config = OrderedConfig { deliver_policy, max_batch, ..OrderedConfig::default() };
         let consumer = self.stream.create_consumer(config);
-        let consumer = self.ask(consumer).await?.map_err(unreachable)?;
-        let mut messages = self.ask(consumer.messages()).await?.map_err(unreachable)?;
+        let consumer = self.ask(ANSWER, consumer).await?.map_err(unreachable)?;
+        let mut messages = self.ask(ANSWER, consumer.messages()).await?.map_err(unreachable)?;
         let mut gathered: Option<(Stored, usize)> = None;
         loop {
             let next = tokio::time::timeout(NEXT, messages.next()).await.map_err(unreachable)?;
@@ -301,11 +322,13 @@ impl Log for Stream {
                 if parts > 1 {
                     headers.insert("Nats-Batch-Commit", "1");
                 }
-                return self.publish(headers, part).await;
+                return self.publish(headers, part, text.len()).await;
             }
-            let sent = self.client.publish_with_headers(self.subject.clone(), headers, part).await;
-            if let Err(error) = sent {
-                return Appended::Unknown(error.to_string());
+            let sent = self.client.publish_with_headers(self.subject.clone(), headers, part);
+            match self.ask(ANSWER, sent).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Appended::Unknown(error.to_string()),
+                Err(trouble) => return Appended::Unknown(reason(trouble)),
             }
         }
         Appended::Kept(expected)
@@ -313,7 +336,7 @@ impl Log for Stream {
 
     async fn remove_before(&self, sequence: u64) -> Result<(), JournalError> {
         let purge = self.stream.purge().sequence(sequence).into_future();
-        self.ask(purge).await?.map(|_| ()).map_err(unreachable)
+        self.ask(ANSWER, purge).await?.map(|_| ()).map_err(unreachable)
     }
 
     fn resign(&self) {

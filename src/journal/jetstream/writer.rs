@@ -2,6 +2,7 @@
 //! is kept.
 
 use std::collections::VecDeque;
+use std::mem::take;
 use std::time::Duration;
 
 use futures::future::select;
@@ -49,6 +50,8 @@ pub(super) struct Writer<L> {
     broken: Option<JournalError>,
     taken_over: watch::Sender<Option<JournalError>>,
     lease: Lease,
+    /// Ends before this moment needn't be kept.
+    forget_before: u64,
 }
 
 impl<L: Log> Writer<L> {
@@ -59,7 +62,8 @@ impl<L: Log> Writer<L> {
         taken_over: watch::Sender<Option<JournalError>>,
         lease: Lease,
     ) -> Self {
-        Writer { line, requests, next: VecDeque::new(), broken: None, taken_over, lease }
+        let (next, broken, forget_before) = (VecDeque::new(), None, 0);
+        Writer { line, requests, next, broken, taken_over, lease, forget_before }
     }
 
     /// Does what it is asked until nobody can ask any more.
@@ -98,14 +102,19 @@ impl<L: Log> Writer<L> {
         }
     }
 
-    /// Looks whether the log is still this process', by appending nothing.
+    /// Looks whether the log is still this process'. A lease is renewed by appending nothing.
     async fn look(&mut self) {
         self.note_lost_lease();
-        if self.broken.is_none()
-            && let Ok(nothing) = self.line.prepare(Group::of(Vec::new()))
-        {
+        if self.broken.is_some() {
+            return;
+        }
+        if !self.lease.is_limited() {
+            if let Err(trouble) = self.line.look().await {
+                self.break_down(trouble);
+            }
+        } else if let Ok(nothing) = self.line.prepare(Group::of(Vec::new())) {
             // What came of it is noted, and nobody waits for it.
-            let _ = self.keep(nothing).await;
+            let _ = self.keep(nothing, false, Duration::ZERO).await;
         }
     }
 
@@ -136,49 +145,71 @@ impl<L: Log> Writer<L> {
                 Err(_) => break,
             }
         }
-        self.note_lost_lease();
-        let kept = match &self.broken {
-            Some(broken) => Err(broken.clone()),
-            None => match self.line.prepare(group_of(batches)) {
-                Ok(appending) => self.keep(appending).await,
-                Err(trouble) => Err(trouble),
-            },
-        };
+        let kept = self.append_all(batches).await;
         for done in all_done {
             done(kept.clone());
         }
     }
 
-    /// Appends it, however long that takes: before it is known what has become of it, nothing else can be.
-    async fn keep(&mut self, mut appending: Appending) -> Result<(), JournalError> {
+    /// What is long is appended in pieces: each piece is a state that there might have been. Once the first is
+    /// kept, the others have to be.
+    async fn append_all(&mut self, batches: Vec<Batch>) -> Result<(), JournalError> {
+        self.note_lost_lease();
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
+        let mut is_rest = false;
+        for piece in pieces(batches, GROUP_BYTES) {
+            let appending = self.line.prepare(group_of(piece))?;
+            self.keep(appending, is_rest, LAST_TRIES).await?;
+            is_rest = true;
+        }
+        Ok(())
+    }
+
+    /// Appends it, however long that takes: before it is known what has become of it, nothing else can be. The
+    /// rest of something waits for room, too. Where nobody is left who could hear of it, it is tried for so
+    /// long.
+    async fn keep(
+        &mut self,
+        mut appending: Appending,
+        is_rest: bool,
+        patience: Duration,
+    ) -> Result<(), JournalError> {
         let (mut pause, longest) = PAUSES;
         let mut closed_at: Option<Instant> = None;
+        // Which attempt it is that was kept isn't known.
+        let began = Instant::now();
         loop {
-            let began = Instant::now();
-            let why = match self.line.attempt(&mut appending).await {
+            let trouble = match self.line.attempt(&mut appending).await {
                 Attempt::Kept => {
                     self.lease.renew(began);
                     return Ok(());
                 }
+                Attempt::Refused(JournalError::Full) if is_rest => JournalError::Full,
                 Attempt::Refused(trouble) => {
                     if trouble.is_final() {
                         self.break_down(trouble.clone());
                     }
                     return Err(trouble);
                 }
-                Attempt::Unsure(why) => why,
+                Attempt::UnsureWithoutRoom => JournalError::Full,
+                Attempt::Unsure(why) => JournalError::Unreachable(why),
             };
+            if trouble == JournalError::Full {
+                self.make_room().await;
+            }
             if let Some(lost) = self.lease.is_lost(self.line.name()) {
                 self.break_down(lost.clone());
                 return Err(lost);
             }
             if pause == PAUSES.0 {
-                warn!("the journal {} on NATS waits for an answer: {why}", self.line.name());
+                warn!("the journal {} on NATS waits: {trouble}", self.line.name());
             }
-            if self.refuse_for(pause, &why).await {
+            if self.refuse_for(pause, &trouble).await {
                 let since = *closed_at.get_or_insert_with(Instant::now);
-                if since.elapsed() >= LAST_TRIES {
-                    let broken = JournalError::Broken(why);
+                if since.elapsed() >= patience {
+                    let broken = JournalError::Broken(trouble.to_string());
                     self.break_down(broken.clone());
                     return Err(broken);
                 }
@@ -204,10 +235,10 @@ impl<L: Log> Writer<L> {
     }
 
     /// For so long, says that nothing can be kept now. Whether nobody is left who could ask.
-    async fn refuse_for(&mut self, time: Duration, why: &str) -> bool {
+    async fn refuse_for(&mut self, time: Duration, trouble: &JournalError) -> bool {
         let until = Instant::now() + time;
         let mut later = None;
-        let is_closed = self.refuse_until(until, why, &mut later).await;
+        let is_closed = self.refuse_until(until, trouble, &mut later).await;
         self.next.extend(later);
         is_closed
     }
@@ -216,12 +247,11 @@ impl<L: Log> Writer<L> {
     async fn refuse_until(
         &mut self,
         until: Instant,
-        why: &str,
+        trouble: &JournalError,
         later: &mut Option<Request>,
     ) -> bool {
         let (lease, name) = (self.lease.clone(), self.line.name().to_string());
-        let unreachable =
-            || lease.is_lost(&name).unwrap_or_else(|| JournalError::Unreachable(why.to_string()));
+        let refusal = || lease.is_lost(&name).unwrap_or_else(|| trouble.clone());
         loop {
             let request = match self.next.pop_front() {
                 Some(request) => request,
@@ -232,15 +262,26 @@ impl<L: Log> Writer<L> {
                 },
             };
             match request {
-                Request::Append(_, done) => done(Err(unreachable())),
-                Request::Load(reply) => drop(reply.send(Err(unreachable()))),
-                Request::Ends(_, reply) => drop(reply.send(Err(unreachable()))),
-                Request::Forget(_) => *later = Some(request),
+                Request::Append(_, done) => done(Err(refusal())),
+                Request::Load(reply) => drop(reply.send(Err(refusal()))),
+                Request::Ends(_, reply) => drop(reply.send(Err(refusal()))),
+                Request::Forget(before) => {
+                    self.forget_before = before;
+                    *later = Some(request);
+                }
             }
         }
     }
 
+    /// What nobody needs goes, though nothing can be appended.
+    async fn make_room(&mut self) {
+        if let Err(trouble) = self.line.make_room(self.forget_before).await {
+            warn!("the journal {} on NATS keeps what could go: {trouble}", self.line.name());
+        }
+    }
+
     async fn forget(&mut self, before: u64) {
+        self.forget_before = before;
         if self.broken.is_some() {
             return;
         }
@@ -255,12 +296,9 @@ impl<L: Log> Writer<L> {
         let first = cleaning.before;
         for group in cleaning.groups(GROUP_BYTES) {
             let again = self.line.prepare(group)?;
-            match self.keep(again).await {
+            match self.keep(again, false, LAST_TRIES).await {
                 Ok(()) => {}
-                Err(JournalError::Full) => {
-                    // It says so to its writer only: what nobody needs may go.
-                    return self.line.remove_before(self.line.needed_from()).await;
-                }
+                Err(JournalError::Full) => return self.line.make_room(before).await,
                 Err(trouble) => return Err(trouble),
             }
         }
@@ -268,16 +306,72 @@ impl<L: Log> Writer<L> {
     }
 }
 
+/// In pieces of about as many bytes, each of them in order, and no record in two.
+fn pieces(batches: Vec<Batch>, bytes: usize) -> Vec<Vec<Batch>> {
+    if batches.iter().map(weight).sum::<usize>() <= bytes {
+        return vec![batches];
+    }
+    let (mut pieces, mut piece, mut weighs) = (Vec::new(), Vec::new(), 0);
+    for batch in batches {
+        let mut records = Vec::new();
+        for record in batch.records.iter() {
+            records.push(record.clone());
+            weighs += weight_of(record);
+            if weighs >= bytes {
+                let concurrency_id = batch.concurrency_id.clone();
+                piece.push(Batch { concurrency_id, records: take(&mut records).into() });
+                pieces.push(take(&mut piece));
+                weighs = 0;
+            }
+        }
+        if !records.is_empty() {
+            piece.push(Batch { concurrency_id: batch.concurrency_id, records: records.into() });
+        }
+    }
+    if !piece.is_empty() {
+        pieces.push(piece);
+    }
+    pieces
+}
+
 /// About how many bytes its records take.
 fn weight(batch: &Batch) -> usize {
+    batch.records.iter().map(weight_of).sum()
+}
+
+fn weight_of(record: &Record) -> usize {
     const FIELDS: usize = 256;
-    let value = |record: &Record| match record {
-        Record::Admitted(admitted) => admitted.input.get().len(),
-        Record::Ended(ended) => match &ended.end {
-            End::Completed(Some(output)) => output.get().len(),
+    FIELDS
+        + match record {
+            Record::Admitted(admitted) => admitted.input.get().len(),
+            Record::Ended(ended) => match &ended.end {
+                End::Completed(Some(output)) => output.get().len(),
+                _ => 0,
+            },
             _ => 0,
-        },
-        _ => 0,
-    };
-    batch.records.iter().map(|record| FIELDS + value(record)).sum()
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::id::EventId;
+
+    #[test]
+    fn what_is_long_comes_in_pieces() {
+        let started = |n| Record::Started { event: EventId::for_test(n), attempt: 1 };
+        let batch = |id: &str, records: Vec<Record>| Batch {
+            concurrency_id: id.into(),
+            records: records.into(),
+        };
+        let batches = vec![batch("a", (0..5).map(started).collect()), batch("b", vec![started(5)])];
+        assert_eq!(pieces(batches.clone(), usize::MAX), std::slice::from_ref(&batches));
+        let two = 2 * weight_of(&started(0));
+        let expected = [
+            vec![batch("a", vec![started(0), started(1)])],
+            vec![batch("a", vec![started(2), started(3)])],
+            vec![batch("a", vec![started(4)]), batch("b", vec![started(5)])],
+        ];
+        assert_eq!(pieces(batches, two), expected);
+    }
 }

@@ -140,6 +140,43 @@ fn who_was_taken_over_from_hears_of_it_by_itself() {
     append(&second, vec![admitted(1)]).unwrap();
 }
 
+/// Of two that stand by one has its turn, and the other one goes on standing by.
+#[test]
+fn of_two_that_stand_by_one_has_its_turn() {
+    let Some(servers) = Servers::start(1) else { return };
+    let journal = connect(&servers.url(), "two");
+    append(&journal, vec![admitted(1)]).unwrap();
+    let (opened, is_open) = mpsc::channel();
+    let both: Vec<_> = (0..2)
+        .map(|n| {
+            let (waits, url, opened) =
+                (Arc::new(AtomicBool::new(false)), servers.url(), opened.clone());
+            let stands_by = waits.clone();
+            let thread = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let connect = Nats::connect(url).name("two").standby();
+                let journal = runtime.expect("it starts").block_on(Nats::open(connect, waits));
+                opened.send((n, journal.expect("it has its turn"))).expect("the test waits");
+            });
+            while !stands_by.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            thread
+        })
+        .collect();
+    drop(journal);
+    let (first, has_it) = is_open.recv().expect("one has it");
+    for n in 0..200 {
+        append(&has_it, vec![admitted(10 + n)]).expect("it is its own");
+    }
+    assert!(is_open.try_recv().is_err(), "the other one waits");
+    drop(has_it);
+    let (second, has_it) = is_open.recv().expect("the other one has it");
+    assert_ne!(first, second);
+    assert_eq!(has_it.load().unwrap().events.len(), 201);
+    both.into_iter().for_each(|thread| thread.join().expect("it ends"));
+}
+
 /// Where others stand by, a journal that can't be reached is given up before one of them takes it.
 #[test]
 fn who_has_stood_by_gives_it_up_where_nats_is_away() {
