@@ -152,7 +152,7 @@ impl<R: Clone> Member<R> {
         }
         self.epoch = epoch;
         match word {
-            Word::Acknowledge { beat, settled } => {
+            Word::Acknowledge { boot, beat, settled } if boot == self.process.boot => {
                 for attempt in settled {
                     self.stopped.remove(&attempt);
                 }
@@ -164,6 +164,8 @@ impl<R: Clone> Member<R> {
                 self.lease = Some(Lease { epoch, ends });
                 self.handle_timeout(now);
             }
+            // For the process before this one.
+            Word::Acknowledge { .. } => {}
             Word::Run { attempt, boot, beat } => self.run(now, attempt, boot, beat),
             Word::Interrupt(attempt) => self.stop(attempt, now),
             Word::Settled(attempt) => {
@@ -191,7 +193,8 @@ impl<R: Clone> Member<R> {
         #[cfg(test)]
         let is_taken = is_taken && self.left_out != Some(Rule::Duplicate);
         let runs_already = self.running.iter().any(|running| running.event == attempt.event);
-        if is_for_this && is_new && may_run && !is_taken && !runs_already {
+        let has_room = self.running.len() < self.slots;
+        if is_for_this && is_new && may_run && !is_taken && !runs_already && has_room {
             self.taken.insert(attempt, None);
             self.running.insert(attempt);
             self.effects.push_back(MemberEffect::Start(attempt));

@@ -21,11 +21,15 @@ pub(crate) struct Times {
     /// How long a lease holds from the sending of the beat that was acknowledged. Longer than the record
     /// may be away.
     pub lease: Duration,
+    /// How much longer an owner waits than a lease lasts: as long as a node may need to stop its runs once its
+    /// lease has ended.
+    pub margin: Duration,
 }
 
 impl Default for Times {
     fn default() -> Self {
-        Times { beat: Duration::from_secs(1), lease: Duration::from_secs(6) }
+        let (beat, lease) = (Duration::from_secs(1), Duration::from_secs(6));
+        Times { beat, lease, margin: Duration::from_millis(500) }
     }
 }
 
@@ -68,8 +72,9 @@ pub(crate) struct FromOwner {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Word {
-    /// Extends the lease from when the node sent this beat. These stopped runs needn't be named any more.
-    Acknowledge { beat: u64, settled: Vec<Attempt> },
+    /// Extends the lease from when the process of this boot sent this beat. These stopped runs needn't be named
+    /// any more.
+    Acknowledge { boot: u64, beat: u64, settled: Vec<Attempt> },
     /// To be run by the process of this boot, if it sent this beat less than a lease ago.
     Run { attempt: Attempt, boot: u64, beat: u64 },
     /// Not wanted any more.

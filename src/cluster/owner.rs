@@ -274,7 +274,7 @@ impl<R> Owner<R> {
         if self.grants(now) {
             let settled = stopped.iter().filter(|it| !self.is_placed(&node, boot, **it)).copied();
             let settled = settled.collect();
-            self.send(node.clone(), Word::Acknowledge { beat: number, settled });
+            self.send(node.clone(), Word::Acknowledge { boot, beat: number, settled });
         }
         for attempt in &running {
             if !self.is_placed(&node, boot, *attempt) {
@@ -366,12 +366,13 @@ impl<R> Owner<R> {
         let by_others = self.claimed + 2 * lease;
         #[cfg(test)]
         let by_others = if self.leaves_out(Rule::TwoLeases) { self.claimed } else { by_others };
-        match self.heard.get(node) {
+        let ends = match self.heard.get(node) {
             // It heeds no other any more.
             Some(heard) if heard.epoch >= self.epoch => heard.at + lease,
             Some(heard) => (heard.at + lease).max(by_others),
             None => by_others,
-        }
+        };
+        ends + self.times.margin
     }
 
     /// Renews, and places what a silent node ran elsewhere.
@@ -386,6 +387,15 @@ impl<R> Owner<R> {
         let over: Vec<EventId> =
             self.placed.iter().filter(|(_, placed)| silent(placed)).map(|(id, _)| *id).collect();
         over.into_iter().for_each(|event| self.again(event));
+        self.forget_nodes(now);
+    }
+
+    /// Those that have been gone for long, and may have other names when they come back. Until then an older
+    /// process of a name is known to be older.
+    fn forget_nodes(&mut self, now: Instant) {
+        let (lease, placed) = (self.times.lease, &self.placed);
+        let runs = |node: &NodeName| placed.values().any(|placed| placed.process.node == *node);
+        self.heard.retain(|node, heard| now - heard.at < 100 * lease || runs(node));
     }
 }
 

@@ -25,6 +25,8 @@ impl Candidate {
 
     /// A node has been heard.
     pub fn hear(&mut self, node: NodeName, now: Instant) {
+        let live = self.times.beat * SILENCE;
+        self.heard.retain(|_, at| now - *at < live);
         self.heard.insert(node, now);
     }
 

@@ -49,7 +49,7 @@ fn histories_are_troubled() {
     let (claims, starts) = worlds
         .fold((0, 0), |(claims, starts), world| (claims + world.claims, starts + world.starts));
     assert!(claims > 40, "{claims} claims");
-    assert!(starts > 820, "{starts} starts");
+    assert!(starts > 805, "{starts} starts");
 }
 
 /// Whether the simulation finds that a rule is left out, in these histories.
@@ -71,7 +71,6 @@ finds! {
     without_self_stop: SelfStop, STORM, 0..100;
     without_adoption: Adoption, STORM, 0..100;
     without_recorded_starts: RecordedStart, STORM, 0..100;
-    without_a_second_look: SecondLook, STORM, 700..3000;
     without_boots: Boot, FLAPPING, 0..1000;
     without_beats: Beat, FLAPPING, 0..1000;
     without_stopped_runs: StoppedRuns, STORM, 0..100;

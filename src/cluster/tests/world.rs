@@ -9,7 +9,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use crate::cluster::member::{Member, MemberEffect};
-use crate::cluster::message::{Attempt, Beat, FromOwner, NodeName, Process, Report, Times};
+use crate::cluster::message::{Attempt, Beat, FromOwner, NodeName, Process, Report, Times, Word};
 use crate::cluster::owner::{Owner, OwnerEffect};
 use crate::cluster::ownership::Candidate;
 use crate::cluster::rules::Rule;
@@ -453,7 +453,8 @@ impl World {
                 }
             }
             Message::FromOwner(word) => {
-                if word.epoch >= node.member.epoch() {
+                let acknowledges = matches!(word.word, Word::Acknowledge { .. });
+                if acknowledges && word.epoch >= node.member.epoch() {
                     node.candidate.hear_owner(now);
                 }
                 if node.office.as_ref().is_some_and(|it| it.owner.epoch() < word.epoch) {
@@ -732,7 +733,9 @@ impl World {
         let due = node.member.next_timeout().into_iter().chain(owner).min();
         let Some(due) = due.filter(|due| node.timer.is_none_or(|set| *due < set)) else { return };
         self.nodes[n].timer = Some(due);
-        let wait = due.saturating_duration_since(self.now);
+        // A machine that is busy is late.
+        let late = self.within(0.0, 0.2);
+        let wait = due.saturating_duration_since(self.now) + late;
         self.at(wait, Happening::At(n, self.nodes[n].boot, Act::Timer));
     }
 
