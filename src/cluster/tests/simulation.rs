@@ -5,7 +5,8 @@
 use std::ops::Range;
 use std::panic::catch_unwind;
 
-use super::world::{CHANGEABLE, FLAPPING, SPLIT, STALLED, STORM, Weather, World};
+use super::weather::{CHANGEABLE, FLAPPING, SPLIT, STALLED, STORM, Weather};
+use super::world::World;
 use crate::cluster::rules::Rule;
 
 /// Histories in one run, of each weather.

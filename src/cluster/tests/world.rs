@@ -8,6 +8,9 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
+use super::books::{self, Record};
+use super::weather::Trouble::{Away, Crash, Cut, Election, Freeze, NoRecord};
+use super::weather::Weather;
 use crate::cluster::member::{Member, MemberEffect};
 use crate::cluster::message::{Attempt, Beat, FromOwner, NodeName, Process, Report, Times, Word};
 use crate::cluster::owner::{Owner, OwnerEffect};
@@ -31,109 +34,8 @@ const GRACE: Duration = Duration::from_millis(200);
 /// How long an append waits for its answer.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// How much goes wrong.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Weather {
-    events: u64,
-    /// How many times something breaks, what, and for how many seconds.
-    troubles: usize,
-    kinds: &'static [Trouble],
-    lasting: [u64; 4],
-    /// Of a hundred messages: how many are lost, how many doubled, how many late, and how many times later
-    /// than others those are.
-    lost: u32,
-    doubled: u32,
-    late: (u32, u32),
-    /// Of a hundred appends: how many are slow, and how many times slower than others.
-    slow: (u32, u32),
-    /// Seconds that handlers take.
-    runs: [f64; 4],
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Trouble {
-    Crash,
-    Freeze,
-    /// Some nodes don't hear the others, and may not reach the record either.
-    Cut,
-    /// One node doesn't reach the record.
-    NoRecord,
-    /// The record chooses a new leader.
-    Election,
-    /// Nobody reaches the record.
-    Away,
-}
-
-use Trouble::{Away, Crash, Cut, Election, Freeze, NoRecord};
-
-/// Some of everything.
-pub(super) const CHANGEABLE: Weather = Weather {
-    events: 40,
-    troubles: 10,
-    kinds: &[Crash, Freeze, Freeze, Cut, Cut, NoRecord, Election, Away],
-    lasting: [1, 4, 8, 15],
-    lost: 3,
-    doubled: 3,
-    late: (2, 60),
-    slow: (1, 100),
-    runs: [0.5, 1.0, 3.0, 8.0],
-};
-
-/// Much of everything.
-pub(super) const STORM: Weather = Weather {
-    events: 20,
-    troubles: 20,
-    kinds: CHANGEABLE.kinds,
-    lasting: [4, 8, 15, 25],
-    lost: 5,
-    doubled: 10,
-    late: (5, 300),
-    slow: (10, 1500),
-    runs: [0.5, 3.0, 8.0, 30.0],
-};
-
-/// Long cuts, and runs that outlast them.
-pub(super) const SPLIT: Weather = Weather {
-    events: 10,
-    troubles: 4,
-    kinds: &[Cut, Cut, NoRecord],
-    lasting: [15, 20, 30, 40],
-    runs: [0.5, 8.0, 30.0, 60.0],
-    ..CHANGEABLE
-};
-
-/// A record that is slow or away while processes freeze and wake.
-pub(super) const STALLED: Weather = Weather {
-    events: 20,
-    troubles: 16,
-    kinds: &[Away, Freeze, Freeze],
-    lasting: [6, 7, 9, 12],
-    slow: (20, 1500),
-    ..STORM
-};
-
-/// Processes that die as soon as they are up, and words that arrive when others are there.
-pub(super) const FLAPPING: Weather = Weather {
-    events: 20,
-    troubles: 60,
-    kinds: &[Crash],
-    lasting: [0, 0, 1, 2],
-    late: (20, 500),
-    ..STORM
-};
-
 /// What a handler gives.
 type Output = u32;
-
-#[derive(Clone, Debug, PartialEq)]
-enum Record {
-    Claim,
-    Admit(EventId),
-    Start(Attempt, Process),
-    Again(Attempt),
-    End(Attempt),
-    Renew,
-}
 
 #[derive(Clone, Debug)]
 enum Message {
@@ -327,7 +229,8 @@ impl World {
                 break;
             }
         }
-        self.check_record();
+        let records = self.log.iter().map(|(_, record)| record);
+        books::check(records, self.weather.events, !self.leaves_out(Rule::RecordedStart));
         self
     }
 
@@ -834,40 +737,5 @@ impl World {
 
     fn all_ended(&self) -> bool {
         self.ended >= self.weather.events
-    }
-
-    fn check_record(&self) {
-        let mut admitted = Vec::new();
-        let mut first_starts = Vec::new();
-        let mut ends: BTreeMap<EventId, usize> = BTreeMap::new();
-        let mut last: BTreeMap<EventId, (u32, bool)> = BTreeMap::new();
-        for (_, record) in &self.log {
-            match record {
-                Record::Admit(event) => admitted.push(*event),
-                Record::Start(Attempt { event, number }, _) => {
-                    let (before, is_over) =
-                        last.insert(*event, (*number, false)).unwrap_or((0, true));
-                    assert_eq!(*number, before + 1, "attempts are counted");
-                    assert!(is_over, "attempt {number} of {event} started beside the one before");
-                    if *number == 1 {
-                        first_starts.push(*event);
-                    }
-                }
-                Record::Again(Attempt { event, number }) => {
-                    let noted = last.insert(*event, (*number, true));
-                    assert_eq!(noted, Some((*number, false)), "what is over was running");
-                }
-                Record::End(Attempt { event, .. }) => *ends.entry(*event).or_default() += 1,
-                Record::Claim | Record::Renew => {}
-            }
-        }
-        assert!(ends.values().all(|ends| *ends == 1), "an event has a second end");
-        for event in &admitted {
-            assert!(ends.contains_key(event), "{event} has never ended");
-        }
-        assert_eq!(admitted.len() as u64, self.weather.events, "all were accepted");
-        if !self.leaves_out(Rule::RecordedStart) {
-            assert_eq!(first_starts, admitted, "first in, first out");
-        }
     }
 }

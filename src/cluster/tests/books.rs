@@ -1,0 +1,53 @@
+//! What the record must say in the end.
+
+use std::collections::BTreeMap;
+
+use crate::cluster::message::{Attempt, Process};
+use crate::event::id::EventId;
+
+/// What an owner records.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Record {
+    Claim,
+    Admit(EventId),
+    Start(Attempt, Process),
+    Again(Attempt),
+    End(Attempt),
+    Renew,
+}
+
+/// Every event of those that were to be admitted has one end; each start but the first follows the end of the run
+/// before it; and first starts come in the order of admission, where starts are recorded.
+pub(super) fn check<'a>(records: impl Iterator<Item = &'a Record>, events: u64, has_starts: bool) {
+    let mut admitted = Vec::new();
+    let mut first_starts = Vec::new();
+    let mut ends: BTreeMap<EventId, usize> = BTreeMap::new();
+    let mut last: BTreeMap<EventId, (u32, bool)> = BTreeMap::new();
+    for record in records {
+        match record {
+            Record::Admit(event) => admitted.push(*event),
+            Record::Start(Attempt { event, number }, _) => {
+                let (before, is_over) = last.insert(*event, (*number, false)).unwrap_or((0, true));
+                assert_eq!(*number, before + 1, "attempts are counted");
+                assert!(is_over, "attempt {number} of {event} started beside the one before");
+                if *number == 1 {
+                    first_starts.push(*event);
+                }
+            }
+            Record::Again(Attempt { event, number }) => {
+                let noted = last.insert(*event, (*number, true));
+                assert_eq!(noted, Some((*number, false)), "what is over was running");
+            }
+            Record::End(Attempt { event, .. }) => *ends.entry(*event).or_default() += 1,
+            Record::Claim | Record::Renew => {}
+        }
+    }
+    assert!(ends.values().all(|ends| *ends == 1), "an event has a second end");
+    for event in &admitted {
+        assert!(ends.contains_key(event), "{event} has never ended");
+    }
+    assert_eq!(admitted.len() as u64, events, "all were accepted");
+    if has_starts {
+        assert_eq!(first_starts, admitted, "first in, first out");
+    }
+}
