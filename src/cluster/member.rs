@@ -16,7 +16,8 @@ pub(crate) enum MemberEffect<R> {
     Report(Report<R>),
     /// The handler starts.
     Start(Attempt),
-    /// The handler is interrupted, and its result isn't wanted.
+    /// The handler is interrupted, and its result isn't wanted. Once it has returned,
+    /// [`Member::has_stopped`] is called.
     Stop(Attempt),
 }
 
@@ -32,6 +33,8 @@ pub(crate) struct Member<R> {
     beats: BTreeMap<u64, Instant>,
     next_beat: u64,
     running: BTreeSet<Attempt>,
+    /// Interrupted, and not returned yet: they have their slots.
+    stopping: BTreeSet<Attempt>,
     stopped: BTreeSet<Attempt>,
     done: BTreeMap<Attempt, R>,
     /// What was taken here: no attempt is taken twice. Those that are over can be forgotten after a lease: no
@@ -59,6 +62,7 @@ impl<R: Clone> Member<R> {
             beats: BTreeMap::new(),
             next_beat: 1,
             running: BTreeSet::new(),
+            stopping: BTreeSet::new(),
             stopped: BTreeSet::new(),
             done: BTreeMap::new(),
             taken: BTreeMap::new(),
@@ -105,9 +109,16 @@ impl<R: Clone> Member<R> {
 
     fn stop(&mut self, attempt: Attempt, now: Instant) {
         if self.running.remove(&attempt) {
-            self.stopped.insert(attempt);
+            self.stopping.insert(attempt);
             self.taken.insert(attempt, Some(now));
             self.effects.push_back(MemberEffect::Stop(attempt));
+        }
+    }
+
+    /// The handler of a run that was interrupted has returned.
+    pub fn has_stopped(&mut self, attempt: Attempt) {
+        if self.stopping.remove(&attempt) {
+            self.stopped.insert(attempt);
         }
     }
 
@@ -124,7 +135,7 @@ impl<R: Clone> Member<R> {
             from: self.process.clone(),
             number,
             epoch: self.epoch,
-            running: self.running.iter().copied().collect(),
+            running: self.running.union(&self.stopping).copied().collect(),
             stopped: self.stopped.iter().copied().collect(),
             slots: self.slots,
         }));
@@ -192,8 +203,9 @@ impl<R: Clone> Member<R> {
         let is_taken = self.taken.contains_key(&attempt);
         #[cfg(test)]
         let is_taken = is_taken && self.left_out != Some(Rule::Duplicate);
-        let runs_already = self.running.iter().any(|running| running.event == attempt.event);
-        let has_room = self.running.len() < self.slots;
+        let mut here = self.running.union(&self.stopping);
+        let runs_already = here.any(|running| running.event == attempt.event);
+        let has_room = self.running.len() + self.stopping.len() < self.slots;
         if is_for_this && is_new && may_run && !is_taken && !runs_already && has_room {
             self.taken.insert(attempt, None);
             self.running.insert(attempt);
@@ -201,12 +213,14 @@ impl<R: Clone> Member<R> {
         }
     }
 
-    /// The handler has returned. What was stopped meanwhile gives no result.
+    /// The handler has returned. What was interrupted meanwhile gives no result.
     pub fn finished(&mut self, now: Instant, attempt: Attempt, result: R) {
         self.handle_timeout(now);
         if self.running.remove(&attempt) {
             self.done.insert(attempt, result);
             self.report(attempt);
+        } else {
+            self.has_stopped(attempt);
         }
     }
 }

@@ -56,6 +56,7 @@ pub(crate) struct Beat {
     pub number: u64,
     /// The highest epoch that the node has heard of: it heeds no owner of an earlier one.
     pub epoch: Epoch,
+    /// Runs, and those that were interrupted and have not stopped yet.
     pub running: Vec<Attempt>,
     /// Runs that it has stopped by itself, until an owner has answered that.
     pub stopped: Vec<Attempt>,

@@ -66,7 +66,8 @@ struct Heard {
     slots: usize,
 }
 
-/// A pure machine: it is told what happens and when, and says by effects what is to be done.
+/// A pure machine: it is told what happens and when, and says by effects what is to be done. What is to be
+/// recorded is tried until it is kept, or until somebody else owns the concurrency id.
 #[derive(Debug)]
 pub(crate) struct Owner<R> {
     times: Times,
@@ -218,7 +219,9 @@ impl<R> Owner<R> {
     }
 
     pub fn again_recorded(&mut self, attempt: Attempt) {
-        if self.placed.remove(&attempt.event).is_some() {
+        let placed = self.placed.get(&attempt.event);
+        if placed.is_some_and(|placed| placed.number == attempt.number) {
+            self.placed.remove(&attempt.event);
             self.effects.push_back(OwnerEffect::Again(attempt));
         }
     }

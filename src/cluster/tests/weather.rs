@@ -15,6 +15,8 @@ pub(super) struct Weather {
     pub late: (u32, u32),
     /// Of a hundred appends: how many are slow, and how many times slower than others.
     pub slow: (u32, u32),
+    /// Of a hundred appends: how many are refused, as where there is no room.
+    pub refused: u32,
     /// Seconds that handlers take.
     pub runs: [f64; 4],
 }
@@ -45,6 +47,7 @@ pub(super) const CHANGEABLE: Weather = Weather {
     doubled: 3,
     late: (2, 60),
     slow: (1, 100),
+    refused: 2,
     runs: [0.5, 1.0, 3.0, 8.0],
 };
 
@@ -58,6 +61,7 @@ pub(super) const STORM: Weather = Weather {
     doubled: 10,
     late: (5, 300),
     slow: (10, 1500),
+    refused: 5,
     runs: [0.5, 3.0, 8.0, 30.0],
 };
 

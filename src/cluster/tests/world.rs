@@ -49,6 +49,7 @@ enum Message {
 enum Answer {
     Kept(usize),
     Stale,
+    Refused,
     Lost,
 }
 
@@ -58,6 +59,7 @@ enum Act {
     Timer,
     Answered { id: u64, answer: Answer },
     Finish(Attempt),
+    Stopped(Attempt),
     Notice,
 }
 
@@ -304,6 +306,10 @@ impl World {
                     self.nodes[n].member.finished(now, attempt, attempt.number);
                 }
             }
+            Act::Stopped(attempt) => {
+                self.nodes[n].running.remove(&attempt);
+                self.nodes[n].member.has_stopped(attempt);
+            }
             Act::Notice => {
                 self.nodes[n].member.handle_timeout(now);
                 self.nodes[n].running.values_mut().for_each(|excused| *excused = false);
@@ -390,6 +396,10 @@ impl World {
             let stale = Act::Answered { id, answer: Answer::Stale };
             return self.at(back, Happening::At(n, boot, stale));
         }
+        if self.chance(self.weather.refused) {
+            let refused = Act::Answered { id, answer: Answer::Refused };
+            return self.at(back, Happening::At(n, boot, refused));
+        }
         if record == Record::Claim {
             self.claims += 1;
         }
@@ -429,6 +439,7 @@ impl World {
         match answer {
             Answer::Kept(sequence) => self.kept(n, sequence, record, began),
             Answer::Stale => self.leave_office(n),
+            Answer::Refused => self.refused(n, record),
             Answer::Lost if self.without_log.contains(&n) || self.now < self.log_away_until => {
                 let wait = Duration::from_millis(500);
                 let again = Act::Answered { id, answer: Answer::Lost };
@@ -471,6 +482,7 @@ impl World {
                 }
                 Record::Again(attempt) => {
                     running.remove(&attempt.event);
+                    queue.retain(|event| *event != attempt.event);
                     queue.push_front(attempt.event);
                 }
                 Record::End(attempt) => {
@@ -517,6 +529,18 @@ impl World {
         office.on_its_way = Some((id, record.clone(), now));
         let last = office.last;
         self.append(n, last, id, record);
+    }
+
+    /// As a recorder does: what is not an admission is tried again, before what has come since.
+    fn refused(&mut self, n: usize, record: Record) {
+        let id = self.id();
+        let Some(office) = &mut self.nodes[n].office else { return };
+        office.on_its_way = None;
+        match record {
+            // Its client submits it again.
+            Record::Admit(event) => drop(office.admitting.remove(&event)),
+            record => office.pending.push_front((id, record)),
+        }
     }
 
     fn kept(&mut self, n: usize, sequence: usize, record: Record, began: Instant) {
@@ -596,7 +620,9 @@ impl World {
                 self.check_limit();
             }
             MemberEffect::Stop(attempt) => {
-                self.nodes[n].running.remove(&attempt);
+                let unwinding = self.within(0.0, 0.1);
+                let boot = self.nodes[n].boot;
+                self.at(unwinding, Happening::At(n, boot, Act::Stopped(attempt)));
             }
         }
     }

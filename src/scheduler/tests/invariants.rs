@@ -305,9 +305,8 @@ impl World {
         self.ended.stopped += left.len() as u64;
         self.command(Command::HandOver);
         assert!(left.iter().all(|n| self.events[*n].ends == 1), "they end at once");
-        let runs = self.running.values();
-        let runs = runs.filter(|run| self.events[run.events[0]].listener == DURABLE);
-        assert!(runs.map(|run| run.interrupted).all(|interrupted| interrupted));
+        let mut runs = self.running.values();
+        assert!(runs.all(|run| run.interrupted || self.events[run.events[0]].listener != DURABLE));
     }
 
     fn event(&mut self, listener: usize, patient: bool, due: Option<Instant>) -> usize {
