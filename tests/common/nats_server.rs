@@ -1,8 +1,9 @@
 //! NATS servers of a test's own. They need the program: `NATS_SERVER` names it. Without that variable, the
 //! tests that need one say so and do nothing else; `tests/run` installs it and sets it.
 
+use std::collections::hash_map::RandomState;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,14 @@ pub fn program() -> Option<PathBuf> {
         eprintln!("not tried: NATS_SERVER doesn't name the program nats-server");
     }
     program
+}
+
+/// None of those that clients' ends of connections get: one that connects again and again to a server that is
+/// away would sooner or later connect to itself.
+fn free_port() -> TcpListener {
+    let random = || 20_000 + std::hash::BuildHasher::hash_one(&RandomState::new(), ()) % 12_000;
+    let mut ports = std::iter::repeat_with(|| u16::try_from(random()).expect("it is one"));
+    ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).expect("some are free")
 }
 
 /// One server, or several that form a cluster, on loopback. Killed with the test.
@@ -32,25 +41,33 @@ impl Servers {
     /// With more in their configuration.
     pub fn start_with(count: usize, config: &str) -> Option<Self> {
         let program = program()?;
+        // Somebody else may take a port before its server does.
+        let attempts = std::iter::repeat_with(|| Servers::try_start(&program, count, config));
+        Some(attempts.take(5).flatten().next().expect("nats-server starts"))
+    }
+
+    fn try_start(program: &Path, count: usize, config: &str) -> Option<Self> {
         let directory = tempfile::tempdir().expect("there is room");
         // Held until all are chosen, so that they differ.
-        let held: Vec<TcpListener> =
-            (0..2 * count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+        let held: Vec<TcpListener> = (0..2 * count).map(|_| free_port()).collect();
         let port = |at: usize| held[at].local_addr().expect("it is bound").port();
         let ports = (0..count).map(|n| (port(2 * n), port(2 * n + 1))).collect();
         drop(held);
+        let (program, config) = (program.to_path_buf(), config.to_string());
         let running = (0..count).map(|_| None).collect();
-        let config = config.to_string();
         let mut servers = Servers { program, directory, config, ports, running };
-        (0..count).for_each(|n| servers.start_one(n));
-        Some(servers)
+        (0..count).all(|n| servers.try_start_one(n)).then_some(servers)
     }
 
     pub fn start_one(&mut self, n: usize) {
+        assert!(self.try_start_one(n), "nats-server starts");
+    }
+
+    fn try_start_one(&mut self, n: usize) -> bool {
         let (port, route) = self.ports[n];
         let mut config = format!(
             "server_name: n{n}\nlisten: \"127.0.0.1:{port}\"\n\
-             jetstream: {{store_dir: {:?}, sync_interval: always, max_file: 200MB}}\n",
+             jetstream: {{store_dir: {:?}, sync_interval: always, max_file: 400MB}}\n",
             self.directory.path().join(n.to_string()),
         );
         if self.ports.len() > 1 {
@@ -72,13 +89,17 @@ impl Servers {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("nats-server starts");
-        self.running[n] = Some(child);
+            .expect("nats-server is a program");
+        let child = self.running[n].insert(child);
         let until = Instant::now() + Duration::from_secs(30);
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if child.try_wait().expect("it is ours").is_some() {
+                return false;
+            }
             assert!(Instant::now() < until, "nats-server listens");
             std::thread::sleep(Duration::from_millis(20));
         }
+        true
     }
 
     /// SIGKILL.
