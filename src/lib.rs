@@ -211,6 +211,10 @@ pub use tokio_util::sync::CancellationToken;
 #[doc = include_str!("../docs/PROTOCOL.md")]
 pub mod protocol {}
 
+#[cfg(feature = "cluster")]
+#[doc = include_str!("../docs/MACHINES.md")]
+pub mod machines {}
+
 /// The README's examples, compiled.
 #[cfg(all(doctest, feature = "web"))]
 #[doc = include_str!("../README.md")]
