@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::select;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::group::Group;
 use super::lease::Lease;
@@ -28,7 +28,7 @@ const GROUP_BYTES: usize = 512 << 10;
 /// How long an append without an answer waits to be tried again, from the first time on and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// After how long without anything to append it is looked whether the log is still this process'.
+/// How long after the last append it is looked whether the log is still this process'.
 const IDLE: Duration = Duration::from_secs(2);
 
 /// How long it is tried where nobody is left who could hear of it.
@@ -52,6 +52,8 @@ pub(super) struct Writer<L> {
     lease: Lease,
     /// Ends before this moment needn't be kept.
     forget_before: u64,
+    /// When it was last seen that the log is this process'.
+    seen: Instant,
 }
 
 impl<L: Log> Writer<L> {
@@ -63,7 +65,8 @@ impl<L: Log> Writer<L> {
         lease: Lease,
     ) -> Self {
         let (next, broken, forget_before) = (VecDeque::new(), None, 0);
-        Writer { line, requests, next, broken, taken_over, lease, forget_before }
+        let seen = Instant::now();
+        Writer { line, requests, next, broken, taken_over, lease, forget_before, seen }
     }
 
     /// Does what it is asked until nobody can ask any more.
@@ -81,15 +84,16 @@ impl<L: Log> Writer<L> {
 
     async fn answer(mut self) {
         loop {
+            // Also where it is asked all the time, and has nothing to append.
+            if self.seen.elapsed() >= IDLE {
+                self.look().await;
+            }
             let request = match self.next.pop_front() {
                 Some(request) => request,
-                None => match tokio::time::timeout(IDLE, self.requests.recv()).await {
+                None => match timeout_at(self.seen + IDLE, self.requests.recv()).await {
                     Ok(Some(request)) => request,
                     Ok(None) => return self.release().await,
-                    Err(_) => {
-                        self.look().await;
-                        continue;
-                    }
+                    Err(_) => continue,
                 },
             };
             match request {
@@ -104,6 +108,7 @@ impl<L: Log> Writer<L> {
 
     /// Looks whether the log is still this process'. A lease is renewed by appending nothing.
     async fn look(&mut self) {
+        self.seen = Instant::now();
         self.note_lost_lease();
         if self.broken.is_some() {
             return;
@@ -184,6 +189,7 @@ impl<L: Log> Writer<L> {
             let trouble = match self.line.attempt(&mut appending).await {
                 Attempt::Kept => {
                     self.lease.renew(began);
+                    self.seen = began;
                     return Ok(());
                 }
                 Attempt::Refused(JournalError::Full) if is_rest => JournalError::Full,
@@ -255,7 +261,7 @@ impl<L: Log> Writer<L> {
         loop {
             let request = match self.next.pop_front() {
                 Some(request) => request,
-                None => match tokio::time::timeout_at(until, self.requests.recv()).await {
+                None => match timeout_at(until, self.requests.recv()).await {
                     Err(_) => return false,
                     Ok(None) => return true,
                     Ok(Some(request)) => request,

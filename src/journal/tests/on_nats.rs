@@ -140,6 +140,21 @@ fn who_was_taken_over_from_hears_of_it_by_itself() {
     append(&second, vec![admitted(1)]).unwrap();
 }
 
+/// Whoever is asked all the time, and has nothing to append, keeps what is its own.
+#[test]
+fn a_lease_lasts_while_it_is_only_read() {
+    let Some(servers) = Servers::start(1) else { return };
+    let connect = async { Nats::connect(servers.url()).name("read").standby().await };
+    let journal = block_on(connect).unwrap();
+    append(&journal, vec![admitted(1), ended(1, End::Cancelled)]).unwrap();
+    let asked = Instant::now();
+    // Longer than the lease.
+    while asked.elapsed() < Duration::from_secs(8) {
+        assert_eq!(ends(&journal, Query::Event(EventId::for_test(1))).len(), 1);
+    }
+    append(&journal, vec![admitted(2)]).expect("it is still its own");
+}
+
 /// Of two that stand by one has its turn, and the other one goes on standing by.
 #[test]
 fn of_two_that_stand_by_one_has_its_turn() {
