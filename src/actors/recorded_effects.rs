@@ -193,12 +193,8 @@ impl Supervisor {
                 held.into_iter().for_each(|held| self.perform_held(held));
             }
             Err(trouble) => {
-                let mut held = recording.recorder.failed(number);
-                if trouble.is_final() {
-                    held.append(&mut recording.recorder.give_up());
-                }
-                self.note_trouble(&trouble, context);
-                held.into_iter().for_each(|held| self.not_recorded(held, trouble.clone()));
+                let held = recording.recorder.failed(number);
+                self.records_failed(held, &trouble, context);
             }
         }
         self.settle(context);
@@ -220,12 +216,19 @@ impl Supervisor {
         });
     }
 
-    fn taken_over(&mut self, trouble: &JournalError, context: &mut Context<Self>) {
+    /// What was held back for records that were not kept: for all there are, once none will be.
+    fn records_failed(
+        &mut self,
+        mut held: Vec<Held>,
+        trouble: &JournalError,
+        context: &mut Context<Self>,
+    ) {
         let Some(recording) = &mut self.recording else { return };
-        let held = recording.recorder.give_up();
+        if trouble.is_final() {
+            held.append(&mut recording.recorder.give_up());
+        }
         self.note_trouble(trouble, context);
         held.into_iter().for_each(|held| self.not_recorded(held, trouble.clone()));
-        self.settle(context);
     }
 
     fn perform_held(&mut self, held: Held) {
@@ -331,7 +334,10 @@ impl Handler<TakenOver> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, TakenOver(trouble): TakenOver, context: &mut Self::Context) {
-        self.turn(context, |supervisor, context| supervisor.taken_over(&trouble, context));
+        self.turn(context, |supervisor, context| {
+            supervisor.records_failed(Vec::new(), &trouble, context);
+            supervisor.settle(context);
+        });
     }
 }
 

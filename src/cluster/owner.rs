@@ -293,22 +293,29 @@ impl<R> Owner<R> {
         if self.leaves_out(Rule::OldSelf) {
             return;
         }
-        let old = |placed: &Placed| placed.process.node == *node && placed.process.boot < boot;
-        let dead: Vec<EventId> =
-            self.placed.iter().filter(|(_, placed)| old(placed)).map(|(id, _)| *id).collect();
-        dead.into_iter().for_each(|event| self.again(event));
+        self.again_where(|_, placed| placed.process.node == *node && placed.process.boot < boot);
     }
 
-    fn is_placed(&self, node: &NodeName, boot: u64, attempt: Attempt) -> bool {
-        self.placed.get(&attempt.event).is_some_and(|placed| {
+    fn again_where(&mut self, is_over: impl Fn(&Self, &Placed) -> bool) {
+        let over = self.placed.iter().filter(|(_, placed)| is_over(self, placed));
+        let over: Vec<EventId> = over.map(|(event, _)| *event).collect();
+        over.into_iter().for_each(|event| self.again(event));
+    }
+
+    fn placed_there(&self, node: &NodeName, boot: u64, attempt: Attempt) -> Option<&Placed> {
+        self.placed.get(&attempt.event).filter(|placed| {
             let process = &placed.process;
             process.node == *node && process.boot == boot && placed.number == attempt.number
         })
     }
 
+    fn is_placed(&self, node: &NodeName, boot: u64, attempt: Attempt) -> bool {
+        self.placed_there(node, boot, attempt).is_some()
+    }
+
     fn runs_there(&self, node: &NodeName, boot: u64, attempt: Attempt) -> bool {
-        let runs = |placed: &Placed| placed.state == State::Running;
-        self.is_placed(node, boot, attempt) && self.placed.get(&attempt.event).is_some_and(runs)
+        let placed = self.placed_there(node, boot, attempt);
+        placed.is_some_and(|placed| placed.state == State::Running)
     }
 
     /// A word may be lost: what is recorded is sent again where the node doesn't name it for a while.
@@ -384,12 +391,9 @@ impl<R> Owner<R> {
             self.is_renewing = true;
             self.effects.push_back(OwnerEffect::Renew);
         }
-        let silent = |placed: &Placed| {
-            may_be_silent(placed.state) && now >= self.silent_after(&placed.process.node)
-        };
-        let over: Vec<EventId> =
-            self.placed.iter().filter(|(_, placed)| silent(placed)).map(|(id, _)| *id).collect();
-        over.into_iter().for_each(|event| self.again(event));
+        self.again_where(|owner, placed| {
+            may_be_silent(placed.state) && now >= owner.silent_after(&placed.process.node)
+        });
         self.forget_nodes(now);
     }
 

@@ -25,6 +25,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot, watch};
 
 use self::error::JournalError;
@@ -35,7 +36,7 @@ use crate::event::id::EventId;
 pub(crate) type Done = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
 
 /// Records of one concurrency id, in order, to be kept whole or not at all.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Batch {
     pub concurrency_id: Arc<str>,
     pub records: Arc<Vec<Record>>,

@@ -136,12 +136,13 @@ pub(crate) struct Webhook {
 }
 
 /// An event that has not ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Live {
     pub admitted: Admitted,
     /// The number of the last start that is recorded; 0 where there is none.
     pub attempt: u32,
     /// As in [`Record::Postponed`].
+    #[serde(default)]
     pub postponed: Option<u64>,
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::journal::Batch;
 use crate::journal::error::JournalError;
-use crate::journal::record::{Admitted, Live, Record, Steered};
+use crate::journal::record::{Live, Record, Steered};
 
 /// The format that is written. Whoever reads knows this one and those before it.
 pub(super) const FORMAT: u32 = 1;
@@ -22,7 +23,7 @@ pub(super) struct Group {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub released: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub batches: Vec<BatchRecords>,
+    pub batches: Vec<Batch>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub again: Vec<Again>,
 }
@@ -36,23 +37,13 @@ pub(super) struct Claim {
     pub id: String,
 }
 
-/// The records of one batch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct BatchRecords {
-    pub concurrency_id: Arc<str>,
-    pub records: Arc<Vec<Record>>,
-}
-
 /// Something that still stands, though the part of the log where it was recorded goes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Again {
     Live {
         /// Its place in the order of admission.
         order: Order,
-        admitted: Admitted,
-        attempt: u32,
-        #[serde(default)]
-        postponed: Option<u64>,
+        live: Live,
     },
     Steered {
         concurrency_id: Arc<str>,
@@ -63,15 +54,8 @@ pub(super) enum Again {
 /// Where an event was recorded first: the sequence of its group, and which record of it.
 pub(super) type Order = (u64, u32);
 
-impl Again {
-    pub fn live(order: Order, live: &Live) -> Self {
-        let Live { admitted, attempt, postponed } = live.clone();
-        Again::Live { order, admitted, attempt, postponed }
-    }
-}
-
 impl Group {
-    pub fn of(batches: Vec<BatchRecords>) -> Self {
+    pub fn of(batches: Vec<Batch>) -> Self {
         Group { format: FORMAT, claim: None, released: false, batches, again: Vec::new() }
     }
 

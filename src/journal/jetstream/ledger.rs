@@ -117,15 +117,13 @@ impl Ledger {
 
     fn take_again(&mut self, sequence: u64, again: &Again) {
         match again {
-            Again::Live { order, admitted, attempt, postponed } => {
-                let event = admitted.event;
-                let (attempt, postponed) = (*attempt, *postponed);
+            Again::Live { order, live } => {
+                let event = live.admitted.event;
                 if self.by_event.contains_key(&event) {
                     return;
                 }
-                let live = Live { admitted: admitted.clone(), attempt, postponed };
                 self.order.insert(event, *order);
-                self.live.insert(*order, Entry { live, recorded: sequence });
+                self.live.insert(*order, Entry { live: live.clone(), recorded: sequence });
             }
             Again::Steered { concurrency_id, steered } => {
                 self.steered.insert(concurrency_id.clone(), (*steered, sequence));
@@ -260,7 +258,8 @@ impl Ledger {
         let before = self.needed.first_key_value().map_or(last + 1, |(group, _)| *group);
         let goes = before.checked_sub(first).filter(|goes| *goes >= CLEANED)?;
         let live = self.live.iter().filter(|(_, entry)| entry.recorded < before);
-        let live = live.map(|(order, entry)| Again::live(*order, &entry.live));
+        let live =
+            live.map(|(order, entry)| Again::Live { order: *order, live: entry.live.clone() });
         let steered = self.steered.iter().filter(|(_, (_, sequence))| *sequence < before);
         let steered = steered.map(|(id, (steered, _))| Again::Steered {
             concurrency_id: id.clone(),
@@ -280,7 +279,7 @@ impl Cleaning {
         let (mut groups, mut piece, mut weight) = (Vec::new(), Vec::new(), 0);
         for again in self.again {
             weight += match &again {
-                Again::Live { admitted, .. } => admitted.input.get().len() + 256,
+                Again::Live { live, .. } => live.admitted.input.get().len() + 256,
                 Again::Steered { .. } => 64,
             };
             piece.push(again);

@@ -6,14 +6,14 @@
 //! same place, until the log says that it is kept or that something stands there: this group, or another
 //! process' claim.
 
-use super::group::{Again, BatchRecords, Claim, Group};
+use super::group::{Again, Claim, Group};
 use super::ledger::{Cleaning, KnownEnd, Ledger};
 use super::log::{Appended, Log, Stored, reason};
 use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
 use crate::journal::error::JournalError;
 use crate::journal::record::{Ended, Kept, Record};
-use crate::journal::{Batch, Loaded, Query};
+use crate::journal::{Loaded, Query};
 use crate::logging::warn;
 
 pub(super) struct Line<L> {
@@ -24,8 +24,6 @@ pub(super) struct Line<L> {
     claim: Claim,
     /// Groups that were given a tag.
     tagged: u64,
-    /// Who claimed it last, of others, in what was read last.
-    claimed_by: Option<String>,
 }
 
 /// A group on its way into the log.
@@ -67,18 +65,11 @@ impl<L: Log> Line<L> {
     /// # Errors
     /// When it can't be read, holds something else, or can't be claimed.
     pub async fn open(log: L, claim: Claim) -> Result<Self, JournalError> {
-        let (ledger, claimed_by) = (Ledger::default(), None);
-        let mut line = Line { log, ledger, last: 0, claim, tagged: 0, claimed_by };
+        let mut line = Line { log, ledger: Ledger::default(), last: 0, claim, tagged: 0 };
         let mut claiming = line.prepare(Group::claim(line.claim.clone()))?;
         let mut unsure = 0;
         line.catch_up().await?;
         loop {
-            line.claimed_by = None;
-            line.catch_up().await?;
-            if let Some(by) = line.claimed_by {
-                // Whoever was quicker has it.
-                return Err(JournalError::Owned { name: line.log.name().into(), by });
-            }
             match line.attempt(&mut claiming).await {
                 Attempt::Kept => return Ok(line),
                 // Somebody has written since it was read.
@@ -89,21 +80,23 @@ impl<L: Log> Line<L> {
                 }
                 Attempt::Unsure(_) | Attempt::UnsureWithoutRoom => unsure += 1,
             }
+            if let Some(by) = line.catch_up().await? {
+                // Whoever was quicker has it.
+                return Err(JournalError::Owned { name: line.log.name().into(), by });
+            }
         }
     }
 
-    /// Reads what stands behind what is known.
-    async fn catch_up(&mut self) -> Result<(), JournalError> {
-        loop {
-            let (first, end) = self.log.bounds().await?;
-            if first > self.last + 1 {
-                // What was read is gone, but for what stands in what follows.
-                (self.ledger, self.last) = (Ledger::default(), first - 1);
-            }
-            if self.last >= end {
-                return Ok(());
-            }
-            let Line { log, ledger, last, claim, claimed_by, .. } = self;
+    /// Reads what stands behind what is known. Gives who has claimed the log there last, of others.
+    async fn catch_up(&mut self) -> Result<Option<String>, JournalError> {
+        let mut claimed_by = None;
+        let (mut first, mut end) = self.log.bounds().await?;
+        if first > self.last + 1 {
+            // What was read is gone, but for what stands in what follows.
+            (self.ledger, self.last) = (Ledger::default(), first - 1);
+        }
+        while self.last < end {
+            let Line { log, ledger, last, claim, .. } = self;
             let name = log.name();
             log.replay(*last + 1, end, &mut |stored| {
                 match stored.tag {
@@ -111,7 +104,7 @@ impl<L: Log> Line<L> {
                         let group = Group::decode(name, &stored.text)?;
                         ledger.take(stored.sequence, &group);
                         if let Some(other) = group.claim.filter(|other| other.id != claim.id) {
-                            *claimed_by = Some(other.by);
+                            claimed_by = Some(other.by);
                         }
                     }
                     None => warn!("{name}: message {} is none of ours", stored.sequence),
@@ -120,12 +113,14 @@ impl<L: Log> Line<L> {
                 Ok(())
             })
             .await?;
-            let (now_first, _) = self.log.bounds().await?;
-            if now_first != first {
+            let was_first = first;
+            (first, end) = self.log.bounds().await?;
+            if first != was_first {
                 // Something has gone while it was read: what it ended may look as if it hadn't.
-                (self.ledger, self.last) = (Ledger::default(), now_first - 1);
+                (self.ledger, self.last) = (Ledger::default(), first - 1);
             }
         }
+        Ok(claimed_by)
     }
 
     /// # Errors
@@ -348,14 +343,8 @@ fn input_in(group: &Group, event: EventId) -> Option<&JsonText> {
     });
     recorded.or_else(|| {
         group.again.iter().find_map(|again| match again {
-            Again::Live { admitted, .. } if admitted.event == event => Some(&admitted.input),
+            Again::Live { live, .. } if live.admitted.event == event => Some(&live.admitted.input),
             _ => None,
         })
     })
-}
-
-/// The records of the batches, to be appended as one group.
-pub(super) fn group_of(batches: Vec<Batch>) -> Group {
-    let records = |Batch { concurrency_id, records }| BatchRecords { concurrency_id, records };
-    Group::of(batches.into_iter().map(records).collect())
 }

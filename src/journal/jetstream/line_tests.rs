@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::fake_log::FakeLog;
 use super::group::{Claim, Group};
-use super::line::{Appending, Attempt, Line, group_of};
+use super::line::{Appending, Attempt, Line};
 use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
 use crate::journal::error::JournalError;
@@ -36,7 +36,7 @@ fn ended(n: u64) -> Record {
 }
 
 fn group(records: Vec<Record>) -> Group {
-    group_of(vec![Batch { concurrency_id: "gpu".into(), records: records.into() }])
+    Group::of(vec![Batch { concurrency_id: "gpu".into(), records: records.into() }])
 }
 
 /// Opens the log, however often that takes.

@@ -105,10 +105,6 @@ impl Stream {
         Ok(Stream { client, stream, name, subject, answering: None })
     }
 
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// This task says who has it, until somebody else has.
     pub fn answered_by(&mut self, task: AbortHandle) {
         self.answering = Some(task);
@@ -274,11 +270,13 @@ impl Log for Stream {
             let message = next.ok_or_else(ended)?.map_err(unreachable)?;
             let sequence = message.info().map_err(unreachable)?.stream_sequence;
             let headers = message.headers.clone().unwrap_or_default();
-            gathered = self.gather(gathered, sequence, &headers, &message.payload)?;
-            if let Some((stored, 0)) = gathered {
-                take(stored)?;
-                gathered = None;
-            }
+            gathered = match gather(gathered, sequence, &headers, &message.payload) {
+                (stored, 0) => {
+                    take(stored)?;
+                    None
+                }
+                incomplete => Some(incomplete),
+            };
             if sequence >= last {
                 return Ok(());
             }
@@ -289,10 +287,10 @@ impl Log for Stream {
         let mut gathered = None;
         for at in sequence.. {
             let Some(message) = self.message(at).await? else { return Ok(None) };
-            gathered = self.gather(gathered, at, &message.headers, &message.payload)?;
-            if let Some((stored, 0)) = gathered {
-                return Ok(Some(stored));
-            }
+            gathered = match gather(gathered, at, &message.headers, &message.payload) {
+                (stored, 0) => return Ok(Some(stored)),
+                incomplete => Some(incomplete),
+            };
         }
         Ok(None)
     }
@@ -350,26 +348,22 @@ impl Log for Stream {
     }
 }
 
-impl Stream {
-    /// Adds a message to the group that it is a part of: the group, and how many parts it lacks.
-    fn gather(
-        &self,
-        gathered: Option<(Stored, usize)>,
-        sequence: u64,
-        headers: &HeaderMap,
-        part: &[u8],
-    ) -> Result<Option<(Stored, usize)>, JournalError> {
-        if let Some((mut stored, lacks)) = gathered {
-            stored.last = sequence;
-            stored.text.extend_from_slice(part);
-            return Ok(Some((stored, lacks - 1)));
-        }
-        let header = |name: &str| headers.get(name).map(|value| value.as_str());
-        let tag = header(TAG).map(str::to_string);
-        let parts: usize = header(PARTS).and_then(|parts| parts.parse().ok()).unwrap_or(1);
-        let stored = Stored { sequence, last: sequence, tag, text: part.to_vec() };
-        Ok(Some((stored, parts.saturating_sub(1))))
+/// Adds a message to the group that it is a part of: the group, and how many parts it lacks.
+fn gather(
+    gathered: Option<(Stored, usize)>,
+    sequence: u64,
+    headers: &HeaderMap,
+    part: &[u8],
+) -> (Stored, usize) {
+    if let Some((mut stored, lacks)) = gathered {
+        stored.last = sequence;
+        stored.text.extend_from_slice(part);
+        return (stored, lacks - 1);
     }
+    let header = |name: &str| headers.get(name).map(|value| value.as_str());
+    let tag = header(TAG).map(str::to_string);
+    let parts: usize = header(PARTS).and_then(|parts| parts.parse().ok()).unwrap_or(1);
+    (Stored { sequence, last: sequence, tag, text: part.to_vec() }, parts.saturating_sub(1))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::group::Group;
 use super::lease::Lease;
-use super::line::{Appending, Attempt, Line, group_of};
+use super::line::{Appending, Attempt, Line};
 use super::log::Log;
 use crate::journal::error::JournalError;
 use crate::journal::record::{End, Kept, Record};
@@ -165,7 +165,7 @@ impl<L: Log> Writer<L> {
         }
         let mut is_rest = false;
         for piece in pieces(batches, GROUP_BYTES) {
-            let appending = self.line.prepare(group_of(piece))?;
+            let appending = self.line.prepare(Group::of(piece))?;
             self.keep(appending, is_rest, LAST_TRIES).await?;
             is_rest = true;
         }
