@@ -17,6 +17,8 @@ pub(crate) mod memory;
 pub(crate) mod record;
 pub(crate) mod recorder;
 pub(crate) mod recovery;
+#[cfg(any(feature = "journal", feature = "cluster"))]
+mod requests;
 #[cfg(feature = "journal")]
 pub(crate) mod sqlite;
 #[cfg(test)]

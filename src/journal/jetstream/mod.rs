@@ -14,16 +14,16 @@ mod log;
 mod stream;
 mod writer;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 pub use self::connect::ConnectNats;
@@ -31,9 +31,10 @@ use self::group::Claim;
 use self::lease::Lease;
 use self::line::Line;
 use self::log::Log;
-use self::writer::{Request, Writer};
+use self::writer::Writer;
 use super::error::JournalError;
 use super::record::Kept;
+use super::requests::{Requests, closed};
 use super::{Batch, Done, Journal, Loaded, Query};
 use crate::logging::{info, warn};
 
@@ -62,9 +63,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// It is closed when the last clone of its queue is gone, with what is on its way.
 pub struct Nats {
     name: String,
-    requests: Option<mpsc::UnboundedSender<Request>>,
+    requests: Requests<Infallible>,
     taken_over: watch::Receiver<Option<JournalError>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Nats {
@@ -157,14 +157,13 @@ impl Nats {
         L: Log,
         F: Future<Output = Result<L, JournalError>>,
     {
-        let (requests, incoming) = mpsc::unbounded_channel();
         let (opened, is_open) = oneshot::channel();
         let (take_over, taken_over) = watch::channel(None);
         let broken = |error: std::io::Error| JournalError::Broken(error.to_string());
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(broken)?;
         let claim = Claim { by, id: format!("{:032x}", rand::random::<u128>()) };
-        let write = async move || {
+        let write = async move |incoming| {
             let mut opened = opened;
             let line = {
                 let open = std::pin::pin!(open(connect(), claim));
@@ -185,19 +184,13 @@ impl Nats {
                 Err(trouble) => drop(opened.send(Err(trouble))),
             }
         };
-        let thread = std::thread::Builder::new()
-            .name("journal".into())
-            .spawn(move || runtime.block_on(write()))
-            .map_err(broken)?;
+        let requests = Requests::start(move |incoming| {
+            runtime.block_on(write(incoming));
+            // Nobody waits for a name that is still being looked up.
+            runtime.shutdown_background();
+        })?;
         is_open.await.unwrap_or_else(|_| Err(closed()))?;
-        Ok(Nats { name, requests: Some(requests), taken_over, thread: Some(thread) })
-    }
-
-    fn request(&self, request: Request) -> Result<(), Request> {
-        match &self.requests {
-            Some(requests) => requests.send(request).map_err(|back| back.0),
-            None => Err(request),
-        }
+        Ok(Nats { name, requests, taken_over })
     }
 }
 
@@ -226,10 +219,6 @@ impl Nats {
     }
 }
 
-fn closed() -> JournalError {
-    JournalError::Broken("its thread has ended".into())
-}
-
 impl IntoFuture for ConnectNats {
     type Output = Result<Nats, JournalError>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
@@ -241,23 +230,15 @@ impl IntoFuture for ConnectNats {
 
 impl Journal for Nats {
     fn append(&self, batch: Batch, done: Done) {
-        if let Err(Request::Append(_, done)) = self.request(Request::Append(batch, done)) {
-            done(Err(closed()));
-        }
+        self.requests.append(batch, done);
     }
 
     fn load(&self) -> Result<Loaded, JournalError> {
-        let (reply, answer) = std::sync::mpsc::channel();
-        let _ = self.request(Request::Load(reply));
-        answer.recv().unwrap_or_else(|_| Err(closed()))
+        self.requests.load()
     }
 
     fn ends(&self, query: Query) -> oneshot::Receiver<Result<Vec<Kept>, JournalError>> {
-        let (reply, answer) = oneshot::channel();
-        if let Err(Request::Ends(_, reply)) = self.request(Request::Ends(query, reply)) {
-            let _ = reply.send(Err(closed()));
-        }
-        answer
+        self.requests.ends(query)
     }
 
     fn taken_over(&self) -> Option<watch::Receiver<Option<JournalError>>> {
@@ -265,22 +246,12 @@ impl Journal for Nats {
     }
 
     fn forget(&self, before: u64) {
-        let _ = self.request(Request::Forget(before));
+        self.requests.forget(before);
     }
 }
 
 impl fmt::Debug for Nats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Nats").field(&self.name).finish()
-    }
-}
-
-impl Drop for Nats {
-    fn drop(&mut self) {
-        // The thread does what is on its way, and ends.
-        self.requests = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }

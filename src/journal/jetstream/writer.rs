@@ -2,11 +2,12 @@
 //! is kept.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::mem::take;
 use std::time::Duration;
 
 use futures::future::select;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::group::Group;
@@ -14,8 +15,8 @@ use super::lease::Lease;
 use super::line::{Appending, Attempt, Line};
 use super::log::Log;
 use crate::journal::error::JournalError;
-use crate::journal::record::{End, Kept, Record};
-use crate::journal::{Batch, Done, Loaded, Query};
+use crate::journal::record::{End, Record};
+use crate::journal::{Batch, Done, requests};
 use crate::logging::{error, warn};
 
 /// Batches in one group, at most.
@@ -34,12 +35,8 @@ const IDLE: Duration = Duration::from_secs(2);
 /// How long it is tried where nobody is left who could hear of it.
 const LAST_TRIES: Duration = Duration::from_secs(10);
 
-pub(super) enum Request {
-    Append(Batch, Done),
-    Load(std::sync::mpsc::Sender<Result<Loaded, JournalError>>),
-    Ends(Query, oneshot::Sender<Result<Vec<Kept>, JournalError>>),
-    Forget(u64),
-}
+/// What it is asked.
+type Request = requests::Request<Infallible>;
 
 pub(super) struct Writer<L> {
     line: Line<L>,
@@ -102,6 +99,7 @@ impl<L: Log> Writer<L> {
                 Request::Load(reply) => drop(reply.send(Ok(self.line.loaded()))),
                 Request::Ends(query, reply) => drop(reply.send(self.line.find(&query).await)),
                 Request::Forget(before) => self.forget(before).await,
+                Request::Test(never) => match never {},
             }
         }
     }
@@ -275,6 +273,7 @@ impl<L: Log> Writer<L> {
                     self.forget_before = before;
                     *later = Some(request);
                 }
+                Request::Test(never) => match never {},
             }
         }
     }

@@ -8,15 +8,14 @@ mod writer;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
 use self::open::Lock;
-use self::writer::Request;
+use self::writer::ForTest;
 use super::error::JournalError;
 use super::record::Kept;
+use super::requests::Requests;
 use super::{Batch, Done, Journal, Loaded, Query};
 
 /// A journal in an SQLite file, for [`QueueBuilder::journal`](crate::QueueBuilder::journal).
@@ -29,8 +28,7 @@ use super::{Batch, Done, Journal, Loaded, Query};
 /// It is closed when the last clone of its queue is gone, with what is on its way.
 pub struct Sqlite {
     path: PathBuf,
-    requests: Option<mpsc::Sender<Request>>,
-    thread: Option<JoinHandle<()>>,
+    requests: Requests<ForTest>,
     // Given back last.
     _lock: Lock,
 }
@@ -62,20 +60,11 @@ impl Sqlite {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, JournalError> {
         let path = path.as_ref().to_path_buf();
         let (lock, connection) = open::open(&path)?;
-        let (requests, incoming) = mpsc::channel();
         let of_thread = path.clone();
-        let thread = std::thread::Builder::new()
-            .name("journal".into())
-            .spawn(move || writer::run(connection, &of_thread, &incoming))
-            .map_err(|error| JournalError::Broken(error.to_string()))?;
-        Ok(Sqlite { path, requests: Some(requests), thread: Some(thread), _lock: lock })
-    }
-
-    fn request(&self, request: Request) -> Result<(), Request> {
-        match &self.requests {
-            Some(requests) => requests.send(request).map_err(|back| back.0),
-            None => Err(request),
-        }
+        let requests = Requests::start(move |mut incoming| {
+            writer::run(connection, &of_thread, &mut incoming)
+        })?;
+        Ok(Sqlite { path, requests, _lock: lock })
     }
 }
 
@@ -86,9 +75,9 @@ impl Sqlite {
         &self,
         act: impl FnOnce(&mut writer::Writer<'_>) -> T + Send + 'static,
     ) -> T {
-        let (reply, answer) = mpsc::channel();
+        let (reply, answer) = std::sync::mpsc::channel();
         let act = move |writer: &mut writer::Writer<'_>| drop(reply.send(act(writer)));
-        let _ = self.request(Request::Test(Box::new(act)));
+        let _ = self.requests.send(super::requests::Request::Test(Box::new(act)));
         answer.recv().expect("its thread answers")
     }
 
@@ -110,48 +99,26 @@ impl Sqlite {
     }
 }
 
-fn closed() -> JournalError {
-    JournalError::Broken("its thread has ended".into())
-}
-
 impl Journal for Sqlite {
     fn append(&self, batch: Batch, done: Done) {
-        if let Err(Request::Append(_, done)) = self.request(Request::Append(batch, done)) {
-            done(Err(closed()));
-        }
+        self.requests.append(batch, done);
     }
 
     fn load(&self) -> Result<Loaded, JournalError> {
-        let (reply, answer) = mpsc::channel();
-        let _ = self.request(Request::Load(reply));
-        answer.recv().unwrap_or_else(|_| Err(closed()))
+        self.requests.load()
     }
 
     fn ends(&self, query: Query) -> oneshot::Receiver<Result<Vec<Kept>, JournalError>> {
-        let (reply, answer) = oneshot::channel();
-        if let Err(Request::Ends(_, reply)) = self.request(Request::Ends(query, reply)) {
-            let _ = reply.send(Err(closed()));
-        }
-        answer
+        self.requests.ends(query)
     }
 
     fn forget(&self, before: u64) {
-        let _ = self.request(Request::Forget(before));
+        self.requests.forget(before);
     }
 }
 
 impl fmt::Debug for Sqlite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Sqlite").field(&self.path).finish()
-    }
-}
-
-impl Drop for Sqlite {
-    fn drop(&mut self) {
-        // The thread does what is on its way, and ends.
-        self.requests = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }

@@ -2,17 +2,17 @@
 //! so once that is on disk.
 
 use std::path::Path;
-use std::sync::mpsc;
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::error::TryRecvError;
 
 use super::error::{reading, writing};
 use super::rows;
 use super::rows::ReadError;
 use crate::journal::error::JournalError;
-use crate::journal::record::Kept;
-use crate::journal::{Batch, Done, Loaded, Query};
+use crate::journal::requests::Request;
+use crate::journal::{Batch, Done};
 use crate::logging::{error, warn};
 
 /// Batches in one transaction, at most: so that no one waits for long.
@@ -21,17 +21,15 @@ const GROUP: usize = 4096;
 /// Ends that are forgotten at once, at most.
 const FORGET: usize = 1000;
 
-pub(super) enum Request {
-    Append(Batch, Done),
-    Load(mpsc::Sender<Result<Loaded, JournalError>>),
-    Ends(Query, oneshot::Sender<Result<Vec<Kept>, JournalError>>),
-    Forget(u64),
-    #[cfg(test)]
-    Test(Box<dyn FnOnce(&mut Writer<'_>) + Send>),
-}
+/// What a test wants done with the connection.
+pub(super) type ForTest = Box<dyn FnOnce(&mut Writer<'_>) + Send>;
 
 /// Does what it is asked until nobody can ask any more.
-pub(super) fn run(connection: Connection, path: &Path, requests: &mpsc::Receiver<Request>) {
+pub(super) fn run(
+    connection: Connection,
+    path: &Path,
+    requests: &mut UnboundedReceiver<Request<ForTest>>,
+) {
     let mut writer = Writer { connection, path, broken: None, forget: None };
     let mut next = None;
     loop {
@@ -39,15 +37,15 @@ pub(super) fn run(connection: Connection, path: &Path, requests: &mpsc::Receiver
             Some(request) => request,
             None if writer.forget.is_some() => match requests.try_recv() {
                 Ok(request) => request,
-                Err(mpsc::TryRecvError::Empty) => {
+                Err(TryRecvError::Empty) => {
                     writer.forget_some();
                     continue;
                 }
-                Err(mpsc::TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Disconnected) => return,
             },
-            None => match requests.recv() {
-                Ok(request) => request,
-                Err(mpsc::RecvError) => return,
+            None => match requests.blocking_recv() {
+                Some(request) => request,
+                None => return,
             },
         };
         match request {
@@ -70,7 +68,6 @@ pub(super) fn run(connection: Connection, path: &Path, requests: &mpsc::Receiver
             Request::Ends(query, reply) => {
                 drop(reply.send(writer.read(|connection| rows::ends(connection, &query))));
             }
-            #[cfg(test)]
             Request::Test(act) => act(&mut writer),
             Request::Forget(before) => writer.forget = Some(before),
         }
