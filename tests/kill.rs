@@ -6,7 +6,7 @@
 //! what its clients and handlers see; what the pipe has is known, whatever becomes of the process.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,6 +21,10 @@ use rand::RngExt;
 #[allow(dead_code, reason = "others need more of it")]
 #[path = "common/nats_server.rs"]
 mod nats_server;
+#[path = "common/say.rs"]
+mod say;
+
+use say::say;
 
 /// How often the process is killed; `KILLS` in the environment says otherwise.
 const KILLS: u32 = 300;
@@ -40,13 +44,6 @@ fn main() {
         Ok(at) => actix::System::new().block_on(serve(&at)),
         Err(_) => test_all(),
     }
-}
-
-/// In one piece, so that lines of several threads don't mix.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    // Who listened is gone: so are we, soon.
-    let _ = out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush());
 }
 
 async fn work(name: u64, context: EventContext) -> Result<u64, String> {

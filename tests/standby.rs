@@ -7,7 +7,7 @@
 //! and handlers see. It needs a NATS server: see `common/nats_server.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -18,6 +18,10 @@ use now_serving::{EventContext, EventId, Listener, Nats, Queue, Submission, Upda
 #[allow(dead_code, reason = "others need more of it")]
 #[path = "common/nats_server.rs"]
 mod nats_server;
+#[path = "common/say.rs"]
+mod say;
+
+use say::say;
 
 /// A process finds the server under this name.
 const SERVER: &str = "STANDBY_TEST_SERVER";
@@ -32,13 +36,6 @@ fn main() {
         Ok(url) => actix::System::new().block_on(serve(&url)),
         Err(_) => test(),
     }
-}
-
-/// In one piece, so that lines of several threads don't mix.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    // Who listened is gone: so are we, soon.
-    let _ = out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush());
 }
 
 /// Says when a handler has returned, or was interrupted.

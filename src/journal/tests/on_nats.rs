@@ -27,18 +27,29 @@ fn connect(url: &str, name: &str) -> Nats {
     }
 }
 
+/// On a runtime of its own, as a client of NATS' needs it.
+fn run<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("it starts").block_on(future)
+}
+
+/// As [`admitted`], with this text as its input.
+fn admitted_with(n: u128, text: &str) -> Record {
+    match admitted(n) {
+        Record::Admitted(it) => {
+            Record::Admitted(Admitted { input: JsonText::of(&text).unwrap(), ..it })
+        }
+        other => other,
+    }
+}
+
 /// What has 5 MB takes several messages, which are kept together or not at all.
 #[test]
 fn long_values_are_kept() {
     let Some(servers) = Servers::start(1) else { return };
     let journal = connect(&servers.url(), "long");
     let text = "x".repeat(5_000_000);
-    let long = |n| match admitted(n) {
-        Record::Admitted(it) => {
-            Record::Admitted(Admitted { input: JsonText::of(&text).unwrap(), ..it })
-        }
-        other => other,
-    };
+    let long = |n| admitted_with(n, &text);
     append(&journal, vec![admitted(1), long(2), long(7), admitted(3)]).unwrap();
     let output = End::Completed(Some(JsonText::of(&text).unwrap()));
     append(&journal, vec![ended(2, output.clone()), ended(7, completed(7))]).unwrap();
@@ -105,9 +116,7 @@ fn who_stands_by_waits_while_nobody_can_be_asked() {
     let waits = stands_by.clone();
     let second = std::thread::spawn(move || {
         let connect = Nats::connect(url).name("outage").standby();
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it starts");
-        let journal = runtime.block_on(Nats::open(connect, waits));
+        let journal = run(Nats::open(connect, waits));
         opened.send(()).expect("the test waits");
         journal
     });
@@ -168,9 +177,8 @@ fn of_two_that_stand_by_one_has_its_turn() {
                 (Arc::new(AtomicBool::new(false)), servers.url(), opened.clone());
             let stands_by = waits.clone();
             let thread = std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let connect = Nats::connect(url).name("two").standby();
-                let journal = runtime.expect("it starts").block_on(Nats::open(connect, waits));
+                let journal = run(Nats::open(connect, waits));
                 opened.send((n, journal.expect("it has its turn"))).expect("the test waits");
             });
             while !stands_by.load(Ordering::Relaxed) {
@@ -228,9 +236,7 @@ fn many_long_values_are_read_again() {
     let journal = connect(&servers.url(), "many");
     let text = "x".repeat(900_000);
     for n in 0..150 {
-        let Record::Admitted(it) = admitted(n) else { panic!("it is one") };
-        let long = Admitted { input: JsonText::of(&text).unwrap(), ..it };
-        append(&journal, vec![Record::Admitted(long)]).unwrap();
+        append(&journal, vec![admitted_with(n, &text)]).unwrap();
     }
     drop(journal);
     assert_eq!(connect(&servers.url(), "many").load().unwrap().events.len(), 150);
@@ -242,9 +248,7 @@ fn a_stray_message_is_passed_over() {
     let Some(servers) = Servers::start(1) else { return };
     let journal = connect(&servers.url(), "stray");
     append(&journal, vec![admitted(1)]).unwrap();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it starts");
-    runtime.block_on(async {
+    run(async {
         let client = async_nats::connect(servers.url()).await.expect("it connects");
         let sent = client.request("now-serving.stray.journal", "hello".into()).await;
         sent.expect("it is kept");
@@ -339,9 +343,7 @@ fn killing_servers_loses_nothing() {
 
 /// Whether all three servers have the stream as it is.
 fn in_step(servers: &Servers) -> bool {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it starts");
-    let asked = runtime.block_on(async {
+    let asked = run(async {
         let client = async_nats::connect(servers.url_of(0)).await.ok()?;
         let context = async_nats::jetstream::new(client);
         let stream = context.get_stream("now-serving_three_journal").await.ok()?;
@@ -437,9 +439,7 @@ fn a_full_stream_is_said_to_be_full() {
     let journal = connect(&servers.url(), "full");
     append(&journal, vec![admitted(1)]).unwrap();
     let limit = |bytes: i64| {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it starts");
-        runtime.block_on(async {
+        run(async {
             let client = async_nats::connect(servers.url()).await.expect("it connects");
             let context = async_nats::jetstream::new(client);
             let stream = context.get_stream("now-serving_full_journal").await.expect("it is there");
@@ -460,9 +460,7 @@ fn a_full_stream_is_said_to_be_full() {
     assert_eq!(refused, JournalError::Full);
     // What takes several messages is refused as well.
     let text = "x".repeat(3_000_000);
-    let Record::Admitted(it) = admitted(1000) else { panic!("it is one") };
-    let long = Admitted { input: JsonText::of(&text).unwrap(), ..it };
-    assert_eq!(append(&journal, vec![Record::Admitted(long)]), Err(JournalError::Full));
+    assert_eq!(append(&journal, vec![admitted_with(1000, &text)]), Err(JournalError::Full));
     limit(-1);
     append(&journal, vec![admitted(2000)]).unwrap();
     kept.push(2000);
