@@ -107,7 +107,8 @@
 mod actors;
 mod clock;
 // Tried in simulations before it is used.
-#[cfg(all(test, feature = "cluster"))]
+#[cfg(feature = "cluster")]
+#[allow(dead_code, reason = "the cluster is being built")]
 mod cluster;
 mod delivery;
 mod event;

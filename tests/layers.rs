@@ -23,7 +23,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("cluster", "event"),
     ("webhook", "event handler journal queue"),
     ("files", "event scheduler delivery handler queue"),
-    ("web", "event scheduler delivery handler queue files"),
+    ("web", "event scheduler delivery handler queue files cluster"),
 ];
 
 /// The same inside `web`: by folder, or by file for those that stand in it directly.

@@ -10,6 +10,7 @@
 //! No clock of one machine is compared with that of another: a lease counts from the moment at which its
 //! holder sent a beat, and the owner's wait from the moment at which it received one, which is later.
 
+pub(crate) mod handle;
 pub(crate) mod member;
 pub(crate) mod message;
 pub(crate) mod owner;
