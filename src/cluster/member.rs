@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
-use super::message::{Attempt, Beat, Epoch, FromOwner, Process, Report, Times, Word};
+use super::message::{Attempt, Beat, Epoch, FromOwner, Id, Process, Report, Slots, Times, Word};
 #[cfg(test)]
 use super::rules::Rule;
 
@@ -26,15 +26,16 @@ pub(crate) enum MemberEffect<R> {
 pub(crate) struct Member<R> {
     times: Times,
     process: Process,
-    slots: usize,
+    slots: Slots,
+    leaving: bool,
     epoch: Epoch,
     lease: Option<Lease>,
     /// When each of the last beats was sent.
     beats: BTreeMap<u64, Instant>,
     next_beat: u64,
-    running: BTreeSet<Attempt>,
+    running: BTreeMap<Attempt, Id>,
     /// Interrupted, and not returned yet: they have their slots.
-    stopping: BTreeSet<Attempt>,
+    stopping: BTreeMap<Attempt, Id>,
     stopped: BTreeSet<Attempt>,
     done: BTreeMap<Attempt, R>,
     /// What was taken here: no attempt is taken twice. Those that are over can be forgotten after a lease: no
@@ -52,17 +53,18 @@ struct Lease {
 }
 
 impl<R: Clone> Member<R> {
-    pub fn new(times: Times, process: Process, slots: usize) -> Self {
+    pub fn new(times: Times, process: Process, slots: Slots) -> Self {
         Member {
             times,
             process,
             slots,
+            leaving: false,
             epoch: 0,
             lease: None,
             beats: BTreeMap::new(),
             next_beat: 1,
-            running: BTreeSet::new(),
-            stopping: BTreeSet::new(),
+            running: BTreeMap::new(),
+            stopping: BTreeMap::new(),
             stopped: BTreeSet::new(),
             done: BTreeMap::new(),
             taken: BTreeMap::new(),
@@ -97,9 +99,29 @@ impl<R: Clone> Member<R> {
             return;
         }
         if !self.has_lease(now) {
-            while let Some(attempt) = self.running.first().copied() {
-                self.stop(attempt, now);
-            }
+            self.stop_all(now);
+        }
+    }
+
+    /// Runs, and those that were interrupted and have not stopped yet.
+    fn here(&self) -> impl Iterator<Item = (&Attempt, &Id)> {
+        self.running.iter().chain(&self.stopping)
+    }
+
+    /// Whether nothing runs here any more, and everything that did is settled.
+    pub fn is_done(&self) -> bool {
+        self.here().next().is_none() && self.done.is_empty()
+    }
+
+    /// It takes no more runs from now on.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+    }
+
+    /// Interrupts what still runs.
+    pub fn stop_all(&mut self, now: Instant) {
+        while let Some((attempt, _)) = self.running.first_key_value() {
+            self.stop(*attempt, now);
         }
     }
 
@@ -108,8 +130,8 @@ impl<R: Clone> Member<R> {
     }
 
     fn stop(&mut self, attempt: Attempt, now: Instant) {
-        if self.running.remove(&attempt) {
-            self.stopping.insert(attempt);
+        if let Some(id) = self.running.remove(&attempt) {
+            self.stopping.insert(attempt, id);
             self.taken.insert(attempt, Some(now));
             self.effects.push_back(MemberEffect::Stop(attempt));
         }
@@ -117,7 +139,7 @@ impl<R: Clone> Member<R> {
 
     /// The handler of a run that was interrupted has returned.
     pub fn has_stopped(&mut self, attempt: Attempt) {
-        if self.stopping.remove(&attempt) {
+        if self.stopping.remove(&attempt).is_some() {
             self.stopped.insert(attempt);
         }
     }
@@ -135,9 +157,10 @@ impl<R: Clone> Member<R> {
             from: self.process.clone(),
             number,
             epoch: self.epoch,
-            running: self.running.union(&self.stopping).copied().collect(),
+            running: self.here().map(|(attempt, _)| *attempt).collect(),
             stopped: self.stopped.iter().copied().collect(),
-            slots: self.slots,
+            slots: self.slots.clone(),
+            leaving: self.leaving,
         }));
         let done: Vec<Attempt> = self.done.keys().copied().collect();
         done.into_iter().for_each(|attempt| self.report(attempt));
@@ -177,8 +200,8 @@ impl<R: Clone> Member<R> {
             }
             // For the process before this one.
             Word::Acknowledge { .. } => {}
-            Word::Run { attempt, boot, beat } => self.run(now, attempt, boot, beat),
-            Word::Interrupt(attempt) => self.stop(attempt, now),
+            Word::Run { attempt, id, boot, beat } => self.run(now, attempt, id, boot, beat),
+            Word::Interrupt(attempt) => self.interrupt(now, attempt),
             Word::Settled(attempt) => {
                 if self.done.remove(&attempt).is_some() {
                     self.taken.insert(attempt, Some(now));
@@ -187,7 +210,7 @@ impl<R: Clone> Member<R> {
         }
     }
 
-    fn run(&mut self, now: Instant, attempt: Attempt, boot: u64, beat: u64) {
+    fn run(&mut self, now: Instant, attempt: Attempt, id: Id, boot: u64, beat: u64) {
         #[cfg(test)]
         let (any_boot, any_beat, no_lease) = (
             self.left_out == Some(Rule::Boot),
@@ -203,20 +226,31 @@ impl<R: Clone> Member<R> {
         let is_taken = self.taken.contains_key(&attempt);
         #[cfg(test)]
         let is_taken = is_taken && self.left_out != Some(Rule::Duplicate);
-        let mut here = self.running.union(&self.stopping);
-        let runs_already = here.any(|running| running.event == attempt.event);
-        let has_room = self.running.len() + self.stopping.len() < self.slots;
+        let runs_already = self.here().any(|(running, _)| running.event == attempt.event);
+        let slots = self.slots.get(&id);
+        let has_room = !self.leaving
+            && slots.is_none_or(|slots| self.here().filter(|(_, of)| **of == id).count() < *slots);
         if is_for_this && is_new && may_run && !is_taken && !runs_already && has_room {
             self.taken.insert(attempt, None);
-            self.running.insert(attempt);
+            self.running.insert(attempt, id);
             self.effects.push_back(MemberEffect::Start(attempt));
+        }
+    }
+
+    /// It isn't wanted any more. One that has not come yet never starts: it counts as stopped.
+    fn interrupt(&mut self, now: Instant, attempt: Attempt) {
+        if self.running.contains_key(&attempt) {
+            self.stop(attempt, now);
+        } else if !self.stopping.contains_key(&attempt) && !self.done.contains_key(&attempt) {
+            self.taken.insert(attempt, Some(now));
+            self.stopped.insert(attempt);
         }
     }
 
     /// The handler has returned. What was interrupted meanwhile gives no result.
     pub fn finished(&mut self, now: Instant, attempt: Attempt, result: R) {
         self.handle_timeout(now);
-        if self.running.remove(&attempt) {
+        if self.running.remove(&attempt).is_some() {
             self.done.insert(attempt, result);
             self.report(attempt);
         } else {

@@ -1,5 +1,8 @@
 //! What nodes say to each other of one concurrency id. Every message may be lost, doubled or late.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +12,13 @@ use crate::event::id::EventId;
 
 /// The name of a node, which it keeps over its starts.
 pub(crate) type NodeName = Arc<str>;
+
+/// The name of a concurrency id.
+pub(crate) type Id = Arc<str>;
+
+/// How many runs of a concurrency id a node takes at once, where it is bounded there: where its slots own a
+/// resource.
+pub(crate) type Slots = BTreeMap<Id, usize>;
 
 /// The sequence of an owner's claim: of two owners, the later one has the higher epoch.
 pub(crate) type Epoch = u64;
@@ -48,6 +58,21 @@ pub(crate) struct Process {
     pub boot: u64,
 }
 
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.boot, self.node)
+    }
+}
+
+impl FromStr for Process {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (boot, node) = text.split_once('@').ok_or(())?;
+        Ok(Process { node: node.into(), boot: boot.parse().map_err(|_| ())? })
+    }
+}
+
 /// Says that a node is there, and what it does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Beat {
@@ -61,7 +86,9 @@ pub(crate) struct Beat {
     /// Runs that it has stopped by itself, until an owner has answered that.
     pub stopped: Vec<Attempt>,
     /// How many runs it takes at once.
-    pub slots: usize,
+    pub slots: Slots,
+    /// It takes no more runs, since it is about to end.
+    pub leaving: bool,
 }
 
 /// What an owner says to a node. The node heeds the highest epoch that it has heard.
@@ -77,7 +104,7 @@ pub(crate) enum Word {
     /// any more.
     Acknowledge { boot: u64, beat: u64, settled: Vec<Attempt> },
     /// To be run by the process of this boot, if it sent this beat less than a lease ago.
-    Run { attempt: Attempt, boot: u64, beat: u64 },
+    Run { attempt: Attempt, id: Id, boot: u64, beat: u64 },
     /// Not wanted any more.
     Interrupt(Attempt),
     /// The result is on record, or isn't wanted any more.

@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
-use super::message::{Attempt, Beat, Epoch, FromOwner, NodeName, Process, Report, Times, Word};
+use super::message::{
+    Attempt, Beat, Epoch, FromOwner, Id, NodeName, Process, Report, Slots, Times, Word,
+};
 #[cfg(test)]
 use super::rules::Rule;
 use crate::event::id::EventId;
@@ -32,16 +34,26 @@ pub(crate) enum OwnerEffect<R> {
     Again(Attempt),
     /// The event has ended.
     Ended(Attempt),
+    /// A run that was interrupted has stopped.
+    Stopped(Attempt),
 }
 
 /// A run that an earlier owner has recorded, or one of this one's.
 #[derive(Clone, Debug)]
 struct Placed {
+    id: Id,
     process: Process,
     number: u32,
     state: State,
     /// Since when the node is expected to name it in its beats.
     sent: Option<Instant>,
+}
+
+impl Placed {
+    /// Whether its node may run it, or is to.
+    fn has_slot(&self) -> bool {
+        may_be_silent(self.state)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +66,8 @@ enum State {
     Returning,
     /// Its end is being recorded.
     Ending,
+    /// It isn't wanted any more, and has its slot until the node says that it has stopped.
+    Interrupted,
 }
 
 /// What the last beat of a node said.
@@ -63,7 +77,8 @@ struct Heard {
     boot: u64,
     beat: u64,
     epoch: Epoch,
-    slots: usize,
+    slots: Slots,
+    leaving: bool,
 }
 
 /// A pure machine: it is told what happens and when, and says by effects what is to be done. What is to be
@@ -92,11 +107,11 @@ impl<R> Owner<R> {
         epoch: Epoch,
         began: Instant,
         now: Instant,
-        recovered: impl IntoIterator<Item = (Attempt, Process)>,
+        recovered: impl IntoIterator<Item = (Attempt, Id, Process)>,
     ) -> Self {
-        let placed = |(attempt, process): (Attempt, Process)| {
+        let placed = |(attempt, id, process): (Attempt, Id, Process)| {
             let number = attempt.number;
-            (attempt.event, Placed { process, number, state: State::Running, sent: None })
+            (attempt.event, Placed { id, process, number, state: State::Running, sent: None })
         };
         Owner {
             times,
@@ -140,36 +155,95 @@ impl<R> Owner<R> {
     }
 
     /// Where a run would go, if one can be placed now: on the node with most room, of those that were heard
-    /// just now.
-    fn place_for_one(&self, now: Instant) -> Option<Process> {
+    /// just now. `only` is the one process that may have it.
+    fn place_for_one(&self, now: Instant, id: &Id, only: Option<&Process>) -> Option<Process> {
         if !self.grants(now) {
             return None;
         }
-        let fresh = |heard: &Heard| now - heard.at < 2 * self.times.beat + self.times.beat / 2;
-        let room = |node: &NodeName, heard: &Heard| {
-            let here = self.placed.values().filter(|placed| placed.process.node == *node);
-            heard.slots.saturating_sub(here.count())
+        let fresh = 2 * self.times.beat + self.times.beat / 2;
+        let fits = |node: &NodeName, heard: &Heard| {
+            now - heard.at < fresh
+                && !heard.leaving
+                && only.is_none_or(|only| only.node == *node && only.boot == heard.boot)
         };
-        let nodes = self.heard.iter().filter(|(_, heard)| fresh(heard));
+        // Of two that have as much room for this id, the one that runs less altogether.
+        let room = |node: &NodeName, heard: &Heard| {
+            let here = self.placed.values().filter(|it| it.process.node == *node && it.has_slot());
+            let (mut of_id, mut of_all) = (0, 0);
+            here.for_each(|placed| {
+                of_id += usize::from(placed.id == *id);
+                of_all += 1;
+            });
+            let slots = heard.slots.get(id).copied().unwrap_or(usize::MAX);
+            (slots.saturating_sub(of_id), usize::MAX - of_all)
+        };
+        let nodes = self.heard.iter().filter(|(node, heard)| fits(node, heard));
         let nodes = nodes.map(|(node, heard)| (room(node, heard), node, heard.boot));
         let (_, node, boot) =
-            nodes.filter(|(room, ..)| *room > 0).max_by_key(|(room, ..)| *room)?;
+            nodes.filter(|(room, ..)| room.0 > 0).max_by_key(|(room, ..)| *room)?;
         Some(Process { node: node.clone(), boot })
     }
 
     /// Whether a run can be placed now.
-    pub fn can_place(&self, now: Instant) -> bool {
-        self.place_for_one(now).is_some()
+    #[cfg(test)]
+    pub fn can_place(&self, now: Instant, id: &Id) -> bool {
+        self.place_for_one(now, id, None).is_some()
     }
 
-    /// Places a run, if that can be.
-    pub fn place(&mut self, now: Instant, attempt: Attempt) -> bool {
-        let Some(process) = self.place_for_one(now) else { return false };
+    /// Places a run, if that can be: in one process `only`, where one is given that may live.
+    pub fn place(
+        &mut self,
+        now: Instant,
+        attempt: Attempt,
+        id: &Id,
+        only: Option<&Process>,
+    ) -> bool {
+        let only = only.filter(|process| self.may_live(now, process));
+        let Some(process) = self.place_for_one(now, id, only) else { return false };
         let Attempt { event, number } = attempt;
-        let (state, sent) = (State::Starting, None);
-        self.placed.insert(event, Placed { process: process.clone(), number, state, sent });
+        let (id, state, sent) = (id.clone(), State::Starting, None);
+        self.placed.insert(event, Placed { id, process: process.clone(), number, state, sent });
         self.effects.push_back(OwnerEffect::RecordStart(attempt, process));
         true
+    }
+
+    /// Whether a process may be there still, for all that was heard of it.
+    fn may_live(&self, now: Instant, process: &Process) -> bool {
+        match self.heard.get(&process.node) {
+            Some(heard) => {
+                heard.boot == process.boot && !heard.leaving && now - heard.at < self.times.lease
+            }
+            // It may not have been heard yet.
+            None => now - self.claimed < self.times.lease,
+        }
+    }
+
+    /// Whether a run of it is known.
+    pub fn knows(&self, attempt: Attempt) -> bool {
+        self.placed.get(&attempt.event).is_some_and(|placed| placed.number == attempt.number)
+    }
+
+    /// A run isn't wanted any more.
+    pub fn interrupt(&mut self, attempt: Attempt) {
+        let Some(placed) = self.placed.get_mut(&attempt.event) else { return };
+        if placed.number != attempt.number {
+            return;
+        }
+        match placed.state {
+            // Nobody has been told of it.
+            State::Starting => self.stopped(attempt),
+            State::Running => {
+                placed.state = State::Interrupted;
+                let node = placed.process.node.clone();
+                self.send(node, Word::Interrupt(attempt));
+            }
+            State::Returning | State::Ending | State::Interrupted => {}
+        }
+    }
+
+    fn stopped(&mut self, attempt: Attempt) {
+        self.placed.remove(&attempt.event);
+        self.effects.push_back(OwnerEffect::Stopped(attempt));
     }
 
     /// An append that began then has been kept.
@@ -195,10 +269,10 @@ impl<R> Owner<R> {
     fn send_run(&mut self, now: Instant, attempt: Attempt) {
         let Some(placed) = self.placed.get_mut(&attempt.event) else { return };
         placed.sent = Some(now);
-        let Process { node, boot } = placed.process.clone();
+        let (id, Process { node, boot }) = (placed.id.clone(), placed.process.clone());
         let Some(heard) = self.heard.get(&node) else { return };
         let beat = heard.beat;
-        self.send(node, Word::Run { attempt, boot, beat });
+        self.send(node, Word::Run { attempt, id, boot, beat });
     }
 
     fn send(&mut self, node: NodeName, word: Word) {
@@ -209,6 +283,10 @@ impl<R> Owner<R> {
     /// The run is over without an end: its event is next again, once that is recorded.
     fn again(&mut self, event: EventId) {
         let Some(placed) = self.placed.get_mut(&event) else { return };
+        if placed.state == State::Interrupted {
+            let number = placed.number;
+            return self.stopped(Attempt { event, number });
+        }
         // What is being recorded counts as decided.
         if !matches!(placed.state, State::Starting | State::Running) {
             return;
@@ -227,6 +305,11 @@ impl<R> Owner<R> {
     }
 
     pub fn end_recorded(&mut self, attempt: Attempt) {
+        let ends =
+            |placed: &&mut Placed| placed.number == attempt.number && placed.state == State::Ending;
+        if self.placed.get_mut(&attempt.event).filter(ends).is_none() {
+            return;
+        }
         let Some(placed) = self.placed.remove(&attempt.event) else { return };
         self.send(placed.process.node, Word::Settled(attempt));
         self.effects.push_back(OwnerEffect::Ended(attempt));
@@ -240,6 +323,9 @@ impl<R> Owner<R> {
                 if placed.state == State::Running {
                     placed.state = State::Ending;
                     self.effects.push_back(OwnerEffect::RecordEnd(attempt, result));
+                } else if placed.state == State::Interrupted {
+                    self.send(from.node, Word::Settled(attempt));
+                    self.stopped(attempt);
                 }
             }
             // Another run counts, or the end is on record already.
@@ -249,7 +335,7 @@ impl<R> Owner<R> {
 
     /// A node is there.
     pub fn hear(&mut self, now: Instant, beat: Beat) {
-        let Beat { from, number, epoch, running, stopped, slots } = beat;
+        let Beat { from, number, epoch, running, stopped, slots, leaving } = beat;
         let Process { node, boot } = from;
         let last = self.heard.get(&node);
         if last.is_some_and(|last| last.boot > boot) {
@@ -259,7 +345,7 @@ impl<R> Owner<R> {
         let is_old = last.is_some_and(|last| last.boot == boot && last.beat > number);
         let newest = last.filter(|_| is_old).map_or(number, |last| last.beat);
         let heeded = last.filter(|last| last.boot == boot).map_or(epoch, |it| it.epoch.max(epoch));
-        let heard = Heard { at: now, boot, beat: newest, epoch: heeded, slots };
+        let heard = Heard { at: now, boot, beat: newest, epoch: heeded, slots, leaving };
         self.heard.insert(node.clone(), heard);
         self.end_old_selves(&node, boot);
         if is_old {
@@ -280,7 +366,8 @@ impl<R> Owner<R> {
             self.send(node.clone(), Word::Acknowledge { boot, beat: number, settled });
         }
         for attempt in &running {
-            if !self.is_placed(&node, boot, *attempt) {
+            let placed = self.placed_there(&node, boot, *attempt);
+            if placed.is_none_or(|placed| placed.state == State::Interrupted) {
                 self.send(node.clone(), Word::Interrupt(*attempt));
             }
         }
@@ -315,7 +402,7 @@ impl<R> Owner<R> {
 
     fn runs_there(&self, node: &NodeName, boot: u64, attempt: Attempt) -> bool {
         let placed = self.placed_there(node, boot, attempt);
-        placed.is_some_and(|placed| placed.state == State::Running)
+        placed.is_some_and(|it| matches!(it.state, State::Running | State::Interrupted))
     }
 
     /// A word may be lost: what is recorded is sent again where the node doesn't name it for a while.
@@ -333,7 +420,8 @@ impl<R> Owner<R> {
             let attempt = Attempt { event: *event, number: placed.number };
             let here = placed.process.node == *node && placed.process.boot == boot;
             let is_named = running.contains(&attempt) || stopped.contains(&attempt);
-            if !here || placed.state != State::Running || is_named {
+            let is_due = matches!(placed.state, State::Running | State::Interrupted);
+            if !here || !is_due || is_named {
                 continue;
             }
             // One of an earlier owner's: whether the node has it shows from now on.
@@ -345,7 +433,14 @@ impl<R> Owner<R> {
         if self.leaves_out(Rule::SendAgain) {
             return;
         }
-        missing.into_iter().for_each(|attempt| self.send_run(now, attempt));
+        for attempt in missing {
+            let placed = self.placed_there(node, boot, attempt);
+            if placed.is_some_and(|placed| placed.state == State::Interrupted) {
+                self.send(node.clone(), Word::Interrupt(attempt));
+            } else {
+                self.send_run(now, attempt);
+            }
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
@@ -407,5 +502,5 @@ impl<R> Owner<R> {
 }
 
 fn may_be_silent(state: State) -> bool {
-    matches!(state, State::Starting | State::Running)
+    matches!(state, State::Starting | State::Running | State::Interrupted)
 }

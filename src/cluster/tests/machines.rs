@@ -3,13 +3,18 @@
 use std::time::{Duration, Instant};
 
 use crate::cluster::member::{Member, MemberEffect};
-use crate::cluster::message::{Attempt, Beat, FromOwner, Process, Times, Word};
+use crate::cluster::message::{Attempt, Beat, FromOwner, Id, Process, Slots, Times, Word};
 use crate::cluster::owner::{Owner, OwnerEffect};
 use crate::cluster::rules::Rule;
 use crate::event::id::EventId;
 
 fn member(boot: u64, slots: usize) -> Member<u32> {
+    let slots = Slots::from([(gpu(), slots)]);
     Member::new(Times::default(), Process { node: "a".into(), boot }, slots)
+}
+
+fn gpu() -> Id {
+    "gpu".into()
 }
 
 fn beat(member: &mut Member<u32>, now: Instant) -> Beat {
@@ -39,7 +44,7 @@ fn an_acknowledgement_is_for_one_process() {
     let mut second = member(2, 1);
     let first_beat = beat(&mut second, at(0));
     second.hear(at(0), acknowledge(2, first_beat.number));
-    let run = Word::Run { attempt: attempt(1), boot: 2, beat: first_beat.number };
+    let run = Word::Run { attempt: attempt(1), id: gpu(), boot: 2, beat: first_beat.number };
     second.hear(at(0), FromOwner { epoch: 1, word: run });
     assert_eq!(second.poll_effect(), Some(MemberEffect::Start(attempt(1))));
     beat(&mut second, at(1));
@@ -58,7 +63,7 @@ fn a_node_runs_no_more_than_it_has_slots() {
     let beat = beat(&mut node, now).number;
     node.hear(now, acknowledge(1, beat));
     for event in 0..3 {
-        let run = Word::Run { attempt: attempt(event), boot: 1, beat };
+        let run = Word::Run { attempt: attempt(event), id: gpu(), boot: 1, beat };
         node.hear(now, FromOwner { epoch: 1, word: run });
     }
     let starts = std::iter::from_fn(|| node.poll_effect());
@@ -75,7 +80,7 @@ fn sends_what_was_decided_otherwise(left_out: Option<Rule>) -> bool {
     let mut node = member(1, 1);
     node.hear(begin, acknowledge(1, 0));
     owner.hear(at(0), beat(&mut node, at(0)));
-    assert!(owner.place(at(0), attempt(1)));
+    assert!(owner.place(at(0), attempt(1), &gpu(), None));
     owner.recorded(at(6));
     owner.handle_timeout(at(7));
     owner.hear(at(8), beat(&mut node, at(8)));
@@ -94,4 +99,44 @@ fn sends_what_was_decided_otherwise(left_out: Option<Rule>) -> bool {
 fn an_owner_looks_once_more_whether_a_start_stands() {
     assert!(!sends_what_was_decided_otherwise(None));
     assert!(sends_what_was_decided_otherwise(Some(Rule::SecondLook)));
+}
+
+/// What it has heard of an attempt that was interrupted before it came is that it isn't wanted.
+#[test]
+fn what_is_interrupted_before_it_comes_never_starts_and_counts_as_stopped() {
+    let now = Instant::now();
+    let mut owner: Owner<u32> = Owner::new(Times::default(), 1, now, now, []);
+    let mut node = member(1, 1);
+    node.hear(now, acknowledge(1, 0));
+    owner.hear(now, beat(&mut node, now));
+    assert!(owner.place(now, attempt(1), &gpu(), None));
+    owner.start_recorded(now, attempt(1));
+    owner.interrupt(attempt(1));
+    let words: Vec<FromOwner> = std::iter::from_fn(|| owner.poll_effect())
+        .filter_map(|effect| match effect {
+            OwnerEffect::Send(_, word) => Some(word),
+            _ => None,
+        })
+        .collect();
+    assert!(!owner.place(now, attempt(2), &gpu(), None), "it has its slot until it has stopped");
+    words.into_iter().rev().for_each(|word| node.hear(now, word));
+    assert_eq!(node.poll_effect(), None);
+    owner.hear(now, beat(&mut node, now));
+    let stopped = OwnerEffect::Stopped(attempt(1));
+    assert!(std::iter::from_fn(|| owner.poll_effect()).any(|effect| effect == stopped));
+    assert!(owner.place(now, attempt(2), &gpu(), None));
+}
+
+#[test]
+fn what_is_for_one_process_goes_nowhere_else_while_that_lives() {
+    let begin = Instant::now();
+    let at = |seconds| begin + Duration::from_secs(seconds);
+    let mut owner: Owner<u32> = Owner::new(Times::default(), 1, begin, begin, []);
+    let mut node = member(1, 1);
+    owner.hear(at(0), beat(&mut node, at(0)));
+    let b = Process { node: "b".into(), boot: 1 };
+    assert!(!owner.place(at(0), attempt(1), &gpu(), Some(&b)), "it may not have been heard yet");
+    owner.recorded(at(7));
+    owner.hear(at(7), beat(&mut node, at(7)));
+    assert!(owner.place(at(7), attempt(1), &gpu(), Some(&b)));
 }

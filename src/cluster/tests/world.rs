@@ -12,11 +12,18 @@ use super::books::{self, Record};
 use super::weather::Trouble::{Away, Crash, Cut, Election, Freeze, NoRecord};
 use super::weather::Weather;
 use crate::cluster::member::{Member, MemberEffect};
-use crate::cluster::message::{Attempt, Beat, FromOwner, NodeName, Process, Report, Times, Word};
+use crate::cluster::message::{
+    Attempt, Beat, FromOwner, Id, NodeName, Process, Report, Slots, Times, Word,
+};
 use crate::cluster::owner::{Owner, OwnerEffect};
 use crate::cluster::ownership::Candidate;
 use crate::cluster::rules::Rule;
 use crate::event::id::EventId;
+
+/// The concurrency id of it all.
+fn id() -> Id {
+    "gpu".into()
+}
 
 const NODES: usize = 4;
 const LIMIT: usize = 2;
@@ -181,7 +188,7 @@ impl World {
 
     fn boot(&self, n: usize, boot: u64) -> Node {
         let process = Process { node: name(n), boot };
-        let mut member = Member::new(Times::default(), process, SLOTS);
+        let mut member = Member::new(Times::default(), process, Slots::from([(id(), SLOTS)]));
         member.left_out = self.left_out;
         Node {
             is_up: true,
@@ -496,7 +503,7 @@ impl World {
             running.keys().for_each(|event| queue.push_front(*event));
             running.clear();
         }
-        let runs = running.into_values();
+        let runs = running.into_values().map(|(attempt, process)| (attempt, id(), process));
         let epoch = u64::try_from(sequence).expect("it is short");
         let mut owner = Owner::new(Times::default(), epoch, began, self.now, runs);
         owner.left_out = self.left_out;
@@ -595,13 +602,13 @@ impl World {
     fn place_next(&mut self, n: usize) -> bool {
         let now = self.now;
         let Some(office) = &mut self.nodes[n].office else { return false };
-        if office.owner.running() >= LIMIT || !office.owner.can_place(now) {
+        if office.owner.running() >= LIMIT || !office.owner.can_place(now, &id()) {
             return false;
         }
         let Some(event) = office.queue.pop_front() else { return false };
         let number = office.attempts.get(&event).copied().unwrap_or(0) + 1;
         office.attempts.insert(event, number);
-        office.owner.place(now, Attempt { event, number })
+        office.owner.place(now, Attempt { event, number }, &id(), None)
     }
 
     fn perform(&mut self, n: usize, effect: MemberEffect<Output>) {
@@ -652,7 +659,7 @@ impl World {
                     office.queue.push_front(attempt.event);
                 }
             }
-            OwnerEffect::Ended(_) => {}
+            OwnerEffect::Ended(_) | OwnerEffect::Stopped(_) => {}
         }
     }
 
