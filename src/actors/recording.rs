@@ -100,7 +100,7 @@ pub(super) fn note_starts(recorder: &mut Recorder<Held>, jobs: &[Box<Job>]) {
     for job in jobs {
         if let Some(durable) = job.input.given::<Durable>() {
             let (event, attempt) = (job.id, durable.attempt());
-            recorder.note(Record::Started { event, attempt });
+            recorder.note(Record::Started { event, attempt, place: None });
         }
     }
 }

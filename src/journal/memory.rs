@@ -30,17 +30,19 @@ impl Memory {
             Record::Admitted(admitted) => {
                 if !self.knows(admitted.event) {
                     let admitted = admitted.clone();
-                    self.live.push(Live { admitted, attempt: 0, postponed: None });
+                    self.live.push(Live { admitted, attempt: 0, postponed: None, place: None });
                 }
             }
-            Record::Started { event, attempt } => {
+            Record::Started { event, attempt, place } => {
                 if let Some(at) = at(*event) {
                     (self.live[at].attempt, self.live[at].postponed) = (*attempt, None);
+                    self.live[at].place = place.clone();
                 }
             }
             Record::Postponed { event, attempt, until } => {
                 if let Some(at) = at(*event) {
                     (self.live[at].attempt, self.live[at].postponed) = (*attempt, Some(*until));
+                    self.live[at].place = None;
                 }
             }
             Record::Ended(ended) => {

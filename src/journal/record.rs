@@ -18,8 +18,14 @@ use crate::scheduler::limit::Limit;
 pub(crate) enum Record {
     /// The event is accepted.
     Admitted(Admitted),
-    /// A run of it starts, for the `attempt`-th time, from 1.
-    Started { event: EventId, attempt: u32 },
+    /// A run of it starts, for the `attempt`-th time, from 1. `place` is the process that runs it, where that may
+    /// be another one.
+    Started {
+        event: EventId,
+        attempt: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        place: Option<Arc<str>>,
+    },
     /// Its `attempt`-th run failed in passing: it waits again, and starts at this moment at the earliest, in
     /// milliseconds since the Unix epoch.
     Postponed { event: EventId, attempt: u32, until: u64 },
@@ -144,6 +150,9 @@ pub(crate) struct Live {
     /// As in [`Record::Postponed`].
     #[serde(default)]
     pub postponed: Option<u64>,
+    /// As in [`Record::Started`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Arc<str>>,
 }
 
 /// What an operator has set for a concurrency id.

@@ -173,7 +173,7 @@ mod tests {
     use crate::journal::record::Steered;
 
     fn started(event: u128, attempt: u32) -> Record {
-        Record::Started { event: EventId::for_test(event), attempt }
+        Record::Started { event: EventId::for_test(event), attempt, place: None }
     }
 
     fn batch(recorder: &mut Recorder<u8>) -> (BatchNumber, Vec<Record>) {

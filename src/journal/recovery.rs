@@ -78,7 +78,7 @@ mod tests {
             at: 0,
             input: JsonText::of(&()).unwrap(),
         };
-        Live { admitted, attempt, postponed }
+        Live { admitted, attempt, postponed, place: None }
     }
 
     #[test]

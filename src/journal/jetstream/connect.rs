@@ -52,7 +52,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 #[must_use = "it connects when it is awaited"]
 pub struct ConnectNats {
     servers: String,
-    pub(super) name: String,
+    pub(crate) name: String,
     replicas: Option<usize>,
     is_standby: bool,
     user: Option<(String, String)>,
@@ -145,7 +145,7 @@ impl ConnectNats {
         self
     }
 
-    async fn client(&self) -> Result<Client, JournalError> {
+    pub(crate) async fn client(&self) -> Result<Client, JournalError> {
         let mut options = ConnectOptions::new()
             .name(format!("now-serving {}", self.name))
             .connection_timeout(ANSWER)
@@ -198,29 +198,58 @@ impl ConnectNats {
     ) -> Result<Stream, JournalError> {
         let client = self.client().await?;
         let mut stream = self.open(&client).await?;
-        let owner = format!("now-serving.{}.owner", escape(&self.name));
+        let owner = self.subject("owner");
         if self.is_standby {
             stand_by(&client, &owner, &stream, stood_by).await?;
         } else if let Asked::By(by) = who_has(&client, &owner).await {
             return Err(JournalError::Owned { name: stream.name().to_string(), by });
         }
-        let mut asked = client.subscribe(owner).await.map_err(unreachable)?;
-        // With the connection it ends.
-        let answering = tokio::spawn(async move {
-            while let Some(message) = asked.next().await {
-                let Some(reply) = message.reply else { continue };
-                if let Err(error) = client.publish(reply, by.clone().into()).await {
-                    warn!("nobody hears who has the journal: {error}");
-                }
-            }
-        });
-        stream.answered_by(answering.abort_handle());
+        answer(client, owner, by, &mut stream).await?;
         Ok(stream)
+    }
+
+    /// The stream, whoever has it.
+    pub(super) async fn taken(&self, by: String) -> Result<Stream, JournalError> {
+        let client = self.client().await?;
+        let mut stream = self.open(&client).await?;
+        answer(client, self.subject("owner"), by, &mut stream).await?;
+        Ok(stream)
+    }
+
+    /// A subject of this service.
+    fn subject(&self, rest: &str) -> String {
+        format!("now-serving.{}.{rest}", escape(&self.name))
+    }
+
+    /// Whether nobody has the stream, by the last word of whoever had it.
+    pub(crate) async fn is_released(&self, client: &Client) -> Result<bool, JournalError> {
+        is_released(&self.open(client).await?).await
     }
 
     pub(super) fn is_standby(&self) -> bool {
         self.is_standby
     }
+}
+
+/// Whoever asks who has it is answered from here on, as long as the stream is there.
+async fn answer(
+    client: Client,
+    owner: String,
+    by: String,
+    stream: &mut Stream,
+) -> Result<(), JournalError> {
+    let mut asked = client.subscribe(owner).await.map_err(unreachable)?;
+    // With the connection it ends.
+    let answering = tokio::spawn(async move {
+        while let Some(message) = asked.next().await {
+            let Some(reply) = message.reply else { continue };
+            if let Err(error) = client.publish(reply, by.clone().into()).await {
+                warn!("nobody hears who has the journal: {error}");
+            }
+        }
+    });
+    stream.answered_by(answering.abort_handle());
+    Ok(())
 }
 
 /// Without what is secret.
@@ -301,7 +330,7 @@ async fn is_released(stream: &Stream) -> Result<bool, JournalError> {
 }
 
 /// For people who look for it.
-pub(super) fn this_process() -> String {
+pub(crate) fn this_process() -> String {
     let host = std::env::var("HOSTNAME").ok();
     let host = host.or_else(|| std::fs::read_to_string("/etc/hostname").ok());
     let process = std::process::id();
@@ -313,7 +342,7 @@ pub(super) fn this_process() -> String {
 
 /// A name as a part of a subject and of a stream's name, where dots, spaces, wildcards and slashes mean
 /// something. Different names stay different.
-fn escape(name: &str) -> String {
+pub(crate) fn escape(name: &str) -> String {
     let mut escaped = String::new();
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || byte == b'-' {

@@ -2,11 +2,30 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::journal::error::JournalError;
+
+/// When the last append that was kept began, for other threads.
+#[derive(Clone, Debug)]
+pub(crate) struct LastKept(Arc<Mutex<Instant>>);
+
+impl LastKept {
+    pub fn new(began: Instant) -> Self {
+        LastKept(Arc::new(Mutex::new(began)))
+    }
+
+    fn set(&self, began: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = began;
+    }
+
+    pub fn began(&self) -> std::time::Instant {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).into_std()
+    }
+}
 
 /// Lasts from the beginning of the last append that was kept. For ever, where nobody stands by. Once it is lost
 /// it stays so.
@@ -14,12 +33,18 @@ use crate::journal::error::JournalError;
 pub(super) struct Lease {
     lasts: Option<Duration>,
     began: Rc<Cell<Instant>>,
+    last_kept: LastKept,
     lost_after: Rc<Cell<Option<Duration>>>,
 }
 
 impl Lease {
     pub fn new(lasts: Option<Duration>, began: Instant) -> Self {
-        Lease { lasts, began: Rc::new(Cell::new(began)), lost_after: Rc::default() }
+        let last_kept = LastKept::new(began);
+        Lease { lasts, began: Rc::new(Cell::new(began)), last_kept, lost_after: Rc::default() }
+    }
+
+    pub fn last_kept(&self) -> LastKept {
+        self.last_kept.clone()
     }
 
     pub fn is_limited(&self) -> bool {
@@ -29,6 +54,7 @@ impl Lease {
     /// An append that began then has been kept.
     pub fn renew(&self, began: Instant) {
         self.began.set(began);
+        self.last_kept.set(began);
     }
 
     /// What is to be said once it is lost.

@@ -92,13 +92,15 @@ impl Ledger {
                 if self.order.contains_key(&event) || self.by_event.contains_key(&event) {
                     return;
                 }
-                let live = Live { admitted: admitted.clone(), attempt: 0, postponed: None };
+                let live = Live { admitted: admitted.clone(), attempt: 0, postponed: None, place: None };
                 self.order.insert(event, (sequence, nth));
                 self.live.insert((sequence, nth), Entry { live, recorded: sequence });
             }
-            Record::Started { event, attempt } => self.change(*event, *attempt, None),
+            Record::Started { event, attempt, place } => {
+                self.change(*event, *attempt, None, place.clone());
+            }
             Record::Postponed { event, attempt, until } => {
-                self.change(*event, *attempt, Some(*until));
+                self.change(*event, *attempt, Some(*until), None);
             }
             Record::Ended(ended) => self.end(sequence, ended),
             Record::Called(called) => {
@@ -131,10 +133,16 @@ impl Ledger {
         }
     }
 
-    fn change(&mut self, event: EventId, attempt: u32, postponed: Option<u64>) {
+    fn change(
+        &mut self,
+        event: EventId,
+        attempt: u32,
+        postponed: Option<u64>,
+        place: Option<Arc<str>>,
+    ) {
         let entry = self.order.get(&event).and_then(|order| self.live.get_mut(order));
         if let Some(Entry { live, .. }) = entry {
-            (live.attempt, live.postponed) = (attempt, postponed);
+            (live.attempt, live.postponed, live.place) = (attempt, postponed, place);
         }
     }
 

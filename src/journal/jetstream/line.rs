@@ -87,6 +87,11 @@ impl<L: Log> Line<L> {
         }
     }
 
+    /// The sequence of what this process has appended last: after opening, that of its claim.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
     /// Reads what stands behind what is known. Gives who has claimed the log there last, of others.
     async fn catch_up(&mut self) -> Result<Option<String>, JournalError> {
         let mut claimed_by = None;

@@ -28,6 +28,7 @@ use tokio::time::Instant;
 
 pub use self::connect::ConnectNats;
 use self::group::Claim;
+pub(crate) use self::lease::LastKept;
 use self::lease::Lease;
 use self::line::Line;
 use self::log::Log;
@@ -65,6 +66,15 @@ pub struct Nats {
     name: String,
     requests: Requests<Infallible>,
     taken_over: watch::Receiver<Option<JournalError>>,
+    opened: Opened,
+}
+
+/// What is known once it is this process'.
+#[derive(Clone, Debug)]
+pub(crate) struct Opened {
+    /// The sequence of its claim.
+    pub epoch: u64,
+    pub last_kept: LastKept,
 }
 
 impl Nats {
@@ -113,6 +123,21 @@ impl Nats {
                 Ok(None) | Err(_) => closed(),
             }
         }
+    }
+
+    /// What is known of its being this process'.
+    pub(crate) fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// Takes it over, from whoever has it, for as long as that is sure to be known here.
+    pub(crate) async fn claim(connect: ConnectNats, by: String) -> Result<Self, JournalError> {
+        let name = connect.name.clone();
+        let open = {
+            let by = by.clone();
+            move || async move { connect.taken(by).await }
+        };
+        Nats::start(name, by, Some(LEASE), open).await
     }
 
     /// `stood_by` becomes true where another process has it, and is waited for.
@@ -177,8 +202,9 @@ impl Nats {
             match line {
                 Ok((line, began)) => {
                     // Who has stopped waiting just now asks for nothing.
-                    let _ = opened.send(Ok(()));
                     let lease = Lease::new(lease, began);
+                    let (epoch, last_kept) = (line.last(), lease.last_kept());
+                    let _ = opened.send(Ok(Opened { epoch, last_kept }));
                     Writer::new(line, incoming, take_over, lease).run().await;
                 }
                 Err(trouble) => drop(opened.send(Err(trouble))),
@@ -189,8 +215,8 @@ impl Nats {
             // Nobody waits for a name that is still being looked up.
             runtime.shutdown_background();
         })?;
-        is_open.await.unwrap_or_else(|_| Err(closed()))?;
-        Ok(Nats { name, requests, taken_over })
+        let opened = is_open.await.unwrap_or_else(|_| Err(closed()))?;
+        Ok(Nats { name, requests, taken_over, opened })
     }
 }
 

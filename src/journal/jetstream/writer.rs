@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn what_is_long_comes_in_pieces() {
-        let started = |n| Record::Started { event: EventId::for_test(n), attempt: 1 };
+        let started = |n| Record::Started { event: EventId::for_test(n), attempt: 1, place: None };
         let batch = |id: &str, records: Vec<Record>| Batch {
             concurrency_id: id.into(),
             records: records.into(),

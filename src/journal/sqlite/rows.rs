@@ -217,7 +217,7 @@ fn live(row: &Row<'_>) -> Read<Live> {
     if (row.get("checksum")?, row.get("state_checksum")?) != checksums {
         return Err(wrong("its checksum is another"));
     }
-    Ok(Live { admitted, attempt, postponed })
+    Ok(Live { admitted, attempt, postponed, place: None })
 }
 
 fn kept(row: &Row<'_>) -> Read<Kept> {
@@ -347,7 +347,7 @@ pub(super) fn write(
                 of_state(&id, 0, None),
             ])?;
         }
-        Record::Started { event, attempt } => {
+        Record::Started { event, attempt, .. } => {
             let id = event.to_string();
             let mut update = connection.prepare_cached(
                 "UPDATE events SET attempt = ?2, postponed_until = NULL, state_checksum = ?3

@@ -153,7 +153,8 @@ fn record() -> impl Strategy<Value = Record> {
         4 => event.clone().prop_map(admitted),
         2 => (event.clone(), attempt.clone()).prop_map(|(n, attempt)| Record::Started {
             event: EventId::for_test(n),
-            attempt
+            attempt,
+            place: None,
         }),
         1 => (event.clone(), attempt, moment).prop_map(|(n, attempt, until)| Record::Postponed {
             event: EventId::for_test(n),
