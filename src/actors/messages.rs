@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::durable_end::DurableEnd;
 use crate::delivery::sender::EventSender;
 use crate::event::id::EventId;
+use crate::handler::durable::Retry;
 use crate::handler::input::{Input, OneOrMany};
 use crate::handler::session_state::SessionState;
 use crate::handler::user::user_of;
@@ -96,9 +97,8 @@ pub(crate) enum WorkerEvent {
     Done { counts: OutcomeCounts, ready: bool },
     /// These of its events, which are durable, have ended. Before the run has stopped, or after.
     Ended(Vec<DurableEnd>),
-    /// The run has not ended these of its events, which are to be tried again after a pause. Before it has
-    /// stopped.
-    Postponed(Vec<(Box<Job>, Duration)>),
+    /// The run has not ended these of its events, which are to be tried again. Before it has stopped.
+    Postponed(Vec<(Box<Job>, Retry)>),
     /// The run has not begun, since the resource isn't fit for it. These of its events haven't ended.
     Returned { jobs: OneOrMany<Box<Job>>, counts: OutcomeCounts },
 }

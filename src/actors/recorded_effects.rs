@@ -20,7 +20,7 @@ use crate::clock;
 use crate::event::failure::Failure;
 use crate::event::id::EventId;
 use crate::event::update::Outcome;
-use crate::handler::durable::Durable;
+use crate::handler::durable::{Durable, Retry};
 use crate::journal::error::JournalError;
 use crate::journal::record::{End, Ended, Record, Steered};
 use crate::journal::recorder::BatchNumber;
@@ -82,7 +82,11 @@ impl Supervisor {
     }
 
     /// An event that has failed in passing waits until it is tried again.
-    pub(super) fn postpone(&mut self, slot: usize, job: Box<Job>, pause: Duration) {
+    pub(super) fn postpone(&mut self, slot: usize, job: Box<Job>, retry: Retry) {
+        let pause = match retry {
+            Retry::After(pause) => pause,
+            Retry::Next => Duration::ZERO,
+        };
         let (now, id) = (clock::now(), job.id);
         if let Some(recording) = &mut self.recording
             && let Some(durable) = job.input.given::<Durable>()
@@ -90,7 +94,8 @@ impl Supervisor {
             let (attempt, until) = (durable.attempt(), clock::unix_millis_after(pause));
             recording.recorder.note(Record::Postponed { event: id, attempt, until });
         }
-        let (due, payload) = (clock::after(now, pause), Queued::Event(job));
+        let due = (retry != Retry::Next).then(|| clock::after(now, pause));
+        let payload = Queued::Event(job);
         self.scheduler.handle(now, Command::Postpone { slot, id, payload, due });
     }
 
@@ -138,12 +143,16 @@ impl Supervisor {
             return None;
         }
         let mut records_first = false;
+        let is_run_elsewhere = durability.is_run_elsewhere();
         for durable in jobs.as_slice().iter().filter_map(|job| job.input.given::<Durable>()) {
             records_first |= durability.records_first(durable);
             let attempt = durable.start();
             if attempt > 1 {
                 recording.attempts.insert(slot, attempt);
             }
+        }
+        if is_run_elsewhere {
+            return Some(Run { jobs, params });
         }
         note_starts(&mut recording.recorder, jobs.as_slice());
         if !records_first {

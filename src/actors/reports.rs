@@ -74,8 +74,8 @@ impl Supervisor {
                 Command::SlotLost { slot }
             }
             WorkerEvent::Postponed(jobs) => {
-                for (job, pause) in jobs {
-                    self.postpone(slot, job, pause);
+                for (job, retry) in jobs {
+                    self.postpone(slot, job, retry);
                 }
                 return self.settle(context);
             }

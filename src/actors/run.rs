@@ -5,7 +5,6 @@ use std::cell::OnceCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +16,7 @@ use crate::event::failure::Failure;
 use crate::event::guarded::{discard, discard_payload};
 use crate::event::id::EventId;
 use crate::event::update::{Outcome, Update};
-use crate::handler::durable::{Durability, Durable};
+use crate::handler::durable::{Durability, Durable, Retry};
 use crate::handler::erased::{ErasedHandler, HandlerFuture, HandlerOutput};
 use crate::handler::extensions::Extensions;
 use crate::handler::input::OneOrMany;
@@ -27,7 +26,7 @@ use crate::handler::run_context::{RunContext, RunEvent};
 use crate::handler::slot::Resource;
 use crate::handler::threads::Threads;
 use crate::handler::user::{EventUser, with_user};
-use crate::logging::{debug, info, log};
+use crate::logging::{debug, info, log, warn};
 use crate::scheduler::command::{Cause, OutcomeCounts, RunParams};
 
 /// A handler at work on its events.
@@ -55,7 +54,7 @@ struct DurableRun {
     durability: Durability,
     /// How its events have ended, and which are to be tried again.
     ended: Vec<DurableEnd>,
-    postponed: Vec<(Box<Job>, Duration)>,
+    postponed: Vec<(Box<Job>, Retry)>,
 }
 
 /// What became of a run that has really stopped.
@@ -209,7 +208,7 @@ impl Run {
     }
 
     /// Durable events that are to be tried again, after a pause.
-    pub fn take_postponed(&mut self) -> Vec<(Box<Job>, Duration)> {
+    pub fn take_postponed(&mut self) -> Vec<(Box<Job>, Retry)> {
         self.durable.as_mut().map(|run| std::mem::take(&mut run.postponed)).unwrap_or_default()
     }
 
@@ -278,8 +277,13 @@ impl Run {
             if let Some(run) = &mut self.durable
                 && let Some(again) = try_again(run_event, &run.durability, &failure)
             {
-                let (api_name, id, pause) = (&self.api_name, run_event.id, again.1);
-                info!("{api_name}: event {id} is tried again in {pause:?}: {failure}");
+                let (api_name, id) = (&self.api_name, run_event.id);
+                match again.1 {
+                    Retry::After(pause) => {
+                        info!("{api_name}: event {id} is tried again in {pause:?}: {failure}");
+                    }
+                    Retry::Next => warn!("{api_name}: event {id} is tried again: {failure}"),
+                }
                 run.postponed.push(again);
                 continue;
             }
@@ -312,23 +316,23 @@ impl Run {
     }
 }
 
-/// The event as it is tried again, and after which pause, if it is.
+/// The event as it is tried again, and when, if it is.
 fn try_again(
     run_event: &mut RunEvent,
     durability: &Durability,
     failure: &Failure,
-) -> Option<(Box<Job>, Duration)> {
+) -> Option<(Box<Job>, Retry)> {
     if !run_event.is_open() {
         return None;
     }
     let durable = run_event.extensions.get::<Durable>()?;
-    let pause = durability.retries(durable, failure)?;
+    let retry = durability.retries(durable, failure)?;
     let again = durable.again();
     let input = durability.read_input(&again.input).ok()?.with(again);
     let user = run_event.extensions.get().map(|EventUser(user)| user.clone());
     let input = with_user(input, user);
     let (id, session, sender) = (run_event.id, run_event.session.clone(), run_event.sender.take()?);
-    Some((Box::new(Job { id, session, input, sender }), pause))
+    Some((Box::new(Job { id, session, input, sender }), retry))
 }
 
 impl Drop for Run {

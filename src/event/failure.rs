@@ -99,6 +99,9 @@ pub struct Failure {
     /// every outcome is as large as a failure.
     #[serde(skip)]
     pub(crate) transient: Option<Box<Option<Duration>>>,
+    /// It isn't the handler's: what ran it is gone.
+    #[serde(skip)]
+    pub(crate) lost: bool,
 }
 
 impl Failure {
@@ -122,11 +125,20 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// That of a run whose process is gone.
+    #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+    pub(crate) fn lost(message: impl Into<String>) -> Self {
+        Failure { lost: true, ..Failure::unexpected(message) }
+    }
+}
+
 impl From<UserError> for Failure {
     fn from(error: UserError) -> Self {
         let UserError { message, title, visible, duration, transient } = error;
         let transient = transient.map(Box::new);
-        Failure { message, title, visible, duration, for_user: true, transient }
+        let lost = false;
+        Failure { message, title, visible, duration, for_user: true, transient, lost }
     }
 }
 

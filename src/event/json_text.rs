@@ -1,7 +1,9 @@
 //! JSON as text: what goes to a journal, and comes from it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -49,6 +51,16 @@ const MAX: usize = 256 << 20;
 pub(crate) struct TooLong {
     bytes: usize,
     max: usize,
+}
+
+impl JsonSchema for JsonText {
+    fn schema_name() -> Cow<'static, str> {
+        "Json".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        true.into()
+    }
 }
 
 impl From<Box<RawValue>> for JsonText {

@@ -77,6 +77,15 @@ fn record<T>(
     converted.unwrap_or_else(|| Err("it wasn't converted".into()))
 }
 
+/// When an event that has failed starts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// After a pause, behind those that wait then.
+    After(Duration),
+    /// It is next, as it was.
+    Next,
+}
+
 /// What a durable listener declares.
 #[derive(Clone)]
 pub(crate) struct Durability {
@@ -127,12 +136,21 @@ impl Durability {
             || self.max_attempts == 1
     }
 
-    /// After which pause an event that has failed starts again, if it does.
-    pub fn retries(&self, durable: &Durable, failure: &Failure) -> Option<Duration> {
-        let pause = **failure.transient.as_ref()?;
+    /// When an event that has failed starts again, if it does.
+    pub fn retries(&self, durable: &Durable, failure: &Failure) -> Option<Retry> {
         let attempt = durable.attempt();
         (attempt < self.max_attempts).then_some(())?;
-        pause.or_else(|| self.backoff.map(|backoff| backoff.pause(attempt)))
+        if failure.lost {
+            return (self.on_crash == OnCrash::Retry).then_some(Retry::Next);
+        }
+        let pause = **failure.transient.as_ref()?;
+        let pause = pause.or_else(|| self.backoff.map(|backoff| backoff.pause(attempt)));
+        pause.map(Retry::After)
+    }
+
+    /// Whether who runs it records its starts, since who has decided doesn't know yet where it will run.
+    pub fn is_run_elsewhere(&self) -> bool {
+        self.codec.is_verbatim
     }
 }
 
@@ -150,6 +168,7 @@ pub(crate) struct Codec {
     write_input: fn(&Input) -> Result<JsonText, String>,
     read_input: fn(&JsonText) -> Result<Input, String>,
     read_output: fn(&JsonText) -> Result<Output, String>,
+    is_verbatim: bool,
 }
 
 impl Codec {
@@ -157,6 +176,20 @@ impl Codec {
     pub fn reread(self, scope: Option<ScopeOfRecords>) -> Arc<Reread> {
         let read = move |text: &JsonText| record(scope.as_ref(), || (self.read_output)(text));
         Arc::new(Reread(Box::new(read)))
+    }
+
+    /// Of values that are JSON, which nobody here reads.
+    #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+    pub fn verbatim() -> Self {
+        Codec {
+            write_input: |input| {
+                let text = input.get::<JsonText>().ok_or("the input is of another type")?;
+                Ok(text.clone())
+            },
+            read_input: |text| Ok(Input::new(text.clone())),
+            read_output: |text| Ok(Output::new(text.clone())),
+            is_verbatim: true,
+        }
     }
 
     pub fn of<I, O>() -> Self
@@ -189,6 +222,7 @@ impl Codec {
                     format!("its recorded output is no {} any more: {error}", type_name::<O>())
                 })
             },
+            is_verbatim: false,
         }
     }
 }

@@ -9,7 +9,11 @@ use std::time::Duration;
 use actix::{Actor, Addr, Arbiter, System};
 
 use super::background::{Background, RESULT_TTL, forget_old_ends};
+use super::blueprint::{Blueprint, is_of_line};
 use super::declarations::Declarations;
+#[cfg(feature = "cluster")]
+use super::elsewhere::Elsewhere;
+use super::elsewhere::of_runs_placed_here;
 use super::error::StartError;
 use super::listener::Listener;
 use super::listener_ref::ListenerRef;
@@ -54,6 +58,17 @@ impl Queue {
 }
 
 impl QueueBuilder {
+    pub(super) fn of(declared: Declarations) -> Self {
+        QueueBuilder { declared, on_start: Vec::new() }
+    }
+
+    /// Its events wait elsewhere.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn elsewhere(mut self, elsewhere: Arc<dyn Elsewhere>) -> Self {
+        self.declared.elsewhere = Some(elsewhere);
+        self
+    }
+
     /// Adds a listener. Over HTTP, listeners are numbered in the order in which they are added.
     pub fn listener<I, O>(mut self, listener: Listener<I, O>) -> Self {
         self.declared.listeners.push(listener.into_declared());
@@ -224,6 +239,8 @@ impl QueueBuilder {
         };
         validate::check(&self.declared, default)?;
         let plans = plan::plan(&self.declared, default)?;
+        let elsewhere = self.declared.elsewhere.take();
+        let blueprint = elsewhere.as_ref().map(|_| Blueprint::of(&self.declared, &plans, default));
         let mut recovery = recover(&self.declared, &plans)?;
         if System::try_current().is_none() {
             return Err(StartError::NoSystem);
@@ -263,14 +280,22 @@ impl QueueBuilder {
             };
             let ArbiterThread { handle: arbiter, pulse } = &pool[at];
             info!("{}: limit {}", plan.rules.concurrency_id, plan.rules.limit);
+            let line = elsewhere.as_ref().filter(|_| is_of_line(&self.declared, &plan));
             let Plan { rules, members, placement } = plan;
+            let declared_slots = rules.limit.slots();
+            let rules = if line.is_some() { of_runs_placed_here(rules) } else { rules };
             let name = rules.concurrency_id.clone();
             let prepared = rules.resource.is_some();
-            let slots = Arc::new(IdSlots::new(name.clone(), rules.limit.slots()));
+            let slots = Arc::new(IdSlots::new(name.clone(), declared_slots));
             let config = WorkerConfig {
                 concurrency_id: name.clone(),
                 slots: slots.clone(),
-                listeners: plan::worker_listeners(&self.declared, &extensions, &members),
+                listeners: plan::worker_listeners(
+                    &self.declared,
+                    &extensions,
+                    &members,
+                    line.is_none(),
+                ),
                 factory: self.declared.factory(&name).cloned(),
                 pulse: pulse.clone(),
                 spread: if placement == Placement::Spread { spread.clone() } else { Vec::new() },
@@ -279,7 +304,7 @@ impl QueueBuilder {
             };
             if !config.spread.is_empty() {
                 // The next id's first slot comes after the last of this one.
-                spread.rotate_left(rules.limit.slots() % config.spread.len());
+                spread.rotate_left(declared_slots % config.spread.len());
             }
             let gauges = Arc::new(Gauges::new(rules.listeners.len()));
             let shared = (gauges.clone(), capacity.clone());
@@ -287,9 +312,12 @@ impl QueueBuilder {
             let supervisor = Supervisor::start_in_arbiter(arbiter, move |_| {
                 Supervisor::new(rules, config, shared.0, shared.1, recovered)
             });
+            let is_elsewhere = line.is_some();
+            let line = line.map(|elsewhere| elsewhere.line(arbiter, &name));
             let edge = |listener: usize, validator: Option<Validator>| -> Addr<ListenerActor> {
-                let supervisor = supervisor.clone().into();
-                let (capacity, gauges) = (capacity.clone(), gauges.clone());
+                let supervisor = line.clone().unwrap_or_else(|| supervisor.clone().into());
+                let capacity = capacity.as_ref().filter(|_| !is_elsewhere);
+                let (capacity, gauges) = (capacity.cloned(), gauges.clone());
                 ListenerActor::start_in_arbiter(arbiter, move |_| {
                     ListenerActor::new(listener, supervisor, validator, capacity, gauges)
                 })
@@ -309,7 +337,7 @@ impl QueueBuilder {
                     address: edge(number, listener.validator.clone()),
                 }));
             }
-            ids.push(ConcurrencyId { name, prepared, supervisor, slots, gauges });
+            ids.push(ConcurrencyId { name, prepared, is_elsewhere, supervisor, slots, gauges });
         }
         let listeners: Vec<_> = entries.into_iter().flatten().collect();
         let names = listeners.iter().map(|listener| listener.api_name.clone()).collect();
@@ -319,6 +347,7 @@ impl QueueBuilder {
             (!turn_timeout.is_zero()).then(|| Watchdog::start(&pulses, names, turn_timeout));
         let queue = Queue::new(Inner {
             _watchdog: watchdog.flatten(),
+            elsewhere: elsewhere.clone(),
             extensions,
             by_name: Inner::numbered(&listeners),
             listeners,
@@ -335,6 +364,9 @@ impl QueueBuilder {
             && let Some(Background(arbiter)) = queue.inner.extensions.get()
         {
             forget_old_ends(arbiter, Arc::downgrade(&queue.inner), queue.inner.result_ttl);
+        }
+        if let (Some(elsewhere), Some(blueprint)) = (elsewhere, blueprint) {
+            elsewhere.started(&queue, blueprint);
         }
         for on_start in self.on_start {
             on_start(&queue)?;

@@ -57,6 +57,9 @@ impl Queue {
     }
 
     async fn control(&self, id: &ConcurrencyId, control: Control) -> Result<(), ControlError> {
+        if let Some(elsewhere) = self.inner.elsewhere.as_ref().filter(|_| id.is_elsewhere) {
+            return elsewhere.control(&id.name, control).await;
+        }
         let (reply, recorded) = oneshot::channel();
         id.supervisor.send(Steer { control, reply }).await.map_err(|_| ControlError::Stopped)?;
         let recorded = recorded.await.map_err(|_| ControlError::Stopped)?;
@@ -116,9 +119,15 @@ impl Queue {
     /// and get the same answer.
     pub async fn snapshot(&self) -> QueueSnapshot {
         let snapshot = |id| timeout(SNAPSHOT_TIMEOUT, ConcurrencyId::snapshot(id));
-        let ids =
-            join_all(self.inner.ids.iter().map(snapshot)).await.into_iter().flatten().flatten();
-        QueueSnapshot { concurrency_ids: ids.collect() }
+        let here = self.inner.ids.iter().filter(|id| !id.is_elsewhere);
+        let here = join_all(here.map(snapshot)).await.into_iter().flatten().flatten();
+        let mut concurrency_ids: Vec<_> = here.collect();
+        if let Some(elsewhere) = &self.inner.elsewhere
+            && let Some(line) = elsewhere.snapshot().await
+        {
+            concurrency_ids.extend(line.concurrency_ids);
+        }
+        QueueSnapshot { concurrency_ids }
     }
 
     /// Takes no more events, stops the waiting ones, and lets the running ones finish for up to

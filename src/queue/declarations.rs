@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::allow::Allow;
+use super::elsewhere::{Elsewhere, RecordedRuns};
 use super::error::StartError;
 use super::listener_options::ListenerOptions;
 use crate::handler::backoff::Backoff;
@@ -42,6 +43,10 @@ pub(crate) struct Declarations {
     pub journal: Option<Arc<dyn Journal>>,
     /// How long their ends are kept.
     pub result_ttl: Option<Duration>,
+    /// Where events wait, if that isn't here.
+    pub elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// This is the line of several nodes: where the runs that are on record are noted, which may go on.
+    pub recorded: Option<RecordedRuns>,
 }
 
 impl Declarations {

@@ -13,6 +13,15 @@ pub enum StartError {
     /// Two listeners have the same name.
     #[error("two listeners are named {0:?}; give each an api name of its own")]
     DuplicateListener(String),
+    /// The events of a cluster are recorded, so that they outlive a node: all that queue must be durable.
+    #[error(
+        "listener {0:?} isn't durable, and the queue is one of a cluster; call durable() on it, or \
+         queue(false) where its events are to run at once, wherever they come in"
+    )]
+    NotDurableInCluster(String),
+    /// A cluster keeps its events' records itself.
+    #[error("the queue has a journal and a cluster, which keeps one itself; leave out journal()")]
+    JournalInCluster,
     /// A listener's name can't stand in a URL.
     #[error(
         "listener {0:?} has no usable name; use letters, digits, '_', '-' and '.', at least one"

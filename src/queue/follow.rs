@@ -69,11 +69,35 @@ impl Queue {
         {
             return Ok(submission);
         }
+        if self.fetch(event).await?
+            && let Some(left) = self.inner.left.take_if(event, |left| self.finds(&left.user))
+        {
+            let listener_ref = &self.inner.listeners[left.listener];
+            return Ok(Submission::of_another(left.outbox, listener_ref, event));
+        }
         // It has ended, or is none.
         let kept = self.ends(Query::Event(event)).await?;
         let kept = kept.into_iter().find(|kept| self.finds(&kept.user));
         let kept = kept.ok_or(FollowError::Unknown(event))?;
         Ok(self.ended_submission(kept))
+    }
+
+    /// Brings an event that goes on here, where it may be elsewhere. Whether it may.
+    pub(crate) async fn fetch(&self, event: EventId) -> Result<bool, JournalError> {
+        let Some(elsewhere) = &self.inner.elsewhere else { return Ok(false) };
+        elsewhere.fetch(self, event).await?;
+        Ok(true)
+    }
+
+    /// The same for all events of a client's session.
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    pub(crate) async fn fetch_session(
+        &self,
+        user: Option<&Arc<str>>,
+        session: &str,
+    ) -> Result<(), JournalError> {
+        let Some(elsewhere) = &self.inner.elsewhere else { return Ok(()) };
+        elsewhere.fetch_session(self, user.cloned(), session.into()).await
     }
 
     /// Whether an event of this user's is found: one in a user's name finds that user's only.
@@ -83,6 +107,9 @@ impl Queue {
 
     /// The ends that the journal has kept.
     pub(crate) async fn ends(&self, query: Query) -> Result<Vec<Kept>, JournalError> {
+        if let Some(elsewhere) = &self.inner.elsewhere {
+            return elsewhere.ends(query).await;
+        }
         let Some(journal) = &self.inner.journal else { return Ok(Vec::new()) };
         let closed = || Err(JournalError::Broken("it is closed".into()));
         journal.ends(query).await.unwrap_or_else(|_| closed())

@@ -2,11 +2,15 @@
 
 pub(crate) mod allow;
 pub(crate) mod background;
+#[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+pub(crate) mod blueprint;
 pub(crate) mod builder;
 pub(crate) mod call;
 mod context;
 pub(crate) mod control;
 pub(crate) mod declarations;
+#[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+pub(crate) mod elsewhere;
 pub(crate) mod error;
 pub(crate) mod event_builder;
 pub(crate) mod follow;
@@ -46,6 +50,7 @@ use crate::handler::extensions::Extensions;
 use crate::handler::nesting::IdSlots;
 use crate::handler::outside::Outside;
 use crate::journal::Journal;
+use crate::queue::elsewhere::Elsewhere;
 use crate::queue::error::SubmitError;
 use crate::queue::listener_ref::ListenerRef;
 use crate::queue::live_events::LiveEvents;
@@ -109,6 +114,8 @@ pub(crate) struct Inner {
     pub live: Arc<LiveEvents>,
     /// What earlier processes have left there, and nobody has asked for.
     pub left: LeftEvents,
+    /// Where its events wait, if that isn't here.
+    pub elsewhere: Option<Arc<dyn Elsewhere>>,
     pub _watchdog: Option<Watchdog>,
     /// What those above the core have given it.
     pub extensions: Arc<Extensions>,
@@ -118,6 +125,8 @@ pub(crate) struct ConcurrencyId {
     pub name: Arc<str>,
     /// Its slots own a resource, so that its limit must stay a number.
     pub prepared: bool,
+    /// Its events wait elsewhere.
+    pub is_elsewhere: bool,
     pub supervisor: Addr<Supervisor>,
     pub slots: Arc<IdSlots>,
     pub gauges: Arc<Gauges>,

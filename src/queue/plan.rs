@@ -171,6 +171,7 @@ pub(crate) fn worker_listeners(
     declared: &Declarations,
     extensions: &Extensions,
     members: &[usize],
+    records: bool,
 ) -> Vec<WorkerListener> {
     members
         .iter()
@@ -179,7 +180,7 @@ pub(crate) fn worker_listeners(
             number: u16::try_from(member).unwrap_or(u16::MAX),
             start: declared.listeners[member].start.clone(),
             takes_slot: !declared.listeners[member].needs.slots.is_empty(),
-            durability: declared.listeners[member].durability(extensions),
+            durability: declared.listeners[member].durability(extensions).filter(|_| records),
         })
         .collect()
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::declarations::Declarations;
+use super::elsewhere::{Adopt, RecordedRun};
 use super::keyed::{KeyedEvent, KeyedEvents};
 use super::plan::Plan;
 use crate::actors::durable_end::DurableEnd;
@@ -243,9 +244,11 @@ pub(crate) fn recover(declared: &Declarations, plans: &[Plan]) -> Result<Recover
             let listener = &declared.listeners[member];
             let Some(durability) = listener.durability(&declared.data) else { continue };
             is_durable = true;
+            // Where runs outlive whoever keeps the line, it isn't known yet what becomes of them.
+            let may_run = declared.recorded.is_some();
             let attempts = Attempts {
-                max: durability.max_attempts,
-                after_crash: durability.on_crash == OnCrash::Retry,
+                max: if may_run { u32::MAX } else { durability.max_attempts },
+                after_crash: may_run || durability.on_crash == OnCrash::Retry,
             };
             for (number, live) in by_listener.remove(&listener.api_name).unwrap_or_default() {
                 of_id.push((number, (live, attempts, (lane, member, durability.clone()))));
@@ -299,10 +302,19 @@ pub(crate) fn recover(declared: &Declarations, plans: &[Plan]) -> Result<Recover
                 input: text,
                 ..
             } = live.admitted;
-            let mut durable = Durable::new(text).recovered(live.attempt);
+            let runs = declared.recorded.as_ref().filter(|_| live.attempt > 0);
+            let runs = runs.filter(|_| live.postponed.is_none());
+            // The attempt that is on record goes on as itself.
+            let started = live.attempt - u32::from(runs.is_some());
+            let mut durable = Durable::new(text).recovered(started);
             (durable.session, durable.key, durable.not_before) = (named, key, admitted_for);
             durable.webhook = webhook;
-            let input = with_user(input.with(durable), user);
+            let mut input = with_user(input.with(durable), user);
+            if let Some(runs) = runs {
+                let (attempt, concurrency_id) = (live.attempt, id.clone());
+                runs.push(RecordedRun { event, attempt, concurrency_id, place: live.place });
+                input = input.with(Adopt);
+            }
             let job = Box::new(Job { id: event, session, input, sender });
             recovered.events.push(RecoveredEvent { listener: lane, job, since, not_before });
         }

@@ -29,7 +29,10 @@ pub(crate) fn check(queue: &Declarations, default: Limit) -> Result<(), StartErr
         if listener.max_size == Some(0) {
             return Err(StartError::ZeroMaxSize(who));
         }
-        if listener.codec.is_some() && queue.journal.is_none() {
+        if queue.elsewhere.is_some() && listener.queued && listener.codec.is_none() {
+            return Err(StartError::NotDurableInCluster(name.into()));
+        }
+        if listener.codec.is_some() && queue.journal.is_none() && queue.elsewhere.is_none() {
             return Err(StartError::DurableWithoutJournal(name.into()));
         }
         if let Some(option) = listener.durable_option().filter(|_| listener.codec.is_none()) {
@@ -67,6 +70,9 @@ pub(crate) fn check(queue: &Declarations, default: Limit) -> Result<(), StartErr
     }
     if default == Limit::Slots(0) {
         return Err(StartError::ZeroLimit("default_concurrency_limit".into()));
+    }
+    if queue.journal.is_some() && queue.elsewhere.is_some() {
+        return Err(StartError::JournalInCluster);
     }
     if queue.max_size == Some(0) {
         return Err(StartError::ZeroMaxSize("the queue".into()));

@@ -118,13 +118,13 @@ pub(crate) enum Command<T> {
         counts: OutcomeCounts,
         events: Vec<(EventId, T)>,
     },
-    /// The run on `slot` has not ended this event, which may start again from `due` on. To be said before
-    /// the run is done.
+    /// The run on `slot` has not ended this event, which may start again from `due` on, or without that is next
+    /// again. To be said before the run is done.
     Postpone {
         slot: usize,
         id: EventId,
         payload: T,
-        due: Instant,
+        due: Option<Instant>,
     },
     /// The worker on `slot` has a resource to lend.
     SlotReady {

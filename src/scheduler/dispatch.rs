@@ -121,26 +121,41 @@ impl<T> Scheduler<T> {
                 self.recent.push(id, run.listener, outcome, since, None, self.now);
                 continue;
             };
-            // It was next, and is again: its client knows that already.
-            let last_notified = Some(LastNotified { rank: 0, eta: None, at: self.now });
-            let waiting = Waiting { id, watched, since, last_notified, returned: true, payload };
-            let key = self.wait_queue.restore(run.listener, key, waiting);
-            self.places.insert(id, Location::Waiting(key));
-            self.watchers += usize::from(watched);
-            if self.rules.queue_max_size.is_some() {
-                self.effects.push_back(Effect::RetakePlace);
-            }
-            // The interrupt may have reached the worker too late.
-            if cancelled {
-                self.end_waiting(key, Cause::Cancelled);
-            } else if self.phase == Phase::Stopped {
-                self.end_waiting(key, Cause::Stopped);
-            } else if run.interrupted {
+            let run_event = RunEvent { id, watched, since, key, cancelled };
+            let key = self.wait_again(run.listener, run_event, payload);
+            if let Some(key) = key.filter(|_| run.interrupted) {
                 self.end_waiting(key, Cause::TimedOut);
             }
         }
-        self.queue_moved = true;
         self.prepare(slot);
+    }
+
+    /// An event whose run has not ended it was next, and is again.
+    pub(super) fn put_back(&mut self, lane: usize, run_event: RunEvent, payload: T) {
+        self.wait_again(lane, run_event, payload);
+    }
+
+    /// Gives where it waits, unless it has ended meanwhile.
+    fn wait_again(&mut self, lane: usize, run_event: RunEvent, payload: T) -> Option<Key> {
+        let RunEvent { id, watched, since, key, cancelled } = run_event;
+        // Its client knows already that it is next.
+        let last_notified = Some(LastNotified { rank: 0, eta: None, at: self.now });
+        let waiting = Waiting { id, watched, since, last_notified, returned: true, payload };
+        let key = self.wait_queue.restore(lane, key, waiting);
+        self.places.insert(id, Location::Waiting(key));
+        self.watchers += usize::from(watched);
+        if self.rules.queue_max_size.is_some() {
+            self.effects.push_back(Effect::RetakePlace);
+        }
+        self.queue_moved = true;
+        // The interrupt may have reached the worker too late.
+        let cause = match self.phase {
+            _ if cancelled => Cause::Cancelled,
+            Phase::Stopped => Cause::Stopped,
+            _ => return Some(key),
+        };
+        self.end_waiting(key, cause);
+        None
     }
 
     /// The oldest event that may run now. A batch that waits to be filled lets others pass: it

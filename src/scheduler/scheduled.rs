@@ -34,11 +34,13 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Takes an event out of the run on `slot`, which has not ended it: it may start again from `due` on.
-    pub(super) fn postpone(&mut self, slot: usize, id: EventId, payload: T, due: Instant) {
+    /// Takes an event out of the run on `slot`, which has not ended it: it may start again from `due` on, or
+    /// without that is next again.
+    pub(super) fn postpone(&mut self, slot: usize, id: EventId, payload: T, due: Option<Instant>) {
         let Some(run) = self.slots.run_mut(slot) else { return };
         let lane = run.listener;
         let Some(run_event) = run.events.take(id) else { return };
+        let Some(due) = due else { return self.put_back(lane, run_event, payload) };
         let RunEvent { watched, since, cancelled, .. } = run_event;
         let waiting = Waiting { id, watched, since, last_notified: None, returned: true, payload };
         let appointment = self.scheduled.insert(due, lane, waiting);

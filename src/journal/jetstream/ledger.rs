@@ -92,7 +92,8 @@ impl Ledger {
                 if self.order.contains_key(&event) || self.by_event.contains_key(&event) {
                     return;
                 }
-                let live = Live { admitted: admitted.clone(), attempt: 0, postponed: None, place: None };
+                let live =
+                    Live { admitted: admitted.clone(), attempt: 0, postponed: None, place: None };
                 self.order.insert(event, (sequence, nth));
                 self.live.insert((sequence, nth), Entry { live, recorded: sequence });
             }

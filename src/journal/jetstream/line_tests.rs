@@ -170,7 +170,10 @@ fn a_log_is_cleaned_of_what_is_forgotten() {
     };
     let steered = Steered { paused: true, limit: None };
     append(&mut line, group(vec![admitted(1), Record::Steered(steered)]));
-    append(&mut line, group(vec![Record::Started { event: EventId::for_test(1), attempt: 2, place: None }]));
+    append(
+        &mut line,
+        group(vec![Record::Started { event: EventId::for_test(1), attempt: 2, place: None }]),
+    );
     for n in 10..2010 {
         append(&mut line, group(vec![admitted(n)]));
         append(&mut line, group(vec![ended(n)]));

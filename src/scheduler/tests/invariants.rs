@@ -384,7 +384,7 @@ impl World {
         let run = self.running.get_mut(&slot).expect("it runs");
         run.ended.insert(n);
         let id = self.events[n].id;
-        self.command(Command::Postpone { slot, id, payload: n, due });
+        self.command(Command::Postpone { slot, id, payload: n, due: Some(due) });
         self.finish(slot, How::Completes);
         assert_eq!(self.events[n].ends, 0, "it goes on");
     }

@@ -1,0 +1,100 @@
+//! A queue whose events wait elsewhere, in one line with those of other nodes: its listeners forward there,
+//! and its supervisors run what is placed here.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix::ArbiterHandle;
+use futures::future::{BoxFuture, LocalBoxFuture};
+
+use super::Queue;
+use super::blueprint::Blueprint;
+use super::error::ControlError;
+use super::snapshot::QueueSnapshot;
+use crate::actors::listener::SupervisorRef;
+use crate::actors::messages::Control;
+use crate::event::id::EventId;
+use crate::journal::Query;
+use crate::journal::error::JournalError;
+use crate::journal::record::Kept;
+use crate::scheduler::limit::Limit;
+use crate::scheduler::rules::{BatchRules, Rules};
+
+/// Where the events of a queue wait, if that isn't here.
+pub(crate) trait Elsewhere: Send + Sync {
+    /// What the listeners of a concurrency id forward to.
+    fn line(&self, arbiter: &ArbiterHandle, id: &Arc<str>) -> SupervisorRef;
+
+    /// The queue has started: what is placed here can run. The blueprint is that of the one line.
+    fn started(&self, queue: &Queue, blueprint: Blueprint);
+
+    fn snapshot(&self) -> BoxFuture<'static, Option<QueueSnapshot>>;
+
+    fn control(
+        &self,
+        id: &Arc<str>,
+        control: Control,
+    ) -> BoxFuture<'static, Result<(), ControlError>>;
+
+    fn ends(&self, query: Query) -> BoxFuture<'static, Result<Vec<Kept>, JournalError>>;
+
+    /// Brings an event here, if it goes on: from then on it is among those that were left.
+    fn fetch(
+        &self,
+        queue: &Queue,
+        event: EventId,
+    ) -> LocalBoxFuture<'static, Result<(), JournalError>>;
+
+    /// The same for all of a client's session.
+    fn fetch_session(
+        &self,
+        queue: &Queue,
+        user: Option<Arc<str>>,
+        session: Arc<str>,
+    ) -> LocalBoxFuture<'static, Result<(), JournalError>>;
+
+    /// Takes no more runs, and lets those that are here end within `grace`. Whether they have.
+    fn leave(&self, grace: Duration) -> BoxFuture<'static, bool>;
+}
+
+/// A run that an earlier owner of the line has recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordedRun {
+    pub event: EventId,
+    pub attempt: u32,
+    pub concurrency_id: Arc<str>,
+    pub place: Option<Arc<str>>,
+}
+
+/// Those that are found when the journal is read. They may go on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RecordedRuns(Arc<Mutex<Vec<RecordedRun>>>);
+
+impl RecordedRuns {
+    pub fn push(&self, run: RecordedRun) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(run);
+    }
+
+    pub fn take(&self) -> Vec<RecordedRun> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Given with an event that may be running already, as this attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Adopt;
+
+/// The rules of a concurrency id whose line is elsewhere: what is placed here starts at once, since whoever
+/// places it counts the slots.
+pub(super) fn of_runs_placed_here(mut rules: Rules) -> Rules {
+    if rules.resource.is_none() {
+        rules.limit = Limit::Unlimited;
+    }
+    (rules.max_size, rules.max_eta, rules.queue_max_size) = (None, None, None);
+    for listener in &mut rules.listeners {
+        (listener.queue_timeout, listener.durable) = (None, false);
+        let at_once = |batch| BatchRules { max_wait: Duration::ZERO, ..batch };
+        listener.batch = listener.batch.map(at_once);
+    }
+    rules
+}
