@@ -110,6 +110,8 @@ mod clock;
 #[cfg(feature = "cluster")]
 #[allow(dead_code, reason = "the cluster is being built")]
 mod cluster;
+#[cfg(feature = "cluster")]
+mod node;
 mod delivery;
 mod event;
 #[cfg(feature = "web")]
@@ -154,6 +156,8 @@ pub use journal::handle::AnyJournal;
 pub use journal::jetstream::{ConnectNats, Nats};
 #[cfg(feature = "journal")]
 pub use journal::sqlite::Sqlite;
+#[cfg(feature = "cluster")]
+pub use node::Cluster;
 pub use queue::Queue;
 pub use queue::builder::QueueBuilder;
 pub use queue::control::Shutdown;

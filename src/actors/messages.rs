@@ -53,6 +53,12 @@ pub(crate) struct Admit {
     pub submit: Submit,
 }
 
+/// Who runs what waits elsewhere → supervisor: run these together, as one batch where there are several.
+#[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct AdmitTogether(pub Vec<Admit>);
+
 /// Supervisor → worker.
 pub(crate) enum WorkerCommand {
     /// Run this on your slot.

@@ -12,7 +12,7 @@ use super::gauges::Gauges;
 use super::grant::{Acquire, Queued};
 use super::local_channel::{LocalReceiver, LocalSender, local_channel};
 use super::mailbox_budget::MailboxBudget;
-use super::messages::{
+use super::messages::{AdmitTogether, 
     Abort, Admit, AwaitClosed, CancelOf, Control, GiveUp, PlacesGranted, PressureChanged, Quit,
     Report, Steer, Stop, Subscribe, WorkerCommand,
 };
@@ -272,17 +272,43 @@ impl Supervisor {
 impl Handler<Admit> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, Admit { listener, submit }: Admit, context: &mut Self::Context) {
-        let arrival = Arrival {
-            id: submit.job.id,
-            listener,
-            watched: submit.job.sender.is_watched(),
-            when_full: submit.when_full,
-            not_before: submit.not_before,
-            placed: false,
-            payload: Queued::Event(submit.job),
-        };
+    fn handle(&mut self, admit: Admit, context: &mut Self::Context) {
+        let arrival = arrival(admit);
         self.turn(context, |supervisor, context| supervisor.admit(arrival, context));
+    }
+}
+
+impl Handler<AdmitTogether> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, AdmitTogether(admits): AdmitTogether, context: &mut Self::Context) {
+        // The first of several would start alone.
+        let several = admits.len() > 1;
+        self.turn(context, |supervisor, context| {
+            if several {
+                supervisor.scheduler.handle(clock::now(), Command::Pause);
+            }
+            for admit in admits {
+                supervisor.admit(arrival(admit), context);
+            }
+            if several {
+                supervisor.scheduler.handle(clock::now(), Command::Resume);
+            }
+            supervisor.settle(context);
+        });
+    }
+}
+
+/// An event as it comes into the wait queue.
+fn arrival(Admit { listener, submit }: Admit) -> Arrival<Queued> {
+    Arrival {
+        id: submit.job.id,
+        listener,
+        watched: submit.job.sender.is_watched(),
+        when_full: submit.when_full,
+        not_before: submit.not_before,
+        placed: false,
+        payload: Queued::Event(submit.job),
     }
 }
 

@@ -110,7 +110,12 @@ impl<R: Clone> Member<R> {
 
     /// Whether nothing runs here any more, and everything that did is settled.
     pub fn is_done(&self) -> bool {
-        self.here().next().is_none() && self.done.is_empty()
+        self.here().next().is_none() && self.done.is_empty() && self.stopped.is_empty()
+    }
+
+    /// Whether it has stopped runs that no owner knows of yet.
+    pub fn has_stopped_runs(&self) -> bool {
+        !self.stopped.is_empty()
     }
 
     /// It takes no more runs from now on.

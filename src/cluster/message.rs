@@ -52,7 +52,7 @@ pub(crate) struct Attempt {
 }
 
 /// A process of a node. Of two of one name, the later one has the higher boot.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Process {
     pub node: NodeName,
     pub boot: u64,

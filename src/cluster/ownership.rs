@@ -9,6 +9,9 @@ use super::message::{NodeName, Times};
 /// How long no owner must have been heard before a node claims.
 const SILENCE: u32 = 3;
 
+/// No turn comes later.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// What a node knows of the others, and of the owners.
 #[derive(Debug)]
 pub(crate) struct Candidate {
@@ -16,11 +19,14 @@ pub(crate) struct Candidate {
     this: NodeName,
     heard: BTreeMap<NodeName, Instant>,
     owner_heard: Instant,
+    /// Since when nobody owns it, where that is known.
+    free_since: Option<Instant>,
 }
 
 impl Candidate {
     pub fn new(times: Times, this: NodeName, now: Instant) -> Self {
-        Candidate { times, this, heard: BTreeMap::new(), owner_heard: now }
+        let heard = BTreeMap::new();
+        Candidate { times, this, heard, owner_heard: now, free_since: None }
     }
 
     /// A node has been heard.
@@ -32,18 +38,31 @@ impl Candidate {
 
     /// An owner that counts has been heard, or a claim of somebody's has been seen.
     pub fn hear_owner(&mut self, now: Instant) {
-        self.owner_heard = now;
+        (self.owner_heard, self.free_since) = (now, None);
+    }
+
+    /// Whoever owned it has left it.
+    pub fn left(&mut self, now: Instant) {
+        self.free_since.get_or_insert(now);
     }
 
     /// When this node claims the concurrency id, if nobody owns it until then: whoever comes first in its
-    /// order three beats after the owner was last heard, each further one two beats later.
+    /// order three beats after the owner was last heard, each further one two beats later. One that was left is
+    /// claimed at once, by each further one a beat later.
     pub fn claims_at(&self, concurrency_id: &str, now: Instant) -> Instant {
         let is_live = |at: &Instant| now - *at < self.times.beat * SILENCE;
         let mine = weight(concurrency_id, &self.this);
         let others = self.heard.iter().filter(|(node, at)| **node != self.this && is_live(at));
         let before = others.filter(|(node, _)| weight(concurrency_id, node) > mine).count();
+        let silent = self.owner_heard + self.turns(before);
+        let after = u32::try_from(before).unwrap_or(u32::MAX);
+        let free = |since| since + self.times.beat.saturating_mul(after).min(LONGEST);
+        self.free_since.map(free).map_or(silent, |free| free.min(silent))
+    }
+
+    fn turns(&self, before: usize) -> Duration {
         let turns = SILENCE.saturating_add(u32::try_from(2 * before).unwrap_or(u32::MAX));
-        self.owner_heard + self.times.beat.saturating_mul(turns).min(Duration::from_secs(3600))
+        self.times.beat.saturating_mul(turns).min(LONGEST)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::id::EventId;
@@ -127,7 +127,7 @@ impl fmt::Display for Outcome {
 }
 
 /// How far a handler, or one loop of it, has come.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProgressUnit {
     /// Steps done, where steps are counted.
     pub index: Option<u64>,
@@ -142,7 +142,7 @@ pub struct ProgressUnit {
 }
 
 /// A message from a handler to the user, as Gradio's `gr.Info`, `gr.Warning` and `gr.Success`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Log {
     /// How serious it is.
     pub level: LogLevel,
@@ -176,7 +176,7 @@ impl Log {
 }
 
 /// How serious a [`Log`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum LogLevel {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// What a validator found, parameter by parameter; as Gradio's `gr.validate`.
 ///
 /// ```
@@ -21,7 +23,7 @@ use std::fmt;
 /// let paint = async |prompt: Prompt| Ok::<_, String>(prompt.text);
 /// let listener = Listener::new("paint", paint).validator(check);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Validation {
     complaints: Vec<(String, String)>,
 }

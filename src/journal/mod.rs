@@ -83,7 +83,7 @@ pub(crate) struct Loaded {
 }
 
 /// Which ends are looked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Query {
     Event(EventId),
     /// That of a listener's event with this idempotency key, of this user.

@@ -116,7 +116,7 @@ pub(crate) struct Called {
 }
 
 /// An end that is kept, with what tells whose the event was.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     pub listener: Arc<str>,
     pub session: Option<Arc<str>>,
@@ -132,7 +132,7 @@ pub(crate) struct Kept {
 }
 
 /// The webhook of an event that has ended: due from its end on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Webhook {
     pub url: Arc<str>,
     /// As in [`Called`].

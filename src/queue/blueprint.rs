@@ -50,6 +50,12 @@ pub(crate) struct ListenerBlueprint {
     backoff: Option<Backoff>,
 }
 
+impl ListenerBlueprint {
+    pub fn is_batch(&self) -> bool {
+        self.batch.is_some()
+    }
+}
+
 impl Blueprint {
     pub fn of(declared: &Declarations, plans: &[Plan], default_limit: Limit) -> Self {
         let mut listeners = Vec::new();

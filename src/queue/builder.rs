@@ -307,7 +307,7 @@ impl QueueBuilder {
                 spread.rotate_left(declared_slots % config.spread.len());
             }
             let gauges = Arc::new(Gauges::new(rules.listeners.len()));
-            let shared = (gauges.clone(), capacity.clone());
+            let shared = (gauges.clone(), capacity.clone().filter(|_| line.is_none()));
             let recovered = recovery.of_id(&name);
             let supervisor = Supervisor::start_in_arbiter(arbiter, move |_| {
                 Supervisor::new(rules, config, shared.0, shared.1, recovered)
@@ -360,7 +360,7 @@ impl QueueBuilder {
             live,
             left: recovery.left,
         });
-        if queue.inner.journal.is_some()
+        if (queue.inner.journal.is_some() || queue.inner.elsewhere.is_some())
             && let Some(Background(arbiter)) = queue.inner.extensions.get()
         {
             forget_old_ends(arbiter, Arc::downgrade(&queue.inner), queue.inner.result_ttl);

@@ -137,6 +137,10 @@ impl Queue {
     /// more. May be called again, with another grace.
     pub async fn shutdown(&self, grace: Duration) -> Shutdown {
         self.inner.stopped.store(true, Relaxed);
+        if let Some(elsewhere) = &self.inner.elsewhere {
+            // What is placed here ends here, or is placed elsewhere.
+            elsewhere.leave(grace).await;
+        }
         let idle = self.inner.ids.iter().map(|id| {
             let (idle, is_idle) = oneshot::channel();
             // Past the mailbox' bound: a shutdown doesn't queue behind a flood's admissions.

@@ -352,6 +352,9 @@ pub enum ControlError {
     /// The queue was stopped.
     #[error("the queue is stopped")]
     Stopped,
+    /// It could not be done.
+    #[error("it could not be done: {0}")]
+    NotDone(String),
     /// It is done and holds in this process, but isn't on record: it is recorded as soon as that is possible.
     #[error("it is done, but a later process wouldn't know of it yet: {0}")]
     NotRecorded(JournalError),

@@ -147,6 +147,25 @@ impl ListenerRef {
     ) -> Result<CancelOnDrop, Refusal> {
         // Dropped while it still waits for room, it leaves.
         let guard = self.cancel_on_drop(id);
+        match self.admit_at(id, input, session, follower, when_full, not_before).await {
+            Ok(()) => Ok(guard),
+            Err(refusal) => {
+                guard.disarm();
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The same for an event that stays though nobody waits for its admission any more.
+    pub async fn admit_at(
+        self: &Arc<Self>,
+        id: EventId,
+        input: Input,
+        session: Option<Arc<SessionState>>,
+        follower: Follower,
+        when_full: WhenFull,
+        not_before: Option<Instant>,
+    ) -> Result<(), Refusal> {
         let (admit, admitted) = oneshot::channel();
         let sender = EventSender::follow(id, follower, admit);
         let live = input.given::<Durable>().map(|durable| {
@@ -168,12 +187,9 @@ impl ListenerRef {
                         self.keyed.insert(user_key, keyed);
                     }
                 }
-                Ok(guard)
+                Ok(())
             }
-            Ok(Err(refusal)) => {
-                guard.disarm();
-                Err(refusal)
-            }
+            Ok(Err(refusal)) => Err(refusal),
             Err(_) => Err(Refusal::Stopped),
         }
     }

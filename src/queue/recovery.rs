@@ -99,6 +99,40 @@ impl LeftEvents {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// All of them, for whoever follows them from now on.
+    #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+    pub fn take_all(&self) -> Vec<(EventId, LeftEvent)> {
+        let left = std::mem::take(&mut *self.lock());
+        left.events.into_iter().collect()
+    }
+
+    /// One more.
+    #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+    pub fn leave(&self, event: EventId, left: LeftEvent) {
+        self.lock().insert(event, left);
+    }
+
+    /// One of a session that has ended.
+    #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+    pub fn leave_ended(
+        &self,
+        event: EventId,
+        listener: usize,
+        user: Option<Arc<str>>,
+        session: Arc<str>,
+    ) {
+        let mut left = self.lock();
+        let of_session = left.by_session.entry((user, session)).or_default();
+        if !of_session.iter().any(|it| it.event == event) {
+            of_session.push(OfSession { event, listener, ended: Some(clock::now()) });
+        }
+    }
+
+    #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+    pub fn has(&self, event: EventId) -> bool {
+        self.lock().events.contains_key(&event)
+    }
+
     /// The session of one that fits, if its client named one. `None` where none fits.
     pub fn session_of(
         &self,

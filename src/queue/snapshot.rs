@@ -1,6 +1,6 @@
 //! The state of a whole queue at one moment.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::scheduler::snapshot::{ConcurrencyIdSnapshot, ListenerSnapshot};
 
@@ -8,7 +8,7 @@ use crate::scheduler::snapshot::{ConcurrencyIdSnapshot, ListenerSnapshot};
 ///
 /// Each concurrency id's own supervisor takes its snapshot, so that two ids can differ by the
 /// moment between both.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct QueueSnapshot {
     /// Every concurrency id, in the order of their first listener.

@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
 use super::command::OutcomeCounts;
 use super::snapshot::{EndedAs, EndedEvent, Histogram};
 use crate::event::id::EventId;
@@ -17,6 +20,15 @@ const TIMES: &[f64] = &[
 
 /// Upper bounds of batches, in events.
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// The bounds of an earlier snapshot, which are among these.
+pub(super) fn known_bounds<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<&'static [f64], D::Error> {
+    let bounds = Vec::<f64>::deserialize(deserializer)?;
+    let known = [TIMES, SIZES].into_iter().find(|known| **known == *bounds);
+    known.ok_or_else(|| D::Error::custom("a histogram of another version's bounds"))
+}
 
 /// How many ended events are remembered.
 const RECENT: usize = 50;

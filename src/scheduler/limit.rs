@@ -1,6 +1,6 @@
 //! The concurrency limit, and the one rule that merges what several listeners declare.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// How many events of one concurrency id run at once.
 ///
@@ -57,6 +57,12 @@ impl Serialize for Limit {
             Limit::Slots(n) => serializer.serialize_some(n),
             Limit::Unlimited => serializer.serialize_none(),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Limit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Option::<usize>::deserialize(deserializer).map(Limit::from)
     }
 }
 

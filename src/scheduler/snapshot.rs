@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::limit::Limit;
 use crate::event::id::EventId;
@@ -11,7 +11,7 @@ use crate::event::id::EventId;
 pub(crate) const PERMIT: &str = "(permit)";
 
 /// One concurrency id: its slots, its wait queue, its listeners.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ConcurrencyIdSnapshot {
     /// The name of the shared queue.
@@ -60,7 +60,7 @@ pub struct ConcurrencyIdSnapshot {
 }
 
 /// One slot.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SlotSnapshot {
     /// Its number, from 0.
@@ -70,7 +70,7 @@ pub struct SlotSnapshot {
 }
 
 /// What a slot does.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SlotState {
@@ -102,7 +102,7 @@ pub enum SlotState {
 }
 
 /// An event that may start only later.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ScheduledEvent {
     /// The event.
@@ -116,7 +116,7 @@ pub struct ScheduledEvent {
 }
 
 /// One listener, with counts of events since the start.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ListenerSnapshot {
     /// The listener's name; `(permit)`, or a gate's as `(render)`, where permits are meant.
@@ -150,7 +150,7 @@ pub struct ListenerSnapshot {
 }
 
 /// Refused events of a listener, by reason.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Refusals {
     /// The wait queue was full.
@@ -172,10 +172,11 @@ impl Refusals {
 }
 
 /// How observations since the start are distributed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Histogram {
     /// The upper bound of each bucket, which belongs to it. One more bucket is for what is beyond.
+    #[serde(deserialize_with = "super::history::known_bounds")]
     pub bounds: &'static [f64],
     /// Observations in each bucket alone.
     pub counts: Vec<u64>,
@@ -186,7 +187,7 @@ pub struct Histogram {
 }
 
 /// An event that has ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EndedEvent {
     /// Counts the ended events of its concurrency id, from 1.
@@ -206,7 +207,7 @@ pub struct EndedEvent {
 }
 
 /// How an event ended, as far as its supervisor knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EndedAs {

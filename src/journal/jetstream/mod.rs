@@ -27,11 +27,14 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 pub use self::connect::ConnectNats;
+pub(crate) use self::connect::escape;
 use self::group::Claim;
 pub(crate) use self::lease::LastKept;
 use self::lease::Lease;
 use self::line::Line;
 use self::log::Log;
+pub(crate) use self::log::unreachable;
+pub(crate) use self::stream::replicas_at;
 use self::writer::Writer;
 use super::error::JournalError;
 use super::record::Kept;

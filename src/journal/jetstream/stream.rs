@@ -84,7 +84,7 @@ impl Stream {
                 GetStreamErrorKind::JetStream(error)
                     if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
                 {
-                    let replicas = replicas.unwrap_or(if server.cluster.is_some() { 3 } else { 1 });
+                    let replicas = replicas_at(&client, replicas);
                     let config = config(&name, &subject, replicas);
                     let made = context.get_or_create_stream(config).await;
                     made.map_err(|error| match error.kind() {
@@ -152,6 +152,11 @@ impl Stream {
             Err(trouble) => Appended::Unknown(reason(trouble)),
         }
     }
+}
+
+/// On how many servers something is kept, where that isn't said.
+pub(crate) fn replicas_at(client: &Client, said: Option<usize>) -> usize {
+    said.unwrap_or(if client.server_info().cluster.is_some() { 3 } else { 1 })
 }
 
 /// Nothing is dropped by itself: a stream that is full refuses.

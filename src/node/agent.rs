@@ -1,0 +1,496 @@
+//! What a node does of its own accord, and what it answers: one task, which takes one thing after another.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
+
+use super::answers;
+use super::front::{Front, Listener};
+use super::keeping::Claiming;
+use super::office::{Kept, Office};
+use super::post::{Out, Post, To};
+use super::proxy::Placing;
+use super::runs::Runs;
+use super::tracked::Known;
+use super::wire::{Admit, Answer, Envelope, Message, Question, Said};
+use crate::actors::messages::Submit;
+use crate::clock;
+use crate::cluster::handle::ClusterHandle;
+use crate::cluster::message::{Attempt, Epoch, Process, Times};
+use crate::cluster::ownership::Candidate;
+use crate::delivery::sender::EventSender;
+use crate::event::id::EventId;
+use crate::event::refusal::Refusal;
+use crate::event::update::Update;
+use crate::handler::session_state::SessionState;
+use crate::journal::error::JournalError;
+use crate::logging::{info, warn};
+use crate::queue::blueprint::Blueprint;
+
+/// How often it looks at the time.
+pub(super) const TICK: Duration = Duration::from_millis(50);
+
+/// How often it looks whether answers are missing.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// What comes to the agent.
+pub(super) enum Input {
+    /// From a process of the cluster.
+    Came(Box<Envelope>),
+    Tick,
+    /// The queue has started.
+    Started { listeners: Vec<(Arc<str>, Listener)>, blueprint: Box<Blueprint> },
+    Submit(Arc<str>, Box<Submit>),
+    Cancel(Arc<str>, EventId),
+    Follow {
+        event: EventId,
+        listener: Arc<str>,
+        session: Option<Arc<SessionState>>,
+        sender: EventSender,
+    },
+    /// To whoever keeps the line, for somebody here.
+    Ask(Question, oneshot::Sender<Result<Answer, String>>),
+    Leave { grace: Duration, done: oneshot::Sender<bool> },
+
+    /// Of a run here.
+    RunSaid { attempt: Attempt, update: Box<Update> },
+    RunOver(Attempt),
+
+    /// The line is this node's to keep, or not.
+    Claimed(Result<Box<Kept>, JournalError>),
+    Lost(Epoch, JournalError),
+    /// Nobody keeps it.
+    IsFree,
+
+    /// Of the line that this node keeps.
+    Place(Epoch, Box<Placing>),
+    Interrupt(Epoch, Attempt),
+    LineSaid(Epoch, Box<Update>),
+    StartRecorded(Epoch, Attempt, Process, Result<(), JournalError>),
+    Settled(Epoch, Attempt),
+    Admitted(Epoch, Process, EventId, Result<(), Refusal>),
+    Found(Epoch, Process, EventId, Said),
+    Admits(Epoch, Process, Box<Admit>),
+    Answered(Process, u64, Result<Answer, String>),
+}
+
+pub(super) struct Agent {
+    pub handle: Arc<ClusterHandle>,
+    times: Times,
+    post: Post,
+    front: Front,
+    runs: Runs,
+    office: Option<Office>,
+    /// What has come of a line that is about to be this node's.
+    early: Vec<Input>,
+    pub candidate: Candidate,
+    pub claiming: Claiming,
+    /// Who keeps the line, since which claim, and when it was heard last.
+    keeper: Option<(Process, Epoch, Instant)>,
+    pub blueprint: Option<Box<Blueprint>>,
+    asked: HashMap<u64, Asked>,
+    next_question: u64,
+    next_beat: Instant,
+    next_look: Instant,
+    leaving: Option<Leaving>,
+    pub input: UnboundedSender<Input>,
+}
+
+struct Asked {
+    question: Question,
+    reply: oneshot::Sender<Result<Answer, String>>,
+    asked: Instant,
+    again: Instant,
+}
+
+struct Leaving {
+    until: Instant,
+    /// What still ran has been interrupted.
+    interrupted: bool,
+    done: Option<oneshot::Sender<bool>>,
+}
+
+impl Agent {
+    pub fn new(
+        handle: Arc<ClusterHandle>,
+        times: Times,
+        claiming: Claiming,
+        runs: Runs,
+        input: UnboundedSender<Input>,
+    ) -> Self {
+        let now = clock::now();
+        Agent {
+            post: Post::start(handle.clone(), input.clone()),
+            candidate: Candidate::new(times, handle.process.node.clone(), now),
+            handle,
+            times,
+            front: Front::default(),
+            runs,
+            office: None,
+            early: Vec::new(),
+            claiming,
+            keeper: None,
+            blueprint: None,
+            asked: HashMap::new(),
+            next_question: 0,
+            next_beat: now,
+            next_look: now,
+            leaving: None,
+            input,
+        }
+    }
+
+    pub async fn run(mut self, mut inputs: UnboundedReceiver<Input>) {
+        while let Some(input) = inputs.recv().await {
+            let now = clock::now();
+            let mut out = Out::new();
+            self.take(now, input, &mut out);
+            self.send(out);
+            while let Some(envelope) = self.post.here.pop_front() {
+                let mut out = Out::new();
+                self.came(now, envelope, &mut out);
+                self.send(out);
+            }
+        }
+    }
+
+    fn send(&mut self, out: Out) {
+        let keeper = self.keeper.as_ref().map(|(process, ..)| process.clone());
+        for (to, message) in out {
+            self.post.send(to, message, keeper.as_ref());
+        }
+    }
+
+    /// That of this claim, where the line is this node's.
+    fn office(&mut self, epoch: Epoch) -> Option<&mut Office> {
+        self.office.as_mut().filter(|office| office.epoch == epoch)
+    }
+
+    fn take(&mut self, now: Instant, input: Input, out: &mut Out) {
+        // Before anything that a lease may have let in.
+        self.runs.handle_timeout(now, &mut self.front, out);
+        match input {
+            Input::Came(envelope) => self.came(now, *envelope, out),
+            Input::Tick => self.tick(now, out),
+            Input::Started { listeners, blueprint } => {
+                for (name, listener) in listeners {
+                    self.front.serve(name, listener);
+                }
+                self.blueprint = Some(blueprint);
+            }
+            Input::Submit(listener, submit) => self.front.submit(now, &listener, *submit, out),
+            Input::Cancel(listener, event) => self.front.cancel(&listener, event, out),
+            Input::Follow { event, listener, session, sender } => {
+                self.front.follow(event, listener, session, sender, out);
+            }
+            Input::Ask(question, reply) => self.ask(now, question, reply, out),
+            Input::Leave { grace, done } => self.leave(now, grace, done, out),
+            Input::RunSaid { attempt, update } => {
+                self.runs.said(now, attempt, *update, &mut self.front, out);
+            }
+            Input::RunOver(attempt) => self.runs.over(now, attempt, &mut self.front, out),
+            Input::Claimed(Ok(kept)) => self.open(now, *kept, out),
+            Input::Claimed(Err(trouble)) => {
+                self.claiming.has_failed(now);
+                warn!("the line can't be kept here: {trouble}");
+            }
+            Input::Lost(epoch, why) if self.office(epoch).is_some() => {
+                warn!("this node doesn't keep the line any more: {why}");
+                self.close();
+            }
+            Input::Lost(..) => {}
+            Input::IsFree if self.keeper.is_none() => self.candidate.left(now),
+            Input::IsFree => {}
+            Input::Answered(process, id, answer) => {
+                out.push((To::Process(process), Message::Answer { id, answer }));
+            }
+            of_line => self.of_line(now, of_line, out),
+        }
+    }
+
+    fn of_line(&mut self, now: Instant, input: Input, out: &mut Out) {
+        let epoch = match &input {
+            Input::Place(epoch, _)
+            | Input::Interrupt(epoch, _)
+            | Input::LineSaid(epoch, _)
+            | Input::StartRecorded(epoch, ..)
+            | Input::Settled(epoch, _)
+            | Input::Admitted(epoch, ..)
+            | Input::Admits(epoch, ..)
+            | Input::Found(epoch, ..) => *epoch,
+            _ => return,
+        };
+        let Some(office) = self.office.as_mut().filter(|office| office.epoch == epoch) else {
+            let newest = self.office.as_ref().map_or(0, |office| office.epoch);
+            if epoch > newest && self.claiming.is_under_way() {
+                self.early.push(input);
+            }
+            return;
+        };
+        match input {
+            Input::Place(_, placing) => office.place(now, *placing, out),
+            Input::Interrupt(_, attempt) => office.interrupt(now, attempt, out),
+            Input::LineSaid(_, update) => {
+                let event = update.event_id();
+                if office.tracked.said(now, *update, out) {
+                    office.ended(now, event, out);
+                }
+            }
+            Input::StartRecorded(_, attempt, process, result) => {
+                office.start_recorded(now, attempt, process, result, out);
+            }
+            Input::Settled(_, attempt) => office.settled(attempt, out),
+            Input::Admitted(_, from, event, result) => match &result {
+                Err(Refusal::NotRecorded { .. }) if office.is_lost() => {}
+                _ => {
+                    match &result {
+                        Ok(()) => office.tracked.admitted(event),
+                        Err(_) => office.tracked.refused(event),
+                    }
+                    out.push((To::Process(from), Message::Admitted { event, result }));
+                }
+            },
+            // It may have been said twice.
+            Input::Admits(_, _, admit) if office.tracked.knows(admit.event) != Known::No => {}
+            Input::Admits(_, from, admit) => answers::admit(office, &self.input, from, *admit),
+            Input::Found(_, to, event, said) => office.tracked.tell(to, event, said, out),
+            _ => {}
+        }
+    }
+
+    fn came(&mut self, now: Instant, envelope: Envelope, out: &mut Out) {
+        let Envelope { from, message } = envelope;
+        self.handle.hear(&from);
+        self.candidate.hear(from.node.clone(), now);
+        match message {
+            Message::Beat(beat) => {
+                let is_older_self = from.node == self.handle.process.node
+                    && from.boot > self.handle.process.boot;
+                if is_older_self {
+                    self.is_replaced(now, out);
+                }
+                if let Some(office) = &mut self.office {
+                    office.hear(now, beat, out);
+                }
+            }
+            Message::Keeps(epoch) => self.hear_keeper(now, from, epoch, out),
+            Message::Leaves(epoch) => {
+                if self.keeper.as_ref().is_none_or(|(_, known, _)| *known <= epoch) {
+                    self.keeper = None;
+                    self.candidate.left(now);
+                }
+            }
+            Message::Word { word, order, told } => {
+                let epoch = word.epoch;
+                self.hear_keeper(now, from, epoch, out);
+                if self.keeper.as_ref().is_some_and(|(_, known, _)| *known == epoch) {
+                    self.front.should_have(now, epoch, told, out);
+                }
+                self.runs.hear(now, word, order, &mut self.front, out);
+            }
+            Message::Admitted { event, result } => self.front.admitted(event, result, out),
+            Message::Told { number, event, said } => {
+                let Some((keeper, epoch, _)) = &self.keeper else { return };
+                if *keeper == from {
+                    self.front.told(now, *epoch, number, event, said, out);
+                }
+            }
+            Message::Answer { id, answer } => {
+                if let Some(asked) = self.asked.remove(&id) {
+                    // Who asked may have stopped waiting.
+                    let _ = asked.reply.send(answer);
+                }
+            }
+            to_keeper => self.to_keeper(now, from, to_keeper, out),
+        }
+    }
+
+    /// What is said to whoever keeps the line.
+    fn to_keeper(&mut self, now: Instant, from: Process, message: Message, out: &mut Out) {
+        let Some(office) = &mut self.office else { return };
+        match message {
+            Message::Report(report) => office.report(now, report, out),
+            Message::Said { attempt, event, said } => office.said(attempt, event, said),
+            Message::Admit(admit) => match office.tracked.knows(admit.event) {
+                Known::IsBeingAdmitted => {
+                    office.tracked.follow(&from, admit.event, out);
+                }
+                Known::IsAdmitted => {
+                    let event = admit.event;
+                    out.push((To::Process(from.clone()), Message::Admitted { event, result: Ok(()) }));
+                    office.tracked.follow(&from, event, out);
+                }
+                Known::HasEnded => answers::find(office, &self.input, from, admit.event),
+                Known::No if admit.again => answers::find_or_admit(office, &self.input, from, admit),
+                Known::No => answers::admit(office, &self.input, from, *admit),
+            },
+            Message::Cancel { listener, event } => office.cancel(&listener, event),
+            Message::Follow(events) => {
+                for event in events {
+                    if !office.tracked.follow(&from, event, out) {
+                        answers::find(office, &self.input, from.clone(), event);
+                    }
+                }
+            }
+            Message::Ask { id, question } => {
+                answers::answer(office, &self.input, from, id, question);
+            }
+            _ => {}
+        }
+    }
+
+    fn hear_keeper(&mut self, now: Instant, from: Process, epoch: Epoch, out: &mut Out) {
+        let known = self.keeper.as_ref().map_or(0, |(_, epoch, _)| *epoch);
+        if epoch < known || epoch < self.runs.epoch() {
+            return;
+        }
+        let is_new = epoch > known;
+        self.keeper = Some((from.clone(), epoch, now));
+        self.candidate.hear_owner(now);
+        if is_new {
+            info!("{} keeps the line now", from.node);
+            if self.office.as_ref().is_some_and(|office| office.epoch < epoch) {
+                self.close();
+            }
+            self.front.line_moved(now, out);
+            for (id, asked) in &mut self.asked {
+                asked.again = now + AGAIN;
+                let question = asked.question.clone();
+                out.push((To::Keeper, Message::Ask { id: *id, question }));
+            }
+        }
+    }
+
+    /// The line is this node's.
+    fn open(&mut self, now: Instant, kept: Kept, out: &mut Out) {
+        let Some(thread) = self.claiming.is_over() else { return };
+        info!("this node keeps the line now");
+        let (epoch, me) = (kept.epoch, self.handle.process.clone());
+        self.office = Some(Office::open(now, self.times, kept, thread, self.input.clone()));
+        out.push((To::All, Message::Keeps(epoch)));
+        self.hear_keeper(now, me, epoch, out);
+        self.next_beat = now;
+        for input in std::mem::take(&mut self.early) {
+            self.of_line(now, input, out);
+        }
+    }
+
+    fn close(&mut self) {
+        self.early.clear();
+        if let Some(office) = self.office.take() {
+            office.close();
+        }
+    }
+
+    fn is_kept(&self, now: Instant) -> bool {
+        let lasts = 4 * self.times.beat;
+        self.keeper.as_ref().is_some_and(|(_, _, heard)| now - *heard < lasts)
+    }
+
+    fn tick(&mut self, now: Instant, out: &mut Out) {
+        if let Some(office) = &mut self.office {
+            office.handle_timeout(now, out);
+        }
+        if now >= self.next_beat || self.runs.beats_soon {
+            self.next_beat = now + self.times.beat;
+            self.runs.beat(now, &mut self.front, out);
+            if let Some(office) = self.office.as_mut().filter(|office| !office.is_lost()) {
+                office.tracked.forget(now);
+                out.push((To::All, Message::Keeps(office.epoch)));
+            }
+        }
+        if now >= self.next_look {
+            self.next_look = now + LOOK;
+            let is_kept = self.is_kept(now);
+            self.front.handle_timeout(now, is_kept, out);
+            self.ask_again(now, out);
+            self.claim_if_due(now);
+        }
+        self.go_on_leaving(now, out);
+    }
+
+    fn claim_if_due(&mut self, now: Instant) {
+        let may_claim = self.office.is_none() && self.leaving.is_none();
+        let Some(blueprint) = self.blueprint.as_ref().filter(|_| may_claim) else { return };
+        let due = self.candidate.claims_at("line", now);
+        let is_unknown = self.keeper.is_none();
+        self.claiming.look(now, due, is_unknown, &self.handle, blueprint, &self.input);
+    }
+
+    fn ask(
+        &mut self,
+        now: Instant,
+        question: Question,
+        reply: oneshot::Sender<Result<Answer, String>>,
+        out: &mut Out,
+    ) {
+        let id = self.next_question;
+        self.next_question += 1;
+        out.push((To::Keeper, Message::Ask { id, question: question.clone() }));
+        self.asked.insert(id, Asked { question, reply, asked: now, again: now + AGAIN });
+    }
+
+    fn ask_again(&mut self, now: Instant, out: &mut Out) {
+        let over = |_: &u64, asked: &mut Asked| now - asked.asked >= ANSWER || asked.reply.is_closed();
+        for (_, asked) in self.asked.extract_if(over) {
+            let _ = asked.reply.send(Err("nobody keeps the line now; try again later".into()));
+        }
+        for (id, asked) in self.asked.iter_mut().filter(|(_, asked)| now >= asked.again) {
+            asked.again = now + AGAIN;
+            out.push((To::Keeper, Message::Ask { id: *id, question: asked.question.clone() }));
+        }
+    }
+
+    /// Another process of this node's name has begun later: this one is the old one.
+    fn is_replaced(&mut self, now: Instant, out: &mut Out) {
+        if self.leaving.is_none() {
+            warn!(
+                "another process has joined as node {:?}: this one takes no more runs; give each node a \
+                 name of its own",
+                self.handle.process.node
+            );
+            let (done, _) = oneshot::channel();
+            self.leave(now, Duration::ZERO, done, out);
+        }
+    }
+
+    fn leave(
+        &mut self,
+        now: Instant,
+        grace: Duration,
+        done: oneshot::Sender<bool>,
+        out: &mut Out,
+    ) {
+        self.front.is_leaving = true;
+        self.runs.leave();
+        if let Some(office) = self.office.take() {
+            let epoch = office.epoch;
+            office.close();
+            out.push((To::All, Message::Leaves(epoch)));
+        }
+        let until = now + grace;
+        self.leaving = Some(Leaving { until, interrupted: false, done: Some(done) });
+    }
+
+    fn go_on_leaving(&mut self, now: Instant, out: &mut Out) {
+        let Some(leaving) = &mut self.leaving else { return };
+        if self.runs.is_done() {
+            if let Some(done) = leaving.done.take() {
+                // Who asked may have stopped waiting.
+                let _ = done.send(!leaving.interrupted);
+            }
+        } else if now >= leaving.until && !leaving.interrupted {
+            leaving.interrupted = true;
+            self.runs.stop_all(now, &mut self.front, out);
+        }
+    }
+}
+
+/// How long an answer may take before the question is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How long somebody waits for an answer.
+const ANSWER: Duration = Duration::from_secs(10);

@@ -1,0 +1,160 @@
+//! What whoever keeps the line is asked and told, and what takes a while to answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::agent::Input as AgentInput;
+use super::office::Office;
+use super::proxy::CameFrom;
+use super::wire::{Admit, Answer, Control, Question, Said};
+use crate::clock;
+use crate::cluster::message::Process;
+use crate::event::id::EventId;
+use crate::event::refusal::Refusal;
+use crate::handler::durable::Durable;
+use crate::handler::input::Input;
+use crate::handler::user::with_user;
+use crate::journal::Query;
+use crate::journal::record::Ended;
+use crate::logging::warn;
+use crate::queue::Queue;
+use crate::queue::error::ControlError;
+use crate::scheduler::command::WhenFull;
+
+/// How long the journal is left alone when it can't be read.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Lets an event into the line, and says so.
+pub(super) fn admit(
+    office: &mut Office,
+    input: &UnboundedSender<AgentInput>,
+    from: Process,
+    admit: Admit,
+) {
+    let (input, epoch, event) = (input.clone(), office.epoch, admit.event);
+    let Some(listener_ref) = office.queue.inner().listener_ref(&admit.listener).cloned() else {
+        let reason = format!("the node that keeps the line has no listener {:?}", admit.listener);
+        let result = Err(Refusal::NotRecorded { reason, full: false });
+        let _ = input.send(AgentInput::Admitted(epoch, from, event, result));
+        return;
+    };
+    let follower = office.tracked.begin(from.clone(), &admit);
+    let when_full = if admit.waits { WhenFull::Wait } else { WhenFull::Refuse };
+    let start = admit.not_before.and_then(clock::from_unix_millis);
+    let mut durable = Durable::new(admit.input.clone());
+    (durable.session, durable.key) = (admit.session, admit.key);
+    (durable.webhook, durable.not_before) = (admit.webhook, admit.not_before);
+    let given = Input::new(admit.input).with(durable).with(CameFrom(from.clone()));
+    let given = with_user(given, admit.user);
+    office.thread().spawn(async move {
+        let result = listener_ref.admit_at(event, given, None, follower, when_full, start).await;
+        // The agent ends with the process only.
+        let _ = input.send(AgentInput::Admitted(epoch, from, event, result));
+    });
+}
+
+/// Looks how an event has ended, and tells who follows it.
+pub(super) fn find(
+    office: &Office,
+    input: &UnboundedSender<AgentInput>,
+    to: Process,
+    event: EventId,
+) {
+    let (queue, input, epoch) = (office.queue.clone(), input.clone(), office.epoch);
+    office.thread().spawn(async move {
+        let ended = end_of(&queue, event).await;
+        let said = ended.map_or(Said::Unknown, |Ended { end, duration, .. }| Said::Ended {
+            end,
+            duration,
+            average: None,
+        });
+        let _ = input.send(AgentInput::Found(epoch, to, event, said));
+    });
+}
+
+/// The same for an event that is to be let in if it never was.
+pub(super) fn find_or_admit(
+    office: &Office,
+    input: &UnboundedSender<AgentInput>,
+    from: Process,
+    admit: Box<Admit>,
+) {
+    let (queue, input, epoch) = (office.queue.clone(), input.clone(), office.epoch);
+    office.thread().spawn(async move {
+        let _ = input.send(match end_of(&queue, admit.event).await {
+            Some(Ended { end, duration, .. }) => {
+                let said = Said::Ended { end, duration, average: None };
+                AgentInput::Found(epoch, from, admit.event, said)
+            }
+            None => AgentInput::Admits(epoch, from, admit),
+        });
+    });
+}
+
+/// As long as the journal can't be read, that is for ever.
+async fn end_of(queue: &Queue, event: EventId) -> Option<Ended> {
+    loop {
+        match queue.ends(Query::Event(event)).await {
+            Ok(kept) => return kept.into_iter().next().map(|kept| kept.ended),
+            Err(trouble) => warn!("the end of event {event} can't be looked for: {trouble}"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Answers a question.
+pub(super) fn answer(
+    office: &Office,
+    input: &UnboundedSender<AgentInput>,
+    to: Process,
+    id: u64,
+    question: Question,
+) {
+    let input = input.clone();
+    let events = match &question {
+        Question::Event(event) => Some(office.tracked.find(*event).into_iter().collect()),
+        Question::Session { user, session } => {
+            Some(office.tracked.of_session(user.as_ref(), session))
+        }
+        Question::Snapshot | Question::Control { .. } | Question::Ends(_) => None,
+    };
+    if let Some(events) = events {
+        let _ = input.send(AgentInput::Answered(to, id, Ok(Answer::Events(events))));
+        return;
+    }
+    let queue = office.queue.clone();
+    office.thread().spawn(async move {
+        let answer = match question {
+            Question::Snapshot => Ok(Answer::Snapshot(Box::new(queue.snapshot().await))),
+            Question::Control { concurrency_id, control } => {
+                controlled(&queue, &concurrency_id, control).await
+            }
+            Question::Ends(query) => {
+                queue.ends(query).await.map(Answer::Ends).map_err(|trouble| trouble.to_string())
+            }
+            Question::Event(_) | Question::Session { .. } => Ok(Answer::Events(Vec::new())),
+        };
+        let _ = input.send(AgentInput::Answered(to, id, answer));
+    });
+}
+
+async fn controlled(
+    queue: &Queue,
+    concurrency_id: &Arc<str>,
+    control: Control,
+) -> Result<Answer, String> {
+    let done = match control {
+        Control::Pause => queue.pause(concurrency_id).await,
+        Control::Resume => queue.resume(concurrency_id).await,
+        Control::SetLimit(limit) => queue.set_concurrency_limit(concurrency_id, limit).await,
+    };
+    match done {
+        Ok(()) => Ok(Answer::Controlled(None)),
+        Err(ControlError::NotRecorded(trouble)) => {
+            Ok(Answer::Controlled(Some(trouble.to_string())))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,352 @@
+//! The events that were submitted on this node, or are followed here: they wait in the line, wherever that is
+//! kept.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::Addr;
+
+use super::post::{Out, To};
+use super::runs::Sessions;
+use super::wire::{Admit, Message, OrderedEvent, Said};
+use crate::actors::messages::{Job, Submit};
+use crate::actors::supervisor::Supervisor;
+use crate::clock;
+use crate::cluster::message::Epoch;
+use crate::delivery::sender::EventSender;
+use crate::event::failure::Failure;
+use crate::event::id::EventId;
+use crate::event::refusal::Refusal;
+use crate::event::update::{Outcome, Update};
+use crate::handler::durable::{Durability, Durable};
+use crate::handler::input::Input;
+use crate::handler::session_state::SessionState;
+use crate::journal::record::End;
+use crate::scheduler::command::WhenFull;
+
+/// How long an answer may take before it is asked for again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How long an event waits to be let in while nobody keeps the line.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many events one message names at most.
+const FOLLOWED: usize = 2_000;
+
+/// A listener of this node.
+#[derive(Clone)]
+pub(super) struct Listener {
+    /// Its number among those of its concurrency id.
+    pub lane: usize,
+    pub durability: Durability,
+    /// Where its runs go.
+    pub supervisor: Addr<Supervisor>,
+}
+
+impl Listener {
+    pub fn read_input(&self, text: &crate::event::json_text::JsonText) -> Result<Input, String> {
+        self.durability.read_input(text)
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Front {
+    listeners: HashMap<Arc<str>, Listener>,
+    events: HashMap<EventId, Followed>,
+    sessions: Sessions,
+    /// Since when nobody keeps the line.
+    alone_since: Option<Instant>,
+    /// The updates that were told to this process by who keeps the line since this claim.
+    told: (Epoch, u64),
+    /// When it last asked for all of them again.
+    asked_again: Option<Instant>,
+    /// It is to do so once more.
+    is_behind: bool,
+    /// Events that were refused here though they may have been let in.
+    given_up: Vec<(EventId, Arc<str>)>,
+    /// It takes no more events.
+    pub is_leaving: bool,
+}
+
+/// An event that somebody here follows.
+struct Followed {
+    listener: Arc<str>,
+    sender: EventSender,
+    /// As it was submitted here, until it runs here.
+    input: Option<Input>,
+    session: Option<Arc<SessionState>>,
+    /// Until it is known whether it was let in.
+    admit: Option<Box<Admit>>,
+    /// When that was asked last.
+    asked: Option<Instant>,
+    /// It is to be ended.
+    is_cancelled: bool,
+}
+
+impl Front {
+    pub fn serve(&mut self, name: Arc<str>, listener: Listener) {
+        self.listeners.insert(name, listener);
+    }
+
+    pub fn listener(&self, name: &str) -> Option<&Listener> {
+        self.listeners.get(name)
+    }
+
+    /// The input as it was submitted here, for the event's first attempt.
+    pub fn take_input(&mut self, event: EventId, attempt: u32) -> Option<Input> {
+        let followed = self.events.get_mut(&event)?;
+        followed.input.take().filter(|_| attempt == 1)
+    }
+
+    /// That of the event's client.
+    pub fn session_of(&mut self, event: &OrderedEvent) -> Option<Arc<SessionState>> {
+        let here = self.events.get(&event.event).and_then(|followed| followed.session.clone());
+        here.or_else(|| self.sessions.of(event))
+    }
+
+    /// An event of a listener is to wait in the line.
+    pub fn submit(&mut self, now: Instant, name: &Arc<str>, submit: Submit, out: &mut Out) {
+        let Submit { job, when_full, .. } = submit;
+        if self.is_leaving {
+            return job.sender.refuse(Refusal::Stopped);
+        }
+        let user = job.user().map(Arc::from);
+        let Job { id, session, input, sender } = *job;
+        let Some(durable) = input.given::<Durable>() else {
+            let reason = "its input wasn't written as JSON".into();
+            return sender.refuse(Refusal::NotRecorded { reason, full: false });
+        };
+        let admit = Box::new(Admit {
+            event: id,
+            listener: name.clone(),
+            input: durable.input.clone(),
+            session: durable.session.clone(),
+            user,
+            key: durable.key.clone(),
+            webhook: durable.webhook.clone(),
+            not_before: durable.not_before,
+            waits: when_full == WhenFull::Wait,
+            again: false,
+        });
+        out.push((To::Keeper, Message::Admit(admit.clone())));
+        let followed = Followed {
+            listener: name.clone(),
+            sender,
+            input: Some(input),
+            session,
+            admit: Some(admit),
+            asked: Some(now),
+            is_cancelled: false,
+        };
+        self.events.insert(id, followed);
+    }
+
+    /// An event that goes on is followed here from now on.
+    pub fn follow(
+        &mut self,
+        event: EventId,
+        listener: Arc<str>,
+        session: Option<Arc<SessionState>>,
+        sender: EventSender,
+        out: &mut Out,
+    ) {
+        let (input, admit, asked, is_cancelled) = (None, None, None, false);
+        let followed = Followed { listener, sender, input, session, admit, asked, is_cancelled };
+        self.events.insert(event, followed);
+        out.push((To::Keeper, Message::Follow(vec![event])));
+    }
+
+    pub fn follows(&self, event: EventId) -> bool {
+        self.events.contains_key(&event)
+    }
+
+    /// An event is to be ended, whoever follows it.
+    pub fn cancel(&mut self, name: &Arc<str>, event: EventId, out: &mut Out) {
+        if let Some(followed) = self.events.get_mut(&event) {
+            followed.is_cancelled = true;
+        }
+        let listener = name.clone();
+        out.push((To::Keeper, Message::Cancel { listener, event }));
+    }
+
+    /// Whether an event was let in.
+    pub fn admitted(&mut self, event: EventId, result: Result<(), Refusal>, out: &mut Out) {
+        let Some(followed) = self.events.get_mut(&event) else {
+            return;
+        };
+        let Some(admit) = followed.admit.take() else { return };
+        match result {
+            Ok(()) => {
+                followed.sender.admit();
+                if followed.is_cancelled {
+                    let listener = admit.listener;
+                    out.push((To::Keeper, Message::Cancel { listener, event }));
+                }
+            }
+            Err(refusal) => {
+                if let Some(followed) = self.events.remove(&event) {
+                    followed.sender.refuse(refusal);
+                }
+            }
+        }
+    }
+
+    /// An update of an event that is followed here. Gives back whether some before it must be lost.
+    pub fn told(
+        &mut self,
+        now: Instant,
+        epoch: Epoch,
+        number: u64,
+        event: EventId,
+        said: Said,
+        out: &mut Out,
+    ) {
+        if epoch < self.told.0 {
+            return;
+        }
+        let expected = if self.told.0 == epoch { self.told.1 + 1 } else { 1 };
+        self.told = (epoch, number.max(expected - 1));
+        if number > expected {
+            self.follow_again(now, out);
+        }
+        self.pass_on(event, said);
+    }
+
+    /// So many updates have been told to this process: if some have not come, they are lost.
+    pub fn should_have(&mut self, now: Instant, epoch: Epoch, told: u64, out: &mut Out) {
+        let has = if self.told.0 == epoch { self.told.1 } else { 0 };
+        if told > has && epoch >= self.told.0 {
+            self.told = (epoch, told);
+            self.follow_again(now, out);
+        }
+    }
+
+    fn pass_on(&mut self, event: EventId, said: Said) {
+        let Some(followed) = self.events.get_mut(&event) else { return };
+        if followed.admit.take().is_some() {
+            followed.sender.admit();
+        }
+        let durability = self.listeners.get(&followed.listener).map(|it| &it.durability);
+        let update = match said {
+            Said::Rank { rank, queue_size, rank_eta } => {
+                Update::Estimation { event_id: event, rank, queue_size, rank_eta }
+            }
+            Said::Starts { eta } => Update::ProcessStarts { event_id: event, eta },
+            Said::Progress(units) => Update::Progress { event_id: event, units },
+            Said::Log(log) => Update::Log { event_id: event, log },
+            Said::Generating { output, duration } => {
+                let read = durability.map(|durability| durability.read_output(&output));
+                let Some(Ok(output)) = read else { return };
+                Update::ProcessGenerating { event_id: event, output, duration }
+            }
+            Said::Ended { end, duration, average } => {
+                let outcome = outcome(durability, end);
+                let Some(Followed { sender, .. }) = self.events.remove(&event) else { return };
+                if duration > 0.0 || average.is_some() {
+                    let took = Duration::try_from_secs_f64(duration).unwrap_or_default();
+                    let now = clock::now();
+                    sender.end(outcome, now.checked_sub(took).unwrap_or(now), average);
+                } else {
+                    sender.end_unstarted(outcome);
+                }
+                return;
+            }
+            Said::Unknown => {
+                let Some(Followed { sender, .. }) = self.events.remove(&event) else { return };
+                let gone = "no record of it is left; it ended longer ago than results are kept";
+                return sender.end_unstarted(Outcome::Failed(Failure::unexpected(gone)));
+            }
+        };
+        followed.sender.send(|_| update);
+    }
+
+    /// Updates are lost: all is asked for again, but not all the time.
+    fn follow_again(&mut self, now: Instant, out: &mut Out) {
+        self.is_behind = true;
+        if self.asked_again.is_none_or(|asked| now - asked >= AGAIN / 2) {
+            self.ask_again(now, out);
+        }
+    }
+
+    /// The one who keeps the line now knows nothing of this process.
+    pub fn line_moved(&mut self, now: Instant, out: &mut Out) {
+        self.ask_again(now, out);
+        for (event, listener) in self.given_up.drain(..) {
+            out.push((To::Keeper, Message::Cancel { listener, event }));
+        }
+    }
+
+    fn ask_again(&mut self, now: Instant, out: &mut Out) {
+        (self.asked_again, self.is_behind) = (Some(now), false);
+        let mut follow = Vec::new();
+        for (event, followed) in &mut self.events {
+            match &mut followed.admit {
+                Some(admit) => {
+                    (followed.asked, admit.again) = (Some(now), true);
+                    out.push((To::Keeper, Message::Admit(admit.clone())));
+                }
+                None => follow.push(*event),
+            }
+        }
+        for events in follow.chunks(FOLLOWED) {
+            out.push((To::Keeper, Message::Follow(events.to_vec())));
+        }
+    }
+
+    /// What is due: answers that have not come, and those who have waited for long enough. `is_kept` says
+    /// whether somebody keeps the line.
+    pub fn handle_timeout(&mut self, now: Instant, is_kept: bool, out: &mut Out) {
+        if is_kept && self.is_behind {
+            self.follow_again(now, out);
+        }
+        if is_kept {
+            self.alone_since = None;
+        } else {
+            self.alone_since.get_or_insert(now);
+        }
+        let alone_since = self.alone_since;
+        let mut given_up = Vec::new();
+        for (event, followed) in &mut self.events {
+            let is_due = followed.asked.is_none_or(|asked| now - asked >= AGAIN);
+            if !is_due {
+                continue;
+            }
+            if followed.is_cancelled {
+                followed.asked = Some(now);
+                let listener = followed.listener.clone();
+                out.push((To::Keeper, Message::Cancel { listener, event: *event }));
+            }
+            let Some(admit) = &mut followed.admit else { continue };
+            if alone_since.is_some_and(|since| now - since >= PATIENCE) {
+                given_up.push(*event);
+            } else if !followed.is_cancelled {
+                (followed.asked, admit.again) = (Some(now), true);
+                out.push((To::Keeper, Message::Admit(admit.clone())));
+            }
+        }
+        for event in given_up {
+            if let Some(followed) = self.events.remove(&event) {
+                let reason = "the cluster keeps no records now; try again later".into();
+                followed.sender.refuse(Refusal::NotRecorded { reason, full: false });
+                self.given_up.push((event, followed.listener));
+            }
+        }
+    }
+}
+
+/// As the listener's type.
+fn outcome(durability: Option<&Durability>, end: End) -> Outcome {
+    match end {
+        End::Completed(None) => Outcome::Completed(None),
+        End::Completed(Some(text)) => match durability.map(|it| it.read_output(&text)) {
+            Some(Ok(output)) => Outcome::Completed(Some(output)),
+            Some(Err(why)) => Outcome::Failed(Failure::unexpected(why)),
+            None => Outcome::Failed(Failure::unexpected("this node has no such listener")),
+        },
+        End::Failed(failure) => Outcome::Failed(failure),
+        End::Cancelled => Outcome::Cancelled,
+        End::TimedOut => Outcome::TimedOut,
+        End::Stopped => Outcome::Stopped,
+    }
+}

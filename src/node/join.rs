@@ -1,0 +1,295 @@
+//! Joining a cluster, and what a queue then asks of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use actix::{Actor, Arbiter, ArbiterHandle};
+use async_nats::jetstream;
+use futures::FutureExt;
+use futures::future::{BoxFuture, LocalBoxFuture};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+
+use super::agent::{Agent, Input, TICK};
+use super::bring;
+use super::forwarder::Forwarder;
+use super::front::Listener;
+use super::keeping::Claiming;
+use super::runs::Runs;
+use super::wire::{Answer, Control as SetControl, GoesOn, Question};
+use crate::actors::listener::SupervisorRef;
+use crate::actors::messages::Control;
+use crate::cluster::handle::ClusterHandle;
+use crate::cluster::message::{Process, Slots, Times};
+use crate::event::id::EventId;
+use crate::journal::Query;
+use crate::journal::error::JournalError;
+use crate::journal::jetstream::{ConnectNats, escape, replicas_at, unreachable};
+use crate::journal::record::Kept;
+use crate::queue::blueprint::Blueprint;
+use crate::queue::builder::QueueBuilder;
+use crate::queue::elsewhere::Elsewhere;
+use crate::queue::error::ControlError;
+use crate::queue::snapshot::QueueSnapshot;
+use crate::queue::Queue;
+
+/// A cluster that this process has joined as a node, for [`QueueBuilder::cluster`](crate::QueueBuilder::cluster).
+/// From [`ConnectNats::join`](crate::ConnectNats::join).
+pub struct Cluster {
+    handle: Arc<ClusterHandle>,
+    connect: ConnectNats,
+}
+
+impl ConnectNats {
+    /// Joins the cluster of this name as a node. Each process that runs at the same time has a node name of its
+    /// own, and keeps it over its restarts: of two processes of one name, the one that joined first takes no
+    /// more runs.
+    ///
+    /// ```no_run
+    /// use now_serving::{Listener, Nats, Queue};
+    ///
+    /// # async fn join() -> Result<(), Box<dyn std::error::Error>> {
+    /// let nats = Nats::connect("nats://10.0.0.1,nats://10.0.0.2,nats://10.0.0.3").name("studio");
+    /// let cluster = nats.join("node-1").await?;
+    /// let render = async |scene: String| Ok::<_, String>(scene.to_uppercase());
+    /// let queue = Queue::builder()
+    ///     .cluster(cluster)
+    ///     .listener(Listener::new("render", render).durable())
+    ///     .start()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When no server can be reached, none lets this client in, or JetStream isn't there.
+    pub async fn join(self, node: impl Into<String>) -> Result<Cluster, JournalError> {
+        let (node, token) = (node.into(), escape(&self.name));
+        let client = self.client().await?;
+        // What it is numbered by is the record's, so that a later process has a higher number wherever it is.
+        let context = jetstream::new(client.clone());
+        let settings = jetstream::kv::Config {
+            bucket: format!("now-serving_{token}_nodes"),
+            num_replicas: replicas_at(&client, self.replicas),
+            ..Default::default()
+        };
+        let nodes = match context.get_key_value(&settings.bucket).await {
+            Ok(nodes) => nodes,
+            Err(_) => context.create_key_value(settings).await.map_err(unreachable)?,
+        };
+        let boot = nodes.put(escape(&node), "".into()).await.map_err(unreachable)?;
+        let process = Process { node: node.into(), boot };
+        let handle = Arc::new(ClusterHandle::new(client, token, process));
+        Ok(Cluster { handle, connect: self })
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Cluster").field(&self.handle.process.node).finish()
+    }
+}
+
+impl QueueBuilder {
+    /// Makes the queue one of a cluster: the same queue on several nodes, with one line, one limit for each
+    /// concurrency id, and events that outlive a node. All its listeners that queue are
+    /// [durable](crate::Listener::durable), and the same on each node.
+    ///
+    /// What a handler takes of its client ([`State`](crate::State) and what HTTP gives) stays on the node that
+    /// the event came to, and so does its run, as long as that node is there.
+    pub fn cluster(self, cluster: Cluster) -> Self {
+        let (input, inputs) = unbounded_channel();
+        let Cluster { handle, connect } = cluster;
+        let node = Node {
+            handle: handle.clone(),
+            connect,
+            input,
+            inputs: Mutex::new(Some(inputs)),
+            names: Mutex::default(),
+            thread: OnceLock::new(),
+        };
+        self.extend(handle).elsewhere(Arc::new(node))
+    }
+}
+
+/// The names of the listeners of a concurrency id, by number.
+type Names = Arc<OnceLock<HashMap<usize, Arc<str>>>>;
+
+/// This process' part in the cluster, as its queue knows it.
+struct Node {
+    handle: Arc<ClusterHandle>,
+    connect: ConnectNats,
+    input: UnboundedSender<Input>,
+    /// What comes to the agent, until that is started.
+    inputs: Mutex<Option<UnboundedReceiver<Input>>>,
+    names: Mutex<HashMap<Arc<str>, Names>>,
+    /// The agent's.
+    thread: OnceLock<Arbiter>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.get() {
+            thread.stop();
+        }
+    }
+}
+
+impl Node {
+    fn ask(&self, question: Question) -> BoxFuture<'static, Result<Answer, String>> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.input.send(Input::Ask(question, reply));
+        async move {
+            let gone = || Err("this node has left the cluster".to_string());
+            if asked.is_err() {
+                return gone();
+            }
+            answer.await.unwrap_or_else(|_| gone())
+        }
+        .boxed()
+    }
+
+    fn names_of(&self, id: &Arc<str>) -> Names {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.entry(id.clone()).or_default().clone()
+    }
+
+    fn bring(
+        &self,
+        queue: &Queue,
+        question: Question,
+    ) -> LocalBoxFuture<'static, Result<(), JournalError>> {
+        let (asked, queue, input) = (self.ask(question), queue.clone(), self.input.clone());
+        async move {
+            if let Answer::Events(events) = asked.await.map_err(JournalError::Unreachable)? {
+                events.into_iter().for_each(|event: GoesOn| bring::bring(&queue, event, &input));
+            }
+            Ok(())
+        }
+        .boxed_local()
+    }
+}
+
+impl Elsewhere for Node {
+    fn line(&self, arbiter: &ArbiterHandle, id: &Arc<str>) -> SupervisorRef {
+        let (names, agent) = (self.names_of(id), self.input.clone());
+        Forwarder::start_in_arbiter(arbiter, move |_| Forwarder { names, agent }).into()
+    }
+
+    fn started(&self, queue: &Queue, blueprint: Blueprint) {
+        let inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(inputs) = inputs else { return };
+        let mut listeners = Vec::new();
+        let mut names: HashMap<Arc<str>, HashMap<usize, Arc<str>>> = HashMap::new();
+        let inner = queue.inner();
+        for listener in &blueprint.listeners {
+            let (name, id) = (&listener.api_name, &listener.concurrency_id);
+            names.entry(id.clone()).or_default().insert(listener.lane, name.clone());
+            let supervisor = inner.ids.iter().find(|known| known.name == *id);
+            let durability = inner.listener_ref(name).and_then(|it| it.durability.clone());
+            if let Some((id, durability)) = supervisor.zip(durability) {
+                let (lane, supervisor) = (listener.lane, id.supervisor.clone());
+                listeners.push((name.clone(), Listener { lane, durability, supervisor }));
+            }
+        }
+        for (id, names) in names {
+            // Once only.
+            let _ = self.names_of(&id).set(names);
+        }
+        let slots: Slots = blueprint.prepared.iter().cloned().collect();
+        let blueprint = Box::new(blueprint);
+        let started = self.input.send(Input::Started { listeners, blueprint });
+        debug_assert!(started.is_ok(), "the agent's inputs are here");
+        let thread = Arbiter::new();
+        let (handle, connect, input) =
+            (self.handle.clone(), self.connect.clone(), self.input.clone());
+        thread.spawn(async move {
+            let ticks = input.clone();
+            actix::spawn(async move {
+                let mut tick = tokio::time::interval(TICK);
+                tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                loop {
+                    tick.tick().await;
+                    if ticks.send(Input::Tick).is_err() {
+                        return;
+                    }
+                }
+            });
+            let times = Times::default();
+            let runs = Runs::new(times, handle.process.clone(), slots, input.clone());
+            Agent::new(handle, times, Claiming::new(connect), runs, input).run(inputs).await;
+        });
+        // Once only.
+        let _ = self.thread.set(thread);
+    }
+
+    fn snapshot(&self) -> BoxFuture<'static, Option<QueueSnapshot>> {
+        let asked = self.ask(Question::Snapshot);
+        let snapshot = async move {
+            match asked.await {
+                Ok(Answer::Snapshot(snapshot)) => Some(*snapshot),
+                Ok(_) | Err(_) => None,
+            }
+        };
+        snapshot.boxed()
+    }
+
+    fn control(
+        &self,
+        id: &Arc<str>,
+        control: Control,
+    ) -> BoxFuture<'static, Result<(), ControlError>> {
+        let control = match control {
+            Control::Pause => SetControl::Pause,
+            Control::Resume => SetControl::Resume,
+            Control::SetLimit(limit) => SetControl::SetLimit(limit.into()),
+        };
+        let asked = self.ask(Question::Control { concurrency_id: id.clone(), control });
+        let controlled = async move {
+            match asked.await {
+                Ok(Answer::Controlled(None)) => Ok(()),
+                Ok(Answer::Controlled(Some(why))) => {
+                    Err(ControlError::NotRecorded(JournalError::Unreachable(why)))
+                }
+                Ok(_) => Err(ControlError::Stopped),
+                Err(why) => Err(ControlError::NotDone(why)),
+            }
+        };
+        controlled.boxed()
+    }
+
+    fn ends(&self, query: Query) -> BoxFuture<'static, Result<Vec<Kept>, JournalError>> {
+        let asked = self.ask(Question::Ends(query));
+        let ends = async move {
+            match asked.await {
+                Ok(Answer::Ends(ends)) => Ok(ends),
+                Ok(_) => Ok(Vec::new()),
+                Err(why) => Err(JournalError::Unreachable(why)),
+            }
+        };
+        ends.boxed()
+    }
+
+    fn fetch(
+        &self,
+        queue: &Queue,
+        event: EventId,
+    ) -> LocalBoxFuture<'static, Result<(), JournalError>> {
+        self.bring(queue, Question::Event(event))
+    }
+
+    fn fetch_session(
+        &self,
+        queue: &Queue,
+        user: Option<Arc<str>>,
+        session: Arc<str>,
+    ) -> LocalBoxFuture<'static, Result<(), JournalError>> {
+        self.bring(queue, Question::Session { user, session })
+    }
+
+    fn leave(&self, grace: Duration) -> BoxFuture<'static, bool> {
+        let (done, is_done) = oneshot::channel();
+        let asked = self.input.send(Input::Leave { grace, done });
+        async move { asked.is_ok() && is_done.await.unwrap_or(false) }.boxed()
+    }
+}

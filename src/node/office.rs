@@ -1,0 +1,463 @@
+//! The line, on the node that keeps it: a queue whose events wait there and run on some node, and what has to
+//! be known of the nodes for that.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Arbiter, ArbiterHandle};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::agent::Input as AgentInput;
+use super::post::{Out, To};
+use super::proxy::{PlacedEvent, Placing, RunResult};
+use super::tracked::Tracked;
+use super::wire::{Message, Order, OrderedEvent, RunEnd, Said};
+use crate::cluster::message::{
+    Attempt, Beat, Epoch, FromOwner, Id, NodeName, Process, Report, Times, Word,
+};
+use crate::cluster::owner::{Owner, OwnerEffect};
+use crate::event::id::EventId;
+use crate::journal::error::JournalError;
+use crate::journal::jetstream::LastKept;
+use crate::journal::record::Record;
+use crate::journal::{Batch, Journal};
+use crate::logging::warn;
+use crate::queue::Queue;
+use crate::queue::blueprint::Blueprint;
+use crate::queue::elsewhere::RecordedRun;
+
+/// How long after the end of a run that is tried again that is told to its node: as long as its record may
+/// take to be on its way.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// How long after a failure a start is recorded again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What a node has once it keeps the line.
+pub(super) struct Kept {
+    pub epoch: Epoch,
+    pub queue: Queue,
+    pub journal: Arc<dyn Journal>,
+    pub last_kept: LastKept,
+    /// When its claim began.
+    pub began: Instant,
+    pub recorded: Vec<RecordedRun>,
+    pub blueprint: Blueprint,
+}
+
+pub(super) struct Office {
+    pub epoch: Epoch,
+    pub queue: Queue,
+    pub tracked: Tracked,
+    owner: Owner<RunEnd>,
+    journal: Arc<dyn Journal>,
+    last_kept: LastKept,
+    blueprint: Blueprint,
+    thread: Arbiter,
+    input: UnboundedSender<AgentInput>,
+    boots: HashMap<NodeName, u64>,
+    /// Runs that have no place yet, by concurrency id, the next one first.
+    unplaced: BTreeMap<Id, VecDeque<Unplaced>>,
+    /// Who waits for what becomes of an attempt.
+    waiting: HashMap<Attempt, Waiting>,
+    orders: HashMap<Attempt, Order>,
+    /// What is known already of attempts that nobody waits for yet: of earlier owners' runs.
+    results: HashMap<Attempt, RunResult>,
+    /// The attempts of a batch beside the first, each with the one that stands for it.
+    riders: HashMap<Attempt, Attempt>,
+    /// Whose end is about to be recorded: by event, with the attempt that stands for the run, and how many of
+    /// it are.
+    ending: HashMap<EventId, Attempt>,
+    settling: Vec<(Instant, Attempt)>,
+    unrecorded: Vec<(Instant, Attempt, Process)>,
+}
+
+struct Unplaced {
+    events: Vec<PlacedEvent>,
+    listener: Arc<str>,
+    stays: bool,
+}
+
+struct Waiting {
+    results: UnboundedSender<(EventId, RunResult)>,
+    updates: Option<Arc<crate::delivery::sender::UpdateSender>>,
+}
+
+impl Office {
+    /// `thread` is the one that the queue was started on.
+    pub fn open(
+        now: Instant,
+        times: Times,
+        kept: Kept,
+        thread: Arbiter,
+        input: UnboundedSender<AgentInput>,
+    ) -> Self {
+        let Kept { epoch, queue, journal, last_kept, began, recorded, blueprint } = kept;
+        let mut results = HashMap::new();
+        let mut runs = Vec::new();
+        for RecordedRun { event, attempt, concurrency_id, place } in recorded {
+            let attempt = Attempt { event, number: attempt };
+            match place.and_then(|place| place.parse::<Process>().ok()) {
+                Some(process) => runs.push((attempt, concurrency_id, process)),
+                // It isn't said where it would have run.
+                None => drop(results.insert(attempt, RunResult::Lost)),
+            }
+        }
+        let mut office = Office {
+            epoch,
+            tracked: Tracked::new(epoch, input.clone()),
+            queue,
+            owner: Owner::new(times, epoch, began, now, runs),
+            journal,
+            last_kept,
+            blueprint,
+            thread,
+            input,
+            boots: HashMap::new(),
+            unplaced: BTreeMap::new(),
+            waiting: HashMap::new(),
+            orders: HashMap::new(),
+            results,
+            riders: HashMap::new(),
+            ending: HashMap::new(),
+            settling: Vec::new(),
+            unrecorded: Vec::new(),
+        };
+        office.tracked.take_left(&office.queue);
+        office
+    }
+
+    /// Somebody else keeps the line now, or may: what is left here is neither ended nor told anybody.
+    pub fn close(self) {
+        let Office { queue, thread, .. } = self;
+        drop(queue);
+        thread.stop();
+    }
+
+    /// Whether somebody else may keep the line.
+    pub fn is_lost(&self) -> bool {
+        self.journal.taken_over().is_some_and(|taken_over| taken_over.borrow().is_some())
+    }
+
+    pub fn cancel(&self, listener: &str, event: EventId) {
+        if let Some(listener_ref) = self.queue.inner().listener_ref(listener) {
+            listener_ref.cancel(event);
+        }
+    }
+
+    /// The thread for what is to be awaited.
+    pub fn thread(&self) -> ArbiterHandle {
+        self.thread.handle()
+    }
+
+    /// The number of a listener of the line.
+    pub fn concurrency_id(&self, listener: &str) -> Option<&Id> {
+        let listener = self.blueprint.listeners.iter().find(|it| *it.api_name == *listener)?;
+        Some(&listener.concurrency_id)
+    }
+
+    /// A run is to be placed, or may be going on.
+    pub fn place(&mut self, now: Instant, placing: Placing, out: &mut Out) {
+        let Placing { listener, events, results } = placing;
+        let mut fresh = Vec::new();
+        for event in events {
+            let attempt = event.attempt();
+            let waiting = Waiting { results: results.clone(), updates: event.updates.clone() };
+            if let Some(result) = self.results.remove(&attempt) {
+                self.deliver(attempt, waiting, result);
+            } else {
+                self.waiting.insert(attempt, waiting);
+                if !(event.adopts && self.owner.knows(attempt)) {
+                    fresh.push(event);
+                } else {
+                    // It may not have been taken, and is to be sent again then.
+                    self.orders.insert(attempt, order(&listener.api_name, [&event]));
+                }
+            }
+        }
+        if !fresh.is_empty() {
+            let unplaced = Unplaced {
+                events: fresh,
+                listener: listener.api_name.clone(),
+                stays: listener.stays,
+            };
+            self.unplaced.entry(listener.concurrency_id).or_default().push_back(unplaced);
+        }
+        self.place_next(now, out);
+    }
+
+    fn deliver(&mut self, attempt: Attempt, waiting: Waiting, result: RunResult) {
+        // Who waited may have gone.
+        let _ = waiting.results.send((attempt.event, result));
+    }
+
+    /// Places what can be placed.
+    fn place_next(&mut self, now: Instant, out: &mut Out) {
+        let Office { unplaced, owner, orders, riders, .. } = self;
+        for (id, runs) in unplaced.iter_mut() {
+            // One that has to go to a certain node doesn't keep those behind it from others.
+            let mut stay = VecDeque::new();
+            while let Some(run) = runs.pop_front() {
+                let Some(first) = run.events.first() else { continue };
+                let only = first.from.as_ref().filter(|_| run.stays);
+                if !owner.place(now, first.attempt(), id, only) {
+                    let is_bound = only.is_some();
+                    stay.push_back(run);
+                    if is_bound {
+                        continue;
+                    }
+                    break;
+                }
+                let attempt = first.attempt();
+                riders.extend(run.events.iter().skip(1).map(|rider| (rider.attempt(), attempt)));
+                orders.insert(attempt, order(&run.listener, &run.events));
+            }
+            stay.append(runs);
+            *runs = stay;
+        }
+        self.unplaced.retain(|_, runs| !runs.is_empty());
+        self.perform(out);
+    }
+
+    /// A run isn't wanted any more.
+    pub fn interrupt(&mut self, now: Instant, attempt: Attempt, out: &mut Out) {
+        let is_unplaced = |run: &Unplaced| run.events.iter().any(|it| it.attempt() == attempt);
+        let unplaced = self.unplaced.values_mut().find_map(|runs| {
+            let at = runs.iter().position(is_unplaced)?;
+            runs.remove(at)
+        });
+        if let Some(run) = unplaced {
+            for event in run.events {
+                self.resolve(event.attempt(), &RunResult::Stopped);
+            }
+        }
+        self.owner.interrupt(attempt);
+        self.place_next(now, out);
+    }
+
+    /// A node is there.
+    pub fn hear(&mut self, now: Instant, mut beat: Beat, out: &mut Out) {
+        let known = self.boots.entry(beat.from.node.clone()).or_default();
+        *known = beat.from.boot.max(*known);
+        beat.running.retain(|attempt| !self.riders.contains_key(attempt));
+        self.owner.recorded(self.last_kept.began());
+        self.owner.hear(now, beat);
+        self.place_next(now, out);
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Out) {
+        self.owner.recorded(self.last_kept.began());
+        if self.owner.next_timeout().is_some_and(|due| due <= now) {
+            self.owner.handle_timeout(now);
+        }
+        let due: Vec<_> = self.unrecorded.extract_if(.., |(due, ..)| *due <= now).collect();
+        for (_, attempt, process) in due {
+            self.record_start(attempt, &process);
+        }
+        let due: Vec<_> = self.settling.extract_if(.., |(due, _)| *due <= now).collect();
+        for (_, attempt) in due {
+            let (input, epoch) = (self.input.clone(), self.epoch);
+            self.append(attempt, Vec::new(), move |result| {
+                if result.is_ok() {
+                    let _ = input.send(AgentInput::Settled(epoch, attempt));
+                }
+            });
+        }
+        self.place_next(now, out);
+    }
+
+    /// What is on record of an attempt without an end is on its way no more.
+    pub fn settled(&mut self, attempt: Attempt, out: &mut Out) {
+        self.owner.end_recorded(attempt);
+        self.perform(out);
+    }
+
+    fn append(
+        &self,
+        attempt: Attempt,
+        records: Vec<Record>,
+        done: impl FnOnce(Result<(), JournalError>) + Send + 'static,
+    ) {
+        let listener = self.orders.get(&attempt).map(|order| &order.listener);
+        let id = listener.and_then(|listener| self.concurrency_id(listener)).cloned();
+        let concurrency_id = id.unwrap_or_else(|| "".into());
+        self.journal.append(Batch { concurrency_id, records: Arc::new(records) }, Box::new(done));
+    }
+
+    fn record_start(&mut self, attempt: Attempt, process: &Process) {
+        let Some(order) = self.orders.get(&attempt) else { return };
+        let place: Arc<str> = process.to_string().into();
+        let record = |event: &OrderedEvent| Record::Started {
+            event: event.event,
+            attempt: event.attempt,
+            place: Some(place.clone()),
+        };
+        let records = order.events.iter().map(record).collect();
+        let (input, epoch, process) = (self.input.clone(), self.epoch, process.clone());
+        self.append(attempt, records, move |result| {
+            let _ = input.send(AgentInput::StartRecorded(epoch, attempt, process, result));
+        });
+    }
+
+    /// Whether a start is on record.
+    pub fn start_recorded(
+        &mut self,
+        now: Instant,
+        attempt: Attempt,
+        process: Process,
+        result: Result<(), JournalError>,
+        out: &mut Out,
+    ) {
+        match result {
+            Ok(()) => {
+                self.owner.recorded(self.last_kept.began());
+                self.owner.start_recorded(now, attempt);
+                self.perform(out);
+            }
+            Err(trouble) if trouble.is_final() => {}
+            Err(trouble) => {
+                warn!("the start of event {} can't be recorded: {trouble}", attempt.event);
+                self.unrecorded.push((now + AGAIN, attempt, process));
+            }
+        }
+    }
+
+    /// What came of a run.
+    pub fn report(&mut self, now: Instant, report: Report<RunEnd>, out: &mut Out) {
+        let Report { from, attempt, result } = report;
+        // Of a batch that an earlier owner has placed, each event stands for itself.
+        for end in &result.events {
+            let own = end.attempt();
+            if own != attempt && self.owner.knows(own) {
+                let result = RunEnd { events: vec![end.clone()] };
+                self.owner.report(Report { from: from.clone(), attempt: own, result });
+            }
+        }
+        self.owner.report(Report { from, attempt, result });
+        self.perform(out);
+        self.place_next(now, out);
+    }
+
+    /// A handler says something of its event.
+    pub fn said(&mut self, attempt: Attempt, event: EventId, said: Said) {
+        let attempt_of = |(rider, first): (&Attempt, &Attempt)| {
+            (*first == attempt && rider.event == event).then_some(*rider)
+        };
+        let own = if event == attempt.event {
+            Some(attempt)
+        } else {
+            self.riders.iter().find_map(attempt_of)
+        };
+        let waiting = own.and_then(|own| self.waiting.get(&own));
+        let Some(updates) = waiting.and_then(|waiting| waiting.updates.as_ref()) else { return };
+        if let Some(update) = super::tracked::update_of(event, said) {
+            updates.send(|_| update);
+        }
+    }
+
+    /// An event has ended, and that is on record.
+    pub fn ended(&mut self, now: Instant, event: EventId, out: &mut Out) {
+        let Some(attempt) = self.ending.remove(&event) else { return };
+        if !self.ending.values().any(|other| *other == attempt) {
+            self.owner.end_recorded(attempt);
+            self.place_next(now, out);
+        }
+    }
+
+    fn resolve(&mut self, attempt: Attempt, result: &RunResult) {
+        match self.waiting.remove(&attempt) {
+            Some(waiting) => self.deliver(attempt, waiting, result.clone()),
+            None => drop(self.results.insert(attempt, result.clone())),
+        }
+    }
+
+    /// The attempts of a run.
+    fn attempts(&self, attempt: Attempt) -> Vec<Attempt> {
+        match self.orders.get(&attempt) {
+            Some(order) => order.events.iter().map(OrderedEvent::attempt).collect(),
+            None => vec![attempt],
+        }
+    }
+
+    fn forget(&mut self, attempt: Attempt) {
+        for attempt in self.attempts(attempt) {
+            self.riders.remove(&attempt);
+        }
+        self.orders.remove(&attempt);
+    }
+
+    fn perform(&mut self, out: &mut Out) {
+        while let Some(effect) = self.owner.poll_effect() {
+            match effect {
+                OwnerEffect::RecordStart(attempt, process) => self.record_start(attempt, &process),
+                OwnerEffect::RecordAgain(attempt) => {
+                    // That it starts again is recorded as its next start, before that is sent anywhere.
+                    self.owner.again_recorded(attempt);
+                    for own in self.attempts(attempt) {
+                        self.resolve(own, &RunResult::Lost);
+                    }
+                    self.forget(attempt);
+                }
+                OwnerEffect::RecordEnd(attempt, end) => self.end(attempt, end),
+                // The journal does so by itself.
+                OwnerEffect::Renew => {}
+                OwnerEffect::Send(node, word) => self.send(&node, word, out),
+                OwnerEffect::Again(_) => {}
+                OwnerEffect::Ended(attempt) => self.forget(attempt),
+                OwnerEffect::Stopped(attempt) => {
+                    for own in self.attempts(attempt) {
+                        self.resolve(own, &RunResult::Stopped);
+                    }
+                    self.forget(attempt);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, attempt: Attempt, end: RunEnd) {
+        let mut is_tried_again = false;
+        let mut open = HashSet::new();
+        for end in end.events {
+            is_tried_again |= end.transient.is_some();
+            if self.tracked.goes_on(end.event) {
+                open.insert(end.event);
+            }
+            self.resolve(end.attempt(), &RunResult::Ended(end));
+        }
+        if is_tried_again || open.is_empty() {
+            self.settling.push((crate::clock::now() + SETTLE, attempt));
+        } else {
+            self.ending.extend(open.into_iter().map(|event| (event, attempt)));
+        }
+    }
+
+    fn send(&mut self, node: &NodeName, word: FromOwner, out: &mut Out) {
+        let Some(boot) = self.boots.get(node) else { return };
+        let process = Process { node: node.clone(), boot: *boot };
+        let order = match &word.word {
+            Word::Run { attempt, .. } => match self.orders.get(attempt) {
+                Some(order) => Some(Box::new(order.clone())),
+                // Who waits for it has not come yet.
+                None => return,
+            },
+            _ => None,
+        };
+        let told = self.tracked.told_to(&process);
+        out.push((To::Process(process), Message::Word { word, order, told }));
+    }
+}
+
+fn order<'a>(
+    listener: &Arc<str>,
+    events: impl IntoIterator<Item = &'a PlacedEvent>,
+) -> Order {
+    let ordered = |event: &PlacedEvent| OrderedEvent {
+        event: event.event,
+        attempt: event.attempt,
+        input: event.input.clone(),
+        session: event.session.clone(),
+        user: event.user.clone(),
+    };
+    Order { listener: listener.clone(), events: events.into_iter().map(ordered).collect() }
+}

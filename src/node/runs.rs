@@ -1,0 +1,300 @@
+//! What is placed on this node: it runs on the queue's own supervisors and workers, under a lease.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+
+use super::agent::Input as AgentInput;
+use super::front::Front;
+use super::post::{Out, To};
+use super::wire::{EventEnd, Message, Order, OrderedEvent, RunEnd, Said};
+use crate::actors::messages::{Admit, AdmitTogether, CancelOf, Job, Submit};
+use crate::cluster::member::{Member, MemberEffect};
+use crate::cluster::message::{Attempt, Epoch, FromOwner, Process, Slots, Times, Word};
+use crate::delivery::sender::{EventSender, Follower, Function};
+use crate::event::failure::Failure;
+use crate::event::update::{Outcome, Update};
+use crate::handler::durable::Durable;
+use crate::handler::input::Input;
+use crate::handler::session_state::SessionState;
+use crate::handler::user::with_user;
+use crate::journal::record::End;
+use crate::scheduler::command::WhenFull;
+
+pub(super) struct Runs {
+    member: Member<RunEnd>,
+    /// Of runs that may start.
+    orders: HashMap<Attempt, Order>,
+    /// By the attempt that stands for the run.
+    here: HashMap<Attempt, Here>,
+    input: UnboundedSender<AgentInput>,
+    /// A beat has something new to say.
+    pub beats_soon: bool,
+}
+
+/// A run that goes on here.
+struct Here {
+    order: Order,
+    ended: Vec<EventEnd>,
+    /// Its handler has really stopped.
+    is_over: bool,
+}
+
+/// Says that a run has really stopped, when it is dropped with what its handler was given.
+#[derive(Debug)]
+struct Running {
+    attempt: Attempt,
+    input: UnboundedSender<AgentInput>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.input.send(AgentInput::RunOver(self.attempt));
+    }
+}
+
+impl Runs {
+    pub fn new(
+        times: Times,
+        process: Process,
+        slots: Slots,
+        input: UnboundedSender<AgentInput>,
+    ) -> Self {
+        Runs {
+            member: Member::new(times, process, slots),
+            orders: HashMap::new(),
+            here: HashMap::new(),
+            input,
+            beats_soon: false,
+        }
+    }
+
+    /// The highest epoch that it has heard of.
+    pub fn epoch(&self) -> Epoch {
+        self.member.epoch()
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.member.is_done()
+    }
+
+    /// Takes no more runs.
+    pub fn leave(&mut self) {
+        self.member.leave();
+        self.beats_soon = true;
+    }
+
+    pub fn stop_all(&mut self, now: Instant, front: &mut Front, out: &mut Out) {
+        self.member.stop_all(now);
+        self.perform(now, front, out);
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant, front: &mut Front, out: &mut Out) {
+        if self.member.next_timeout().is_some_and(|due| due <= now) {
+            self.member.handle_timeout(now);
+            self.perform(now, front, out);
+        }
+    }
+
+    pub fn beat(&mut self, now: Instant, front: &mut Front, out: &mut Out) {
+        self.beats_soon = false;
+        self.member.beat(now);
+        self.perform(now, front, out);
+    }
+
+    /// Who keeps the line says this.
+    pub fn hear(
+        &mut self,
+        now: Instant,
+        word: FromOwner,
+        order: Option<Box<Order>>,
+        front: &mut Front,
+        out: &mut Out,
+    ) {
+        let run = match &word.word {
+            Word::Run { attempt, .. } => Some(*attempt),
+            // One of a batch goes on with the others.
+            Word::Interrupt(attempt) if self.is_of_batch(*attempt) => return,
+            _ => None,
+        };
+        if let Some((attempt, order)) = run.zip(order) {
+            self.orders.insert(attempt, *order);
+        }
+        self.member.hear(now, word);
+        self.perform(now, front, out);
+        // It hasn't been taken.
+        run.map(|attempt| self.orders.remove(&attempt));
+    }
+
+    fn is_of_batch(&self, attempt: Attempt) -> bool {
+        let of = |here: &Here| here.order.events.iter().skip(1).any(|it| it.attempt() == attempt);
+        self.here.values().any(of)
+    }
+
+    fn perform(&mut self, now: Instant, front: &mut Front, out: &mut Out) {
+        while let Some(effect) = self.member.poll_effect() {
+            match effect {
+                MemberEffect::Beat(mut beat) => {
+                    let of_batches = |attempt: &Attempt| {
+                        let here = self.here.get(attempt).map(|here| &here.order.events);
+                        let here = here.into_iter().flatten().skip(1);
+                        here.map(OrderedEvent::attempt).collect::<Vec<_>>()
+                    };
+                    let more: Vec<Attempt> = beat.running.iter().flat_map(of_batches).collect();
+                    beat.running.extend(more);
+                    out.push((To::All, Message::Beat(beat)));
+                }
+                MemberEffect::Report(report) => out.push((To::Keeper, Message::Report(report))),
+                MemberEffect::Start(attempt) => {
+                    if let Some(order) = self.orders.remove(&attempt) {
+                        self.start(now, attempt, order, front);
+                    }
+                }
+                MemberEffect::Stop(attempt) => self.interrupt(attempt, front),
+            }
+        }
+    }
+
+    fn start(&mut self, now: Instant, attempt: Attempt, order: Order, front: &mut Front) {
+        let listener = front.listener(&order.listener).cloned();
+        let here = Here { order: order.clone(), ended: Vec::new(), is_over: false };
+        self.here.insert(attempt, here);
+        let Some(listener) = listener else {
+            let why = format!("this node has no listener {:?}", order.listener);
+            return self.fail(now, attempt, &why);
+        };
+        let running =
+            Arc::new(Running { attempt, input: self.input.clone() });
+        let mut admits = Vec::with_capacity(order.events.len());
+        for event in &order.events {
+            let input = match front.take_input(event.event, event.attempt) {
+                Some(input) => Ok(input),
+                None => listener.read_input(&event.input),
+            };
+            let input = match input {
+                Ok(input) => input,
+                Err(why) => {
+                    drop(running);
+                    return self.fail(now, attempt, &why);
+                }
+            };
+            let durable = Durable::new(event.input.clone()).recovered(event.attempt);
+            let input = give(input, durable).with(running.clone());
+            let input = with_user(input, event.user.clone());
+            let session = front.session_of(event);
+            let (to, id) = (self.input.clone(), event.event);
+            let follower = Follower::Function(Function(Box::new(move |update, _| {
+                // The agent ends with the process only.
+                let _ = to.send(AgentInput::RunSaid { attempt, update: Box::new(update) });
+            })));
+            let sender = EventSender::follow(id, follower, oneshot::channel().0);
+            let job = Box::new(Job { id, session, input, sender });
+            let submit = Submit { job, when_full: WhenFull::Wait, not_before: None };
+            admits.push(Admit { listener: listener.lane, submit });
+        }
+        drop(running);
+        listener.supervisor.do_send(AdmitTogether(admits));
+    }
+
+    fn fail(&mut self, now: Instant, attempt: Attempt, why: &str) {
+        let Some(here) = self.here.remove(&attempt) else { return };
+        let end = |event: &OrderedEvent| EventEnd {
+            event: event.event,
+            attempt: event.attempt,
+            end: End::Failed(Failure::unexpected(why)),
+            transient: None,
+        };
+        let events = here.order.events.iter().map(end).collect();
+        self.member.finished(now, attempt, RunEnd { events });
+    }
+
+    fn interrupt(&mut self, attempt: Attempt, front: &Front) {
+        let Some(here) = self.here.get(&attempt) else { return };
+        let Some(listener) = front.listener(&here.order.listener) else { return };
+        for event in &here.order.events {
+            let cancel = CancelOf { listener: listener.lane, id: event.event };
+            listener.supervisor.do_send(cancel);
+        }
+    }
+
+    /// A run's handler, or who runs it, says this.
+    pub fn said(
+        &mut self,
+        now: Instant,
+        attempt: Attempt,
+        update: Update,
+        front: &mut Front,
+        out: &mut Out,
+    ) {
+        let Some(here) = self.here.get_mut(&attempt) else { return };
+        let event = update.event_id();
+        match update {
+            // Who keeps the line says these.
+            Update::Estimation { .. } | Update::ProcessStarts { .. } => {}
+            Update::ProcessCompleted { outcome, .. } => {
+                let ordered = here.order.events.iter().find(|it| it.event == event);
+                let Some(number) = ordered.map(|event| event.attempt) else { return };
+                let transient = match &outcome {
+                    Outcome::Failed(failure) => failure.transient.as_deref().copied(),
+                    _ => None,
+                };
+                let end = super::wire::end_of(outcome);
+                here.ended.push(EventEnd { event, attempt: number, end, transient });
+                self.finish(now, attempt, front, out);
+            }
+            update => {
+                let said = Said::of(update);
+                out.push((To::Keeper, Message::Said { attempt, event, said }));
+            }
+        }
+    }
+
+    /// A run has really stopped.
+    pub fn over(&mut self, now: Instant, attempt: Attempt, front: &mut Front, out: &mut Out) {
+        if let Some(here) = self.here.get_mut(&attempt) {
+            here.is_over = true;
+            self.finish(now, attempt, front, out);
+        }
+    }
+
+    fn finish(&mut self, now: Instant, attempt: Attempt, front: &mut Front, out: &mut Out) {
+        let done = |here: &Here| here.is_over && here.ended.len() == here.order.events.len();
+        if !self.here.get(&attempt).is_some_and(done) {
+            return;
+        }
+        let Some(here) = self.here.remove(&attempt) else { return };
+        self.member.finished(now, attempt, RunEnd { events: here.ended });
+        self.beats_soon |= self.member.has_stopped_runs();
+        self.perform(now, front, out);
+    }
+}
+
+/// The input with what is known of its attempt.
+fn give(mut input: Input, durable: Durable) -> Input {
+    if input.given::<Durable>().is_some() {
+        input.change(|it: &mut Durable| *it = durable);
+        return input;
+    }
+    input.with(durable)
+}
+
+/// The sessions whose events have run here, for those whose client is elsewhere.
+#[derive(Default)]
+pub(super) struct Sessions(BTreeMap<(Option<Arc<str>>, Arc<str>), std::sync::Weak<SessionState>>);
+
+impl Sessions {
+    pub fn of(&mut self, event: &OrderedEvent) -> Option<Arc<SessionState>> {
+        let session = event.session.clone()?;
+        let key = (event.user.clone(), session.clone());
+        if let Some(known) = self.0.get(&key).and_then(std::sync::Weak::upgrade) {
+            return Some(known);
+        }
+        self.0.retain(|_, state| state.strong_count() > 0);
+        let state = Arc::new(SessionState::new(session, event.user.clone(), None));
+        self.0.insert(key, Arc::downgrade(&state));
+        Some(state)
+    }
+}

@@ -1,0 +1,199 @@
+//! The events of the line, and on which nodes they are followed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::agent::Input as AgentInput;
+use super::post::{Out, To};
+use super::wire::{Admit, GoesOn, Message, Said};
+use crate::cluster::message::{Epoch, Process};
+use crate::delivery::sender::{Follower, Function};
+use crate::event::id::EventId;
+use crate::event::output::Output;
+use crate::event::update::Update;
+use crate::queue::Queue;
+
+/// How long it is known that an event has been let in, though it has ended: as long as a message may be late.
+const LATE: Duration = Duration::from_secs(60);
+
+pub(super) struct Tracked {
+    epoch: Epoch,
+    input: UnboundedSender<AgentInput>,
+    events: HashMap<EventId, Event>,
+    /// How many updates each process was told.
+    told: HashMap<Process, u64>,
+    /// Those that have ended not long ago.
+    ended: HashMap<EventId, (Instant, GoesOn)>,
+}
+
+struct Event {
+    listener: Arc<str>,
+    user: Option<Arc<str>>,
+    session: Option<Arc<str>>,
+    is_admitted: bool,
+    followers: Vec<Process>,
+    /// Where it stands, for those who come later.
+    last: Option<Said>,
+}
+
+/// What is known of an event that is to be let in.
+#[derive(Debug, PartialEq)]
+pub(super) enum Known {
+    No,
+    IsBeingAdmitted,
+    IsAdmitted,
+    HasEnded,
+}
+
+impl Tracked {
+    pub fn new(epoch: Epoch, input: UnboundedSender<AgentInput>) -> Self {
+        let (events, told, ended) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Tracked { epoch, input, events, told, ended }
+    }
+
+    /// Follows the events that earlier owners have left.
+    pub fn take_left(&mut self, queue: &Queue) {
+        for (event, left) in queue.left().take_all() {
+            let listener = queue.inner().listeners[left.listener].api_name.clone();
+            let session = left.session.as_ref().map(|session| session.id.clone());
+            let user = left.user.clone();
+            let (is_admitted, followers, last) = (true, Vec::new(), None);
+            let tracked = Event { listener, user, session, is_admitted, followers, last };
+            self.events.insert(event, tracked);
+            left.hand_over(self.follower());
+        }
+    }
+
+    fn follower(&self) -> Follower {
+        let (input, epoch) = (self.input.clone(), self.epoch);
+        Follower::Function(Function(Box::new(move |update, _| {
+            // The agent ends with the process only.
+            let _ = input.send(AgentInput::LineSaid(epoch, Box::new(update)));
+        })))
+    }
+
+    pub fn knows(&self, event: EventId) -> Known {
+        match self.events.get(&event) {
+            Some(Event { is_admitted: true, .. }) => Known::IsAdmitted,
+            Some(_) => Known::IsBeingAdmitted,
+            None if self.ended.contains_key(&event) => Known::HasEnded,
+            None => Known::No,
+        }
+    }
+
+    pub fn goes_on(&self, event: EventId) -> bool {
+        self.events.contains_key(&event)
+    }
+
+    /// An event that is to be let in, and is followed there.
+    pub fn begin(&mut self, from: Process, admit: &Admit) -> Follower {
+        let event = Event {
+            listener: admit.listener.clone(),
+            user: admit.user.clone(),
+            session: admit.session.clone(),
+            is_admitted: false,
+            followers: vec![from],
+            last: None,
+        };
+        self.events.insert(admit.event, event);
+        self.follower()
+    }
+
+    pub fn admitted(&mut self, event: EventId) {
+        if let Some(event) = self.events.get_mut(&event) {
+            event.is_admitted = true;
+        }
+    }
+
+    /// It was not let in.
+    pub fn refused(&mut self, event: EventId) {
+        self.events.remove(&event);
+    }
+
+    /// Somebody there follows an event. Whether it goes on.
+    pub fn follow(&mut self, from: &Process, event: EventId, out: &mut Out) -> bool {
+        let Some(tracked) = self.events.get_mut(&event) else { return false };
+        if !tracked.followers.contains(from) {
+            tracked.followers.push(from.clone());
+        }
+        if let Some(last) = tracked.last.clone() {
+            self.tell(from.clone(), event, last, out);
+        }
+        true
+    }
+
+    pub fn tell(&mut self, to: Process, event: EventId, said: Said, out: &mut Out) {
+        let told = self.told.entry(to.clone()).or_default();
+        *told += 1;
+        out.push((To::Process(to), Message::Told { number: *told, event, said }));
+    }
+
+    pub fn told_to(&self, process: &Process) -> u64 {
+        self.told.get(process).copied().unwrap_or(0)
+    }
+
+    /// The line says something of an event. Whether that is its end.
+    pub fn said(&mut self, now: Instant, update: Update, out: &mut Out) -> bool {
+        let event = update.event_id();
+        let said = Said::of(update);
+        let ends = said.is_end();
+        let Some(tracked) = self.events.get_mut(&event) else { return ends };
+        let stays = matches!(said, Said::Rank { .. } | Said::Starts { .. });
+        tracked.last = stays.then(|| said.clone());
+        let followers = match ends {
+            true => std::mem::take(&mut tracked.followers),
+            false => tracked.followers.clone(),
+        };
+        for follower in followers {
+            self.tell(follower, event, said.clone(), out);
+        }
+        if ends && let Some(tracked) = self.events.remove(&event) {
+            let ended = GoesOn { ended: true, ..goes_on(event, &tracked) };
+            self.ended.insert(event, (now, ended));
+        }
+        ends
+    }
+
+    /// Forgets what no late message can be about any more.
+    pub fn forget(&mut self, now: Instant) {
+        self.ended.retain(|_, (at, _)| now - *at < LATE);
+    }
+
+    pub fn find(&self, event: EventId) -> Option<GoesOn> {
+        self.events.get(&event).map(|tracked| goes_on(event, tracked))
+    }
+
+    pub fn of_session(&self, user: Option<&Arc<str>>, session: &str) -> Vec<GoesOn> {
+        let of = |tracked: &Event| {
+            tracked.session.as_deref() == Some(session) && tracked.user.as_ref() == user
+        };
+        let events = self.events.iter().filter(|(_, tracked)| of(tracked));
+        let events = events.map(|(event, tracked)| goes_on(*event, tracked));
+        let ended = self.ended.values().map(|(_, ended)| ended).filter(|ended| {
+            ended.session.as_deref() == Some(session) && ended.user.as_ref() == user
+        });
+        events.chain(ended.cloned()).collect()
+    }
+}
+
+fn goes_on(event: EventId, tracked: &Event) -> GoesOn {
+    let Event { listener, user, session, .. } = tracked;
+    let (listener, user, session) = (listener.clone(), user.clone(), session.clone());
+    GoesOn { event, listener, user, session, ended: false }
+}
+
+/// What a handler says, as the line tells it to those who follow.
+pub(super) fn update_of(event_id: EventId, said: Said) -> Option<Update> {
+    Some(match said {
+        Said::Progress(units) => Update::Progress { event_id, units },
+        Said::Log(log) => Update::Log { event_id, log },
+        Said::Generating { output, duration } => {
+            Update::ProcessGenerating { event_id, output: Output::new(output), duration }
+        }
+        // These are the line's.
+        Said::Rank { .. } | Said::Starts { .. } | Said::Ended { .. } | Said::Unknown => return None,
+    })
+}
