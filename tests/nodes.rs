@@ -1,0 +1,114 @@
+//! One queue on several nodes: one line, one limit, whichever node an event comes to and runs on.
+
+#![cfg(feature = "cluster")]
+
+#[path = "common/nats_server.rs"]
+mod nats_server;
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::future::join_all;
+use nats_server::Servers;
+use now_serving::{EventContext, Listener, Nats, Queue, Update};
+
+/// What runs, over all nodes.
+#[derive(Clone, Default)]
+struct Books {
+    running: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+    ran: Arc<Mutex<Vec<(String, u32)>>>,
+}
+
+impl Books {
+    fn begin(&self, node: &str, attempt: u32) -> Running {
+        let now = self.running.fetch_add(1, SeqCst) + 1;
+        self.most.fetch_max(now, SeqCst);
+        self.ran.lock().unwrap().push((node.into(), attempt));
+        Running(self.running.clone())
+    }
+
+    fn nodes(&self) -> Vec<String> {
+        let mut nodes: Vec<_> =
+            self.ran.lock().unwrap().iter().map(|(node, _)| node.clone()).collect();
+        nodes.sort();
+        nodes.dedup();
+        nodes
+    }
+}
+
+struct Running(Arc<AtomicUsize>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+async fn start(url: &str, node: &'static str, books: &Books) -> Queue {
+    let cluster = Nats::connect(url).name("test").join(node).await.expect("NATS is there");
+    let paint = {
+        let books = books.clone();
+        move |millis: u64, context: EventContext| {
+            let books = books.clone();
+            async move {
+                let _running = books.begin(node, context.attempt());
+                context.progress(0.5, "half");
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+                Ok::<_, String>(millis + 1)
+            }
+        }
+    };
+    let paint = Listener::new("paint", paint).concurrency_id("gpu").concurrency_limit(2).durable();
+    Queue::builder().cluster(cluster).listener(paint).start().expect("it starts")
+}
+
+#[actix::test]
+async fn three_nodes_run_two_at_once() {
+    let _ = env_logger::builder().is_test(true).try_init();
+    let Some(servers) = Servers::start(1) else { return };
+    let books = Books::default();
+    let url = servers.url();
+    let nodes = join_all(["a", "b", "c"].map(|node| start(&url, node, &books))).await;
+    let warm: u64 = nodes[1].call("paint", 1_u64).await.unwrap();
+    assert_eq!(warm, 2);
+    let begun = Instant::now();
+    let calls = (0..6).map(|n| nodes[n % 3].call::<u64, u64>("paint", 500));
+    for result in join_all(calls).await {
+        assert_eq!(result.unwrap(), 501);
+    }
+    let took = begun.elapsed();
+    assert_eq!(books.most.load(SeqCst), 2, "two at once in the whole cluster");
+    assert!(books.nodes().len() > 1, "on several nodes: {:?}", books.nodes());
+    eprintln!("six events took {took:?}");
+}
+
+#[actix::test]
+async fn an_event_is_followed_wherever_it_runs() {
+    let Some(servers) = Servers::start(1) else { return };
+    let books = Books::default();
+    let url = servers.url();
+    let nodes = join_all(["a", "b", "c"].map(|node| start(&url, node, &books))).await;
+    let mut followers = Vec::new();
+    for n in 0..5 {
+        let submission = nodes[n % 3].submit("paint", 300_u64).await.unwrap();
+        followers.push(actix::spawn(submission.collect::<Vec<Update>>()));
+    }
+    let mut ranks = Vec::new();
+    for updates in join_all(followers).await {
+        let updates = updates.unwrap();
+        let first_rank = updates.iter().find_map(|update| match update {
+            Update::Estimation { rank, .. } => Some(*rank),
+            _ => None,
+        });
+        ranks.push(first_rank);
+        let starts = |update: &&Update| matches!(update, Update::ProcessStarts { .. });
+        assert_eq!(updates.iter().filter(starts).count(), 1);
+        let has_progress = updates.iter().any(|update| matches!(update, Update::Progress { .. }));
+        assert!(has_progress, "{updates:?}");
+        assert!(updates.last().unwrap().is_terminal());
+    }
+    assert_eq!(ranks.into_iter().flatten().max(), Some(2), "over all nodes");
+}
