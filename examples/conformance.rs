@@ -8,14 +8,15 @@
 
 #[path = "shared/address.rs"]
 mod address;
+#[path = "shared/cluster.rs"]
+mod cluster;
 
-use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::{App, web};
-use address::{Address, PathOption};
+use address::{Address, ValueOption, Values};
 use futures::{Stream, StreamExt, stream};
 use now_serving::{
     ApiVisibility, EventContext, FileData, Listener, ListenerInput, ListenerOutput, Queue,
@@ -91,7 +92,7 @@ fn generator(name: &'static str) -> Listener<Text, String> {
 }
 
 /// The option of where events are recorded.
-const JOURNAL: PathOption = PathOption {
+const JOURNAL: ValueOption = ValueOption {
     name: "journal",
     value: "FILE",
     help: "Records the events of all listeners that queue in FILE, and goes on with those that are left \
@@ -127,24 +128,26 @@ async fn on_nats(_: QueueBuilder, url: &str) -> std::io::Result<QueueBuilder> {
 }
 
 /// With the journal, where there is one.
-async fn recorded(queue: QueueBuilder, journal: Option<&Path>) -> std::io::Result<QueueBuilder> {
-    match journal.and_then(Path::to_str) {
+async fn recorded(queue: QueueBuilder, values: &Values) -> std::io::Result<QueueBuilder> {
+    if cluster::is_node(values) {
+        return cluster::join(queue, values, &cluster_name(values, "")).await;
+    }
+    let journal = values.get(JOURNAL.name).map(String::as_str);
+    match journal {
         Some(url) if url.starts_with("nats://") => on_nats(queue, url).await,
         _ => in_file(queue, journal),
     }
 }
 
 #[cfg(feature = "journal")]
-fn in_file(queue: QueueBuilder, file: Option<&Path>) -> std::io::Result<QueueBuilder> {
+fn in_file(queue: QueueBuilder, file: Option<&str>) -> std::io::Result<QueueBuilder> {
     let Some(file) = file else { return Ok(queue) };
     let journal = now_serving::Sqlite::open(file).map_err(std::io::Error::other)?;
-    let mut files = file.as_os_str().to_os_string();
-    files.push(".files");
-    Ok(queue.journal(journal).cache_dir(files))
+    Ok(queue.journal(journal).cache_dir(format!("{file}.files")))
 }
 
 #[cfg(not(feature = "journal"))]
-fn in_file(queue: QueueBuilder, file: Option<&Path>) -> std::io::Result<QueueBuilder> {
+fn in_file(queue: QueueBuilder, file: Option<&str>) -> std::io::Result<QueueBuilder> {
     match file {
         Some(_) => Err(std::io::Error::other("--journal needs the feature journal")),
         None => Ok(queue),
@@ -297,16 +300,33 @@ fn more(queue: QueueBuilder) -> QueueBuilder {
         .listener(kept(Listener::stream("tokens", tokens)).concurrency_limit(None))
 }
 
+/// The name of the cluster of one of its queues.
+fn cluster_name(values: &Values, of: &str) -> String {
+    let name = values.get(cluster::NAME.name).map_or("conformance", String::as_str);
+    format!("{name}{of}")
+}
+
+/// Durable, where this is one of several nodes.
+fn of_node<I, O>(values: &Values, listener: Listener<I, O>) -> Listener<I, O>
+where
+    I: ListenerInput + Serialize,
+    O: ListenerOutput + DeserializeOwned,
+{
+    if cluster::is_node(values) { listener.durable() } else { listener }
+}
+
 /// For those who log in.
-fn private() -> std::io::Result<Web> {
+async fn private(values: &Values) -> std::io::Result<Web> {
     let queue = Queue::builder()
-        .listener(Listener::new("whoami", whoami))
-        .listener(Listener::blocking("shout", shout))
-        .listener(Listener::new("remember", remember))
-        .listener(Listener::new("for_bob", echo).allow(|user| user == Some("bob")))
+        .listener(of_node(values, Listener::new("whoami", whoami)))
+        .listener(of_node(values, Listener::blocking("shout", shout)))
+        .listener(of_node(values, Listener::new("remember", remember)))
+        .listener(of_node(values, Listener::new("for_bob", echo)).allow(|user| user == Some("bob")))
         .listener(
             Listener::new("for_bob_at_once", echo).queue(false).allow(|user| user == Some("bob")),
-        )
+        );
+    let queue = cluster::join(queue, values, &cluster_name(values, "-private"))
+        .await?
         .start()
         .map_err(std::io::Error::other)?;
     let web = Web::builder(&queue)
@@ -318,8 +338,9 @@ fn private() -> std::io::Result<Web> {
 #[actix_web::main]
 async fn main() -> std::io::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let (address, journal) = Address::with_path("conformance", 7861, Some(JOURNAL));
-    RECORDS.get_or_init(|| journal.is_some());
+    let options = [JOURNAL, cluster::NATS, cluster::NODE, cluster::NAME, cluster::FILES];
+    let (address, values) = Address::with_options("conformance", 7861, &options);
+    RECORDS.get_or_init(|| values.contains_key(JOURNAL.name) || cluster::is_node(&values));
     let nine = Queue::builder()
         .listener(kept(Listener::new("echo", echo)).concurrency_limit(None))
         .listener(kept(Listener::new("echo1", echo_after_a_millisecond)))
@@ -330,7 +351,7 @@ async fn main() -> std::io::Result<()> {
         .listener(generator("gen1").concurrency_limit(2))
         .listener(generator("gen2"))
         .listener(generator("gen3"));
-    let queue = recorded(more(nine), journal.as_deref())
+    let queue = recorded(more(nine), &values)
         .await
         .and_then(|queue| queue.start().map_err(std::io::Error::other))
         .unwrap_or_else(|error| Address::fail("conformance", &error));
@@ -340,7 +361,7 @@ async fn main() -> std::io::Result<()> {
         builder = builder.cache_dir(directory);
     }
     let public = builder.start().map_err(std::io::Error::other)?;
-    let private = private()?;
+    let private = private(&values).await?;
     let served = public.clone();
     let server = http_server(move || {
         App::new()

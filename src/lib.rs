@@ -110,8 +110,6 @@ mod clock;
 #[cfg(feature = "cluster")]
 #[allow(dead_code, reason = "the cluster is being built")]
 mod cluster;
-#[cfg(feature = "cluster")]
-mod node;
 mod delivery;
 mod event;
 #[cfg(feature = "web")]
@@ -119,6 +117,8 @@ mod files;
 mod handler;
 mod journal;
 mod logging;
+#[cfg(feature = "cluster")]
+mod node;
 mod queue;
 mod scheduler;
 mod sync;

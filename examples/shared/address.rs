@@ -4,17 +4,20 @@
 // Not every example needs all of it.
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::process::exit;
 
-/// An option that names a file or a directory.
-pub struct PathOption {
+/// An option with a value.
+pub struct ValueOption {
     pub name: &'static str,
     /// What stands for its value in the help.
     pub value: &'static str,
     pub help: &'static str,
 }
+
+/// What the options with values were given, by name.
+pub type Values = BTreeMap<&'static str, String>;
 
 /// The address of a server.
 #[derive(Clone, Debug)]
@@ -27,57 +30,50 @@ impl Address {
     /// Reads the command line. Ends the program after `--help`, and after an argument that it
     /// doesn't know.
     pub fn from_args(name: &str, port: u16) -> Address {
-        Address::with_path(name, port, None).0
+        Address::with_options(name, port, &[]).0
     }
 
-    /// The same with an option more, and what it was given.
-    pub fn with_path(
-        name: &str,
-        port: u16,
-        option: Option<PathOption>,
-    ) -> (Address, Option<PathBuf>) {
+    /// The same with more options.
+    pub fn with_options(name: &str, port: u16, options: &[ValueOption]) -> (Address, Values) {
         let mut address = Address { host: "127.0.0.1".into(), port };
-        let path = address.read(name, option.as_ref(), lexopt::Parser::from_env());
-        let path = path.unwrap_or_else(|error| {
+        let values = address.read(name, options, lexopt::Parser::from_env());
+        let values = values.unwrap_or_else(|error| {
             eprintln!("{name}: {error}; see --help");
             exit(2);
         });
-        (address, path)
+        (address, values)
     }
 
     fn read(
         &mut self,
         name: &str,
-        option: Option<&PathOption>,
+        options: &[ValueOption],
         mut args: lexopt::Parser,
-    ) -> Result<Option<PathBuf>, lexopt::Error> {
+    ) -> Result<Values, lexopt::Error> {
         use lexopt::prelude::*;
-        let (default, mut path) = (self.port, None);
+        let (default, mut values) = (self.port, Values::new());
         while let Some(arg) = args.next()? {
             match arg {
                 Long("host") => self.host = args.value()?.string()?,
                 Short('p') | Long("port") => self.port = args.value()?.parse()?,
                 Short('h') | Long("help") => {
-                    let (usage, help) = match option {
-                        Some(PathOption { name, value, help }) => {
-                            (format!(" [--{name} {value}]"), format!("\n{help}"))
-                        }
-                        None => Default::default(),
-                    };
+                    let usage = options.iter().map(|it| format!(" [--{} {}]", it.name, it.value));
+                    let usage: String = usage.collect();
                     println!(
                         "Usage: {name} [--host HOST] [--port PORT]{usage}\n\n\
-                         Listens on 127.0.0.1:{default} by default; port 0 is any \
-                         free one.{help}"
+                         Listens on 127.0.0.1:{default} by default; port 0 is any free one."
                     );
+                    options.iter().for_each(|it| println!("--{}: {}", it.name, it.help));
                     exit(0);
                 }
-                Long(given) if option.is_some_and(|option| option.name == given) => {
-                    path = Some(args.value()?.into());
-                }
+                Long(given) => match options.iter().find(|option| option.name == given) {
+                    Some(option) => drop(values.insert(option.name, args.value()?.string()?)),
+                    None => return Err(arg.unexpected()),
+                },
                 _ => return Err(arg.unexpected()),
             }
         }
-        Ok(path)
+        Ok(values)
     }
 
     /// What to bind to.

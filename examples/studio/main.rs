@@ -12,15 +12,18 @@
 
 #[path = "../shared/address.rs"]
 mod address;
+#[path = "../shared/cluster.rs"]
+mod cluster;
 mod painters;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+#[cfg(feature = "journal")]
 use std::path::Path;
 use std::time::Duration;
 
 use actix_web::http::header::ContentType;
 use actix_web::{App, HttpResponse, web};
-use address::{Address, PathOption};
+use address::{Address, ValueOption};
 use now_serving::{
     EventContext, FileData, Listener, Queue, QueueBuilder, SlotState, UserError, Users, Web,
 };
@@ -125,7 +128,7 @@ async fn page() -> HttpResponse {
 }
 
 /// The option of the directory for what outlives the studio.
-const DATA: PathOption = PathOption {
+const DATA: ValueOption = ValueOption {
     name: "data",
     value: "DIR",
     help: "Records orders in DIR and keeps their pictures there, so that both outlive the studio. Needs \
@@ -133,8 +136,8 @@ const DATA: PathOption = PathOption {
 };
 
 #[cfg(feature = "journal")]
-fn recorded(queue: QueueBuilder, data: Option<&Path>) -> std::io::Result<QueueBuilder> {
-    let Some(data) = data else { return Ok(queue) };
+fn recorded(queue: QueueBuilder, data: Option<&str>) -> std::io::Result<QueueBuilder> {
+    let Some(data) = data.map(Path::new) else { return Ok(queue) };
     std::fs::create_dir_all(data).map_err(|error| {
         std::io::Error::other(format!("{}: {error}; take another --data", data.display()))
     })?;
@@ -144,7 +147,7 @@ fn recorded(queue: QueueBuilder, data: Option<&Path>) -> std::io::Result<QueueBu
 }
 
 #[cfg(not(feature = "journal"))]
-fn recorded(queue: QueueBuilder, data: Option<&Path>) -> std::io::Result<QueueBuilder> {
+fn recorded(queue: QueueBuilder, data: Option<&str>) -> std::io::Result<QueueBuilder> {
     match data {
         Some(_) => Err(std::io::Error::other(
             "--data needs the feature journal; run it by cargo run --release --features journal \
@@ -157,12 +160,15 @@ fn recorded(queue: QueueBuilder, data: Option<&Path>) -> std::io::Result<QueueBu
 #[actix_web::main]
 async fn main() -> std::io::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-    let (address, data) = Address::with_path("studio", 7860, Some(DATA));
+    let options = [DATA, cluster::NATS, cluster::NODE, cluster::NAME, cluster::FILES];
+    let (address, values) = Address::with_options("studio", 7860, &options);
+    let data = values.get(DATA.name).map(String::as_str);
+    let is_durable = data.is_some() || cluster::is_node(&values);
     let listener = |name: &str, painter: Painter| {
         let listener = Listener::blocking(name, move |prompt: Prompt, context: EventContext| {
             generate(painter, prompt, &context)
         });
-        if data.is_some() { listener.durable() } else { listener }
+        if is_durable { listener.durable() } else { listener }
     };
     // The guide's example: the first declares two, the others nothing, and two run at once.
     let queue = Queue::builder()
@@ -173,7 +179,10 @@ async fn main() -> std::io::Result<()> {
         )
         .listener(listener("generate_2", Painter::Current).concurrency_id("gpu_queue"))
         .listener(listener("generate_3", Painter::Nebula).concurrency_id("gpu_queue"));
-    let queue = recorded(queue, data.as_deref())
+    let name = values.get(cluster::NAME.name).map_or("studio", String::as_str);
+    let joined = cluster::join(queue, &values, name).await;
+    let queue = joined
+        .and_then(|queue| recorded(queue, data))
         .and_then(|queue| queue.start().map_err(std::io::Error::other))
         .unwrap_or_else(|error| Address::fail("studio", &error));
     let line_of = queue.clone();

@@ -12,9 +12,9 @@ use super::gauges::Gauges;
 use super::grant::{Acquire, Queued};
 use super::local_channel::{LocalReceiver, LocalSender, local_channel};
 use super::mailbox_budget::MailboxBudget;
-use super::messages::{AdmitTogether, 
-    Abort, Admit, AwaitClosed, CancelOf, Control, GiveUp, PlacesGranted, PressureChanged, Quit,
-    Report, Steer, Stop, Subscribe, WorkerCommand,
+use super::messages::{
+    Abort, Admit, AdmitTogether, AwaitClosed, CancelOf, Control, GiveUp, PlacesGranted,
+    PressureChanged, Quit, Report, Steer, Stop, Subscribe, WorkerCommand,
 };
 use super::recording::{Recording, Recovered};
 use super::slot_hold::SlotHold;

@@ -42,7 +42,10 @@ pub(super) enum Input {
     Came(Box<Envelope>),
     Tick,
     /// The queue has started.
-    Started { listeners: Vec<(Arc<str>, Listener)>, blueprint: Box<Blueprint> },
+    Started {
+        listeners: Vec<(Arc<str>, Listener)>,
+        blueprint: Box<Blueprint>,
+    },
     Submit(Arc<str>, Box<Submit>),
     Cancel(Arc<str>, EventId),
     Follow {
@@ -53,10 +56,16 @@ pub(super) enum Input {
     },
     /// To whoever keeps the line, for somebody here.
     Ask(Question, oneshot::Sender<Result<Answer, String>>),
-    Leave { grace: Duration, done: oneshot::Sender<bool> },
+    Leave {
+        grace: Duration,
+        done: oneshot::Sender<bool>,
+    },
 
     /// Of a run here.
-    RunSaid { attempt: Attempt, update: Box<Update> },
+    RunSaid {
+        attempt: Attempt,
+        update: Box<Update>,
+    },
     RunOver(Attempt),
 
     /// The line is this node's to keep, or not.
@@ -267,8 +276,8 @@ impl Agent {
         self.candidate.hear(from.node.clone(), now);
         match message {
             Message::Beat(beat) => {
-                let is_older_self = from.node == self.handle.process.node
-                    && from.boot > self.handle.process.boot;
+                let is_older_self =
+                    from.node == self.handle.process.node && from.boot > self.handle.process.boot;
                 if is_older_self {
                     self.is_replaced(now, out);
                 }
@@ -320,11 +329,16 @@ impl Agent {
                 }
                 Known::IsAdmitted => {
                     let event = admit.event;
-                    out.push((To::Process(from.clone()), Message::Admitted { event, result: Ok(()) }));
+                    out.push((
+                        To::Process(from.clone()),
+                        Message::Admitted { event, result: Ok(()) },
+                    ));
                     office.tracked.follow(&from, event, out);
                 }
                 Known::HasEnded => answers::find(office, &self.input, from, admit.event),
-                Known::No if admit.again => answers::find_or_admit(office, &self.input, from, admit),
+                Known::No if admit.again => {
+                    answers::find_or_admit(office, &self.input, from, admit)
+                }
                 Known::No => answers::admit(office, &self.input, from, *admit),
             },
             Message::Cancel { listener, event } => office.cancel(&listener, event),
@@ -434,7 +448,8 @@ impl Agent {
     }
 
     fn ask_again(&mut self, now: Instant, out: &mut Out) {
-        let over = |_: &u64, asked: &mut Asked| now - asked.asked >= ANSWER || asked.reply.is_closed();
+        let over =
+            |_: &u64, asked: &mut Asked| now - asked.asked >= ANSWER || asked.reply.is_closed();
         for (_, asked) in self.asked.extract_if(over) {
             let _ = asked.reply.send(Err("nobody keeps the line now; try again later".into()));
         }
@@ -457,13 +472,7 @@ impl Agent {
         }
     }
 
-    fn leave(
-        &mut self,
-        now: Instant,
-        grace: Duration,
-        done: oneshot::Sender<bool>,
-        out: &mut Out,
-    ) {
+    fn leave(&mut self, now: Instant, grace: Duration, done: oneshot::Sender<bool>, out: &mut Out) {
         self.front.is_leaving = true;
         self.runs.leave();
         if let Some(office) = self.office.take() {

@@ -157,9 +157,6 @@ impl Front {
         out.push((To::Keeper, Message::Follow(vec![event])));
     }
 
-    pub fn follows(&self, event: EventId) -> bool {
-        self.events.contains_key(&event)
-    }
 
     /// An event is to be ended, whoever follows it.
     pub fn cancel(&mut self, name: &Arc<str>, event: EventId, out: &mut Out) {

@@ -27,12 +27,12 @@ use crate::journal::Query;
 use crate::journal::error::JournalError;
 use crate::journal::jetstream::{ConnectNats, escape, replicas_at, unreachable};
 use crate::journal::record::Kept;
+use crate::queue::Queue;
 use crate::queue::blueprint::Blueprint;
 use crate::queue::builder::QueueBuilder;
 use crate::queue::elsewhere::Elsewhere;
 use crate::queue::error::ControlError;
 use crate::queue::snapshot::QueueSnapshot;
-use crate::queue::Queue;
 
 /// A cluster that this process has joined as a node, for [`QueueBuilder::cluster`](crate::QueueBuilder::cluster).
 /// From [`ConnectNats::join`](crate::ConnectNats::join).

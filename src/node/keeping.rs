@@ -67,8 +67,12 @@ impl Claiming {
         }
         if now >= due {
             let thread = Arbiter::new();
-            let keeping =
-                keep(self.connect.clone(), handle.process.to_string(), blueprint.clone(), input.clone());
+            let keeping = keep(
+                self.connect.clone(),
+                handle.process.to_string(),
+                blueprint.clone(),
+                input.clone(),
+            );
             let input = input.clone();
             thread.spawn(async move {
                 // The agent ends with the process only.

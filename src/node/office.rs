@@ -448,10 +448,7 @@ impl Office {
     }
 }
 
-fn order<'a>(
-    listener: &Arc<str>,
-    events: impl IntoIterator<Item = &'a PlacedEvent>,
-) -> Order {
+fn order<'a>(listener: &Arc<str>, events: impl IntoIterator<Item = &'a PlacedEvent>) -> Order {
     let ordered = |event: &PlacedEvent| OrderedEvent {
         event: event.event,
         attempt: event.attempt,

@@ -166,8 +166,7 @@ impl Runs {
             let why = format!("this node has no listener {:?}", order.listener);
             return self.fail(now, attempt, &why);
         };
-        let running =
-            Arc::new(Running { attempt, input: self.input.clone() });
+        let running = Arc::new(Running { attempt, input: self.input.clone() });
         let mut admits = Vec::with_capacity(order.events.len());
         for event in &order.events {
             let input = match front.take_input(event.event, event.attempt) {

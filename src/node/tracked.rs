@@ -194,6 +194,8 @@ pub(super) fn update_of(event_id: EventId, said: Said) -> Option<Update> {
             Update::ProcessGenerating { event_id, output: Output::new(output), duration }
         }
         // These are the line's.
-        Said::Rank { .. } | Said::Starts { .. } | Said::Ended { .. } | Said::Unknown => return None,
+        Said::Rank { .. } | Said::Starts { .. } | Said::Ended { .. } | Said::Unknown => {
+            return None;
+        }
     })
 }

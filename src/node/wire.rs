@@ -33,24 +33,48 @@ pub(super) enum Message {
     Leaves(Epoch),
     /// From who keeps the line to a node. A run comes with its order. So many updates were told to this process
     /// before.
-    Word { word: FromOwner, order: Option<Box<Order>>, told: u64 },
+    Word {
+        word: FromOwner,
+        order: Option<Box<Order>>,
+        told: u64,
+    },
     /// To who keeps the line.
     Report(Report<RunEnd>),
     /// To who keeps the line: what a handler says of its event.
-    Said { attempt: Attempt, event: EventId, said: Said },
+    Said {
+        attempt: Attempt,
+        event: EventId,
+        said: Said,
+    },
     /// To who keeps the line: let it in.
     Admit(Box<Admit>),
     /// Whether it was let in.
-    Admitted { event: EventId, result: Result<(), Refusal> },
+    Admitted {
+        event: EventId,
+        result: Result<(), Refusal>,
+    },
     /// To who keeps the line: end it wherever it is.
-    Cancel { listener: Arc<str>, event: EventId },
+    Cancel {
+        listener: Arc<str>,
+        event: EventId,
+    },
     /// To who keeps the line: these are followed here.
     Follow(Vec<EventId>),
     /// An update of an event that is followed; they are numbered for each process that they go to.
-    Told { number: u64, event: EventId, said: Said },
+    Told {
+        number: u64,
+        event: EventId,
+        said: Said,
+    },
     /// To who keeps the line.
-    Ask { id: u64, question: Question },
-    Answer { id: u64, answer: Result<Answer, String> },
+    Ask {
+        id: u64,
+        question: Question,
+    },
+    Answer {
+        id: u64,
+        answer: Result<Answer, String>,
+    },
 }
 
 /// What is to be run.
@@ -137,12 +161,25 @@ impl EventEnd {
 /// An update as it travels.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Said {
-    Rank { rank: usize, queue_size: usize, rank_eta: Option<f64> },
-    Starts { eta: Option<f64> },
+    Rank {
+        rank: usize,
+        queue_size: usize,
+        rank_eta: Option<f64>,
+    },
+    Starts {
+        eta: Option<f64>,
+    },
     Progress(Vec<ProgressUnit>),
     Log(Log),
-    Generating { output: JsonText, duration: f64 },
-    Ended { end: End, duration: f64, average: Option<f64> },
+    Generating {
+        output: JsonText,
+        duration: f64,
+    },
+    Ended {
+        end: End,
+        duration: f64,
+        average: Option<f64>,
+    },
     /// Nothing is known of it: no record, no result.
     Unknown,
 }
@@ -158,10 +195,9 @@ impl Said {
             Update::Log { log, .. } => Said::Log(log),
             Update::ProcessGenerating { output, duration, .. } => match written(&output) {
                 Ok(output) => Said::Generating { output, duration },
-                Err(failure) => Said::Log(Log::new(
-                    crate::event::update::LogLevel::Warning,
-                    failure.message,
-                )),
+                Err(failure) => {
+                    Said::Log(Log::new(crate::event::update::LogLevel::Warning, failure.message))
+                }
             },
             Update::ProcessCompleted { outcome, duration, average_duration, .. } => {
                 let (end, average) = (end_of(outcome), average_duration);
@@ -200,12 +236,18 @@ pub(super) fn end_of(outcome: Outcome) -> End {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Question {
     Snapshot,
-    Control { concurrency_id: Arc<str>, control: Control },
+    Control {
+        concurrency_id: Arc<str>,
+        control: Control,
+    },
     Ends(Query),
     /// Whether this event goes on.
     Event(EventId),
     /// The events of this session that go on.
-    Session { user: Option<Arc<str>>, session: Arc<str> },
+    Session {
+        user: Option<Arc<str>>,
+        session: Arc<str>,
+    },
 }
 
 /// What an operator sets.

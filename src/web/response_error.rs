@@ -62,7 +62,9 @@ impl Rejection {
             ControlError::NotRecorded(_) if error.is_disk_full() => {
                 StatusCode::INSUFFICIENT_STORAGE
             }
-            ControlError::NotRecorded(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ControlError::NotRecorded(_) | ControlError::NotDone(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         Self::new(status, error.to_string().into())
     }

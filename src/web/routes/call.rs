@@ -155,7 +155,7 @@ pub(crate) async fn follow(
     let sessions = &web.sessions;
     let Ok(id) = event_id.parse::<EventId>() else { return Ok(sse::response(CallStream::Unknown)) };
     let session = match sessions.find_call(&caller, id) {
-        None => left(&web, &caller, &request, &api_name, id)?,
+        None => left(&web, &caller, &request, &api_name, id).await?,
         session => session,
     };
     if let Some(session) = session.filter(|session| session.may_be_of(id, &api_name)) {
@@ -172,7 +172,7 @@ pub(crate) async fn follow(
 }
 
 /// An event of the caller's that an earlier process has left.
-fn left(
+async fn left(
     web: &WebState,
     caller: &Caller,
     request: &HttpRequest,
@@ -182,6 +182,10 @@ fn left(
     let Ok(endpoint) = web.known(api_name) else { return Ok(None) };
     let is_own =
         |left: &LeftEvent| left.user == caller.0 && left.listener as u64 == endpoint.number;
+    web.queue.fetch(id).await.map_err(|trouble| {
+        error!("event {id} can't be looked for: {trouble}");
+        Rejection::crowded("The record of events can't be read now; ask again.".into())
+    })?;
     let audience = web.audience(endpoint, request);
     web.sessions.adopt_call(id, caller, endpoint, audience, web.queue.left(), is_own)
 }

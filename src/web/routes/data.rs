@@ -45,6 +45,12 @@ pub(crate) async fn data(
 /// The events of the session that an earlier process has left are this client's.
 async fn adopt(web: &WebState, caller: &Caller, request: &HttpRequest, hash: &str) {
     let (left, user) = (web.queue.left(), caller.0.as_ref());
+    // One that is here has its events here.
+    if web.sessions.find(caller, hash).is_none()
+        && let Err(trouble) = web.queue.fetch_session(user, hash).await
+    {
+        error!("what a session has elsewhere can't be looked for: {trouble}");
+    }
     if !left.has_session(user, hash) {
         return;
     }
