@@ -22,6 +22,7 @@ use crate::handler::input::Input;
 use crate::handler::session_state::SessionState;
 use crate::handler::user::with_user;
 use crate::journal::record::End;
+use crate::logging::info;
 use crate::scheduler::command::WhenFull;
 
 pub(super) struct Runs {
@@ -213,6 +214,7 @@ impl Runs {
     fn interrupt(&mut self, attempt: Attempt, front: &Front) {
         let Some(here) = self.here.get(&attempt) else { return };
         let Some(listener) = front.listener(&here.order.listener) else { return };
+        info!("{}: event {} is interrupted", here.order.listener, attempt.event);
         for event in &here.order.events {
             let cancel = CancelOf { listener: listener.lane, id: event.event };
             listener.supervisor.do_send(cancel);
