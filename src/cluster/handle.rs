@@ -42,6 +42,15 @@ impl ClusterHandle {
         }
     }
 
+    /// Whether another node has been heard just now.
+    pub fn has_others(&self) -> bool {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_live = |(node, (_, at)): (&NodeName, &(u64, Instant))| {
+            *node != self.process.node && clock::since(*at) < LIVE
+        };
+        heard.iter().any(is_live)
+    }
+
     /// Whether a process has been heard just now, and none of its node that began later. This one is.
     pub fn is_live(&self, process: &Process) -> bool {
         if *process == self.process {

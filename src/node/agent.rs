@@ -117,6 +117,8 @@ struct Asked {
 
 struct Leaving {
     until: Instant,
+    /// There is no other node.
+    is_alone: bool,
     /// What still ran has been interrupted.
     interrupted: bool,
     done: Option<oneshot::Sender<bool>>,
@@ -475,28 +477,46 @@ impl Agent {
     fn leave(&mut self, now: Instant, grace: Duration, done: oneshot::Sender<bool>, out: &mut Out) {
         self.front.is_leaving = true;
         self.runs.leave();
+        // Without another node it is kept until what runs has ended.
+        let is_alone = !self.handle.has_others();
+        if is_alone {
+            self.front.stop(false);
+        } else {
+            self.hand_over(out);
+        }
+        let until = now + grace;
+        let done = Some(done);
+        self.leaving = Some(Leaving { until, is_alone, interrupted: false, done });
+    }
+
+    fn hand_over(&mut self, out: &mut Out) {
         if let Some(office) = self.office.take() {
             let epoch = office.epoch;
             office.close();
             out.push((To::All, Message::Leaves(epoch)));
         }
-        let until = now + grace;
-        self.leaving = Some(Leaving { until, interrupted: false, done: Some(done) });
     }
 
     fn go_on_leaving(&mut self, now: Instant, out: &mut Out) {
         let Some(leaving) = &mut self.leaving else { return };
-        if self.runs.is_done() {
-            if let Some(done) = leaving.done.take() {
-                // Who asked may have stopped waiting.
-                let _ = done.send(!leaving.interrupted);
+        let is_over = self.runs.is_done() || now >= leaving.until + LAST_WORD;
+        if is_over {
+            let Some(done) = leaving.done.take() else { return };
+            // Who asked may have stopped waiting.
+            let _ = done.send(!leaving.interrupted);
+            if leaving.is_alone {
+                self.front.stop(true);
             }
+            self.hand_over(out);
         } else if now >= leaving.until && !leaving.interrupted {
             leaving.interrupted = true;
             self.runs.stop_all(now, &mut self.front, out);
         }
     }
 }
+
+/// How long what was interrupted, and who keeps the line, may take to say so.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// How long an answer may take before the question is asked again.
 const AGAIN: Duration = Duration::from_secs(1);

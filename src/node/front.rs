@@ -82,6 +82,8 @@ struct Followed {
     asked: Option<Instant>,
     /// It is to be ended.
     is_cancelled: bool,
+    /// It has started, as far as is known here.
+    runs: bool,
 }
 
 impl Front {
@@ -138,6 +140,7 @@ impl Front {
             admit: Some(admit),
             asked: Some(now),
             is_cancelled: false,
+            runs: false,
         };
         self.events.insert(id, followed);
     }
@@ -151,12 +154,19 @@ impl Front {
         sender: EventSender,
         out: &mut Out,
     ) {
-        let (input, admit, asked, is_cancelled) = (None, None, None, false);
-        let followed = Followed { listener, sender, input, session, admit, asked, is_cancelled };
+        let followed = Followed {
+            listener,
+            sender,
+            input: None,
+            session,
+            admit: None,
+            asked: None,
+            is_cancelled: false,
+            runs: false,
+        };
         self.events.insert(event, followed);
         out.push((To::Keeper, Message::Follow(vec![event])));
     }
-
 
     /// An event is to be ended, whoever follows it.
     pub fn cancel(&mut self, name: &Arc<str>, event: EventId, out: &mut Out) {
@@ -210,6 +220,16 @@ impl Front {
         self.pass_on(event, said);
     }
 
+    /// Nobody goes on with them for now: whoever follows one that waits is told so, or `all`.
+    pub fn stop(&mut self, all: bool) {
+        for (_, followed) in self.events.extract_if(|_, followed| all || !followed.runs) {
+            match followed.admit {
+                Some(_) => followed.sender.refuse(Refusal::Stopped),
+                None => followed.sender.end_unstarted(Outcome::Stopped),
+            }
+        }
+    }
+
     /// So many updates have been told to this process: if some have not come, they are lost.
     pub fn should_have(&mut self, now: Instant, epoch: Epoch, told: u64, out: &mut Out) {
         let has = if self.told.0 == epoch { self.told.1 } else { 0 };
@@ -223,6 +243,11 @@ impl Front {
         let Some(followed) = self.events.get_mut(&event) else { return };
         if followed.admit.take().is_some() {
             followed.sender.admit();
+        }
+        match &said {
+            Said::Rank { .. } => followed.runs = false,
+            Said::Starts { .. } => followed.runs = true,
+            _ => {}
         }
         let durability = self.listeners.get(&followed.listener).map(|it| &it.durability);
         let update = match said {

@@ -15,7 +15,9 @@ PROGRAM = os.environ.get("CONFORMANCE_BIN", ROOT / "target/release/examples/conf
 
 # The URL of a NATS server: the journals are there then.
 NATS = os.environ.get("CONFORMANCE_NATS")
-DURABLE = bool(NATS) or "CONFORMANCE_DURABLE" in os.environ
+# The same: each server is the one node of a cluster of its own.
+CLUSTER = os.environ.get("CONFORMANCE_CLUSTER")
+DURABLE = bool(NATS or CLUSTER) or "CONFORMANCE_DURABLE" in os.environ
 
 
 class Server:
@@ -26,7 +28,9 @@ class Server:
         # directory of files that a test gives is that test's.
         journal = []
         if "CONFORMANCE_CACHE_DIR" not in environment:
-            if NATS:
+            if CLUSTER:
+                journal = ["--nats", CLUSTER, "--node", "one", "--name", str(uuid.uuid4())]
+            elif NATS:
                 journal = ["--journal", f"{NATS}/{uuid.uuid4()}"]
             elif DURABLE:
                 journal = ["--journal", str(Path(tempfile.mkdtemp()) / "events.db")]
