@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+#[cfg(feature = "cluster")]
+use actix_web::HttpMessage;
 use actix_web::HttpRequest;
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -22,6 +24,10 @@ use crate::web::auth::csrf::AllowedOrigins;
 use crate::web::auth::login_guard::LoginGuard;
 use crate::web::body::budget::Bodies;
 use crate::web::protocol::encoder::Audience;
+#[cfg(feature = "cluster")]
+use crate::web::relay::node::Relay;
+#[cfg(feature = "cluster")]
+use crate::web::relayed::Relayed;
 use crate::web::session::registry::Sessions;
 use crate::web::session::snapshot::ClientsSnapshot;
 
@@ -118,6 +124,9 @@ pub(crate) struct WebState {
     pub keeps_state: bool,
     /// For large bodies, of which only a few are read at once.
     pub reading: Arc<Semaphore>,
+    /// Where the queue is one of a cluster: other nodes have some of its clients' sessions.
+    #[cfg(feature = "cluster")]
+    pub relay: OnceLock<Arc<Relay>>,
 }
 
 impl WebState {
@@ -149,6 +158,8 @@ impl WebState {
             dashboard: OnceLock::new(),
             app_id: rand::random::<u64>() >> 11,
             reading: Arc::new(Semaphore::new((processors / 2).max(1))),
+            #[cfg(feature = "cluster")]
+            relay: OnceLock::new(),
         }
     }
 
@@ -172,6 +183,10 @@ impl WebState {
     /// How updates are shown to the client of a request.
     pub fn audience(&self, endpoint: &Endpoint, request: &HttpRequest) -> Audience {
         let Options { show_error, root_path, .. } = &self.options;
+        #[cfg(feature = "cluster")]
+        if let Some(Relayed { root, .. }) = request.extensions().get() {
+            return endpoint.audience(*show_error, Some(root), request);
+        }
         endpoint.audience(*show_error, root_path.as_deref(), request)
     }
 
