@@ -31,7 +31,12 @@ const TRUST: Duration = Duration::from_secs(10);
 
 /// How long after it began, was cut off, or stood still a process knows who else lives: as long as several
 /// beats of theirs take.
+#[cfg(not(test))]
 const SETTLE: Duration = Duration::from_secs(3);
+
+/// In tests, nodes hear each other from the beginning.
+#[cfg(test)]
+const SETTLE: Duration = Duration::ZERO;
 
 /// Two ticks that are as far apart show that the process stood still.
 const STOOD_STILL: Duration = Duration::from_millis(2500);
@@ -98,7 +103,6 @@ pub(crate) struct Homes {
     bucket: Bucket,
     known: Mutex<LruCache<HomeKey, Known>>,
     attention: Mutex<Attention>,
-    settle: Duration,
 }
 
 #[derive(Clone)]
@@ -122,13 +126,7 @@ impl Homes {
         let bucket = Bucket::new(cluster.clone(), "homes", what, MAX_AGE, StorageType::Memory);
         let known = Mutex::new(LruCache::new(REMEMBERED));
         let attention = Mutex::new(Attention { ticked: clock::now(), since: clock::now() });
-        Homes { cluster, bucket, known, attention, settle: SETTLE }
-    }
-
-    /// For tests whose nodes hear each other from the beginning.
-    #[cfg(test)]
-    pub fn settled(cluster: Arc<ClusterHandle>) -> Self {
-        Homes { settle: Duration::ZERO, ..Homes::new(cluster) }
+        Homes { cluster, bucket, known, attention }
     }
 
     fn lock(&self) -> MutexGuard<'_, LruCache<HomeKey, Known>> {
@@ -224,7 +222,7 @@ impl Homes {
                 self.remember(key, &home, revision, false);
                 return Ok(Some(home));
             }
-            let settled = |since: Instant| clock::since(since) >= self.settle;
+            let settled = |since: Instant| clock::since(since) >= SETTLE;
             if !self.attentive_since().is_some_and(settled) {
                 return Err(NoHome::Unsettled);
             }

@@ -65,7 +65,9 @@ impl Tunnel {
             own.break_all();
         };
         // What is published last says to others that it is over.
-        let run = async { drop(join(run, publish).await) };
+        let run = async move {
+            join(run, publish).await;
+        };
         (Tunnel { switchboard, closed }, run)
     }
 
@@ -164,4 +166,10 @@ async fn hear(switchboard: &Arc<Switchboard>, mut messages: Subscriber, serve: &
             None => {}
         }
     }
+}
+
+/// A subject on which a process of a test answers nothing, and which exists once it listens.
+#[cfg(test)]
+pub(crate) fn test_subject_of(cluster: &ClusterHandle) -> String {
+    format!("{}.test", subject_of(cluster, &cluster.process))
 }

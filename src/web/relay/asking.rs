@@ -16,7 +16,7 @@ use crate::cluster::homes::{HomeKey, NoHome};
 use crate::cluster::message::Process;
 use crate::cluster::tunnel::{Broken, Exchange};
 use crate::event::id::EventId;
-use crate::logging::{debug, error};
+use crate::logging::warn;
 use crate::web::auth::guard::Caller;
 use crate::web::base_url::root_url_of_api;
 use crate::web::body::received::Body;
@@ -52,10 +52,6 @@ impl About {
     /// A session that begins if there is none.
     pub fn begun_session(caller: &Caller, hash: &str, segments: usize) -> Self {
         About { begins: true, ..About::session(caller, hash, segments) }
-    }
-
-    pub(super) fn key(&self) -> HomeKey {
-        self.key
     }
 
     /// An event with a stream of its own.
@@ -152,7 +148,7 @@ pub(crate) async fn accept_call(web: &WebState, id: EventId) -> Result<(), Rejec
 }
 
 pub(super) fn no_home(trouble: &NoHome) -> Rejection {
-    error!("the home of a session can't be found: {trouble}");
+    warn!("the home of a session can't be found: {trouble}");
     Rejection::crowded(match trouble {
         NoHome::Away(_) => "Sessions can't be found: NATS can't be reached; try again.".into(),
         NoHome::Unsettled => "This node has just begun; try again.".into(),
@@ -170,7 +166,8 @@ async fn elsewhere(
     let Some(relay) = relay_for(web, request) else { return Ok(None) };
     let head = head_of(web, caller, request, about);
     let until = Instant::now() + PATIENCE;
-    let asked = find_and_ask(relay, about, &head, body, until).await?;
+    let patience = Patience { until, when_lost: false, when_away: false };
+    let asked = find_and_ask(relay, about, |_| head.clone(), body, patience).await?;
     asked.map(|(head, exchange)| whole(head, exchange)).transpose()
 }
 
@@ -185,47 +182,56 @@ pub(super) fn head_of(
     RequestHead::of(request, about.segments, key, user, root)
 }
 
-/// Finds the home, and asks it. None if it is this node.
+/// What is waited for, and until when. Always a home that isn't there: nothing has been done of the request.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    pub until: Instant,
+    /// Also one that was lost in the midst of the request, which may be sent again.
+    pub when_lost: bool,
+    /// Also NATS.
+    pub when_away: bool,
+}
+
+/// Finds the home, and asks it what `head` makes for it. None if it is this node.
 pub(super) async fn find_and_ask(
     relay: &Relay,
     about: About,
-    head: &RequestHead,
+    head: impl Fn(&Process) -> RequestHead,
     body: &Bytes,
-    until: Instant,
+    patience: Patience,
 ) -> Result<Option<(ResponseHead, Exchange)>, Rejection> {
     loop {
         let home = match about.begins {
             true => relay.homes.home(about.key).await.map(Some),
             false => relay.homes.find(about.key).await,
         };
-        let why = match home {
+        let (why, waits) = match home {
             Ok(None) => return Ok(None),
             Ok(Some(home)) if home == relay.own => return Ok(None),
-            Ok(Some(home)) => match ask(relay, &home, head.to_bytes(), body.clone()).await {
+            Ok(Some(home)) => match ask(relay, &home, head(&home), body.clone()).await {
                 Ok(asked) => return Ok(Some(asked)),
                 Err(NoAnswer::Moved) => {
                     relay.homes.forget(about.key);
-                    "it has moved".to_string()
+                    let why = "The node of this session has changed; try again.".into();
+                    (Rejection::crowded(why), true)
                 }
-                Err(NoAnswer::Broken(Broken::NotThere)) => Broken::NotThere.to_string(),
-                Err(NoAnswer::Broken(broken)) => return Err(lost(&home, &broken)),
+                Err(NoAnswer::Broken(broken)) => {
+                    (lost(&home, &broken), broken == Broken::NotThere || patience.when_lost)
+                }
             },
-            Err(trouble) if Instant::now() >= until => return Err(no_home(&trouble)),
-            Err(trouble @ NoHome::Away(_)) => return Err(no_home(&trouble)),
-            Err(NoHome::Unsettled) => NoHome::Unsettled.to_string(),
+            Err(trouble) => (no_home(&trouble), trouble == NoHome::Unsettled || patience.when_away),
         };
-        if Instant::now() >= until {
-            error!("the home of a session is known and can't be asked: {why}");
-            return Err(Rejection::crowded("The node of this session is away; try again.".into()));
+        if !waits || Instant::now() >= patience.until {
+            return Err(why);
         }
-        debug!("the home of a session is looked for again: {why}");
         tokio::time::sleep(PAUSE).await;
     }
 }
 
 fn lost(home: &Process, broken: &Broken) -> Rejection {
-    error!("a request to the node {} came to nothing: {broken}", home.node);
+    warn!("a request to the node {} came to nothing: {broken}", home.node);
     Rejection::crowded(match broken {
+        Broken::NotThere => "The node of this session is away; try again.".into(),
         Broken::TooLong => "The request's headers are too long for this cluster.".into(),
         _ => "The node of this session is gone, maybe with your request; try again.".into(),
     })
@@ -248,10 +254,10 @@ impl From<Broken> for NoAnswer {
 async fn ask(
     relay: &Relay,
     home: &Process,
-    head: Bytes,
+    head: RequestHead,
     body: Bytes,
 ) -> Result<(ResponseHead, Exchange), NoAnswer> {
-    let mut exchange = relay.tunnel.ask(home, head)?;
+    let mut exchange = relay.tunnel.ask(home, head.to_bytes())?;
     exchange.send(body).await?;
     exchange.finish();
     let head = exchange.part().await?.ok_or(Broken::Cancelled)?;

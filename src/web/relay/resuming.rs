@@ -9,7 +9,7 @@ use futures::future::{LocalBoxFuture, poll_fn};
 use futures::stream;
 use tokio::time::Instant;
 
-use super::asking::{About, find_and_ask, head_of, relay_for, whole};
+use super::asking::{About, Patience, find_and_ask, head_of, relay_for, whole};
 use super::head::RequestHead;
 use super::numbers::Messages;
 use crate::cluster::message::Process;
@@ -22,8 +22,6 @@ use crate::web::state::WebState;
 
 /// How long a home is looked for before the client is told, by the end of its stream, that it has to come back.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves the request here, from after a message.
 type Here = Box<dyn Fn(Option<u64>) -> LocalBoxFuture<'static, HttpResponse>>;
@@ -43,7 +41,8 @@ pub(crate) async fn stream_elsewhere(
     let Some(relay) = relay_for(web, request) else { return Ok(None) };
     let head = head_of(web, caller, request, about);
     let until = Instant::now() + PATIENCE;
-    let asked = find_and_ask(relay, about, &head, &Bytes::new(), until).await?;
+    let patience = Patience { until, when_lost: true, when_away: false };
+    let asked = find_and_ask(relay, about, |_| head.clone(), &Bytes::new(), patience).await?;
     let Some((answer, exchange)) = asked else { return Ok(None) };
     if !answer.is_stream() {
         return whole(answer, exchange).map(Some);
@@ -126,35 +125,28 @@ impl Resuming {
         let Some(relay) = self.web.relay.get() else { return false };
         debug!("a stream of the node {} broke off: {broken}", self.home.node);
         let until = Instant::now() + PATIENCE;
-        loop {
-            // Another home counts anew.
-            let head = |after| self.head.clone().resumed_after(after);
-            let after = self.messages.last();
-            let home = relay.homes.find(self.about.key()).await;
-            let after = after.filter(|_| home == Ok(Some(self.home.clone())));
-            match find_and_ask(relay, self.about, &head(after), &Bytes::new(), until).await {
-                Ok(None) => {
-                    let response = (self.here)(after).await;
-                    if !response.status().is_success() {
-                        return false;
-                    }
-                    self.source = Source::Here(response.into_body());
-                    return true;
-                }
-                Ok(Some((answer, exchange))) if answer.is_stream() => {
-                    self.home = exchange.peer().clone();
-                    self.source = Source::There(exchange);
-                    return true;
-                }
-                // It doesn't want to any more, and says so to a client that comes back.
-                Ok(Some(_)) => return false,
-                Err(refused) => {
-                    if Instant::now() >= until {
-                        error!("a stream broke off, and its home isn't found again: {refused}");
-                        return false;
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                }
+        let patience = Patience { until, when_lost: true, when_away: true };
+        // Another home counts anew.
+        let head = |home: &Process| {
+            let after = self.messages.last().filter(|_| *home == self.home);
+            self.head.clone().resumed_after(after)
+        };
+        match find_and_ask(relay, self.about, head, &Bytes::new(), patience).await {
+            Ok(None) => {
+                let response = (self.here)(None).await;
+                // Otherwise a client that comes back hears why.
+                let is_open = response.status().is_success();
+                self.source = Source::Here(response.into_body());
+                is_open
+            }
+            Ok(Some((answer, exchange))) => {
+                self.home = exchange.peer().clone();
+                self.source = Source::There(exchange);
+                answer.is_stream()
+            }
+            Err(refused) => {
+                error!("a stream broke off, and its home isn't found again: {refused}");
+                false
             }
         }
     }

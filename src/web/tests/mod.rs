@@ -1,3 +1,10 @@
 //! Tests of what HTTP says that need more than the public API.
 
 mod journal_trouble;
+#[cfg(feature = "cluster")]
+#[path = "../../../tests/common/nats_server.rs"]
+mod nats_server;
+#[cfg(feature = "cluster")]
+mod nodes;
+#[cfg(feature = "cluster")]
+mod relay;
