@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream;
-use async_nats::jetstream::kv::{Config, CreateErrorKind, Store, UpdateErrorKind};
+use async_nats::jetstream::kv::{Config, CreateErrorKind, Store, UpdateErrorKind, Watch};
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, StorageType};
 use bytes::Bytes;
 use tokio::sync::OnceCell;
@@ -73,7 +73,7 @@ impl Bucket {
         tokio::time::timeout(ANSWER, question).await.map_err(Away::of)
     }
 
-    pub(super) async fn store(&self) -> Result<&Store, Away> {
+    async fn store(&self) -> Result<&Store, Away> {
         self.store.get_or_try_init(|| self.open()).await
     }
 
@@ -141,8 +141,17 @@ impl Bucket {
     }
 
     /// Puts a value, whatever there is.
-    pub async fn put(&self, key: &str, value: Bytes) -> Result<(), Away> {
+    pub async fn put(&self, key: &str, value: Bytes) -> Result<u64, Away> {
         let store = self.store().await?;
-        self.ask(store.put(key, value)).await?.map(drop).map_err(Away::of)
+        self.ask(store.put(key, value)).await?.map_err(Away::of)
+    }
+
+    /// All values, and those that come; and whether there is none so far.
+    pub async fn watch(&self) -> Result<(Watch, bool), Away> {
+        let store = self.store().await?;
+        // Before it is asked whether there is any: what comes in between is heard.
+        let entries = self.ask(store.watch_with_history(">")).await?.map_err(Away::of)?;
+        let info = self.ask(store.stream.get_info()).await?.map_err(Away::of)?;
+        Ok((entries, info.state.messages == 0))
     }
 }

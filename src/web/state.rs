@@ -22,6 +22,8 @@ use crate::queue::snapshot::QueueSnapshot;
 use crate::web::api::endpoint::Endpoint;
 use crate::web::auth::csrf::AllowedOrigins;
 use crate::web::auth::login_guard::LoginGuard;
+#[cfg(feature = "cluster")]
+use crate::web::auth::shared;
 use crate::web::body::budget::Bodies;
 use crate::web::protocol::encoder::Audience;
 #[cfg(feature = "cluster")]
@@ -76,7 +78,14 @@ impl Web {
     /// ```
     pub fn end_logins(&self, user: &str) {
         if let Some(login_guard) = &self.0.login_guard {
-            login_guard.tokens.revoke_all_of(user);
+            #[cfg(feature = "cluster")]
+            if let Some(shared) = login_guard.shared()
+                && let Some(Background(arbiter)) = self.0.queue.inner().extensions.get()
+            {
+                arbiter.spawn(shared::end_logins(Arc::downgrade(shared), user.into()));
+                return;
+            }
+            login_guard.revoke_all_of(user);
         }
     }
 

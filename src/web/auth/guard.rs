@@ -17,6 +17,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::csrf::refuse_foreign;
 use super::login_guard::LoginGuard;
 use super::user::User;
+#[cfg(feature = "cluster")]
+use crate::logging::error;
 use crate::web::holder::Holder;
 use crate::web::peer::Peer;
 use crate::web::rejection::Rejection;
@@ -99,12 +101,34 @@ pub(crate) async fn guarded<B: MessageBody + 'static>(
     closed: impl FnOnce(&HttpRequest) -> HttpResponse,
     pass: impl AsyncFnOnce(ServiceRequest) -> Result<ServiceResponse<B>, actix_web::Error>,
 ) -> Result<ServiceResponse, actix_web::Error> {
+    #[cfg(feature = "cluster")]
+    let cookie = match login_guard.shared() {
+        Some(shared) => {
+            shared.ready().await;
+            login_guard.renewed(request.request())
+        }
+        None => None,
+    };
     let Some((user, login)) = login_guard.user(request.request()) else {
         let response = closed(request.request());
         return Ok(request.into_response(response));
     };
     establish(login_guard, &request, user);
-    while_logged_in(login, || login_guard.closed(), pass(request)).await
+    // By a header or the service's own means there is no login whose cookie counts.
+    #[cfg(feature = "cluster")]
+    let cookie = cookie.filter(|_| login.is_some());
+    let answer = while_logged_in(login, || login_guard.closed(), pass(request)).await;
+    #[cfg(feature = "cluster")]
+    let answer = match (answer, cookie) {
+        (Ok(mut response), Some(cookie)) => {
+            if let Err(trouble) = response.response_mut().add_cookie(&cookie) {
+                error!("a login can't be renewed: {trouble}");
+            }
+            Ok(response)
+        }
+        (answer, _) => answer,
+    };
+    answer
 }
 
 /// What another node has found out of a request.

@@ -21,6 +21,7 @@ use crate::cluster::homes::{HomeKey, Homes};
 use crate::cluster::tunnel::{Broken, Exchange, Incoming, Tunnel};
 use crate::logging::{debug, error, warn};
 use crate::queue::background::Background;
+use crate::web::auth::shared;
 use crate::web::state::{Web, WebState};
 
 /// On so many threads of their own requests are answered.
@@ -48,6 +49,9 @@ pub(crate) fn start(web: &Web) {
                to the same node"
         );
         return;
+    }
+    if let Some(login_guard) = &web.0.login_guard {
+        background.spawn(shared::follow(Arc::downgrade(login_guard.share(cluster))));
     }
     begin(web, cluster.clone(), Homes::new(cluster.clone()), background);
 }

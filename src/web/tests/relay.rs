@@ -5,11 +5,13 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::nats_server::Servers;
-use super::nodes::{Nodes, serde_urlencoded};
+use super::nodes::{Node, Nodes, serde_urlencoded};
 use crate::queue::Queue;
 use crate::queue::builder::QueueBuilder;
 use crate::queue::listener::Listener;
 use crate::testing::Turnstile;
+use crate::web::auth::Users;
+use crate::web::options::WebBuilder;
 
 /// Hashes that a client may choose, all of one session each.
 const ODD: [&str; 6] = ["plain", "a.b.*.>", "ä \u{1f98a}\n", "../%2F?#&=", "$KV.x", "\u{0}"];
@@ -258,4 +260,81 @@ async fn where_nats_is_away_it_says_so() {
     let (status, answer) = answered.await.expect("it is answered");
     assert_eq!(status, 503);
     assert!(answer["detail"].as_str().is_some_and(|why| why.contains("NATS")), "{answer}");
+}
+
+#[actix::test]
+async fn a_login_holds_and_ends_on_all_nodes() {
+    let Some(servers) = Servers::start(1) else { return };
+    let turnstile = Turnstile::new();
+    turnstile.open();
+    let users = |web: WebBuilder| web.auth(Users::new().user("ada", "open").user("bob", "shut"));
+    let nodes = Nodes::start(&servers.url(), 2, |_| queue(&turnstile), users).await;
+    let [a, b] = &nodes.all[..] else { panic!("there are two") };
+    let client = awc::Client::builder().timeout(Duration::from_secs(60)).finish();
+    let root = |node: &Node| node.url.trim_end_matches("/gradio_api").to_string();
+    let log_in = async |node: &Node, name: &str, password: &str| {
+        let form = [("username", name), ("password", password)];
+        let request = client.post(format!("{}/login", root(node)));
+        let answer = request.send_form(&form).await.expect("it answers");
+        let cookie = answer.headers().get("set-cookie")?.to_str().expect("it is text");
+        cookie.split(';').next().map(str::to_string)
+    };
+    let check = async |node: &Node, cookie: &String| {
+        let request = client
+            .get(format!("{}/login_check", node.url))
+            .insert_header(("cookie", cookie.as_str()));
+        request.send().await.expect("it answers").status().as_u16()
+    };
+    assert_eq!(log_in(a, "ada", "wrong").await, None);
+    let ada = log_in(a, "ada", "open").await.expect("she may");
+    let second = log_in(b, "ada", "open").await.expect("she may");
+    let bob = log_in(b, "bob", "shut").await.expect("he may");
+    for node in [a, b] {
+        for cookie in [&ada, &second, &bob] {
+            assert_eq!(check(node, cookie).await, 200);
+        }
+        let forged = format!("{ada}x");
+        assert_eq!(check(node, &forged).await, 401);
+    }
+    // What is relayed is the user's, and ends with the login.
+    let join = async |node: &Node, cookie: &String| {
+        let body = json!({ "fn_index": 0, "session_hash": "s", "data": [1] });
+        let request = client
+            .post(format!("{}/queue/join", node.url))
+            .insert_header(("cookie", cookie.as_str()));
+        request.send_json(&body).await.expect("it answers").status().as_u16()
+    };
+    assert_eq!((join(a, &ada).await, join(b, &bob).await), (200, 200));
+    assert_eq!(join(b, &ada).await, 200);
+    let sessions = |node: &Node| node.web.0.sessions.snapshot().sessions;
+    assert_eq!((sessions(a), sessions(b)), (1, 1), "equal hashes of two users are two");
+    let beat = client.get(format!("{}/heartbeat/s", b.url)).insert_header(("cookie", ada.as_str()));
+    let mut beat = beat.send().await.expect("it answers");
+    assert!(futures::StreamExt::next(&mut beat).await.is_some());
+    let log_out = async |node: &Node, cookie: &String, query: &str| {
+        let request = client
+            .post(format!("{}/logout{query}", root(node)))
+            .insert_header(("cookie", cookie.as_str()));
+        request.send().await.expect("it answers").status().as_u16()
+    };
+    assert_eq!(log_out(a, &second, "?all_session=false").await, 200);
+    for (cookie, holds) in [(&second, 401), (&ada, 200), (&bob, 200)] {
+        until(async || check(a, cookie).await == holds && check(b, cookie).await == holds).await;
+    }
+    assert_eq!(log_out(a, &ada, "").await, 200);
+    until(async || check(a, &ada).await == 401 && check(b, &ada).await == 401).await;
+    while futures::StreamExt::next(&mut beat).await.is_some() {}
+    assert_eq!((check(a, &bob).await, check(b, &bob).await), (200, 200));
+    // The service ends them too, wherever it says so.
+    b.web.end_logins("bob");
+    until(async || check(a, &bob).await == 401 && check(b, &bob).await == 401).await;
+    let again = log_in(a, "bob", "shut").await.expect("he may");
+    assert_eq!((check(a, &again).await, check(b, &again).await), (200, 200));
+}
+
+/// Waits until something is so.
+async fn until(is_so: impl AsyncFn() -> bool) {
+    while !is_so().await {
+        tokio::task::yield_now().await;
+    }
 }
