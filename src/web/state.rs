@@ -15,6 +15,8 @@ use super::options::Options;
 use super::rejection::Rejection;
 use super::session::sweeper;
 use super::upload_tracker::Uploads;
+#[cfg(feature = "cluster")]
+use crate::cluster::handle::ClusterHandle;
 use crate::files::store::Files;
 use crate::queue::Queue;
 use crate::queue::background::Background;
@@ -139,7 +141,16 @@ pub(crate) struct WebState {
 }
 
 impl WebState {
-    pub fn new(queue: Queue, options: Options, files: Files) -> Self {
+    pub fn new(
+        queue: Queue,
+        #[cfg_attr(not(feature = "cluster"), expect(unused_mut))] mut options: Options,
+        files: Files,
+    ) -> Self {
+        #[cfg(feature = "cluster")]
+        {
+            let handle = queue.inner().extensions.get::<Arc<ClusterHandle>>();
+            options.sessions.of_cluster = handle.is_some();
+        }
         let numbered = (0..).zip(queue.inner().listeners.iter().cloned());
         let endpoints: Vec<Endpoint> =
             numbered.map(|(number, listener_ref)| Endpoint::new(number, listener_ref)).collect();

@@ -65,6 +65,8 @@ pub(crate) struct SessionOptions {
     pub max_events: Option<usize>,
     pub grace: Option<Duration>,
     pub results: Bounds,
+    #[cfg(feature = "cluster")]
+    pub of_cluster: bool,
 }
 
 impl Default for SessionOptions {
@@ -76,6 +78,8 @@ impl Default for SessionOptions {
             max_events: None,
             grace: None,
             results: results::BOUNDS,
+            #[cfg(feature = "cluster")]
+            of_cluster: false,
         }
     }
 }
@@ -107,6 +111,8 @@ impl Sessions {
                 replay: Arc::default(),
                 grace: options.grace.unwrap_or(GRACE),
                 max_events: options.max_events.unwrap_or(MAX_EVENTS),
+                #[cfg(feature = "cluster")]
+                of_cluster: options.of_cluster,
             }),
         }
     }

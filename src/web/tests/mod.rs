@@ -2,9 +2,6 @@
 
 mod journal_trouble;
 #[cfg(feature = "cluster")]
-#[path = "../../../tests/common/nats_server.rs"]
-mod nats_server;
-#[cfg(feature = "cluster")]
 mod nodes;
 #[cfg(feature = "cluster")]
 mod relay;

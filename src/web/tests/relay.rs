@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::nats_server::Servers;
 use super::nodes::{Node, Nodes, serde_urlencoded};
+use crate::journal::tests::nats_server::Servers;
 use crate::queue::Queue;
 use crate::queue::builder::QueueBuilder;
 use crate::queue::listener::Listener;
