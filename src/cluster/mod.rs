@@ -10,7 +10,9 @@
 //! No clock of one machine is compared with that of another: a lease counts from the moment at which its
 //! holder sent a beat, and the owner's wait from the moment at which it received one, which is later.
 
+pub(crate) mod bucket;
 pub(crate) mod handle;
+pub(crate) mod homes;
 pub(crate) mod member;
 pub(crate) mod message;
 pub(crate) mod owner;
@@ -19,3 +21,4 @@ pub(crate) mod ownership;
 pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tunnel;

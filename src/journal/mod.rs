@@ -22,7 +22,7 @@ mod requests;
 #[cfg(feature = "journal")]
 pub(crate) mod sqlite;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::sync::Arc;

@@ -7,6 +7,8 @@ use super::options::{Options, WebBuilder};
 use super::state::{Web, WebState};
 use crate::files::store::Files;
 use crate::queue::Queue;
+#[cfg(feature = "cluster")]
+use crate::web::relay::serving;
 
 impl Web {
     /// Serves a queue over HTTP, as [`Web::builder`] does by default.
@@ -37,7 +39,10 @@ impl Web {
 
     fn with(queue: &Queue, options: Options) -> Self {
         let files = Files::of(queue).clone();
-        Web(Arc::new(WebState::new(queue.clone(), options, files)))
+        let web = Web(Arc::new(WebState::new(queue.clone(), options, files)));
+        #[cfg(feature = "cluster")]
+        serving::start(&web);
+        web
     }
 }
 

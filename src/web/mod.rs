@@ -21,6 +21,10 @@ pub(crate) mod peer;
 pub(crate) mod protocol;
 mod ranking;
 pub(crate) mod rejection;
+#[cfg(feature = "cluster")]
+pub(crate) mod relay;
+#[cfg(feature = "cluster")]
+pub(crate) mod relayed;
 pub(crate) mod request;
 pub(crate) mod require_login;
 mod response_error;

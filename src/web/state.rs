@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+#[cfg(feature = "cluster")]
+use actix_web::HttpMessage;
 use actix_web::HttpRequest;
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -13,6 +15,8 @@ use super::options::Options;
 use super::rejection::Rejection;
 use super::session::sweeper;
 use super::upload_tracker::Uploads;
+#[cfg(feature = "cluster")]
+use crate::cluster::handle::ClusterHandle;
 use crate::files::store::Files;
 use crate::queue::Queue;
 use crate::queue::background::Background;
@@ -20,8 +24,14 @@ use crate::queue::snapshot::QueueSnapshot;
 use crate::web::api::endpoint::Endpoint;
 use crate::web::auth::csrf::AllowedOrigins;
 use crate::web::auth::login_guard::LoginGuard;
+#[cfg(feature = "cluster")]
+use crate::web::auth::shared;
 use crate::web::body::budget::Bodies;
 use crate::web::protocol::encoder::Audience;
+#[cfg(feature = "cluster")]
+use crate::web::relay::node::Relay;
+#[cfg(feature = "cluster")]
+use crate::web::relayed::Relayed;
 use crate::web::session::registry::Sessions;
 use crate::web::session::snapshot::ClientsSnapshot;
 
@@ -70,7 +80,14 @@ impl Web {
     /// ```
     pub fn end_logins(&self, user: &str) {
         if let Some(login_guard) = &self.0.login_guard {
-            login_guard.tokens.revoke_all_of(user);
+            #[cfg(feature = "cluster")]
+            if let Some(shared) = login_guard.shared()
+                && let Some(Background(arbiter)) = self.0.queue.inner().extensions.get()
+            {
+                arbiter.spawn(shared::end_logins(Arc::downgrade(shared), user.into()));
+                return;
+            }
+            login_guard.revoke_all_of(user);
         }
     }
 
@@ -118,10 +135,22 @@ pub(crate) struct WebState {
     pub keeps_state: bool,
     /// For large bodies, of which only a few are read at once.
     pub reading: Arc<Semaphore>,
+    /// Where the queue is one of a cluster: other nodes have some of its clients' sessions.
+    #[cfg(feature = "cluster")]
+    pub relay: OnceLock<Arc<Relay>>,
 }
 
 impl WebState {
-    pub fn new(queue: Queue, options: Options, files: Files) -> Self {
+    pub fn new(
+        queue: Queue,
+        #[cfg_attr(not(feature = "cluster"), expect(unused_mut))] mut options: Options,
+        files: Files,
+    ) -> Self {
+        #[cfg(feature = "cluster")]
+        {
+            let handle = queue.inner().extensions.get::<Arc<ClusterHandle>>();
+            options.sessions.of_cluster = handle.is_some();
+        }
         let numbered = (0..).zip(queue.inner().listeners.iter().cloned());
         let endpoints: Vec<Endpoint> =
             numbered.map(|(number, listener_ref)| Endpoint::new(number, listener_ref)).collect();
@@ -149,6 +178,8 @@ impl WebState {
             dashboard: OnceLock::new(),
             app_id: rand::random::<u64>() >> 11,
             reading: Arc::new(Semaphore::new((processors / 2).max(1))),
+            #[cfg(feature = "cluster")]
+            relay: OnceLock::new(),
         }
     }
 
@@ -172,6 +203,10 @@ impl WebState {
     /// How updates are shown to the client of a request.
     pub fn audience(&self, endpoint: &Endpoint, request: &HttpRequest) -> Audience {
         let Options { show_error, root_path, .. } = &self.options;
+        #[cfg(feature = "cluster")]
+        if let Some(Relayed { root, .. }) = request.extensions().get() {
+            return endpoint.audience(*show_error, Some(root), request);
+        }
         endpoint.audience(*show_error, root_path.as_deref(), request)
     }
 

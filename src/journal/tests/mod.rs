@@ -7,7 +7,7 @@ mod damage;
 mod files;
 #[cfg(feature = "cluster")]
 #[path = "../../../tests/common/nats_server.rs"]
-mod nats_server;
+pub(crate) mod nats_server;
 #[cfg(feature = "cluster")]
 mod on_nats;
 

@@ -17,9 +17,13 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::csrf::refuse_foreign;
 use super::login_guard::LoginGuard;
 use super::user::User;
+#[cfg(feature = "cluster")]
+use crate::logging::error;
 use crate::web::holder::Holder;
 use crate::web::peer::Peer;
 use crate::web::rejection::Rejection;
+#[cfg(feature = "cluster")]
+use crate::web::relayed::Relayed;
 
 /// The longest name or password, in bytes.
 pub(crate) const MAX_CREDENTIALS_BYTES: usize = 4096;
@@ -77,6 +81,16 @@ pub(crate) async fn guard<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse, actix_web::Error> {
     let closed = |_: &HttpRequest| login_guard.closed().error_response();
+    #[cfg(feature = "cluster")]
+    if let Some(relayed) = relayed(&request) {
+        // The login was checked there, and its end ends what is relayed.
+        let Some(user) = relayed.user else {
+            let response = closed(request.request());
+            return Ok(request.into_response(response));
+        };
+        establish(&login_guard, &request, user);
+        return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
+    }
     guarded(&login_guard, request, closed, async |request| next.call(request).await).await
 }
 
@@ -87,15 +101,48 @@ pub(crate) async fn guarded<B: MessageBody + 'static>(
     closed: impl FnOnce(&HttpRequest) -> HttpResponse,
     pass: impl AsyncFnOnce(ServiceRequest) -> Result<ServiceResponse<B>, actix_web::Error>,
 ) -> Result<ServiceResponse, actix_web::Error> {
+    #[cfg(feature = "cluster")]
+    let cookie = match login_guard.shared() {
+        Some(shared) => {
+            shared.ready().await;
+            login_guard.renewed(request.request())
+        }
+        None => None,
+    };
     let Some((user, login)) = login_guard.user(request.request()) else {
         let response = closed(request.request());
         return Ok(request.into_response(response));
     };
+    establish(login_guard, &request, user);
+    // By a header or the service's own means there is no login whose cookie counts.
+    #[cfg(feature = "cluster")]
+    let cookie = cookie.filter(|_| login.is_some());
+    let answer = while_logged_in(login, || login_guard.closed(), pass(request)).await;
+    #[cfg(feature = "cluster")]
+    let answer = match (answer, cookie) {
+        (Ok(mut response), Some(cookie)) => {
+            if let Err(trouble) = response.response_mut().add_cookie(&cookie) {
+                error!("a login can't be renewed: {trouble}");
+            }
+            Ok(response)
+        }
+        (answer, _) => answer,
+    };
+    answer
+}
+
+/// What another node has found out of a request.
+#[cfg(feature = "cluster")]
+fn relayed(request: &ServiceRequest) -> Option<Relayed> {
+    request.extensions().get::<Relayed>().cloned()
+}
+
+/// Lets the routes know who has sent a request.
+fn establish(login_guard: &LoginGuard, request: &ServiceRequest, user: Arc<str>) {
     request.extensions_mut().insert(User(user));
     if let Some(untrusted) = login_guard.untrusted(request.request()) {
         request.extensions_mut().insert(untrusted);
     }
-    while_logged_in(login, || login_guard.closed(), pass(request)).await
 }
 
 /// Delivers nothing more when the login has ended, if there is one that can; `closed` is answered then.

@@ -1,8 +1,14 @@
 //! Who may use a queue over HTTP: a trait, so that a service plugs in its own store of users.
 
 pub(crate) mod csrf;
+#[cfg(feature = "cluster")]
+mod ended;
 pub(crate) mod guard;
 pub(crate) mod login_guard;
+#[cfg(feature = "cluster")]
+pub(crate) mod shared;
+#[cfg(feature = "cluster")]
+mod signed;
 pub(crate) mod tokens;
 pub(crate) mod trusted_header;
 pub(crate) mod user;

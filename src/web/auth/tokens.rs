@@ -90,6 +90,12 @@ impl Tokens {
         Tokens { logins: Mutex::new(logins), ttl: ttl.unwrap_or(TTL) }
     }
 
+    /// How long a login holds without a request.
+    #[cfg(feature = "cluster")]
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
     fn lock(&self) -> MutexGuard<'_, Logins> {
         self.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }

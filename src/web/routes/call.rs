@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+#[cfg(feature = "cluster")]
+use actix_web::ResponseError;
 use actix_web::{HttpRequest, HttpResponse, web};
+#[cfg(feature = "cluster")]
+use futures::FutureExt;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,6 +24,8 @@ use crate::web::body::received::Body;
 use crate::web::protocol::encoder::Ended;
 use crate::web::protocol::sse;
 use crate::web::rejection::Rejection;
+#[cfg(feature = "cluster")]
+use crate::web::relay::{asking, resuming};
 use crate::web::session::registry::Sessions;
 use crate::web::session::session::Session;
 use crate::web::session::stream::{Form, Format, Read, Stream, last_event_id};
@@ -49,6 +55,10 @@ pub(crate) async fn start(
     let api_name = path.into_inner().api_name;
     // Before its body is read.
     web.known(&api_name)?;
+    #[cfg(feature = "cluster")]
+    if let Some(answer) = asking::of_body(&web, &caller, &request, &bytes, 3).await? {
+        return Ok(answer);
+    }
     let read = json::read(&web.reading, bytes, {
         let (web, caller, api_name) = (web.clone(), caller.clone(), api_name.clone());
         move |text| {
@@ -115,6 +125,8 @@ async fn submit(
         }
         None => None,
     };
+    #[cfg(feature = "cluster")]
+    asking::accept_call(web, id).await?;
     // Without a session of the client's it has one of its own.
     let call = web.sessions.begin_call(id, &caller, session_hash.as_deref())?;
     call.session.submit(id, endpoint, input, web.audience(endpoint, request)).await?;
@@ -152,20 +164,54 @@ pub(crate) async fn follow(
     query: web::Query<Follow>,
 ) -> Result<HttpResponse, Rejection> {
     let Event { api_name, event_id } = path.into_inner();
-    let sessions = &web.sessions;
     let Ok(id) = event_id.parse::<EventId>() else { return Ok(sse::response(CallStream::Unknown)) };
-    let session = match sessions.find_call(&caller, id) {
-        None => left(&web, &caller, &request, &api_name, id).await?,
+    let after = last_event_id(&request, query.last_event_id);
+    #[cfg(feature = "cluster")]
+    {
+        let segments = if request.path().contains("/call/v2/") { 5 } else { 4 };
+        let about = asking::About::call(id, segments);
+        let here = {
+            let (web, caller, request) = (web.clone(), caller.clone(), request.clone());
+            let api_name = api_name.clone();
+            move |after| {
+                let (web, caller, request) = (web.clone(), caller.clone(), request.clone());
+                let api_name = api_name.clone();
+                let answer = async move {
+                    let answer = follow_here(&web, &caller, &request, &api_name, id, after);
+                    answer.await.unwrap_or_else(|refused| refused.error_response())
+                };
+                answer.boxed_local()
+            }
+        };
+        let answer = resuming::stream_elsewhere(&web, &caller, &request, about, here).await?;
+        if let Some(answer) = answer {
+            return Ok(answer);
+        }
+    }
+    follow_here(&web, &caller, &request, &api_name, id, after).await
+}
+
+async fn follow_here(
+    web: &WebState,
+    caller: &Caller,
+    request: &HttpRequest,
+    api_name: &str,
+    id: EventId,
+    after: Option<u64>,
+) -> Result<HttpResponse, Rejection> {
+    let sessions = &web.sessions;
+    let session = match sessions.find_call(caller, id) {
+        None => left(web, caller, request, api_name, id).await?,
         session => session,
     };
-    if let Some(session) = session.filter(|session| session.may_be_of(id, &api_name)) {
-        let format = Format::of(&request, Form::Call);
-        let stream = Stream::open(&session, format, last_event_id(&request, query.last_event_id));
+    if let Some(session) = session.filter(|session| session.may_be_of(id, api_name)) {
+        let format = Format::of(request, Form::Call);
+        let stream = Stream::open(&session, format, after);
         return Ok(sse::response(CallStream::Event { id, stream, sessions: sessions.clone() }));
     }
-    let ended = sessions.limits.results.find(&caller, id);
-    let ended = match ended.filter(|ended| ended.is_of(&api_name)) {
-        None => past(&web, &caller, &request, &api_name, id).await?,
+    let ended = sessions.limits.results.find(caller, id);
+    let ended = match ended.filter(|ended| ended.is_of(api_name)) {
+        None => past(web, caller, request, api_name, id).await?,
         ended => ended,
     };
     Ok(sse::response(ended.map_or(CallStream::Unknown, CallStream::Ended)))

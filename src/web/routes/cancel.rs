@@ -1,5 +1,7 @@
 //! `POST cancel`: ends an event of the caller's own session. And `POST reset`, which clients send after.
 
+#[cfg(feature = "cluster")]
+use actix_web::HttpRequest;
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
@@ -9,6 +11,8 @@ use crate::web::auth::guard::Caller;
 use crate::web::body::json;
 use crate::web::body::received::Body;
 use crate::web::rejection::Rejection;
+#[cfg(feature = "cluster")]
+use crate::web::relay::asking;
 use crate::web::state::WebState;
 
 #[derive(Deserialize)]
@@ -24,8 +28,13 @@ struct Cancel {
 pub(crate) async fn cancel(
     web: web::Data<WebState>,
     caller: Caller,
+    #[cfg(feature = "cluster")] request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
+    #[cfg(feature = "cluster")]
+    if let Some(answer) = asking::of_event(&web, &caller, &request, &bytes, 2).await? {
+        return Ok(answer);
+    }
     let Cancel { session_hash, event_id } =
         json::read(&web.reading, bytes, |text| json::from_text(text)).await?;
     let sessions = &web.sessions;

@@ -5,6 +5,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
+#[cfg(feature = "cluster")]
+use futures::FutureExt;
 use serde::Deserialize;
 use tokio::time::{Sleep, sleep};
 
@@ -13,7 +15,12 @@ use crate::queue::recovery::{LeftEvent, LeftOfSession};
 use crate::web::auth::guard::Caller;
 use crate::web::protocol::message::Message;
 use crate::web::protocol::sse;
+use crate::web::rejection::Rejection;
+#[cfg(feature = "cluster")]
+use crate::web::relay::{asking, resuming};
 use crate::web::session::registry::Begun;
+#[cfg(feature = "cluster")]
+use crate::web::session::registry::MAX_HASH_LEN;
 use crate::web::session::stream::{Form, Format, Read, Stream, last_event_id};
 use crate::web::state::WebState;
 
@@ -29,12 +36,40 @@ pub(crate) async fn data(
     caller: Caller,
     request: HttpRequest,
     query: web::Query<Query>,
+) -> Result<HttpResponse, Rejection> {
+    let Query { session_hash: hash, last_event_id: after } = query.into_inner();
+    let after = last_event_id(&request, after);
+    #[cfg(feature = "cluster")]
+    if hash.len() <= MAX_HASH_LEN {
+        let about = asking::About::session(&caller, &hash, 3);
+        let here = {
+            let (web, caller, request) = (web.clone(), caller.clone(), request.clone());
+            let hash = hash.clone();
+            move |after| {
+                let (web, caller, request) = (web.clone(), caller.clone(), request.clone());
+                let hash = hash.clone();
+                async move { data_here(&web, &caller, &request, &hash, after).await }.boxed_local()
+            }
+        };
+        let answer = resuming::stream_elsewhere(&web, &caller, &request, about, here).await?;
+        if let Some(answer) = answer {
+            return Ok(answer);
+        }
+    }
+    Ok(data_here(&web, &caller, &request, &hash, after).await)
+}
+
+async fn data_here(
+    web: &WebState,
+    caller: &Caller,
+    request: &HttpRequest,
+    hash: &str,
+    after: Option<u64>,
 ) -> HttpResponse {
-    adopt(&web, &caller, &request, &query.session_hash).await;
-    match web.sessions.find(&caller, &query.session_hash) {
+    adopt(web, caller, request, hash).await;
+    match web.sessions.find(caller, hash) {
         Some(session) => {
-            let format = Format::of(&request, Form::Session);
-            let after = last_event_id(&request, query.last_event_id);
+            let format = Format::of(request, Form::Session);
             let stream = Stream::open(&session, format, after);
             sse::response(SessionStream { stream, closing: None })
         }

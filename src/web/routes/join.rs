@@ -14,6 +14,8 @@ use crate::web::body::json;
 use crate::web::body::json::Data;
 use crate::web::body::received::Body;
 use crate::web::rejection::{Detail, Rejection};
+#[cfg(feature = "cluster")]
+use crate::web::relay::asking;
 use crate::web::state::WebState;
 
 #[derive(Deserialize)]
@@ -32,6 +34,10 @@ pub(crate) async fn join(
     request: HttpRequest,
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
+    #[cfg(feature = "cluster")]
+    if let Some(answer) = asking::of_body(&web, &caller, &request, &bytes, 3).await? {
+        return Ok(answer);
+    }
     let read = json::read(&web.reading, bytes, {
         let (web, caller) = (web.clone(), caller.clone());
         move |text| {

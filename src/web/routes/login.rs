@@ -129,8 +129,8 @@ pub(crate) async fn logout(
     request: HttpRequest,
 ) -> Result<HttpResponse, Rejection> {
     refuse_from_elsewhere(&request)?;
-    if let Some(cookie) = request.cookie(&login_guard.cookie) {
-        login_guard.tokens.revoke(cookie.value(), query.ends_all());
+    if let Some(cookie) = request.cookie(login_guard.cookie_name()) {
+        login_guard.revoke(cookie.value(), query.ends_all()).await?;
     }
     let mut gone = login_guard.to_cookie(&request, "");
     gone.set_max_age(CookieDuration::ZERO);

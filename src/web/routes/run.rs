@@ -20,6 +20,8 @@ use crate::web::body::received::Body;
 use crate::web::cache::Kept;
 use crate::web::protocol::encoder::Encoder;
 use crate::web::rejection::{Rejection, status_of};
+#[cfg(feature = "cluster")]
+use crate::web::relay::asking;
 use crate::web::session::registry::Begun;
 use crate::web::state::WebState;
 
@@ -42,6 +44,13 @@ pub(crate) async fn run(
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
     let api_name = path.into_inner().api_name;
+    #[cfg(feature = "cluster")]
+    {
+        let answer = asking::of_body(&web, &caller, &request, &bytes, 3).await;
+        if let Some(answer) = answer.map_err(Rejection::with_error)? {
+            return Ok(answer);
+        }
+    }
     answer(&web, caller, api_name, &request, bytes).await.map_err(Rejection::with_error)
 }
 

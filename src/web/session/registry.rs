@@ -25,7 +25,7 @@ const TTL: Duration = Duration::from_secs(3600);
 const MAX_SESSIONS: usize = 100_000;
 
 /// The longest hash that a client may choose, in bytes.
-const MAX_HASH_LEN: usize = 128;
+pub(crate) const MAX_HASH_LEN: usize = 128;
 
 /// The maximum of heartbeats of one session.
 const MAX_HEARTBEATS: usize = 16;
@@ -65,6 +65,8 @@ pub(crate) struct SessionOptions {
     pub max_events: Option<usize>,
     pub grace: Option<Duration>,
     pub results: Bounds,
+    #[cfg(feature = "cluster")]
+    pub of_cluster: bool,
 }
 
 impl Default for SessionOptions {
@@ -76,6 +78,8 @@ impl Default for SessionOptions {
             max_events: None,
             grace: None,
             results: results::BOUNDS,
+            #[cfg(feature = "cluster")]
+            of_cluster: false,
         }
     }
 }
@@ -107,6 +111,8 @@ impl Sessions {
                 replay: Arc::default(),
                 grace: options.grace.unwrap_or(GRACE),
                 max_events: options.max_events.unwrap_or(MAX_EVENTS),
+                #[cfg(feature = "cluster")]
+                of_cluster: options.of_cluster,
             }),
         }
     }
@@ -306,6 +312,13 @@ impl Sessions {
 
     pub fn find_call(&self, caller: &Caller, id: EventId) -> Option<Arc<Session>> {
         self.lock().calls.get(&id).filter(|session| session.caller() == *caller).cloned()
+    }
+
+    /// All that there are, by user and hash, and the calls.
+    #[cfg(feature = "cluster")]
+    pub fn in_use(&self) -> (Vec<(Caller, Arc<str>)>, Vec<EventId>) {
+        let inner = self.lock();
+        (inner.sessions.keys().cloned().collect(), inner.calls.keys().copied().collect())
     }
 
     pub fn end_call(&self, id: EventId) {

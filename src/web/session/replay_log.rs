@@ -61,6 +61,14 @@ impl ReplayLog {
         log
     }
 
+    /// Its numbers begin after those of all that other nodes of a cluster have kept for the same client before: by
+    /// the clock, in steps that a script's numbers hold. So what a client has read there counts as before all
+    /// that is kept here, and nothing is taken for read that wasn't.
+    #[cfg(feature = "cluster")]
+    pub fn number_by_clock(&mut self, unix_millis: u64) {
+        self.last = self.last.max(unix_millis.saturating_mul(1024));
+    }
+
     /// The number of the next message.
     pub fn number(&mut self) -> u64 {
         self.last += 1;
@@ -199,6 +207,19 @@ mod tests {
         let number = log.number();
         log.value(number, event(), Bytes::from(vec![0; bytes]));
         number
+    }
+
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn what_was_read_on_another_node_is_before_all() {
+        let (mut there, mut here) = (ReplayLog::default(), ReplayLog::default());
+        there.number_by_clock(1_700_000_000_000);
+        let read = add(&mut there, 1);
+        here.number_by_clock(1_700_000_000_001);
+        let kept = [add(&mut here, 1), add(&mut here, 1)];
+        assert!(here.has_values_after(read) && read <= here.last());
+        assert_eq!(values(&here, read), kept);
+        assert!(kept[1] < 1 << 53);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use super::active_event::ActiveEvent;
 use super::mailbox::{Ledger, Mailbox};
 use super::replay_log::ReplayLog;
 use super::results::Results;
+#[cfg(feature = "cluster")]
+use crate::clock;
 use crate::delivery::unread::Read;
 use crate::event::id::{EventId, EventMap};
 use crate::handler::session_state::SessionState;
@@ -37,6 +39,9 @@ pub(crate) struct SessionLimits {
     pub grace: Duration,
     /// The maximum of events that a session may have under way.
     pub max_events: usize,
+    /// Other nodes may have had sessions of the same clients before.
+    #[cfg(feature = "cluster")]
+    pub of_cluster: bool,
 }
 
 /// One client: its events and its unread updates.
@@ -110,9 +115,19 @@ impl State {
 
 impl Session {
     pub fn new(kept: Arc<SessionState>, peer: Peer, limits: Arc<SessionLimits>) -> Self {
+        #[cfg(feature = "cluster")]
+        let log = {
+            let mut log = ReplayLog::new(limits.replay.clone());
+            if limits.of_cluster {
+                log.number_by_clock(clock::unix_millis());
+            }
+            log
+        };
+        #[cfg(not(feature = "cluster"))]
+        let log = ReplayLog::new(limits.replay.clone());
         let state = State {
             live: EventMap::default(),
-            log: ReplayLog::new(limits.replay.clone()),
+            log,
             stream: 0,
             streaming: false,
             polled: Instant::now(),
@@ -313,6 +328,8 @@ mod tests {
             replay: Arc::default(),
             grace: Duration::from_secs(10),
             max_events: 1,
+            #[cfg(feature = "cluster")]
+            of_cluster: false,
         };
         let kept = SessionState::new("s".into(), None, None);
         Session::new(Arc::new(kept), Peer::default(), Arc::new(limits))

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "cluster")]
+use actix_web::HttpMessage;
 use actix_web::HttpRequest;
 use actix_web::http::header::ACCEPT;
 use bytes::Bytes;
@@ -20,6 +22,8 @@ use crate::event::update::Update;
 use crate::web::protocol::encoder::Ended;
 use crate::web::protocol::message::Message;
 use crate::web::protocol::sse;
+#[cfg(feature = "cluster")]
+use crate::web::relayed::Relayed;
 
 /// How long a session's stream stays open after its last event has ended, so that a client that
 /// sends the next one at once is served on the same stream: a round trip over usual networks. Only
@@ -41,16 +45,27 @@ pub(crate) enum Form {
 pub(crate) struct Format {
     pub form: Form,
     pub numbered: bool,
+    /// The client wants the numbers, and not only the node that relays the stream to it.
+    pub shown: bool,
 }
 
 impl Format {
     /// Numbers are for clients that accept server-sent events by name, as browsers do. Gradio's
     /// Python client doesn't, and understands nothing but data.
     pub fn of(request: &HttpRequest, form: Form) -> Self {
-        let accepts = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
-        let numbered = accepts.is_some_and(|kinds| kinds.contains("text/event-stream"));
-        Format { form, numbered }
+        let shown = accepts_events(request);
+        #[cfg(feature = "cluster")]
+        let numbered = shown || request.extensions().contains::<Relayed>();
+        #[cfg(not(feature = "cluster"))]
+        let numbered = shown;
+        Format { form, numbered, shown }
     }
+}
+
+/// Whether a client accepts server-sent events by name.
+pub(crate) fn accepts_events(request: &HttpRequest) -> bool {
+    let accepts = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    accepts.is_some_and(|kinds| kinds.contains("text/event-stream"))
 }
 
 /// The number of the last message that a client has read, as browsers send it when they come back.
@@ -138,7 +153,7 @@ impl Stream {
     }
 
     pub fn is_numbered(&self) -> bool {
-        self.format.numbered
+        self.format.shown
     }
 
     /// Appends the next update, if there is one.
@@ -196,7 +211,7 @@ impl Stream {
         }
         // What is unread belongs to events that were given up. To be woken by the next event's first.
         while self.session.mailbox.poll_next(cx).is_ready() {}
-        if self.format.numbered {
+        if self.format.shown {
             let linger = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
             std::task::ready!(linger.as_mut().poll(cx));
         }
@@ -313,7 +328,7 @@ fn resume(state: &mut State, format: Format, after: Option<u64>) -> VecDeque<Mis
 /// Gradio's messages.
 fn write_skipped(text: &mut Vec<u8>, format: Format, event: EventId) {
     match format {
-        Format { numbered: false, .. } => {}
+        Format { shown: false, .. } => {}
         Format { form: Form::Session, .. } => {
             sse::write_message(text, None, &Message::skipped(event));
         }
