@@ -14,7 +14,7 @@ ANSWER = 8
 SILENCE = 20
 
 # For how long a client asks for an end before it gives up.
-PATIENCE = 90
+PATIENCE = 120
 
 LOST = (OSError, EOFError, ValueError, asyncio.TimeoutError, asyncio.IncompleteReadError)
 
@@ -81,9 +81,12 @@ async def listeners(port):
     return {listener["api_name"]: listener["id"] for listener in config["dependencies"]}
 
 
-def end_of(data):
-    """What the books have as an end: which run gave it, or its error."""
-    return {"attempt": data["attempt"], "pid": data["pid"]}
+def end_of(outputs):
+    """What the books have as an end: which run gave it, or an error. A call that was cancelled has no outputs."""
+    if outputs is None:
+        return {"error": "Cancelled"}
+    [done] = outputs
+    return {"attempt": done["attempt"], "pid": done["pid"]}
 
 
 class Client:
@@ -181,7 +184,7 @@ class Client:
         if message["msg"] != "process_completed" or event not in self.open:
             return
         if message["success"]:
-            self.ended(event, end_of(message["output"]["data"][0]))
+            self.ended(event, end_of(message["output"]["data"]))
         elif "goes on once the service is back" in message["output"]["error"]:
             self.met["events told to wait for the next process"] += 1
         else:
@@ -214,7 +217,7 @@ class Client:
                 return False
             async for _, name, data in answer.messages():
                 if name == "complete":
-                    self.ended(event, end_of(data[0]))
+                    self.ended(event, end_of(data))
                     return True
                 if name == "error":
                     if data == "404: Not Found":

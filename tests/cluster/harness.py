@@ -159,20 +159,21 @@ class Cluster:
 
 
 class Faults(threading.Thread):
-    """Breaks things at random, by a seed, until it is told to stop; then mends all. Each kind in turn, in an order
+    """Breaks things at random, by a seed, until `mending` is set; then mends all, and looks on until it is stopped. Each kind in turn, in an order
     drawn anew each time, so that a short run has all of them. At most two nodes are broken at a time, and one server,
     and no server before all have caught up."""
 
     def __init__(self, cluster, random):
         super().__init__(daemon=True)
         self.cluster, self.random = cluster, random
-        self.stopping = threading.Event()
+        self.mending, self.over = threading.Event(), threading.Event()
         self.injected, self.errors = [], []
         # Nodes that have ended by themselves.
         self.exited = []
 
     def stop(self):
-        self.stopping.set()
+        self.mending.set()
+        self.over.set()
         self.join()
 
     def run(self):
@@ -186,7 +187,7 @@ class Faults(threading.Thread):
             (servers, self.freeze_server),
         ]
         deck, under_way, due = [], [], time.monotonic()
-        while not self.stopping.wait(0.1):
+        while not self.mending.wait(0.1):
             self.exited += self.cluster.revive()
             if time.monotonic() < due:
                 continue
@@ -206,10 +207,11 @@ class Faults(threading.Thread):
             fault.join()
         try:
             until(self.cluster.nats.are_well, "the NATS servers to be well in the end")
-            self.exited += self.cluster.revive()
             self.cluster.wait_until_ready()
         except Exception as error:
             self.errors.append(error)
+        while not self.over.wait(0.1):
+            self.exited += self.cluster.revive()
 
     def inject(self, inject, part, seconds):
         self.injected.append(f"{inject.__name__} {part.name}")
@@ -248,35 +250,35 @@ class Faults(threading.Thread):
 
     def kill(self, node, seconds):
         self.cluster.kill(node)
-        self.stopping.wait(seconds)
+        self.mending.wait(seconds)
         self.cluster.restart(node)
 
     def freeze(self, node, _):
         self.cluster.freeze(node)
-        self.stopping.wait(LONG)
+        self.mending.wait(LONG)
         self.cluster.wake(node)
 
     def cut(self, _, __):
         self.cluster.cut()
-        self.stopping.wait(LONG)
+        self.mending.wait(LONG)
         self.cluster.mend()
 
     def disconnect(self, _, seconds):
         self.cluster.break_connections()
-        self.stopping.wait(seconds)
+        self.mending.wait(seconds)
         self.cluster.reconnect()
 
     def kill_server(self, server, seconds):
         self.cluster.books.note("down", server=server.name)
         server.kill()
-        self.stopping.wait(seconds)
+        self.mending.wait(seconds)
         server.start()
         self.catches_up(server)
 
     def freeze_server(self, server, _):
         self.cluster.books.note("down", server=server.name)
         server.freeze()
-        self.stopping.wait(LONG)
+        self.mending.wait(LONG)
         server.wake()
         self.catches_up(server)
 

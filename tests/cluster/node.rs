@@ -15,7 +15,8 @@ use std::time::Duration;
 use actix_web::App;
 use futures::future::{Either, select};
 use now_serving::{
-    Data, EventContext, JournalError, Listener, Nats, Queue, QueueBuilder, Web, http_server,
+    Data, EventContext, JournalError, Listener, Nats, OnDisconnect, Queue, QueueBuilder, Web,
+    http_server,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -107,8 +108,12 @@ fn listener(name: &str, queue: &'static str) -> Listener<Work, Done> {
     let handler = move |input: Work, books: Data<Arc<Books>>, context: EventContext| {
         work(queue, input, books, context)
     };
-    // Nothing that the test does may use an event's attempts up.
-    Listener::new(name, handler).concurrency_id(queue).durable().max_attempts(1000)
+    // Nothing that the test does may use an event's attempts up, and clients may need long to come back.
+    Listener::new(name, handler)
+        .concurrency_id(queue)
+        .durable()
+        .max_attempts(1000)
+        .on_disconnect(OnDisconnect::KeepRunning)
 }
 
 struct Options {

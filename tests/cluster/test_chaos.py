@@ -71,7 +71,7 @@ async def ask_again(cluster, random):
 
 async def during(cluster, faults, random):
     """Faults end when the time is up; then the clients get what they wait for."""
-    asyncio.get_running_loop().call_later(SECONDS, faults.stopping.set)
+    asyncio.get_running_loop().call_later(SECONDS, faults.mending.set)
     return await load(cluster, SECONDS, random)
 
 

@@ -5,7 +5,7 @@ import json
 import time
 
 from books import audit
-from client import API, listeners, request
+from client import API, end_of, listeners, request
 from harness import LIMITS, STANDS_BY
 
 
@@ -43,8 +43,7 @@ async def six(cluster, name):
     for found in told:
         completed = found[-1]
         assert (completed["msg"], completed["success"]) == ("process_completed", True), found
-        [done] = completed["output"]["data"]
-        end = {"attempt": done["attempt"], "pid": done["pid"]}
+        end = end_of(completed["output"]["data"])
         cluster.books.note("ended", event=completed["event_id"], end=end)
     return told, seconds
 
