@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -117,10 +116,14 @@ class Process:
         self.signal(signal.SIGSTOP)
         tasks = Path(f"/proc/{self.pid}/task")
 
-        def state(task):
-            return (task / "stat").read_text().rsplit(")", 1)[1].split()[0]
+        def has_stopped(task):
+            try:
+                return (task / "stat").read_text().rsplit(")", 1)[1].split()[0] in "TtZX"
+            except OSError:
+                # It has ended meanwhile.
+                return True
 
-        until(lambda: all(state(task) in "TtZX" for task in tasks.iterdir()), f"{self.name} to freeze")
+        until(lambda: all(map(has_stopped, tasks.iterdir())), f"{self.name} to freeze")
 
     def wake(self):
         self.signal(signal.SIGCONT)

@@ -143,8 +143,9 @@ class Auditor:
                 continue
             del self.waking[pid]
             for run in self.running.values():
-                if run.pid == pid and self.last_run[run.event] is not run:
-                    self.violation(f"{run} goes on {NOTICE} s after waking, though {self.last_run[run.event]} has begun")
+                last = self.last_run[run.event]
+                if run.pid == pid and last is not run:
+                    self.violation(f"{run} goes on {NOTICE} s after waking, though {last} has begun")
 
     def count(self):
         at_once = defaultdict(list)

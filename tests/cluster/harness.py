@@ -159,9 +159,11 @@ class Cluster:
 
 
 class Faults(threading.Thread):
-    """Breaks things at random, by a seed, until `mending` is set; then mends all, and looks on until it is stopped. Each kind in turn, in an order
-    drawn anew each time, so that a short run has all of them. At most two nodes are broken at a time, and one server,
-    and no server before all have caught up."""
+    """Breaks things at random, by a seed, until `mending` is set; then mends all, and looks on until it is stopped.
+
+    Each kind in turn, in an order drawn anew each time, so that a short run has all of them. At most two nodes are
+    broken at a time, and one server, and no server before all have caught up.
+    """
 
     def __init__(self, cluster, random):
         super().__init__(daemon=True)

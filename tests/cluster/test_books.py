@@ -72,7 +72,8 @@ def test_an_event_without_an_end(books):
 
 
 def test_two_ends(books):
-    books.accepted("1").begin("1").note("killed", node="a", pid=1).begin("1", attempt=2, pid=2).done("1", attempt=2, pid=2)
+    books.accepted("1").begin("1").note("killed", node="a", pid=1)
+    books.begin("1", attempt=2, pid=2).done("1", attempt=2, pid=2)
     books.ended("1", attempt=2, pid=2).ended("1", attempt=1, pid=1)
     two, nobody = books.violations()
     assert "two ends" in two and "no run gave" in nobody
@@ -227,7 +228,8 @@ def test_one_attempt_twice(books):
 
 
 def test_an_old_attempt_after_a_new_one(books):
-    books.accepted("1").note("cut", node="a").begin("1", attempt=2, node="b", pid=2).done("1", attempt=2, node="b", pid=2)
+    books.accepted("1").note("cut", node="a")
+    books.begin("1", attempt=2, node="b", pid=2).done("1", attempt=2, node="b", pid=2)
     books.begin("1").interrupted("1").ended("1", attempt=2, pid=2)
     assert books.violations() == ["attempt 1 of 1 on node a begins after attempt 2 of 1 on node b"]
 

@@ -31,5 +31,6 @@ def test_the_python_client(start, say):
 def test_the_javascript_client(start, say):
     cluster = start(program="conformance")
     # The client leaves streams open, which end with a server of its own only.
-    said = passes(cluster, ["node", "--test", "--test-force-exit", "--test-reporter=tap", "tests/clients/js/"]).splitlines()
+    suite = ["node", "--test", "--test-force-exit", "--test-reporter=tap", "tests/clients/js/"]
+    said = passes(cluster, suite).splitlines()
     say(", ".join(line.removeprefix("# ") for line in said if line.startswith(("# pass", "# fail", "# skipped"))))
