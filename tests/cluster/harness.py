@@ -87,6 +87,8 @@ class Cluster:
         until(self.answers, "the cluster to answer")
 
     def answers(self):
+        if STANDS_BY:
+            self.revive()
         try:
             with urllib.request.urlopen(f"{self.address}/config", timeout=2) as answer:
                 return answer.status == 200
