@@ -25,6 +25,11 @@ const clients = [];
 
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), "client-"));
+  // Of a server, or a cluster, that runs already.
+  if (process.env.CONFORMANCE_URL) {
+    address = process.env.CONFORMANCE_URL;
+    return;
+  }
   server = spawn(program, ["--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
   const [line] = await once(createInterface({ input: server.stdout }), "line");
   address = line.match(/http:\S+/)[0];
@@ -32,6 +37,7 @@ before(async () => {
 
 after(async () => {
   await rm(folder, { recursive: true });
+  if (!server) return;
   server.kill("SIGTERM");
   const [code] = await once(server, "exit");
   assert.equal(code, 0, "the server stops in good order");

@@ -13,6 +13,9 @@ from gradio_client import Client
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = os.environ.get("CONFORMANCE_BIN", ROOT / "target/release/examples/conformance")
 
+# Of a server, or a cluster, that runs already; then tests that start servers of their own are left out.
+URL = os.environ.get("CONFORMANCE_URL")
+
 # The URL of a NATS server: the journals are there then.
 NATS = os.environ.get("CONFORMANCE_NATS")
 # The same: each server is the one node of a cluster of its own.
@@ -52,6 +55,8 @@ class Server:
 
 @pytest.fixture
 def start():
+    if URL:
+        pytest.skip("it starts a server of its own")
     servers = []
 
     def start(**options):
@@ -66,6 +71,9 @@ def start():
 
 @pytest.fixture(scope="session")
 def address():
+    if URL:
+        yield URL
+        return
     server = Server()
     yield server.address
     assert server.stop() == 0
