@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use actix::{Actor, Arbiter, ArbiterHandle};
-use async_nats::jetstream;
+use async_nats::jetstream::stream::StorageType;
 use futures::FutureExt;
 use futures::future::{BoxFuture, LocalBoxFuture};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -20,19 +20,28 @@ use super::runs::Runs;
 use super::wire::{Answer, Control as SetControl, GoesOn, Question};
 use crate::actors::listener::SupervisorRef;
 use crate::actors::messages::Control;
+use crate::clock;
+use crate::cluster::bucket::Bucket;
 use crate::cluster::handle::ClusterHandle;
 use crate::cluster::message::{Process, Slots, Times};
 use crate::event::id::EventId;
 use crate::journal::Query;
 use crate::journal::error::JournalError;
-use crate::journal::jetstream::{ConnectNats, escape, replicas_at, unreachable};
+use crate::journal::jetstream::{ConnectNats, escape};
 use crate::journal::record::Kept;
+use crate::logging::debug;
 use crate::queue::Queue;
 use crate::queue::blueprint::Blueprint;
 use crate::queue::builder::QueueBuilder;
 use crate::queue::elsewhere::Elsewhere;
 use crate::queue::error::ControlError;
 use crate::queue::snapshot::QueueSnapshot;
+
+/// How long joining may take, once a server is connected.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long after a failure it is tried again.
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// A cluster that this process has joined as a node, for [`QueueBuilder::cluster`](crate::QueueBuilder::cluster).
 /// From [`ConnectNats::join`](crate::ConnectNats::join).
@@ -66,21 +75,31 @@ impl ConnectNats {
     pub async fn join(self, node: impl Into<String>) -> Result<Cluster, JournalError> {
         let (node, token) = (node.into(), escape(&self.name));
         let client = self.client().await?;
-        // What it is numbered by is the record's, so that a later process has a higher number wherever it is.
-        let context = jetstream::new(client.clone());
-        let settings = jetstream::kv::Config {
-            bucket: format!("now-serving_{token}_nodes"),
-            num_replicas: replicas_at(&client, self.replicas),
-            ..Default::default()
-        };
-        let nodes = match context.get_key_value(&settings.bucket).await {
-            Ok(nodes) => nodes,
-            Err(_) => context.create_key_value(settings).await.map_err(unreachable)?,
-        };
-        let boot = nodes.put(escape(&node), "".into()).await.map_err(unreachable)?;
+        let handle = ClusterHandle::new(
+            client.clone(),
+            token.clone(),
+            Process { node: node.clone().into(), boot: 0 },
+        );
+        let boot = number(Arc::new(handle), &node).await?;
         let process = Process { node: node.into(), boot };
         let handle = Arc::new(ClusterHandle::new(client, token, process));
         Ok(Cluster { handle, connect: self })
+    }
+}
+
+/// The number of this process, higher than that of any that joined as this node before: by a counter in the
+/// cluster, since no clock tells that. Servers that have just started may need some seconds.
+async fn number(handle: Arc<ClusterHandle>, node: &str) -> Result<u64, JournalError> {
+    let what = "numbers the processes of nodes";
+    let nodes = Bucket::new(handle, "nodes", what, Duration::ZERO, StorageType::File);
+    let until = clock::now() + PATIENCE;
+    loop {
+        match nodes.put(&escape(node), "joined".into()).await {
+            Ok(boot) => return Ok(boot),
+            Err(why) if clock::now() >= until => return Err(JournalError::Unreachable(why.0)),
+            Err(why) => debug!("joining the cluster: {}; it is tried again", why.0),
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

@@ -13,11 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::App;
-use futures::future::{Either, select};
-use now_serving::{
-    Data, EventContext, JournalError, Listener, Nats, OnDisconnect, Queue, QueueBuilder, Web,
-    http_server,
-};
+use now_serving::{Data, EventContext, Listener, Nats, OnDisconnect, Queue, Web, http_server};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -149,16 +145,6 @@ impl Options {
     }
 }
 
-/// Joins the others. Also gives what ends when this process has to be started again.
-async fn joined(
-    queue: QueueBuilder,
-    Options { nats, name, .. }: &Options,
-) -> Result<(QueueBuilder, impl Future<Output = JournalError> + use<>), JournalError> {
-    let journal = Nats::connect(nats).name(name).standby().await?;
-    let lost = journal.lost();
-    Ok((queue.journal(journal), lost))
-}
-
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
@@ -170,8 +156,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .listener(listener("gpu_1", "gpu_queue").concurrency_limit(2))
         .listener(listener("gpu_2", "gpu_queue"))
         .listener(listener("gpu_3", "gpu_queue"));
-    let (queue, lost) = joined(queue, &options).await?;
-    let queue = queue.start()?;
+    let cluster = Nats::connect(&options.nats).name(&options.name).join(&options.node).await?;
+    let queue = queue.cluster(cluster).start()?;
     let web = Web::builder(&queue).max_sessions(10_000).start()?;
     let served = web.clone();
     let server = http_server(move || {
@@ -180,9 +166,5 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     let server = server.workers(2).bind(("127.0.0.1", options.port))?;
     println!("cluster_node listens on http://{}", server.addrs()[0]);
-    let (serving, lost) = (std::pin::pin!(web.serve(server.run(), GRACE)), std::pin::pin!(lost));
-    match select(serving, lost).await {
-        Either::Left((served, _)) => Ok(served?),
-        Either::Right((why, _)) => Err(why.into()),
-    }
+    Ok(web.serve(server.run(), GRACE).await?)
 }

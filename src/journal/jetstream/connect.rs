@@ -53,7 +53,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 pub struct ConnectNats {
     servers: String,
     pub(crate) name: String,
-    pub(crate) replicas: Option<usize>,
+    replicas: Option<usize>,
     is_standby: bool,
     user: Option<(String, String)>,
     credentials: Option<PathBuf>,

@@ -64,7 +64,7 @@ pub(super) trait Log {
 }
 
 /// What it means that it doesn't answer.
-pub(crate) fn unreachable(error: impl std::fmt::Display) -> JournalError {
+pub(super) fn unreachable(error: impl std::fmt::Display) -> JournalError {
     JournalError::Unreachable(error.to_string())
 }
 

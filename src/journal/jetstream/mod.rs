@@ -33,8 +33,6 @@ pub(crate) use self::lease::LastKept;
 use self::lease::Lease;
 use self::line::Line;
 use self::log::Log;
-pub(crate) use self::log::unreachable;
-pub(crate) use self::stream::replicas_at;
 use self::writer::Writer;
 use super::error::JournalError;
 use super::record::Kept;

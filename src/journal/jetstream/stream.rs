@@ -155,7 +155,7 @@ impl Stream {
 }
 
 /// On how many servers something is kept, where that isn't said.
-pub(crate) fn replicas_at(client: &Client, said: Option<usize>) -> usize {
+fn replicas_at(client: &Client, said: Option<usize>) -> usize {
     said.unwrap_or(if client.server_info().cluster.is_some() { 3 } else { 1 })
 }
 
