@@ -7,13 +7,16 @@
 //! cargo bench --features cluster --bench nats -- nats://127.0.0.1:4222
 //! ```
 
+#[path = "work_queue.rs"]
+mod work_queue;
+
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::jetstream::stream::{Config, RetentionPolicy};
-use async_nats::jetstream::{self, AckKind};
-use futures::StreamExt;
+use async_nats::jetstream;
+use async_nats::jetstream::stream::Config;
 use now_serving::{Limit, Listener, ListenerHandle, Nats, Queue};
+use work_queue::WorkQueue;
 
 /// How long each is measured.
 const TIME: Duration = Duration::from_secs(4);
@@ -76,14 +79,14 @@ async fn admissions(queue: &Queue) -> Vec<Duration> {
     times
 }
 
-fn stream(name: &str, replicas: usize, retention: RetentionPolicy) -> Config {
-    let subjects = vec![format!("{name}.*")];
-    Config { name: name.into(), subjects, retention, num_replicas: replicas, ..Config::default() }
-}
-
 /// One message after the other, each acknowledged by the servers that keep it.
 async fn publishes(context: &jetstream::Context, replicas: usize) -> Vec<Duration> {
-    let config = stream("bare", replicas, RetentionPolicy::Limits);
+    let config = Config {
+        name: "bare".into(),
+        subjects: vec!["bare.*".into()],
+        num_replicas: replicas,
+        ..Config::default()
+    };
     context.create_stream(config).await.expect("it can be made");
     // As long as what an admission records.
     let message = vec![b'x'; 300];
@@ -97,51 +100,19 @@ async fn publishes(context: &jetstream::Context, replicas: usize) -> Vec<Duratio
     times
 }
 
-/// What one would build on JetStream: the event is a message in a work queue, which one worker takes with as
-/// many unacknowledged ones as there are slots; the result comes back on a subject of the caller's.
-async fn work_queue(context: &jetstream::Context, replicas: usize, in_flight: usize) -> f64 {
+async fn work_queue_rate(context: &jetstream::Context, replicas: usize, in_flight: usize) -> f64 {
     let name = format!("jobs-{in_flight}");
-    let config = stream(&name, replicas, RetentionPolicy::WorkQueue);
-    let made = context.create_stream(config).await.expect("it can be made");
-    let slots = i64::try_from(in_flight).expect("it is small");
-    let consumer = made
-        .create_consumer(pull::Config {
-            durable_name: Some("workers".into()),
-            ack_policy: AckPolicy::Explicit,
-            max_ack_pending: slots,
-            ..pull::Config::default()
-        })
-        .await
-        .expect("it can be made");
-    let client = context.client();
-    let replies = client.clone();
-    let worker = actix::spawn(async move {
-        let mut messages = consumer.messages().await.expect("it can be read");
-        while let Some(Ok(message)) = messages.next().await {
-            let replies = replies.clone();
-            actix::spawn(async move {
-                let reply = message.headers.as_ref().and_then(|headers| headers.get("Reply"));
-                let reply = reply.expect("it was given").to_string();
-                let output = message.payload.clone();
-                message.ack_with(AckKind::Ack).await.expect("it is sent");
-                replies.publish(reply, output).await.expect("it is sent");
-            });
-        }
-    });
-    let subject = format!("{name}.1");
+    let queue = Rc::new(WorkQueue::open(context, &name, replicas, in_flight).await);
+    let worker = Rc::clone(&queue);
+    let worker = actix::spawn(async move { worker.work(|input| input).await });
     let call = || async {
-        let inbox = client.new_inbox();
-        let mut answers = client.subscribe(inbox.clone()).await.expect("it is sent");
-        let mut headers = async_nats::HeaderMap::new();
-        headers.insert("Reply", inbox);
-        let sent = context.publish_with_headers(subject.clone(), headers, INPUT.into()).await;
-        sent.expect("it is sent").await.expect("it is kept");
-        answers.next().await.expect("it is answered");
+        queue.submit(INPUT.into()).await.await;
     };
     rate(in_flight, TIME / 10, call).await;
     let measured = rate(in_flight, TIME, call).await;
     worker.abort();
-    context.delete_stream(&name).await.expect("it can be deleted");
+    let _ = worker.await;
+    Rc::into_inner(queue).expect("nobody else has it").delete().await;
     measured
 }
 
@@ -168,7 +139,7 @@ fn main() {
             rate(in_flight, TIME / 10, || call(&handle)).await;
             let measured = rate(in_flight, TIME, || call(&handle)).await;
             say("now-serving, journal on NATS", in_flight, "events_per_second", measured);
-            let measured = work_queue(&context, replicas, in_flight).await;
+            let measured = work_queue_rate(&context, replicas, in_flight).await;
             say("a work queue of JetStream's", in_flight, "events_per_second", measured);
         }
     });

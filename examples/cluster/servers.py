@@ -59,6 +59,21 @@ def get_json(url, timeout=2):
         return None
 
 
+def answers_jetstream(port):
+    """Whether clients of this server reach JetStream, which takes longer than the server's own health says."""
+    ask = b'CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\nSUB answer 1\r\n'
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            connection.sendall(ask + b"PUB $JS.API.INFO answer 0\r\n\r\n")
+            for line in connection.makefile("rb"):
+                if line.startswith((b"MSG", b"HMSG")):
+                    # Without anybody to answer, it is an empty message with headers.
+                    return line.startswith(b"MSG")
+    except OSError:
+        pass
+    return False
+
+
 class Process:
     """A program that is started, stopped, killed and frozen. What it says is appended to a file."""
 
@@ -196,13 +211,14 @@ cluster: {{name: nats, listen: "127.0.0.1:{routes[n]}", routes: [{peers}], no_ad
     def are_well(self):
         """All have caught up with each other, so that any one of them may go."""
 
-        def is_well(port):
-            if get_json(f"http://127.0.0.1:{port}/healthz") is None:
+        def is_well(port, monitor):
+            if get_json(f"http://127.0.0.1:{monitor}/healthz") is None:
                 return False
-            meta = (get_json(f"http://127.0.0.1:{port}/jsz") or {}).get("meta_cluster", {})
-            return bool(meta.get("leader")) and meta.get("cluster_size") == len(self.servers)
+            meta = (get_json(f"http://127.0.0.1:{monitor}/jsz") or {}).get("meta_cluster", {})
+            whole = bool(meta.get("leader")) and meta.get("cluster_size") == len(self.servers)
+            return whole and answers_jetstream(port)
 
-        return all(is_well(port) for port in self.monitors)
+        return all(map(is_well, self.ports, self.monitors))
 
     def stop(self):
         for server in self.servers:
