@@ -15,7 +15,7 @@ use super::post::{Out, Post, To};
 use super::proxy::Placing;
 use super::runs::Runs;
 use super::tracked::Known;
-use super::wire::{Admit, Answer, Envelope, Message, Question, Said};
+use super::wire::{Admit, Answer, Envelope, EventEnd, Message, Question, Said};
 use crate::actors::messages::Submit;
 use crate::clock;
 use crate::cluster::handle::ClusterHandle;
@@ -64,8 +64,14 @@ pub(super) enum Input {
     /// Of a run here.
     RunSaid {
         attempt: Attempt,
-        update: Box<Update>,
+        event: EventId,
+        said: Box<Said>,
     },
+    RunEnded {
+        attempt: Attempt,
+        end: Box<EventEnd>,
+    },
+    RunFailed(Attempt, String),
     RunOver(Attempt),
 
     /// The line is this node's to keep, or not.
@@ -129,6 +135,7 @@ impl Agent {
         handle: Arc<ClusterHandle>,
         times: Times,
         claiming: Claiming,
+        front: Front,
         runs: Runs,
         input: UnboundedSender<Input>,
     ) -> Self {
@@ -138,7 +145,7 @@ impl Agent {
             candidate: Candidate::new(times, handle.process.node.clone(), now),
             handle,
             times,
-            front: Front::default(),
+            front,
             runs,
             office: None,
             early: Vec::new(),
@@ -199,8 +206,12 @@ impl Agent {
             }
             Input::Ask(question, reply) => self.ask(now, question, reply, out),
             Input::Leave { grace, done } => self.leave(now, grace, done, out),
-            Input::RunSaid { attempt, update } => {
-                self.runs.said(now, attempt, *update, &mut self.front, out);
+            Input::RunSaid { attempt, event, said } => self.runs.said(attempt, event, *said, out),
+            Input::RunEnded { attempt, end } => {
+                self.runs.ended(now, attempt, *end, &mut self.front, out);
+            }
+            Input::RunFailed(attempt, why) => {
+                self.runs.failed(now, attempt, &why, &mut self.front, out);
             }
             Input::RunOver(attempt) => self.runs.over(now, attempt, &mut self.front, out),
             Input::Claimed(Ok(kept)) => self.open(now, *kept, out),

@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 
 use actix::Addr;
 
+use super::deliver::{Deliver, Of};
 use super::post::{Out, To};
 use super::runs::Sessions;
 use super::wire::{Admit, Message, OrderedEvent, Said};
 use crate::actors::messages::{Job, Submit};
 use crate::actors::supervisor::Supervisor;
-use crate::clock;
 use crate::cluster::message::Epoch;
 use crate::delivery::sender::EventSender;
 use crate::event::failure::Failure;
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
-use crate::event::update::{Outcome, Update};
+use crate::event::update::Outcome;
 use crate::handler::durable::{Durability, Durable};
 use crate::handler::input::Input;
 use crate::handler::session_state::SessionState;
@@ -44,14 +44,8 @@ pub(super) struct Listener {
     pub supervisor: Addr<Supervisor>,
 }
 
-impl Listener {
-    pub fn read_input(&self, text: &crate::event::json_text::JsonText) -> Result<Input, String> {
-        self.durability.read_input(text)
-    }
-}
-
-#[derive(Default)]
 pub(super) struct Front {
+    deliver: Deliver,
     listeners: HashMap<Arc<str>, Listener>,
     events: HashMap<EventId, Followed>,
     sessions: Sessions,
@@ -84,11 +78,32 @@ struct Followed {
     is_cancelled: bool,
     /// It has started, as far as is known here.
     runs: bool,
+    of: Of,
 }
 
 impl Front {
+    pub fn new(deliver: Deliver) -> Self {
+        Front {
+            deliver,
+            listeners: HashMap::new(),
+            events: HashMap::new(),
+            sessions: Sessions::default(),
+            alone_since: None,
+            told: (0, 0),
+            asked_again: None,
+            is_behind: false,
+            given_up: Vec::new(),
+            is_leaving: false,
+        }
+    }
+
     pub fn serve(&mut self, name: Arc<str>, listener: Listener) {
         self.listeners.insert(name, listener);
+    }
+
+    fn of(&self, listener: &Arc<str>) -> Of {
+        let durability = self.listeners.get(listener).map(|it| it.durability.clone());
+        Of::new(durability)
     }
 
     pub fn listener(&self, name: &str) -> Option<&Listener> {
@@ -132,6 +147,7 @@ impl Front {
             again: false,
         });
         out.push((To::Keeper, Message::Admit(admit.clone())));
+        let of = self.of(name);
         let followed = Followed {
             listener: name.clone(),
             sender,
@@ -141,6 +157,7 @@ impl Front {
             asked: Some(now),
             is_cancelled: false,
             runs: false,
+            of,
         };
         self.events.insert(id, followed);
     }
@@ -154,6 +171,7 @@ impl Front {
         sender: EventSender,
         out: &mut Out,
     ) {
+        let of = self.of(&listener);
         let followed = Followed {
             listener,
             sender,
@@ -163,6 +181,7 @@ impl Front {
             asked: None,
             is_cancelled: false,
             runs: false,
+            of,
         };
         self.events.insert(event, followed);
         out.push((To::Keeper, Message::Follow(vec![event])));
@@ -249,38 +268,25 @@ impl Front {
             Said::Starts { .. } => followed.runs = true,
             _ => {}
         }
-        let durability = self.listeners.get(&followed.listener).map(|it| &it.durability);
-        let update = match said {
-            Said::Rank { rank, queue_size, rank_eta } => {
-                Update::Estimation { event_id: event, rank, queue_size, rank_eta }
-            }
-            Said::Starts { eta } => Update::ProcessStarts { event_id: event, eta },
-            Said::Progress(units) => Update::Progress { event_id: event, units },
-            Said::Log(log) => Update::Log { event_id: event, log },
-            Said::Generating { output, duration } => {
-                let read = durability.map(|durability| durability.read_output(&output));
-                let Some(Ok(output)) = read else { return };
-                Update::ProcessGenerating { event_id: event, output, duration }
-            }
+        match said {
             Said::Ended { end, duration, average } => {
-                let outcome = outcome(durability, end);
-                let Some(Followed { sender, .. }) = self.events.remove(&event) else { return };
-                if duration > 0.0 || average.is_some() {
-                    let took = Duration::try_from_secs_f64(duration).unwrap_or_default();
-                    let now = clock::now();
-                    sender.end(outcome, now.checked_sub(took).unwrap_or(now), average);
-                } else {
-                    sender.end_unstarted(outcome);
+                if let Some(Followed { sender, of, .. }) = self.events.remove(&event) {
+                    self.deliver.end(sender, end, duration, average, of);
                 }
-                return;
             }
             Said::Unknown => {
-                let Some(Followed { sender, .. }) = self.events.remove(&event) else { return };
-                let gone = "no record of it is left; it ended longer ago than results are kept";
-                return sender.end_unstarted(Outcome::Failed(Failure::unexpected(gone)));
+                if let Some(Followed { sender, of, .. }) = self.events.remove(&event) {
+                    let gone = "no record of it is left; it ended longer ago than results are kept";
+                    let end = End::Failed(Failure::unexpected(gone));
+                    self.deliver.end(sender, end, 0.0, None, of);
+                }
             }
-        };
-        followed.sender.send(|_| update);
+            said => {
+                if let Some(updates) = followed.sender.updates() {
+                    self.deliver.update(event, updates, said, &followed.of);
+                }
+            }
+        }
     }
 
     /// Updates are lost: all is asked for again, but not all the time.
@@ -354,21 +360,5 @@ impl Front {
                 self.given_up.push((event, followed.listener));
             }
         }
-    }
-}
-
-/// As the listener's type.
-fn outcome(durability: Option<&Durability>, end: End) -> Outcome {
-    match end {
-        End::Completed(None) => Outcome::Completed(None),
-        End::Completed(Some(text)) => match durability.map(|it| it.read_output(&text)) {
-            Some(Ok(output)) => Outcome::Completed(Some(output)),
-            Some(Err(why)) => Outcome::Failed(Failure::unexpected(why)),
-            None => Outcome::Failed(Failure::unexpected("this node has no such listener")),
-        },
-        End::Failed(failure) => Outcome::Failed(failure),
-        End::Cancelled => Outcome::Cancelled,
-        End::TimedOut => Outcome::TimedOut,
-        End::Stopped => Outcome::Stopped,
     }
 }

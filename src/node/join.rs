@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 
 use super::agent::{Agent, Input, TICK};
 use super::bring;
+use super::deliver::Deliver;
 use super::forwarder::Forwarder;
-use super::front::Listener;
+use super::front::{Front, Listener};
 use super::keeping::Claiming;
 use super::runs::Runs;
 use super::wire::{Answer, Control as SetControl, GoesOn, Question};
@@ -125,7 +126,7 @@ impl QueueBuilder {
             input,
             inputs: Mutex::new(Some(inputs)),
             names: Mutex::default(),
-            thread: OnceLock::new(),
+            threads: OnceLock::new(),
         };
         self.extend(handle).elsewhere(Arc::new(node))
     }
@@ -142,13 +143,13 @@ struct Node {
     /// What comes to the agent, until that is started.
     inputs: Mutex<Option<UnboundedReceiver<Input>>>,
     names: Mutex<HashMap<Arc<str>, Names>>,
-    /// The agent's.
-    thread: OnceLock<Arbiter>,
+    /// The agent's, and that for values.
+    threads: OnceLock<[Arbiter; 2]>,
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if let Some(thread) = self.thread.get() {
+        for thread in self.threads.get().into_iter().flatten() {
             thread.stop();
         }
     }
@@ -219,7 +220,10 @@ impl Elsewhere for Node {
         let blueprint = Box::new(blueprint);
         let started = self.input.send(Input::Started { listeners, blueprint });
         debug_assert!(started.is_ok(), "the agent's inputs are here");
-        let thread = Arbiter::new();
+        let (thread, values) = (Arbiter::new(), Arbiter::new());
+        let (deliver, delivering) = Deliver::new();
+        values.spawn(delivering);
+        let of_values = values.handle();
         let (handle, connect, input) =
             (self.handle.clone(), self.connect.clone(), self.input.clone());
         thread.spawn(async move {
@@ -235,11 +239,13 @@ impl Elsewhere for Node {
                 }
             });
             let times = Times::default();
-            let runs = Runs::new(times, handle.process.clone(), slots, input.clone());
-            Agent::new(handle, times, Claiming::new(connect), runs, input).run(inputs).await;
+            let process = handle.process.clone();
+            let runs = Runs::new(times, process, slots, input.clone(), of_values);
+            let front = Front::new(deliver);
+            Agent::new(handle, times, Claiming::new(connect), front, runs, input).run(inputs).await;
         });
         // Once only.
-        let _ = self.thread.set(thread);
+        let _ = self.threads.set([thread, values]);
     }
 
     fn snapshot(&self) -> BoxFuture<'static, Option<QueueSnapshot>> {

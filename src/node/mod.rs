@@ -10,6 +10,7 @@
 mod agent;
 mod answers;
 mod bring;
+mod deliver;
 mod forwarder;
 mod front;
 mod join;
@@ -19,6 +20,7 @@ mod parts;
 mod post;
 mod proxy;
 mod runs;
+mod starting;
 mod tracked;
 mod wire;
 

@@ -1,29 +1,25 @@
 //! What is placed on this node: it runs on the queue's own supervisors and workers, under a lease.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use actix::ArbiterHandle;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
 
 use super::agent::Input as AgentInput;
 use super::front::Front;
 use super::post::{Out, To};
+use super::starting::Starting;
 use super::wire::{EventEnd, Message, Order, OrderedEvent, RunEnd, Said};
-use crate::actors::messages::{Admit, AdmitTogether, CancelOf, Job, Submit};
+use crate::actors::messages::CancelOf;
 use crate::cluster::member::{Member, MemberEffect};
 use crate::cluster::message::{Attempt, Epoch, FromOwner, Process, Slots, Times, Word};
-use crate::delivery::sender::{EventSender, Follower, Function};
 use crate::event::failure::Failure;
-use crate::event::update::{Outcome, Update};
-use crate::handler::durable::Durable;
-use crate::handler::input::Input;
+use crate::event::id::EventId;
 use crate::handler::session_state::SessionState;
-use crate::handler::user::with_user;
 use crate::journal::record::End;
 use crate::logging::info;
-use crate::scheduler::command::WhenFull;
 
 pub(super) struct Runs {
     member: Member<RunEnd>,
@@ -32,6 +28,8 @@ pub(super) struct Runs {
     /// By the attempt that stands for the run.
     here: HashMap<Attempt, Here>,
     input: UnboundedSender<AgentInput>,
+    /// The thread for what is the service's code.
+    values: ArbiterHandle,
     /// A beat has something new to say.
     pub beats_soon: bool,
 }
@@ -44,31 +42,20 @@ struct Here {
     is_over: bool,
 }
 
-/// Says that a run has really stopped, when it is dropped with what its handler was given.
-#[derive(Debug)]
-struct Running {
-    attempt: Attempt,
-    input: UnboundedSender<AgentInput>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.input.send(AgentInput::RunOver(self.attempt));
-    }
-}
-
 impl Runs {
     pub fn new(
         times: Times,
         process: Process,
         slots: Slots,
         input: UnboundedSender<AgentInput>,
+        values: ArbiterHandle,
     ) -> Self {
         Runs {
             member: Member::new(times, process, slots),
             orders: HashMap::new(),
             here: HashMap::new(),
             input,
+            values,
             beats_soon: false,
         }
     }
@@ -167,36 +154,31 @@ impl Runs {
             let why = format!("this node has no listener {:?}", order.listener);
             return self.fail(now, attempt, &why);
         };
-        let running = Arc::new(Running { attempt, input: self.input.clone() });
-        let mut admits = Vec::with_capacity(order.events.len());
-        for event in &order.events {
-            let input = match front.take_input(event.event, event.attempt) {
-                Some(input) => Ok(input),
-                None => listener.read_input(&event.input),
-            };
-            let input = match input {
-                Ok(input) => input,
-                Err(why) => {
-                    drop(running);
-                    return self.fail(now, attempt, &why);
-                }
-            };
-            let durable = Durable::new(event.input.clone()).recovered(event.attempt);
-            let input = give(input, durable).with(running.clone());
-            let input = with_user(input, event.user.clone());
-            let session = front.session_of(event);
-            let (to, id) = (self.input.clone(), event.event);
-            let follower = Follower::Function(Function(Box::new(move |update, _| {
-                // The agent ends with the process only.
-                let _ = to.send(AgentInput::RunSaid { attempt, update: Box::new(update) });
-            })));
-            let sender = EventSender::follow(id, follower, oneshot::channel().0);
-            let job = Box::new(Job { id, session, input, sender });
-            let submit = Submit { job, when_full: WhenFull::Wait, not_before: None };
-            admits.push(Admit { listener: listener.lane, submit });
+        let mut starting = Starting {
+            attempt,
+            listener,
+            events: Vec::with_capacity(order.events.len()),
+            input: self.input.clone(),
+        };
+        for event in order.events {
+            let given = front.take_input(event.event, event.attempt);
+            let session = front.session_of(&event);
+            starting.events.push((event, given, session));
         }
-        drop(running);
-        listener.supervisor.do_send(AdmitTogether(admits));
+        self.values.spawn(async move { starting.start() });
+    }
+
+    /// It can't start.
+    pub fn failed(
+        &mut self,
+        now: Instant,
+        attempt: Attempt,
+        why: &str,
+        front: &mut Front,
+        out: &mut Out,
+    ) {
+        self.fail(now, attempt, why);
+        self.perform(now, front, out);
     }
 
     fn fail(&mut self, now: Instant, attempt: Attempt, why: &str) {
@@ -221,35 +203,25 @@ impl Runs {
         }
     }
 
-    /// A run's handler, or who runs it, says this.
-    pub fn said(
+    /// A run's handler says this.
+    pub fn said(&self, attempt: Attempt, event: EventId, said: Said, out: &mut Out) {
+        if self.here.contains_key(&attempt) {
+            out.push((To::Keeper, Message::Said { attempt, event, said }));
+        }
+    }
+
+    /// An event of a run has ended.
+    pub fn ended(
         &mut self,
         now: Instant,
         attempt: Attempt,
-        update: Update,
+        end: EventEnd,
         front: &mut Front,
         out: &mut Out,
     ) {
-        let Some(here) = self.here.get_mut(&attempt) else { return };
-        let event = update.event_id();
-        match update {
-            // Who keeps the line says these.
-            Update::Estimation { .. } | Update::ProcessStarts { .. } => {}
-            Update::ProcessCompleted { outcome, .. } => {
-                let ordered = here.order.events.iter().find(|it| it.event == event);
-                let Some(number) = ordered.map(|event| event.attempt) else { return };
-                let transient = match &outcome {
-                    Outcome::Failed(failure) => failure.transient.as_deref().copied(),
-                    _ => None,
-                };
-                let end = super::wire::end_of(outcome);
-                here.ended.push(EventEnd { event, attempt: number, end, transient });
-                self.finish(now, attempt, front, out);
-            }
-            update => {
-                let said = Said::of(update);
-                out.push((To::Keeper, Message::Said { attempt, event, said }));
-            }
+        if let Some(here) = self.here.get_mut(&attempt) {
+            here.ended.push(end);
+            self.finish(now, attempt, front, out);
         }
     }
 
@@ -273,24 +245,15 @@ impl Runs {
     }
 }
 
-/// The input with what is known of its attempt.
-fn give(mut input: Input, durable: Durable) -> Input {
-    if input.given::<Durable>().is_some() {
-        input.change(|it: &mut Durable| *it = durable);
-        return input;
-    }
-    input.with(durable)
-}
-
 /// The sessions whose events have run here, for those whose client is elsewhere.
 #[derive(Default)]
-pub(super) struct Sessions(BTreeMap<(Option<Arc<str>>, Arc<str>), std::sync::Weak<SessionState>>);
+pub(super) struct Sessions(BTreeMap<(Option<Arc<str>>, Arc<str>), Weak<SessionState>>);
 
 impl Sessions {
     pub fn of(&mut self, event: &OrderedEvent) -> Option<Arc<SessionState>> {
         let session = event.session.clone()?;
         let key = (event.user.clone(), session.clone());
-        if let Some(known) = self.0.get(&key).and_then(std::sync::Weak::upgrade) {
+        if let Some(known) = self.0.get(&key).and_then(Weak::upgrade) {
             return Some(known);
         }
         self.0.retain(|_, state| state.strong_count() > 0);
