@@ -124,10 +124,10 @@ async fn measure<F: Future<Output = (i64, i64)>>(options: &Options, call: impl F
     told().await;
 }
 
-/// Joins the others.
+/// Joins the others, as a node of a name that no other has.
 async fn joined(queue: QueueBuilder, options: &Options) -> Result<QueueBuilder, JournalError> {
-    let journal = Nats::connect(&options.nats).name(&options.name).standby().await?;
-    Ok(queue.journal(journal))
+    let node = format!("node-{}", std::process::id());
+    Ok(queue.cluster(Nats::connect(&options.nats).name(&options.name).join(node).await?))
 }
 
 async fn ours(options: &Options) {

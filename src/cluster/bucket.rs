@@ -73,6 +73,14 @@ impl Bucket {
         tokio::time::timeout(ANSWER, question).await.map_err(Away::of)
     }
 
+    /// Makes it where there is none.
+    ///
+    /// # Errors
+    /// When NATS doesn't answer.
+    pub async fn prepare(&self) -> Result<(), Away> {
+        self.store().await.map(|_| ())
+    }
+
     async fn store(&self) -> Result<&Store, Away> {
         self.store.get_or_try_init(|| self.open()).await
     }

@@ -129,6 +129,14 @@ impl Homes {
         Homes { cluster, bucket, known, attention }
     }
 
+    /// Makes their bucket where there is none, which may take seconds, and is better done before anybody waits.
+    ///
+    /// # Errors
+    /// When NATS doesn't answer.
+    pub async fn prepare(&self) -> Result<(), Away> {
+        self.bucket.prepare().await
+    }
+
     fn lock(&self) -> MutexGuard<'_, LruCache<HomeKey, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -22,8 +22,9 @@ use super::wire::{Answer, Control as SetControl, GoesOn, Question};
 use crate::actors::listener::SupervisorRef;
 use crate::actors::messages::Control;
 use crate::clock;
-use crate::cluster::bucket::Bucket;
+use crate::cluster::bucket::{Away, Bucket};
 use crate::cluster::handle::ClusterHandle;
+use crate::cluster::homes::Homes;
 use crate::cluster::message::{Process, Slots, Times};
 use crate::event::id::EventId;
 use crate::journal::Query;
@@ -84,19 +85,26 @@ impl ConnectNats {
         let boot = number(Arc::new(handle), &node).await?;
         let process = Process { node: node.into(), boot };
         let handle = Arc::new(ClusterHandle::new(client, token, process));
+        let homes = Homes::new(handle.clone());
+        patiently(async || homes.prepare().await).await?;
         Ok(Cluster { handle, connect: self })
     }
 }
 
 /// The number of this process, higher than that of any that joined as this node before: by a counter in the
-/// cluster, since no clock tells that. Servers that have just started may need some seconds.
+/// cluster, since no clock tells that.
 async fn number(handle: Arc<ClusterHandle>, node: &str) -> Result<u64, JournalError> {
     let what = "numbers the processes of nodes";
     let nodes = Bucket::new(handle, "nodes", what, Duration::ZERO, StorageType::File);
+    patiently(async || nodes.put(&escape(node), "joined".into()).await).await
+}
+
+/// Servers that have just started may need some seconds.
+async fn patiently<T>(act: impl AsyncFn() -> Result<T, Away>) -> Result<T, JournalError> {
     let until = clock::now() + PATIENCE;
     loop {
-        match nodes.put(&escape(node), "joined".into()).await {
-            Ok(boot) => return Ok(boot),
+        match act().await {
+            Ok(done) => return Ok(done),
             Err(why) if clock::now() >= until => return Err(JournalError::Unreachable(why.0)),
             Err(why) => debug!("joining the cluster: {}; it is tried again", why.0),
         }
