@@ -188,6 +188,7 @@ impl Agent {
     }
 
     fn take(&mut self, now: Instant, input: Input, out: &mut Out) {
+        self.front.is_heard = self.keeper.is_some() && self.post.is_connected();
         // Before anything that a lease may have let in.
         self.runs.handle_timeout(now, &mut self.front, out);
         match input {
@@ -222,6 +223,7 @@ impl Agent {
             Input::Lost(epoch, why) if self.office(epoch).is_some() => {
                 warn!("this node doesn't keep the line any more: {why}");
                 self.close();
+                out.push((To::All, Message::Leaves(epoch)));
             }
             Input::Lost(..) => {}
             Input::IsFree if self.keeper.is_none() => self.candidate.left(now),

@@ -23,6 +23,7 @@ use crate::handler::durable::{Durability, Durable};
 use crate::handler::input::Input;
 use crate::handler::session_state::SessionState;
 use crate::journal::record::End;
+use crate::queue::elsewhere::SubmittedBefore;
 use crate::scheduler::command::WhenFull;
 
 /// How long an answer may take before it is asked for again.
@@ -57,10 +58,10 @@ pub(super) struct Front {
     asked_again: Option<Instant>,
     /// It is to do so once more.
     is_behind: bool,
-    /// Events that were refused here though they may have been let in.
-    given_up: Vec<(EventId, Arc<str>)>,
     /// It takes no more events.
     pub is_leaving: bool,
+    /// What is sent now to who keeps the line may come there.
+    pub is_heard: bool,
 }
 
 /// An event that somebody here follows.
@@ -74,6 +75,8 @@ struct Followed {
     admit: Option<Box<Admit>>,
     /// When that was asked last.
     asked: Option<Instant>,
+    /// It may have been let in: somebody has been asked.
+    may_be_in: bool,
     /// It is to be ended.
     is_cancelled: bool,
     /// It has started, as far as is known here.
@@ -92,8 +95,8 @@ impl Front {
             told: (0, 0),
             asked_again: None,
             is_behind: false,
-            given_up: Vec::new(),
             is_leaving: false,
+            is_heard: false,
         }
     }
 
@@ -144,7 +147,7 @@ impl Front {
             webhook: durable.webhook.clone(),
             not_before: durable.not_before,
             waits: when_full == WhenFull::Wait,
-            again: false,
+            again: input.given::<SubmittedBefore>().is_some(),
         });
         out.push((To::Keeper, Message::Admit(admit.clone())));
         let of = self.of(name);
@@ -155,6 +158,7 @@ impl Front {
             session,
             admit: Some(admit),
             asked: Some(now),
+            may_be_in: self.is_heard,
             is_cancelled: false,
             runs: false,
             of,
@@ -179,6 +183,7 @@ impl Front {
             session,
             admit: None,
             asked: None,
+            may_be_in: true,
             is_cancelled: false,
             runs: false,
             of,
@@ -300,9 +305,6 @@ impl Front {
     /// The one who keeps the line now knows nothing of this process.
     pub fn line_moved(&mut self, now: Instant, out: &mut Out) {
         self.ask_again(now, out);
-        for (event, listener) in self.given_up.drain(..) {
-            out.push((To::Keeper, Message::Cancel { listener, event }));
-        }
     }
 
     fn ask_again(&mut self, now: Instant, out: &mut Out) {
@@ -311,7 +313,8 @@ impl Front {
         for (event, followed) in &mut self.events {
             match &mut followed.admit {
                 Some(admit) => {
-                    (followed.asked, admit.again) = (Some(now), true);
+                    (followed.asked, admit.again) = (Some(now), followed.may_be_in);
+                    followed.may_be_in = true;
                     out.push((To::Keeper, Message::Admit(admit.clone())));
                 }
                 None => follow.push(*event),
@@ -346,10 +349,12 @@ impl Front {
                 out.push((To::Keeper, Message::Cancel { listener, event: *event }));
             }
             let Some(admit) = &mut followed.admit else { continue };
-            if alone_since.is_some_and(|since| now - since >= PATIENCE) {
+            // What may be in stays until somebody who keeps the line says so.
+            if !followed.may_be_in && alone_since.is_some_and(|since| now - since >= PATIENCE) {
                 given_up.push(*event);
             } else if !followed.is_cancelled {
-                (followed.asked, admit.again) = (Some(now), true);
+                (followed.asked, admit.again) = (Some(now), followed.may_be_in);
+                followed.may_be_in |= self.is_heard;
                 out.push((To::Keeper, Message::Admit(admit.clone())));
             }
         }
@@ -357,7 +362,6 @@ impl Front {
             if let Some(followed) = self.events.remove(&event) {
                 let reason = "the cluster keeps no records now; try again later".into();
                 followed.sender.refuse(Refusal::NotRecorded { reason, full: false });
-                self.given_up.push((event, followed.listener));
             }
         }
     }

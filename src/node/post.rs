@@ -49,6 +49,10 @@ impl Post {
         Post { handle, out, here: VecDeque::new() }
     }
 
+    pub fn is_connected(&self) -> bool {
+        self.handle.client.connection_state() == State::Connected
+    }
+
     pub fn send(&mut self, to: To, message: Message, keeper: Option<&Process>) {
         let process = match to {
             To::All => {

@@ -84,6 +84,10 @@ impl RecordedRuns {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Adopt;
 
+/// Given with an event that has been submitted before by somebody who doesn't know whether it was accepted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SubmittedBefore;
+
 /// The rules of a concurrency id whose line is elsewhere: what is placed here starts at once, since whoever
 /// places it counts the slots.
 pub(super) fn of_runs_placed_here(mut rules: Rules) -> Rules {

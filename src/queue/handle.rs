@@ -142,7 +142,8 @@ impl<I: Send + 'static, O: Send + Sync + 'static> ListenerHandle<I, O> {
     async fn call_with(&self, input: I, when_full: WhenFull) -> Result<O, CallError> {
         let input = self.listener_ref.input(input, self.queue.user())?;
         let (input, _waits) = self.listener_ref.nest(input)?;
-        let (ended, guard) = self.listener_ref.submit_and_wait(input, None, when_full).await;
+        let (ended, guard) =
+            self.listener_ref.submit_and_wait(EventId::random(), input, None, when_full).await;
         let reply = ended.await;
         guard.disarm();
         result(reply.map_err(|_| CallError::Stopped)??.outcome)

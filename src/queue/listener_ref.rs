@@ -101,11 +101,11 @@ impl ListenerRef {
     /// guard before that cancels it.
     pub async fn submit_and_wait(
         self: &Arc<Self>,
+        id: EventId,
         input: Input,
         session: Option<Arc<SessionState>>,
         when_full: WhenFull,
     ) -> (oneshot::Receiver<Reply>, CancelOnDrop) {
-        let id = EventId::random();
         let guard = self.cancel_on_drop(id);
         let (reply, ended) = oneshot::channel();
         let sender = EventSender::reply(reply);

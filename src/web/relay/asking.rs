@@ -1,6 +1,7 @@
 //! Has requests answered by the node where their session is at home.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::time::Duration;
 
 use actix_web::body::{BodyStream, MessageBody, SizedStream};
@@ -22,12 +23,12 @@ use crate::web::base_url::root_url_of_api;
 use crate::web::body::received::Body;
 use crate::web::body::size::is_large;
 use crate::web::rejection::Rejection;
-use crate::web::relayed::Relayed;
+use crate::web::relayed::{NamedEvent, Relayed};
 use crate::web::session::registry::MAX_HASH_LEN;
 use crate::web::state::WebState;
 
 /// How long a home is looked for that doesn't answer. Longer than it takes until it counts as dead.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long it is waited before it is looked for again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -63,21 +64,31 @@ impl About {
 /// What requests' bodies name, whatever else is in them.
 #[derive(Deserialize)]
 struct Named<'a> {
+    #[serde(default)]
+    fn_index: Option<u64>,
     #[serde(borrow)]
     session_hash: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     event_id: Option<Cow<'a, str>>,
 }
 
-fn named(bytes: &[u8]) -> Option<(Option<String>, Option<EventId>)> {
-    // One that can't be read is refused by whoever reads all of it.
-    let Named { session_hash, event_id } = serde_json::from_slice(bytes).ok()?;
-    let hash = session_hash.filter(|hash| !hash.is_empty() && hash.len() <= MAX_HASH_LEN);
-    Some((hash.map(Cow::into_owned), event_id.and_then(|id| id.parse().ok())))
+/// The session, the event and the listener that a body names.
+#[derive(Default)]
+struct OfBody {
+    hash: Option<String>,
+    event: Option<EventId>,
+    fn_index: Option<u64>,
 }
 
-/// The session and the event that a body names.
-async fn read_named(web: &WebState, body: &Body) -> (Option<String>, Option<EventId>) {
+fn named(bytes: &[u8]) -> Option<OfBody> {
+    // One that can't be read is refused by whoever reads all of it.
+    let Named { fn_index, session_hash, event_id } = serde_json::from_slice(bytes).ok()?;
+    let hash = session_hash.filter(|hash| !hash.is_empty() && hash.len() <= MAX_HASH_LEN);
+    let event = event_id.and_then(|id| id.parse().ok());
+    Some(OfBody { hash: hash.map(Cow::into_owned), event, fn_index })
+}
+
+async fn read_named(web: &WebState, body: &Body) -> OfBody {
     if !is_large(body.len()) {
         return named(body).unwrap_or_default();
     }
@@ -105,13 +116,26 @@ pub(crate) async fn of_body(
     caller: &Caller,
     request: &HttpRequest,
     body: &Body,
+    api_name: Option<&str>,
     segments: usize,
 ) -> Result<Option<HttpResponse>, Rejection> {
     if relay_for(web, request).is_none() {
         return Ok(None);
     }
-    let Some(hash) = read_named(web, body).await.0 else { return Ok(None) };
+    let OfBody { hash: Some(hash), fn_index, .. } = read_named(web, body).await else {
+        return Ok(None);
+    };
     let about = About::begun_session(caller, &hash, segments);
+    let endpoint = match (api_name, fn_index) {
+        (_, Some(index)) => web.endpoint(index).ok(),
+        (Some(api_name), None) => web.known(api_name).ok(),
+        (None, None) => None,
+    };
+    // What doesn't wait in the line has no record, by which it would be known again.
+    if endpoint.is_some_and(|endpoint| endpoint.listener_ref.options.queued) {
+        let event = NamedEvent { id: EventId::random(), again: false };
+        request.extensions_mut().insert(event);
+    }
     elsewhere(web, caller, request, about, body).await
 }
 
@@ -130,9 +154,9 @@ pub(crate) async fn of_event(
         return Ok(None);
     }
     let about = match read_named(web, body).await {
-        (Some(hash), _) => About::session(caller, &hash, segments),
-        (None, Some(id)) => About::call(id, segments),
-        (None, None) => return Ok(None),
+        OfBody { hash: Some(hash), .. } => About::session(caller, &hash, segments),
+        OfBody { event: Some(id), .. } => About::call(id, segments),
+        OfBody { hash: None, event: None, .. } => return Ok(None),
     };
     elsewhere(web, caller, request, about, body).await
 }
@@ -165,9 +189,22 @@ async fn elsewhere(
 ) -> Result<Option<HttpResponse>, Rejection> {
     let Some(relay) = relay_for(web, request) else { return Ok(None) };
     let head = head_of(web, caller, request, about);
+    let event = request.extensions().get::<NamedEvent>().copied();
+    let asked_before = Cell::new(false);
+    let head = |_: &Process| {
+        let again = asked_before.replace(true);
+        let mut head = head.clone();
+        head.event = event.map(|event| NamedEvent { again, ..event });
+        head
+    };
     let until = Instant::now() + PATIENCE;
-    let patience = Patience { until, when_lost: false, when_away: false };
-    let asked = find_and_ask(relay, about, |_| head.clone(), body, patience).await?;
+    // An event that has a name may be submitted again.
+    let patience = Patience { until, when_lost: event.is_some(), when_away: false };
+    let asked = find_and_ask(relay, about, head, body, patience).await?;
+    if let (None, true, Some(event)) = (&asked, asked_before.get(), event) {
+        // This node has become the home, and its event may have been accepted by the one before.
+        request.extensions_mut().insert(NamedEvent { again: true, ..event });
+    }
     asked.map(|(head, exchange)| whole(head, exchange)).transpose()
 }
 

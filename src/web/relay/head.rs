@@ -12,7 +12,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::web::relayed::Relayed;
+use crate::web::relayed::{NamedEvent, Relayed};
 
 /// A request's head.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -26,6 +26,8 @@ pub(crate) struct RequestHead {
     peer: Option<SocketAddr>,
     user: Option<Arc<str>>,
     root: String,
+    #[serde(default)]
+    pub event: Option<NamedEvent>,
 }
 
 /// What a node answers.
@@ -98,6 +100,7 @@ impl RequestHead {
             peer: request.peer_addr(),
             user,
             root,
+            event: None,
         }
     }
 
@@ -142,6 +145,9 @@ impl RequestHead {
         }
         let (user, root) = (self.user, self.root);
         request.extensions_mut().insert(Relayed { user, root });
+        if let Some(event) = self.event {
+            request.extensions_mut().insert(event);
+        }
         Some(request)
     }
 }

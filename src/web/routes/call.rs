@@ -11,7 +11,7 @@ use futures::FutureExt;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{IDEMPOTENCY_KEY, Named, WEBHOOK_URL, joined};
+use super::{IDEMPOTENCY_KEY, Named, WEBHOOK_URL, joined, new_event};
 use crate::event::id::EventId;
 use crate::logging::error;
 use crate::queue::keyed::IdempotencyKey;
@@ -56,7 +56,9 @@ pub(crate) async fn start(
     // Before its body is read.
     web.known(&api_name)?;
     #[cfg(feature = "cluster")]
-    if let Some(answer) = asking::of_body(&web, &caller, &request, &bytes, 3).await? {
+    if let Some(answer) =
+        asking::of_body(&web, &caller, &request, &bytes, Some(&api_name), 3).await?
+    {
         return Ok(answer);
     }
     let read = json::read(&web.reading, bytes, {
@@ -103,7 +105,7 @@ async fn submit(
     mut input: Prepared,
     session_hash: Option<String>,
 ) -> Result<HttpResponse, Rejection> {
-    let id = EventId::random();
+    let id = new_event(request, &mut input);
     let key = idempotency_key(request)?;
     endpoint.accompany(&mut input, request, None);
     let listener_ref = &endpoint.listener_ref;

@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{joined, refuse_call_headers};
+use super::{joined, new_event, refuse_call_headers};
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 use crate::web::api::endpoint::WrongInput;
@@ -35,7 +35,7 @@ pub(crate) async fn join(
     bytes: Body,
 ) -> Result<HttpResponse, Rejection> {
     #[cfg(feature = "cluster")]
-    if let Some(answer) = asking::of_body(&web, &caller, &request, &bytes, 3).await? {
+    if let Some(answer) = asking::of_body(&web, &caller, &request, &bytes, None, 3).await? {
         return Ok(answer);
     }
     let read = json::read(&web.reading, bytes, {
@@ -60,11 +60,12 @@ pub(crate) async fn join(
     let (hash, index, input, event_data) = read.await?;
     refuse_call_headers(&request)?;
     let endpoint = web.endpoint(index)?;
-    let id = EventId::random();
     let begun = web.sessions.begin(&caller, &hash)?;
     let audience = web.audience(endpoint, &request);
+    let mut id = EventId::random();
     match input {
         Ok(mut input) => {
+            id = new_event(&request, &mut input);
             endpoint.accompany(&mut input, &request, event_data);
             begun.session.submit(id, endpoint, input, audience).await?;
         }

@@ -15,12 +15,19 @@ pub(crate) mod status;
 pub(crate) mod upload;
 pub(crate) mod upload_progress;
 
+#[cfg(feature = "cluster")]
+use actix_web::HttpMessage;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 
 use crate::event::id::EventId;
+#[cfg(feature = "cluster")]
+use crate::queue::elsewhere::SubmittedBefore;
+use crate::web::api::endpoint::Prepared;
 use crate::web::rejection::Rejection;
+#[cfg(feature = "cluster")]
+use crate::web::relayed::NamedEvent;
 
 /// Which listener a path names. By its name there, as a scope around may have parameters of its own.
 #[derive(Deserialize)]
@@ -36,6 +43,19 @@ fn joined(event_id: EventId) -> HttpResponse {
     event_id.write_to(&mut text);
     text.extend_from_slice(br#""}"#);
     HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(text)
+}
+
+/// The event that a request begins: a new one, or the one that another node has named.
+#[cfg_attr(not(feature = "cluster"), allow(unused_variables))]
+fn new_event(request: &HttpRequest, input: &mut Prepared) -> EventId {
+    #[cfg(feature = "cluster")]
+    if let Some(&NamedEvent { id, again }) = request.extensions().get::<NamedEvent>() {
+        if again {
+            input.give(SubmittedBefore);
+        }
+        return id;
+    }
+    EventId::random()
 }
 
 /// The header of a key by which a client will know its event again.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{Named, refuse_call_headers};
+use super::{Named, new_event, refuse_call_headers};
 use crate::event::refusal::Refusal;
 use crate::event::update::{Finished, Outcome};
 use crate::scheduler::command::WhenFull;
@@ -46,7 +46,7 @@ pub(crate) async fn run(
     let api_name = path.into_inner().api_name;
     #[cfg(feature = "cluster")]
     {
-        let answer = asking::of_body(&web, &caller, &request, &bytes, 3).await;
+        let answer = asking::of_body(&web, &caller, &request, &bytes, Some(&api_name), 3).await;
         if let Some(answer) = answer.map_err(Rejection::with_error)? {
             return Ok(answer);
         }
@@ -92,9 +92,10 @@ async fn answer(
         let finished = Finished { outcome, started: None, average_duration: None };
         return Ok(response(&encoder, finished));
     }
+    let id = new_event(request, &mut input);
     let (input, keep) = input.split(endpoint);
     let (ended, guard) =
-        endpoint.listener_ref.submit_and_wait(input, Some(session), WhenFull::Refuse).await;
+        endpoint.listener_ref.submit_and_wait(id, input, Some(session), WhenFull::Refuse).await;
     let reply = ended.await.unwrap_or(Err(Refusal::Stopped));
     guard.disarm();
     let finished = reply.map_err(|refusal| Rejection::of(refusal, &endpoint.parameter_names()))?;

@@ -26,6 +26,8 @@ def without_ids_and_times(text):
     text = re.sub(r"[0-9a-f]{32}", "<id>", text)
     # An id that is cut off.
     text = re.sub(r'"event_id":"[0-9a-f]+$', '"event_id":"<id>', text, flags=re.MULTILINE)
+    # In a cluster, messages are numbered from the moment on in which their session began.
+    text = re.sub(r"^id: (\d{13,})$", lambda it: f"id: {int(it[1]) % 1024}", text, flags=re.MULTILINE)
     times = "rank_eta|eta|duration|average_duration|cache_duration|avg_time"
     # Those of errors are 10.0 seconds always, unlike those of runs.
     return re.sub(rf'"({times})":(null|(?!10\.0\b)[0-9.e-]+)', r'"\1":<seconds>', text)
