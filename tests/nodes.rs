@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::future::join_all;
 use nats_server::Servers;
-use now_serving::{EventContext, Listener, Nats, Queue, Update};
+use now_serving::{CallError, EventContext, Listener, Nats, Queue, Update};
 
 /// What runs, over all nodes.
 #[derive(Clone, Default)]
@@ -67,7 +67,6 @@ async fn start(url: &str, node: &'static str, books: &Books) -> Queue {
 
 #[actix::test]
 async fn three_nodes_run_two_at_once() {
-    let _ = env_logger::builder().is_test(true).try_init();
     let Some(servers) = Servers::start(1) else { return };
     let books = Books::default();
     let url = servers.url();
@@ -111,4 +110,105 @@ async fn an_event_is_followed_wherever_it_runs() {
         assert!(updates.last().unwrap().is_terminal());
     }
     assert_eq!(ranks.into_iter().flatten().max(), Some(2), "over all nodes");
+}
+
+/// Whose events run on, wherever the line is kept next.
+#[actix::test]
+async fn runs_go_on_when_the_line_is_left_to_another_node() {
+    let Some(servers) = Servers::start(1) else { return };
+    let books = Books::default();
+    let url = servers.url();
+    // The first one keeps the line.
+    let first = start(&url, "a", &books).await;
+    first.call::<u64, u64>("paint", 1).await.unwrap();
+    let others = join_all(["b", "c"].map(|node| start(&url, node, &books))).await;
+    let (b, c) = (&others[0], &others[1]);
+    // One after the other, so that each node has heard of the others.
+    for n in 0..20 {
+        others[n % 2].call::<u64, u64>("paint", 1).await.unwrap();
+    }
+    let calls =
+        [b.submit("paint", 1500_u64).await.unwrap(), c.submit("paint", 1500_u64).await.unwrap()];
+    let waiting = c.submit("paint", 10_u64).await.unwrap();
+    let stopped = first.shutdown(Duration::from_secs(10)).await;
+    assert!(stopped.stopped, "{stopped:?}");
+    drop(first);
+    for call in calls {
+        assert_eq!(call.result::<u64>().await.unwrap(), 1501);
+    }
+    assert_eq!(waiting.result::<u64>().await.unwrap(), 11);
+    let attempts = books.ran.lock().unwrap().iter().map(|(_, attempt)| *attempt).max();
+    assert_eq!(attempts, Some(1), "nothing has started twice");
+    assert_eq!(books.most.load(SeqCst), 2);
+}
+
+#[actix::test]
+async fn a_permit_holds_its_slot_in_the_whole_cluster() {
+    let Some(servers) = Servers::start(1) else { return };
+    let url = servers.url();
+    let start = async |node: &str| {
+        let cluster = Nats::connect(&url).name("permits").join(node).await.unwrap();
+        Queue::builder().cluster(cluster).permits("render", 1).start().unwrap()
+    };
+    let (a, b) = (start("a").await, start("b").await);
+    let held = a.acquire("render").await.unwrap();
+    let mut waits = std::pin::pin!(b.acquire("render"));
+    let waiting = tokio::time::timeout(Duration::from_millis(300), waits.as_mut()).await;
+    assert!(waiting.is_err(), "there is one slot");
+    drop(held);
+    let held = waits.await.unwrap();
+    // Of those who wait, one gives up.
+    let given_up = tokio::time::timeout(Duration::from_millis(100), a.acquire("render")).await;
+    assert!(given_up.is_err());
+    drop(held);
+    let _last = a.acquire("render").await.unwrap();
+}
+
+#[actix::test]
+async fn an_operator_steers_all_nodes_from_any() {
+    let Some(servers) = Servers::start(1) else { return };
+    let books = Books::default();
+    let url = servers.url();
+    let nodes = join_all(["a", "b"].map(|node| start(&url, node, &books))).await;
+    nodes[0].pause("gpu").await.unwrap();
+    let waiting = nodes[1].submit("paint", 5_u64).await.unwrap();
+    let snapshot = nodes[0].snapshot().await;
+    let gpu = snapshot.concurrency_id("gpu").unwrap();
+    assert!(gpu.paused && gpu.waiting == 1, "{gpu:?}");
+    nodes[1].set_concurrency_limit("gpu", 7).await.unwrap();
+    nodes[1].resume("gpu").await.unwrap();
+    assert_eq!(waiting.result::<u64>().await.unwrap(), 6);
+    let snapshot = nodes[0].snapshot().await;
+    assert_eq!(snapshot.concurrency_id("gpu").unwrap().limit, 7.into());
+}
+
+#[actix::test]
+async fn an_event_is_cancelled_and_followed_from_another_node() {
+    let Some(servers) = Servers::start(1) else { return };
+    let books = Books::default();
+    let url = servers.url();
+    let nodes = join_all(["a", "b", "c"].map(|node| start(&url, node, &books))).await;
+    let submission = nodes[0].submit("paint", 60_000_u64).await.unwrap();
+    let id = submission.id();
+    let followed = nodes[1].follow(id).await.unwrap();
+    nodes[2].cancel("paint", id).unwrap();
+    assert_eq!(submission.result::<u64>().await, Err(CallError::Cancelled));
+    assert_eq!(followed.result::<u64>().await, Err(CallError::Cancelled));
+    // Its end is known everywhere.
+    let ended = nodes[2].follow(id).await.unwrap();
+    assert_eq!(ended.result::<u64>().await, Err(CallError::Cancelled));
+    // And its slot is free.
+    for node in &nodes {
+        node.call::<u64, u64>("paint", 1).await.unwrap();
+    }
+    assert_eq!(books.running.load(SeqCst), 0);
+}
+
+#[actix::test]
+async fn what_is_not_durable_cannot_be_in_a_cluster() {
+    let Some(servers) = Servers::start(1) else { return };
+    let cluster = Nats::connect(servers.url()).name("refused").join("a").await.unwrap();
+    let echo = Listener::new("echo", async |text: String| Ok::<_, String>(text));
+    let refused = Queue::builder().cluster(cluster).listener(echo).start().unwrap_err();
+    assert!(refused.to_string().contains("call durable()"), "{refused}");
 }

@@ -208,7 +208,7 @@ impl<R> Owner<R> {
     }
 
     /// Whether a process may be there still, for all that was heard of it.
-    fn may_live(&self, now: Instant, process: &Process) -> bool {
+    pub fn may_live(&self, now: Instant, process: &Process) -> bool {
         match self.heard.get(&process.node) {
             Some(heard) => {
                 heard.boot == process.boot && !heard.leaving && now - heard.at < self.times.lease

@@ -11,11 +11,12 @@ use super::answers;
 use super::front::{Front, Listener};
 use super::keeping::Claiming;
 use super::office::{Kept, Office};
+use super::permits::{self, Permits, Release};
 use super::post::{Out, Post, To};
 use super::proxy::Placing;
 use super::runs::Runs;
 use super::tracked::Known;
-use super::wire::{Admit, Answer, Envelope, EventEnd, Message, Question, Said};
+use super::wire::{Acquire, Admit, Answer, Envelope, EventEnd, Message, Question, Said};
 use crate::actors::messages::Submit;
 use crate::clock;
 use crate::cluster::handle::ClusterHandle;
@@ -29,6 +30,8 @@ use crate::handler::session_state::SessionState;
 use crate::journal::error::JournalError;
 use crate::logging::{info, warn};
 use crate::queue::blueprint::Blueprint;
+use crate::queue::error::AcquireError;
+use crate::queue::permit::Permit;
 
 /// How often it looks at the time.
 pub(super) const TICK: Duration = Duration::from_millis(50);
@@ -56,6 +59,8 @@ pub(super) enum Input {
     },
     /// To whoever keeps the line, for somebody here.
     Ask(Question, oneshot::Sender<Result<Answer, String>>),
+    Acquire(Acquire, oneshot::Sender<Result<(usize, Release), Refusal>>),
+    Release(u64),
     Leave {
         grace: Duration,
         done: oneshot::Sender<bool>,
@@ -90,6 +95,7 @@ pub(super) enum Input {
     Found(Epoch, Process, EventId, Said),
     Admits(Epoch, Process, Box<Admit>),
     Answered(Process, u64, Result<Answer, String>),
+    PermitDecided(Epoch, Process, u64, Box<Result<Permit, AcquireError>>),
 }
 
 pub(super) struct Agent {
@@ -98,6 +104,7 @@ pub(super) struct Agent {
     post: Post,
     front: Front,
     runs: Runs,
+    permits: Permits,
     office: Option<Office>,
     /// What has come of a line that is about to be this node's.
     early: Vec<Input>,
@@ -147,6 +154,7 @@ impl Agent {
             times,
             front,
             runs,
+            permits: Permits::default(),
             office: None,
             early: Vec::new(),
             claiming,
@@ -206,6 +214,8 @@ impl Agent {
                 self.front.follow(event, listener, session, sender, out);
             }
             Input::Ask(question, reply) => self.ask(now, question, reply, out),
+            Input::Acquire(acquire, reply) => self.permits.acquire(acquire, reply, out),
+            Input::Release(permit) => self.permits.release(permit, out),
             Input::Leave { grace, done } => self.leave(now, grace, done, out),
             Input::RunSaid { attempt, event, said } => self.runs.said(attempt, event, *said, out),
             Input::RunEnded { attempt, end } => {
@@ -244,6 +254,7 @@ impl Agent {
             | Input::Settled(epoch, _)
             | Input::Admitted(epoch, ..)
             | Input::Admits(epoch, ..)
+            | Input::PermitDecided(epoch, ..)
             | Input::Found(epoch, ..) => *epoch,
             _ => return,
         };
@@ -280,6 +291,9 @@ impl Agent {
             // It may have been said twice.
             Input::Admits(_, _, admit) if office.tracked.knows(admit.event) != Known::No => {}
             Input::Admits(_, from, admit) => answers::admit(office, &self.input, from, *admit),
+            Input::PermitDecided(_, from, permit, result) => {
+                office.permits.decided(from, permit, *result, out);
+            }
             Input::Found(_, to, event, said) => office.tracked.tell(to, event, said, out),
             _ => {}
         }
@@ -321,6 +335,9 @@ impl Agent {
                 if *keeper == from {
                     self.front.told(now, *epoch, number, event, said, out);
                 }
+            }
+            Message::Granted { permit, result } => {
+                self.permits.granted(permit, result, &self.input);
             }
             Message::Answer { id, answer } => {
                 if let Some(asked) = self.asked.remove(&id) {
@@ -364,6 +381,15 @@ impl Agent {
                     }
                 }
             }
+            Message::Acquire(acquire) => {
+                if let Some(given_up) = office.permits.begin(&from, acquire.permit, out) {
+                    let (queue, input, epoch) =
+                        (office.queue.clone(), self.input.clone(), office.epoch);
+                    let waits = permits::wait(queue, acquire, given_up, epoch, from, input);
+                    office.thread().spawn(waits);
+                }
+            }
+            Message::Permits(permits) => office.permits.are(&from, &permits),
             Message::Ask { id, question } => {
                 answers::answer(office, &self.input, from, id, question);
             }
@@ -385,6 +411,7 @@ impl Agent {
                 self.close();
             }
             self.front.line_moved(now, out);
+            self.permits.line_moved(out);
             for (id, asked) in &mut self.asked {
                 asked.again = now + AGAIN;
                 let question = asked.question.clone();
@@ -435,6 +462,7 @@ impl Agent {
             self.next_look = now + LOOK;
             let is_kept = self.is_kept(now);
             self.front.handle_timeout(now, is_kept, out);
+            self.permits.handle_timeout(now, out);
             self.ask_again(now, out);
             self.claim_if_due(now);
         }

@@ -1,5 +1,6 @@
 //! Joining a cluster, and what a queue then asks of it.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::forwarder::Forwarder;
 use super::front::{Front, Listener};
 use super::keeping::Claiming;
 use super::runs::Runs;
-use super::wire::{Answer, Control as SetControl, GoesOn, Question};
+use super::wire::{Acquire, Answer, Control as SetControl, GoesOn, Question};
 use crate::actors::listener::SupervisorRef;
 use crate::actors::messages::Control;
 use crate::clock;
@@ -27,6 +28,7 @@ use crate::cluster::handle::ClusterHandle;
 use crate::cluster::homes::Homes;
 use crate::cluster::message::{Process, Slots, Times};
 use crate::event::id::EventId;
+use crate::event::refusal::Refusal;
 use crate::journal::Query;
 use crate::journal::error::JournalError;
 use crate::journal::jetstream::{ConnectNats, escape};
@@ -289,6 +291,26 @@ impl Elsewhere for Node {
             }
         };
         controlled.boxed()
+    }
+
+    fn acquire(
+        &self,
+        id: &Arc<str>,
+        label: Arc<str>,
+        queue_timeout: Option<Duration>,
+    ) -> BoxFuture<'static, Result<(usize, Box<dyn Any + Send>), Refusal>> {
+        let (reply, granted) = oneshot::channel();
+        let acquire = Acquire { permit: 0, concurrency_id: id.clone(), label, queue_timeout };
+        let asked = self.input.send(Input::Acquire(acquire, reply));
+        let granted = async move {
+            if asked.is_err() {
+                return Err(Refusal::Stopped);
+            }
+            let (slot, release) = granted.await.unwrap_or(Err(Refusal::Stopped))?;
+            let release: Box<dyn Any + Send> = Box::new(release);
+            Ok((slot, release))
+        };
+        granted.boxed()
     }
 
     fn ends(&self, query: Query) -> BoxFuture<'static, Result<Vec<Kept>, JournalError>> {

@@ -17,6 +17,7 @@ mod join;
 mod keeping;
 mod office;
 mod parts;
+mod permits;
 mod post;
 mod proxy;
 mod runs;

@@ -9,6 +9,7 @@ use actix::{Arbiter, ArbiterHandle};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::agent::Input as AgentInput;
+use super::permits::Granted;
 use super::post::{Out, To};
 use super::proxy::{PlacedEvent, Placing, RunResult};
 use super::tracked::Tracked;
@@ -50,6 +51,7 @@ pub(super) struct Office {
     pub epoch: Epoch,
     pub queue: Queue,
     pub tracked: Tracked,
+    pub permits: Granted,
     owner: Owner<RunEnd>,
     journal: Arc<dyn Journal>,
     last_kept: LastKept,
@@ -107,6 +109,7 @@ impl Office {
         let mut office = Office {
             epoch,
             tracked: Tracked::new(epoch, input.clone()),
+            permits: Granted::default(),
             queue,
             owner: Owner::new(times, epoch, began, now, runs),
             journal,
@@ -247,6 +250,8 @@ impl Office {
     }
 
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Out) {
+        let Office { permits, owner, .. } = self;
+        permits.retain(|process| owner.may_live(now, process));
         self.owner.recorded(self.last_kept.began());
         if self.owner.next_timeout().is_some_and(|due| due <= now) {
             self.owner.handle_timeout(now);

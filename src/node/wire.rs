@@ -66,6 +66,14 @@ pub(super) enum Message {
         event: EventId,
         said: Said,
     },
+    /// To who keeps the line: a slot for somebody in the sending process, who has numbered it.
+    Acquire(Acquire),
+    Granted {
+        permit: u64,
+        result: Result<usize, Refusal>,
+    },
+    /// To who keeps the line: all permits that are held there, or waited for. What isn't among them is free.
+    Permits(Vec<u64>),
     /// To who keeps the line.
     Ask {
         id: u64,
@@ -124,6 +132,15 @@ pub(super) struct Admit {
     /// It was said before, and may have been let in.
     #[serde(default)]
     pub again: bool,
+}
+
+/// A slot for somebody who isn't an event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Acquire {
+    pub permit: u64,
+    pub concurrency_id: Arc<str>,
+    pub label: Arc<str>,
+    pub queue_timeout: Option<Duration>,
 }
 
 /// How the events of a run have ended.

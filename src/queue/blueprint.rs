@@ -142,8 +142,8 @@ impl Blueprint {
     }
 }
 
-/// Whether the events of a concurrency id wait in the line. Those that don't queue have nothing to wait for.
+/// Whether the events of a concurrency id wait in the line, and who waits for a permit of it. Those that don't
+/// queue have nothing to wait for.
 pub(super) fn is_of_line(declared: &Declarations, plan: &Plan) -> bool {
-    let queued = |&member: &usize| declared.listeners[member].queued;
-    !plan.members.is_empty() && plan.members.iter().all(queued)
+    plan.members.iter().all(|&member| declared.listeners[member].queued)
 }

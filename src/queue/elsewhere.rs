@@ -1,6 +1,7 @@
 //! A queue whose events wait elsewhere, in one line with those of other nodes: its listeners forward there,
 //! and its supervisors run what is placed here.
 
+use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::snapshot::QueueSnapshot;
 use crate::actors::listener::SupervisorRef;
 use crate::actors::messages::Control;
 use crate::event::id::EventId;
+use crate::event::refusal::Refusal;
 use crate::journal::Query;
 use crate::journal::error::JournalError;
 use crate::journal::record::Kept;
@@ -35,6 +37,14 @@ pub(crate) trait Elsewhere: Send + Sync {
         id: &Arc<str>,
         control: Control,
     ) -> BoxFuture<'static, Result<(), ControlError>>;
+
+    /// A slot of a concurrency id, and what frees it when it is dropped.
+    fn acquire(
+        &self,
+        id: &Arc<str>,
+        label: Arc<str>,
+        queue_timeout: Option<Duration>,
+    ) -> BoxFuture<'static, Result<(usize, Box<dyn Any + Send>), Refusal>>;
 
     fn ends(&self, query: Query) -> BoxFuture<'static, Result<Vec<Kept>, JournalError>>;
 

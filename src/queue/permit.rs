@@ -1,5 +1,6 @@
 //! A slot for work outside of listeners, which is waited for as for an event.
 
+use std::any::Any;
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
@@ -29,16 +30,22 @@ use crate::scheduler::snapshot::PERMIT;
 /// stopped, a blocking thread above all. Nobody can take it back: a [`Queue::shutdown`] waits for
 /// it, and reports when it is still held past the grace.
 #[must_use = "the slot is free again when the permit is dropped"]
-pub struct Permit {
-    grant: Grant,
-    _stay: Stay,
+pub struct Permit(Held);
+
+/// What frees the slot when it is dropped.
+enum Held {
+    Here { grant: Grant, _stay: Stay },
+    Elsewhere { slot: usize, _release: Box<dyn Any + Send> },
 }
 
 impl Permit {
     /// The number of the slot, from 0: for instance which of the id's GPUs is free for the work. No
     /// other permit and no handler of the id has the same at the same time.
     pub fn slot(&self) -> usize {
-        self.grant.slot()
+        match &self.0 {
+            Held::Here { grant, .. } => grant.slot(),
+            Held::Elsewhere { slot, .. } => *slot,
+        }
     }
 }
 
@@ -96,6 +103,11 @@ impl Queue {
             let concurrency_id = concurrency_id.into();
             return Err(AcquireError::WaitsForItself { concurrency_id, slots });
         }
+        if let Some(elsewhere) = self.inner().elsewhere.as_ref().filter(|_| id.is_elsewhere) {
+            let granted = elsewhere.acquire(&id.name, label, queue_timeout).await?;
+            let (slot, release) = granted;
+            return Ok(Permit(Held::Elsewhere { slot, _release: release }));
+        }
         Ok(id.acquire(label, &self.inner().outside, queue_timeout).await?)
     }
 }
@@ -132,7 +144,7 @@ impl ConcurrencyId {
         };
         waits.no_more();
         let grant = granted.unwrap_or(Err(Refusal::Stopped))?;
-        Ok(Permit { grant, _stay: outside.enter() })
+        Ok(Permit(Held::Here { grant, _stay: outside.enter() }))
     }
 }
 
