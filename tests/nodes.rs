@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::future::join_all;
 use nats_server::Servers;
-use now_serving::{CallError, EventContext, Listener, Nats, Queue, Update};
+use now_serving::{CallError, EventContext, Listener, Nats, Queue, SubmitError, Update};
 
 /// What runs, over all nodes.
 #[derive(Clone, Default)]
@@ -90,11 +90,14 @@ async fn an_event_is_followed_wherever_it_runs() {
     let books = Books::default();
     let url = servers.url();
     let nodes = join_all(["a", "b", "c"].map(|node| start(&url, node, &books))).await;
+    // So that all of them wait.
+    nodes[2].pause("gpu").await.unwrap();
     let mut followers = Vec::new();
     for n in 0..5 {
-        let submission = nodes[n % 3].submit("paint", 300_u64).await.unwrap();
+        let submission = nodes[n % 3].submit("paint", 20_u64).await.unwrap();
         followers.push(actix::spawn(submission.collect::<Vec<Update>>()));
     }
+    nodes[1].resume("gpu").await.unwrap();
     let mut ranks = Vec::new();
     for updates in join_all(followers).await {
         let updates = updates.unwrap();
@@ -109,7 +112,7 @@ async fn an_event_is_followed_wherever_it_runs() {
         assert!(has_progress, "{updates:?}");
         assert!(updates.last().unwrap().is_terminal());
     }
-    assert_eq!(ranks.into_iter().flatten().max(), Some(2), "over all nodes");
+    assert_eq!(ranks, [0, 1, 2, 3, 4].map(Some), "over all nodes");
 }
 
 /// Whose events run on, wherever the line is kept next.
@@ -211,4 +214,28 @@ async fn what_is_not_durable_cannot_be_in_a_cluster() {
     let echo = Listener::new("echo", async |text: String| Ok::<_, String>(text));
     let refused = Queue::builder().cluster(cluster).listener(echo).start().unwrap_err();
     assert!(refused.to_string().contains("call durable()"), "{refused}");
+}
+
+#[actix::test]
+async fn a_key_is_the_same_event_on_all_nodes() {
+    let Some(servers) = Servers::start(1) else { return };
+    let books = Books::default();
+    let url = servers.url();
+    let nodes = join_all(["a", "b", "c"].map(|node| start(&url, node, &books))).await;
+    let submit = async |node: &Queue, millis: u64| {
+        let paint = node.listener::<u64, u64>("paint").unwrap();
+        paint.event(millis).idempotency_key("an order").submit().await
+    };
+    let submissions = join_all(nodes.iter().map(|node| submit(node, 400))).await;
+    let submissions: Vec<_> = submissions.into_iter().map(Result::unwrap).collect();
+    let id = submissions[0].id();
+    assert!(submissions.iter().all(|submission| submission.id() == id));
+    let reused = submit(&nodes[1], 401).await.unwrap_err();
+    assert!(matches!(reused, SubmitError::KeyReused(_)), "{reused}");
+    for submission in submissions {
+        assert_eq!(submission.result::<u64>().await.unwrap(), 401);
+    }
+    let ended = submit(&nodes[2], 400).await.unwrap();
+    assert_eq!(ended.result::<u64>().await.unwrap(), 401);
+    assert_eq!(books.ran.lock().unwrap().len(), 1);
 }

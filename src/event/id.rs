@@ -20,6 +20,12 @@ impl EventId {
     }
 
     /// Its digits: they are written several times an event, for which formatting is slow.
+    /// One that these bytes stand for.
+    #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+    pub(crate) fn of_bytes(bytes: [u8; 16]) -> Self {
+        EventId(u128::from_be_bytes(bytes))
+    }
+
     fn with_text<T>(self, write: impl FnOnce(&str) -> T) -> T {
         let mut digits = [0; 32];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0.to_be_bytes()) {

@@ -516,10 +516,11 @@ impl Agent {
     }
 
     fn leave(&mut self, now: Instant, grace: Duration, done: oneshot::Sender<bool>, out: &mut Out) {
-        self.front.is_leaving = true;
         self.runs.leave();
         // Without another node it is kept until what runs has ended.
         let is_alone = !self.handle.has_others();
+        // Where there are others, what is submitted here until the end goes on there.
+        self.front.is_leaving = is_alone;
         if is_alone {
             self.front.stop(false);
         } else {
@@ -544,6 +545,7 @@ impl Agent {
         if is_over {
             let Some(done) = leaving.done.take() else { return };
             // Who asked may have stopped waiting.
+            self.front.is_leaving = true;
             let _ = done.send(!leaving.interrupted);
             if leaving.is_alone {
                 self.front.stop(true);

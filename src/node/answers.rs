@@ -20,7 +20,9 @@ use crate::journal::Query;
 use crate::journal::record::Ended;
 use crate::logging::warn;
 use crate::queue::Queue;
+use crate::queue::elsewhere::KeyedElsewhere;
 use crate::queue::error::ControlError;
+use crate::queue::keyed::UserKey;
 use crate::scheduler::command::WhenFull;
 
 /// How long the journal is left alone when it can't be read.
@@ -118,7 +120,10 @@ pub(super) fn answer(
         Question::Session { user, session } => {
             Some(office.tracked.of_session(user.as_ref(), session))
         }
-        Question::Snapshot | Question::Control { .. } | Question::Ends(_) => None,
+        Question::Snapshot
+        | Question::Control { .. }
+        | Question::Ends(_)
+        | Question::Keyed { .. } => None,
     };
     if let Some(events) = events {
         let _ = input.send(AgentInput::Answered(to, id, Ok(Answer::Events(events))));
@@ -134,10 +139,26 @@ pub(super) fn answer(
             Question::Ends(query) => {
                 queue.ends(query).await.map(Answer::Ends).map_err(|trouble| trouble.to_string())
             }
+            Question::Keyed { listener, user, key } => keyed(&queue, listener, (user, key)).await,
             Question::Event(_) | Question::Session { .. } => Ok(Answer::Events(Vec::new())),
         };
         let _ = input.send(AgentInput::Answered(to, id, answer));
     });
+}
+
+async fn keyed(queue: &Queue, listener: Arc<str>, user_key: UserKey) -> Result<Answer, String> {
+    let listener_ref = queue.inner().listener_ref(&listener);
+    if let Some(keyed) = listener_ref.and_then(|it| it.keyed.find(&user_key)) {
+        let (event, input) = (keyed.event, Some(keyed.input));
+        return Ok(Answer::Keyed(Some(KeyedElsewhere { event, input, has_ended: false })));
+    }
+    let (user, key) = user_key;
+    let ends = queue.ends(Query::Key { listener, user, key }).await;
+    let kept = ends.map_err(|trouble| trouble.to_string())?.pop();
+    Ok(Answer::Keyed(kept.map(|kept| {
+        let (event, input) = (kept.ended.event, kept.input);
+        KeyedElsewhere { event, input, has_ended: true }
+    })))
 }
 
 async fn controlled(

@@ -9,6 +9,7 @@ use actix::{Actor, Arbiter, ArbiterHandle};
 use async_nats::jetstream::stream::StorageType;
 use futures::FutureExt;
 use futures::future::{BoxFuture, LocalBoxFuture};
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
@@ -37,8 +38,9 @@ use crate::logging::debug;
 use crate::queue::Queue;
 use crate::queue::blueprint::Blueprint;
 use crate::queue::builder::QueueBuilder;
-use crate::queue::elsewhere::Elsewhere;
+use crate::queue::elsewhere::{Elsewhere, KeyedElsewhere};
 use crate::queue::error::ControlError;
+use crate::queue::keyed::UserKey;
 use crate::queue::snapshot::QueueSnapshot;
 
 /// How long joining may take, once a server is connected.
@@ -52,6 +54,7 @@ const AGAIN: Duration = Duration::from_millis(250);
 pub struct Cluster {
     handle: Arc<ClusterHandle>,
     connect: ConnectNats,
+    salt: [u8; 32],
 }
 
 impl ConnectNats {
@@ -84,21 +87,30 @@ impl ConnectNats {
             token.clone(),
             Process { node: node.clone().into(), boot: 0 },
         );
-        let boot = number(Arc::new(handle), &node).await?;
+        let (boot, salt) = number(Arc::new(handle), &node).await?;
         let process = Process { node: node.into(), boot };
         let handle = Arc::new(ClusterHandle::new(client, token, process));
         let homes = Homes::new(handle.clone());
         patiently(async || homes.prepare().await).await?;
-        Ok(Cluster { handle, connect: self })
+        Ok(Cluster { handle, connect: self, salt })
     }
 }
 
 /// The number of this process, higher than that of any that joined as this node before: by a counter in the
 /// cluster, since no clock tells that.
-async fn number(handle: Arc<ClusterHandle>, node: &str) -> Result<u64, JournalError> {
+async fn number(handle: Arc<ClusterHandle>, node: &str) -> Result<(u64, [u8; 32]), JournalError> {
     let what = "numbers the processes of nodes";
     let nodes = Bucket::new(handle, "nodes", what, Duration::ZERO, StorageType::File);
-    patiently(async || nodes.put(&escape(node), "joined".into()).await).await
+    let boot = patiently(async || nodes.put(&escape(node), "joined".into()).await).await?;
+    // No node is named so: its name is escaped.
+    const SALT: &str = "cluster/salt";
+    let salt = async || {
+        let new: [u8; 32] = rand::random();
+        nodes.create(SALT, new.to_vec().into()).await?;
+        let salt = nodes.read(SALT).await?.and_then(|(salt, _)| salt.as_ref().try_into().ok());
+        salt.ok_or_else(|| Away("the cluster's salt is gone".into()))
+    };
+    Ok((boot, patiently(salt).await?))
 }
 
 /// Servers that have just started may need some seconds.
@@ -129,11 +141,12 @@ impl QueueBuilder {
     /// the event came to, and so does its run, as long as that node is there.
     pub fn cluster(self, cluster: Cluster) -> Self {
         let (input, inputs) = unbounded_channel();
-        let Cluster { handle, connect } = cluster;
+        let Cluster { handle, connect, salt } = cluster;
         let node = Node {
             handle: handle.clone(),
             connect,
             input,
+            salt,
             inputs: Mutex::new(Some(inputs)),
             names: Mutex::default(),
             threads: OnceLock::new(),
@@ -150,6 +163,8 @@ struct Node {
     handle: Arc<ClusterHandle>,
     connect: ConnectNats,
     input: UnboundedSender<Input>,
+    /// The cluster's own, so that nobody else can tell the id of an event from its key.
+    salt: [u8; 32],
     /// What comes to the agent, until that is started.
     inputs: Mutex<Option<UnboundedReceiver<Input>>>,
     names: Mutex<HashMap<Arc<str>, Names>>,
@@ -311,6 +326,37 @@ impl Elsewhere for Node {
             Ok((slot, release))
         };
         granted.boxed()
+    }
+
+    fn keyed_id(&self, listener: &str, (user, key): &UserKey) -> EventId {
+        let mut hash = Sha256::new();
+        hash.update(self.salt);
+        // What has a length of its own can't be taken for something else.
+        for part in [Some(listener), user.as_deref(), Some(key)] {
+            let length = part.map_or(u64::MAX, |part| part.len() as u64);
+            hash.update(length.to_be_bytes());
+            hash.update(part.unwrap_or_default());
+        }
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(hash.finalize()).for_each(|(byte, hashed)| *byte = hashed);
+        EventId::of_bytes(bytes)
+    }
+
+    fn keyed(
+        &self,
+        listener: &Arc<str>,
+        (user, key): &UserKey,
+    ) -> BoxFuture<'static, Result<Option<KeyedElsewhere>, JournalError>> {
+        let (listener, user, key) = (listener.clone(), user.clone(), key.clone());
+        let asked = self.ask(Question::Keyed { listener, user, key });
+        let keyed = async move {
+            match asked.await {
+                Ok(Answer::Keyed(keyed)) => Ok(keyed),
+                Ok(_) => Ok(None),
+                Err(why) => Err(JournalError::Unreachable(why)),
+            }
+        };
+        keyed.boxed()
     }
 
     fn ends(&self, query: Query) -> BoxFuture<'static, Result<Vec<Kept>, JournalError>> {

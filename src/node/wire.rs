@@ -15,6 +15,7 @@ use crate::event::refusal::Refusal;
 use crate::event::update::{Log, Outcome, ProgressUnit, Update};
 use crate::journal::Query;
 use crate::journal::record::{End, Kept, SetLimit};
+use crate::queue::elsewhere::KeyedElsewhere;
 use crate::queue::snapshot::QueueSnapshot;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -258,6 +259,12 @@ pub(super) enum Question {
         control: Control,
     },
     Ends(Query),
+    /// What is known of the event of an idempotency key.
+    Keyed {
+        listener: Arc<str>,
+        user: Option<Arc<str>>,
+        key: Arc<str>,
+    },
     /// Whether this event goes on.
     Event(EventId),
     /// The events of this session that go on.
@@ -281,6 +288,7 @@ pub(super) enum Answer {
     /// It is done. What keeps it from being on record, if anything does.
     Controlled(Option<String>),
     Ends(Vec<Kept>),
+    Keyed(Option<KeyedElsewhere>),
     Events(Vec<GoesOn>),
 }
 

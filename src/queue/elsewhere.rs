@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use actix::ArbiterHandle;
 use futures::future::{BoxFuture, LocalBoxFuture};
+use serde::{Deserialize, Serialize};
 
 use super::Queue;
 use super::blueprint::Blueprint;
 use super::error::ControlError;
+use super::keyed::UserKey;
 use super::snapshot::QueueSnapshot;
 use crate::actors::listener::SupervisorRef;
 use crate::actors::messages::Control;
 use crate::event::id::EventId;
+use crate::event::json_text::JsonText;
 use crate::event::refusal::Refusal;
 use crate::journal::Query;
 use crate::journal::error::JournalError;
@@ -46,6 +49,16 @@ pub(crate) trait Elsewhere: Send + Sync {
         queue_timeout: Option<Duration>,
     ) -> BoxFuture<'static, Result<(usize, Box<dyn Any + Send>), Refusal>>;
 
+    /// The id of the event that a user submits to a listener with an idempotency key: always the same.
+    fn keyed_id(&self, listener: &str, user_key: &UserKey) -> EventId;
+
+    /// What is known of it.
+    fn keyed(
+        &self,
+        listener: &Arc<str>,
+        user_key: &UserKey,
+    ) -> BoxFuture<'static, Result<Option<KeyedElsewhere>, JournalError>>;
+
     fn ends(&self, query: Query) -> BoxFuture<'static, Result<Vec<Kept>, JournalError>>;
 
     /// Brings an event here, if it goes on: from then on it is among those that were left.
@@ -65,6 +78,15 @@ pub(crate) trait Elsewhere: Send + Sync {
 
     /// Takes no more runs, and lets those that are here end within `grace`. Whether they have.
     fn leave(&self, grace: Duration) -> BoxFuture<'static, bool>;
+}
+
+/// An event that was submitted with an idempotency key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct KeyedElsewhere {
+    pub event: EventId,
+    /// Its input, where that is kept.
+    pub input: Option<JsonText>,
+    pub has_ended: bool,
 }
 
 /// A run that an earlier owner of the line has recorded.

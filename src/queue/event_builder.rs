@@ -1,10 +1,12 @@
 //! An event with more than its input: when it may start, and the key by which it is known.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use super::Queue;
+use super::elsewhere::{KeyedElsewhere, SubmittedBefore};
 use super::error::SubmitError;
+use super::follow::FollowError;
 use super::handle::ListenerHandle;
 use super::keyed::{IdempotencyKey, KeyedEvent, UserKey};
 use super::listener_ref::ListenerRef;
@@ -127,22 +129,34 @@ impl<I: Send + 'static, O: Send + Sync + 'static> EventBuilder<'_, I, O> {
         }
         input.change::<Durable>(|durable| durable.not_before = not_before);
         let start = not_before.and_then(clock::from_unix_millis);
+        let mut id = None;
         let _one_at_a_time;
         if let Some(key) = key
             && let Some(durable) = input.given::<Durable>()
         {
             let user_key: UserKey = (queue.user().cloned(), key);
+            id = queue.keyed_id(listener_ref, &user_key);
             _one_at_a_time = listener_ref.keyed.submitting(&user_key).await;
             let found = queue.keyed_submission(listener_ref, &user_key, &durable.input).await?;
             if let Some(submission) = found {
                 return Ok(submission);
             }
         }
-        Ok(Submission::begin(listener_ref, input, when_full, start).await?)
+        let (id, input) = match id {
+            Some(id) => (id, input.with(SubmittedBefore)),
+            None => (EventId::random(), input),
+        };
+        Ok(Submission::begin(listener_ref, id, input, when_full, start).await?)
     }
 }
 
 impl Queue {
+    /// The id of the event of a key, where that has one: on whichever node it is submitted, it is the same.
+    pub(crate) fn keyed_id(&self, listener_ref: &ListenerRef, key: &UserKey) -> Option<EventId> {
+        let elsewhere = self.inner.elsewhere.as_ref()?;
+        Some(elsewhere.keyed_id(&listener_ref.api_name, key))
+    }
+
     /// # Errors
     /// When it may not be called.
     pub(crate) fn check_webhook(&self, url: &str) -> Result<WebhookUrl, SubmitError> {
@@ -172,6 +186,18 @@ impl Queue {
         user_key: &UserKey,
         input: &JsonText,
     ) -> Result<Option<Keyed>, SubmitError> {
+        if let Some(elsewhere) = &self.inner.elsewhere {
+            let found = elsewhere.keyed(&listener_ref.api_name, user_key).await?;
+            let Some(KeyedElsewhere { event, input: used, has_ended }) = found else {
+                return Ok(None);
+            };
+            used.as_ref().map_or(Ok(()), |used| same_input(user_key, used, input))?;
+            if !has_ended {
+                let (input, updates) = (input.clone(), Weak::new());
+                return Ok(Some(Keyed::GoesOn(KeyedEvent { event, input, updates })));
+            }
+            return Ok(self.keyed_end(listener_ref, user_key, input).await?.map(Keyed::Ended));
+        }
         if let Some(keyed) = listener_ref.keyed.find(user_key) {
             same_input(user_key, &keyed.input, input)?;
             return Ok(Some(Keyed::GoesOn(keyed)));
@@ -194,6 +220,13 @@ impl Queue {
             };
         if let Some(submission) = Submission::follow(listener_ref, event, &updates) {
             return Ok(Some(submission));
+        }
+        if self.inner.elsewhere.is_some() {
+            let gone = |error| match error {
+                FollowError::Unknown(_) => SubmitError::Refused(Refusal::Stopped),
+                FollowError::Journal(trouble) => SubmitError::from(trouble),
+            };
+            return self.follow(event).await.map(Some).map_err(gone);
         }
         // It has ended meanwhile, which is on record.
         let kept = self.keyed_end(listener_ref, user_key, input).await?;

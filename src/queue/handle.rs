@@ -208,7 +208,7 @@ pub(crate) async fn submit<I: Send + 'static>(
     when_full: WhenFull,
 ) -> Result<Submission, SubmitError> {
     let input = listener_ref.to_record(listener_ref.input(input, user)?, None)?;
-    Ok(Submission::begin(listener_ref, input, when_full, None).await?)
+    Ok(Submission::begin(listener_ref, EventId::random(), input, when_full, None).await?)
 }
 
 pub(crate) async fn submit_to<I: Send + 'static>(

@@ -63,7 +63,8 @@ impl Queue {
             None => input,
         };
         let input = listener_ref.to_record(input, None)?;
-        Ok(Submission::begin(listener_ref, input, WhenFull::Refuse, None).await?)
+        Ok(Submission::begin(listener_ref, EventId::random(), input, WhenFull::Refuse, None)
+            .await?)
     }
 
     /// The last durable events that have failed for good, as many of each listener at most.

@@ -62,12 +62,13 @@ impl Submission {
     /// [`ListenerRef::to_record`].
     pub(crate) async fn begin(
         listener_ref: &Arc<ListenerRef>,
+        id: EventId,
         input: Input,
         when_full: WhenFull,
         not_before: Option<Instant>,
     ) -> Result<Self, Refusal> {
         let outbox = Arc::new(Outbox::new(UNREAD));
-        let (id, follower) = (EventId::random(), Follower::Outbox(outbox.clone()));
+        let follower = Follower::Outbox(outbox.clone());
         let guard =
             listener_ref.submit_at(id, input, None, follower, when_full, not_before).await?;
         Ok(Submission::new(outbox, guard))

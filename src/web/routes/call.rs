@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::{IDEMPOTENCY_KEY, Named, WEBHOOK_URL, joined, new_event};
 use crate::event::id::EventId;
 use crate::logging::error;
+use crate::queue::elsewhere::SubmittedBefore;
 use crate::queue::keyed::IdempotencyKey;
 use crate::queue::recovery::LeftEvent;
 use crate::web::api::endpoint::{Endpoint, Prepared};
@@ -105,7 +106,7 @@ async fn submit(
     mut input: Prepared,
     session_hash: Option<String>,
 ) -> Result<HttpResponse, Rejection> {
-    let id = new_event(request, &mut input);
+    let mut id = new_event(request, &mut input);
     let key = idempotency_key(request)?;
     endpoint.accompany(&mut input, request, None);
     let listener_ref = &endpoint.listener_ref;
@@ -117,6 +118,10 @@ async fn submit(
     let _one_at_a_time = match key {
         Some(key) => {
             let user_key = (caller.0.clone(), key.clone());
+            if let Some(keyed) = web.queue.keyed_id(listener_ref, &user_key) {
+                id = keyed;
+                input.give(SubmittedBefore);
+            }
             let guard = listener_ref.keyed.submitting(&user_key).await;
             let found = web.queue.keyed_event(listener_ref, user_key, input.input()).await;
             if let Some(id) = found.map_err(|error| Rejection::of_submit(&error))? {
