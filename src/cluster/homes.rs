@@ -67,6 +67,11 @@ impl HomeKey {
         HomeKey(digest.finalize().into())
     }
 
+    /// An upload that its client has numbered.
+    pub fn of_upload(id: &str) -> Self {
+        HomeKey(Sha256::new().chain_update(b"upload").chain_update(id).finalize().into())
+    }
+
     /// As 64 hexadecimal digits.
     pub fn to_text(self) -> String {
         let mut text = String::with_capacity(64);
@@ -208,6 +213,16 @@ impl Homes {
                 return Ok(self.cluster.process.clone());
             }
         }
+    }
+
+    /// Makes this process the home, whichever was.
+    ///
+    /// # Errors
+    /// When NATS is away.
+    pub async fn take(&self, key: HomeKey) -> Result<(), NoHome> {
+        let revision = self.bucket.put(&key.to_text(), self.own()).await?;
+        self.remember(key, &self.cluster.process, revision, true);
+        Ok(())
     }
 
     /// The home, if there is one; this process where it was a dead one.

@@ -55,6 +55,11 @@ impl About {
         About { begins: true, ..About::session(caller, hash, segments) }
     }
 
+    /// An upload.
+    pub fn upload(id: &str, segments: usize) -> Self {
+        About { key: HomeKey::of_upload(id), begins: false, segments }
+    }
+
     /// An event with a stream of its own.
     pub fn call(id: EventId, segments: usize) -> Self {
         About { key: HomeKey::of_call(id), begins: false, segments }
@@ -159,6 +164,34 @@ pub(crate) async fn of_event(
         OfBody { hash: None, event: None, .. } => return Ok(None),
     };
     elsewhere(web, caller, request, about, body).await
+}
+
+/// Whoever asks for the progress of an upload finds it here.
+pub(crate) async fn take_upload(web: &WebState, id: &str) {
+    let Some(relay) = web.relay.get() else { return };
+    if let Err(trouble) = relay.homes.take(HomeKey::of_upload(id)).await {
+        warn!("an upload's progress can't be seen from other nodes: {trouble}");
+    }
+}
+
+/// The progress of an upload that begins on another node. Doesn't return while it begins nowhere else.
+pub(crate) async fn of_upload(
+    web: &WebState,
+    caller: &Caller,
+    request: &HttpRequest,
+    id: &str,
+) -> Result<HttpResponse, Rejection> {
+    let Some(relay) = relay_for(web, request) else { return std::future::pending().await };
+    loop {
+        let home = relay.homes.find(HomeKey::of_upload(id)).await;
+        if home.is_ok_and(|home| home.is_some_and(|home| home != relay.own)) {
+            let about = About::upload(id, 2);
+            if let Some(answer) = elsewhere(web, caller, request, about, &Bytes::new()).await? {
+                return Ok(answer);
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// This node is the home of an event that it is about to accept.

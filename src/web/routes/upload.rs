@@ -20,7 +20,11 @@ use crate::logging::{error, warn};
 use crate::web::auth::guard::Caller;
 use crate::web::body::pace::{Paced, is_too_slow};
 use crate::web::rejection::Rejection;
+#[cfg(feature = "cluster")]
+use crate::web::relay::asking;
 use crate::web::state::WebState;
+#[cfg(feature = "cluster")]
+use crate::web::upload_tracker::MAX_ID_LEN;
 use crate::web::upload_tracker::{Tracker, Uploads};
 
 /// The maximum of files in one request, as in Gradio.
@@ -49,6 +53,10 @@ pub(crate) async fn upload(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Rejection> {
+    #[cfg(feature = "cluster")]
+    if let Some(id) = query.upload_id.as_deref().filter(|id| id.len() <= MAX_ID_LEN) {
+        asking::take_upload(&web, id).await;
+    }
     let mut form = Multipart::new(request.headers(), Paced::new(payload));
     let uploads: &Arc<Uploads> = &web.uploads;
     let upload = Upload {

@@ -4,14 +4,24 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+#[cfg(feature = "cluster")]
+use actix_web::{HttpRequest, ResponseError};
 use actix_web::{HttpResponse, web};
+#[cfg(feature = "cluster")]
+use futures::future::{Either, select};
 use futures::{Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
 
+#[cfg(feature = "cluster")]
+use crate::web::auth::guard::Caller;
 use crate::web::protocol::sse;
+#[cfg(feature = "cluster")]
+use crate::web::relay::asking;
 use crate::web::state::WebState;
+#[cfg(feature = "cluster")]
+use crate::web::upload_tracker::MAX_ID_LEN;
 use crate::web::upload_tracker::Progress;
 
 #[derive(Deserialize)]
@@ -33,8 +43,24 @@ enum Message {
 
 pub(crate) async fn upload_progress(
     web: web::Data<WebState>,
+    #[cfg(feature = "cluster")] caller: Caller,
+    #[cfg(feature = "cluster")] request: HttpRequest,
     query: web::Query<Query>,
 ) -> HttpResponse {
+    #[cfg(feature = "cluster")]
+    if query.upload_id.len() <= MAX_ID_LEN {
+        let here = std::pin::pin!(here(&web, &query));
+        let elsewhere =
+            std::pin::pin!(asking::of_upload(&web, &caller, &request, &query.upload_id));
+        return match select(here, elsewhere).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right((answer, _)) => answer.unwrap_or_else(|refused| refused.error_response()),
+        };
+    }
+    here(&web, &query).await
+}
+
+async fn here(web: &WebState, query: &Query) -> HttpResponse {
     let uploads = &web.uploads;
     let unknown = || HttpResponse::NotFound().content_type("text/plain").body("Upload not found");
     let Some(waiter) = uploads.wait(&query.upload_id) else { return unknown() };
