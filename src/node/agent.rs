@@ -545,7 +545,6 @@ impl Agent {
         if is_over {
             let Some(done) = leaving.done.take() else { return };
             // Who asked may have stopped waiting.
-            self.front.is_leaving = true;
             let _ = done.send(!leaving.interrupted);
             if leaving.is_alone {
                 self.front.stop(true);

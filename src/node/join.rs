@@ -241,6 +241,8 @@ impl Elsewhere for Node {
             // Once only.
             let _ = self.names_of(&id).set(names);
         }
+        let mut blueprint = blueprint;
+        blueprint.extensions = Some(inner.extensions.clone());
         let slots: Slots = blueprint.prepared.iter().cloned().collect();
         let blueprint = Box::new(blueprint);
         let started = self.input.send(Input::Started { listeners, blueprint });

@@ -17,7 +17,7 @@ use crate::journal::error::JournalError;
 use crate::journal::jetstream::{ConnectNats, Nats};
 use crate::logging::debug;
 use crate::queue::blueprint::Blueprint;
-use crate::queue::elsewhere::RecordedRuns;
+use crate::queue::elsewhere::{RecordedRuns, StartOnLine};
 
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -109,6 +109,10 @@ async fn keep(
     let run = |listener: &_| proxy::handler(epoch, Clone::clone(listener), input.clone());
     let line = blueprint.line(journal.clone(), run, recorded.clone());
     let queue = line.start().map_err(|error| JournalError::Broken(error.to_string()))?;
+    let given = blueprint.extensions.as_ref().and_then(|extensions| extensions.get());
+    if let Some(StartOnLine(start)) = given {
+        start(&queue);
+    }
     actix::spawn(async move {
         let why = lost.await;
         let _ = input.send(Input::Lost(epoch, why));

@@ -29,6 +29,8 @@ pub(crate) struct Blueprint {
     result_ttl: Option<Duration>,
     /// Concurrency ids whose slots own a resource, with how many of them a node has.
     pub prepared: Vec<(Arc<str>, usize)>,
+    /// What those above the core have given the queue, once it has started.
+    pub extensions: Option<Arc<Extensions>>,
 }
 
 /// A listener whose events wait in the line.
@@ -89,6 +91,7 @@ impl Blueprint {
             max_eta: declared.max_eta,
             result_ttl: declared.result_ttl,
             prepared: prepared.map(slots).collect(),
+            extensions: None,
         }
     }
 

@@ -89,6 +89,9 @@ pub(crate) struct KeyedElsewhere {
     pub has_ended: bool,
 }
 
+/// Among a queue's extensions: what begins where its line is kept, each time that begins to be kept there.
+pub(crate) struct StartOnLine(pub Box<dyn Fn(&Queue) + Send + Sync>);
+
 /// A run that an earlier owner of the line has recorded.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordedRun {

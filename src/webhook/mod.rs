@@ -11,8 +11,10 @@ use std::sync::Arc;
 
 use self::allow_list::{AllowList, NotAllowed};
 use crate::journal::CallsDue;
+use crate::queue::Queue;
 use crate::queue::background::Background;
 use crate::queue::builder::QueueBuilder;
+use crate::queue::elsewhere::StartOnLine;
 use crate::queue::error::StartError;
 use crate::queue::webhook_url::WebhookCheck;
 
@@ -123,7 +125,7 @@ impl QueueBuilder {
                 )));
             }
             let inner = queue.inner();
-            if inner.journal.is_none() {
+            if inner.journal.is_none() && inner.elsewhere.is_none() {
                 return Err(StartError::Webhook(
                     "the queue has no journal; give it one with QueueBuilder::journal".into(),
                 ));
@@ -136,12 +138,21 @@ impl QueueBuilder {
                 Err(why) => Err(why.to_string()),
             };
             inner.extensions.insert(WebhookCheck(Box::new(check)));
-            inner.extensions.insert(due.clone());
-            if let Some(Background(arbiter)) = inner.extensions.get() {
-                let (queue, secret) = (Arc::downgrade(inner), webhooks.secret);
+            let start = move |queue: &Queue| {
+                let inner = queue.inner();
+                inner.extensions.insert(due.clone());
+                let Some(Background(arbiter)) = inner.extensions.get() else { return };
+                let (queue, secret) = (Arc::downgrade(inner), webhooks.secret.clone());
+                let (tls, due) = (tls.clone(), due.clone());
                 arbiter.spawn_fn(move || {
                     actix::spawn(sender::run(queue, secret, tls, due));
                 });
+            };
+            if inner.elsewhere.is_some() {
+                // Where the ends are recorded.
+                inner.extensions.insert(StartOnLine(Box::new(start)));
+            } else {
+                start(queue);
             }
             Ok(())
         }))

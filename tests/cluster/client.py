@@ -129,7 +129,7 @@ class Client:
             # nginx has no answer either.
             self.met["requests without an answer"] += 1
         else:
-            self.met[f"refusals, {answer.status}"] += 1
+            self.met[f"refusals, {answer.status}: {text[:80].decode(errors='replace')}"] += 1
             self.books.note("refused", tag=tag)
         return None
 
