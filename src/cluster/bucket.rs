@@ -16,6 +16,10 @@ use super::handle::ClusterHandle;
 /// How long an answer may take. Longer than a bucket takes to choose a new leader.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// How often, and after which pause, it is looked whether a value is there that somebody is writing.
+const LOOKS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// NATS doesn't answer, and why.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("NATS can't be reached: {0}")]
@@ -128,12 +132,23 @@ impl Bucket {
             Err(error) => match error.kind() {
                 CreateErrorKind::AlreadyExists => Ok(Written::Conflict),
                 // As when a replica that is asked what there is doesn't know yet.
-                _ => match self.read(key).await? {
+                _ => match self.read_soon(key).await? {
                     Some(_) => Ok(Written::Conflict),
                     None => Err(Away::of(error)),
                 },
             },
         }
+    }
+
+    /// What another process may be writing just now: it is refused already, and can't be read yet.
+    async fn read_soon(&self, key: &str) -> Result<Option<(Bytes, u64)>, Away> {
+        for _ in 0..LOOKS {
+            if let Some(found) = self.read(key).await? {
+                return Ok(Some(found));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.read(key).await
     }
 
     /// Replaces this revision. It says nothing of how long the value is kept: that is the bucket's.
