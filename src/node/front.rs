@@ -313,7 +313,8 @@ impl Front {
         for (event, followed) in &mut self.events {
             match &mut followed.admit {
                 Some(admit) => {
-                    (followed.asked, admit.again) = (Some(now), followed.may_be_in);
+                    followed.asked = Some(now);
+                    admit.again |= followed.may_be_in;
                     followed.may_be_in = true;
                     out.push((To::Keeper, Message::Admit(admit.clone())));
                 }
@@ -353,7 +354,8 @@ impl Front {
             if !followed.may_be_in && alone_since.is_some_and(|since| now - since >= PATIENCE) {
                 given_up.push(*event);
             } else if !followed.is_cancelled {
-                (followed.asked, admit.again) = (Some(now), followed.may_be_in);
+                followed.asked = Some(now);
+                admit.again |= followed.may_be_in;
                 followed.may_be_in |= self.is_heard;
                 out.push((To::Keeper, Message::Admit(admit.clone())));
             }
