@@ -87,6 +87,13 @@ impl Memory {
             Query::Key { listener, user, key } => found.retain(|kept| {
                 kept.listener == *listener && kept.user == *user && kept.key.as_ref() == Some(key)
             }),
+            Query::Session { user, session, since } => {
+                found.retain(|kept| {
+                    let of = kept.session.as_ref() == Some(session) && kept.user == *user;
+                    of && kept.ended.at >= *since
+                });
+                found.sort_by_key(|kept| kept.ended.at);
+            }
             Query::ToCall(most) => {
                 let next = |kept: &Kept| kept.webhook.as_ref().and_then(|webhook| webhook.next);
                 found.retain(|kept| next(kept).is_some());

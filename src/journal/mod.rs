@@ -92,6 +92,14 @@ pub(crate) enum Query {
         user: Option<Arc<str>>,
         key: Arc<str>,
     },
+    /// Those of a client's session that were recorded since this moment, in milliseconds since the Unix epoch,
+    /// oldest first.
+    #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+    Session {
+        user: Option<Arc<str>>,
+        session: Arc<str>,
+        since: u64,
+    },
     /// Those whose webhook is to be called, the next one first, as many at most.
     #[cfg_attr(not(feature = "webhook"), allow(dead_code))]
     ToCall(usize),

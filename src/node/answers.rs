@@ -8,7 +8,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::agent::Input as AgentInput;
 use super::office::Office;
 use super::proxy::CameFrom;
-use super::wire::{Admit, Answer, Control, Question, Said};
+use super::tracked::LATE;
+use super::wire::{Admit, Answer, Control, GoesOn, Question, Said};
 use crate::clock;
 use crate::cluster::message::Process;
 use crate::event::id::EventId;
@@ -118,7 +119,9 @@ pub(super) fn answer(
     let events = match &question {
         Question::Event(event) => Some(office.tracked.find(*event).into_iter().collect()),
         Question::Session { user, session } => {
-            Some(office.tracked.of_session(user.as_ref(), session))
+            let events = office.tracked.of_session(user.as_ref(), session);
+            // What has ended before the line was kept here isn't known but by the record.
+            (!office.tracked.is_new()).then_some(events)
         }
         Question::Snapshot
         | Question::Control { .. }
@@ -129,6 +132,10 @@ pub(super) fn answer(
         let _ = input.send(AgentInput::Answered(to, id, Ok(Answer::Events(events))));
         return;
     }
+    let known = match &question {
+        Question::Session { user, session } => office.tracked.of_session(user.as_ref(), session),
+        _ => Vec::new(),
+    };
     let queue = office.queue.clone();
     office.thread().spawn(async move {
         let answer = match question {
@@ -140,10 +147,30 @@ pub(super) fn answer(
                 queue.ends(query).await.map(Answer::Ends).map_err(|trouble| trouble.to_string())
             }
             Question::Keyed { listener, user, key } => keyed(&queue, listener, (user, key)).await,
-            Question::Event(_) | Question::Session { .. } => Ok(Answer::Events(Vec::new())),
+            Question::Session { user, session } => of_session(&queue, known, user, session).await,
+            Question::Event(_) => Ok(Answer::Events(Vec::new())),
         };
         let _ = input.send(AgentInput::Answered(to, id, answer));
     });
+}
+
+/// Those of a session that go on, and those that have ended not long ago.
+async fn of_session(
+    queue: &Queue,
+    mut known: Vec<GoesOn>,
+    user: Option<Arc<str>>,
+    session: Arc<str>,
+) -> Result<Answer, String> {
+    let since = clock::unix_millis().saturating_sub(clock::millis(LATE));
+    let ends = queue.ends(Query::Session { user, session, since }).await;
+    for kept in ends.map_err(|trouble| trouble.to_string())? {
+        let (event, listener) = (kept.ended.event, kept.listener);
+        let (user, session) = (kept.user, kept.session);
+        if !known.iter().any(|known| known.event == event) {
+            known.push(GoesOn { event, listener, user, session, ended: true });
+        }
+    }
+    Ok(Answer::Events(known))
 }
 
 async fn keyed(queue: &Queue, listener: Arc<str>, user_key: UserKey) -> Result<Answer, String> {

@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::agent::Input as AgentInput;
 use super::post::{Out, To};
 use super::wire::{Admit, GoesOn, Message, Said};
+use crate::clock;
 use crate::cluster::message::{Epoch, Process};
 use crate::delivery::sender::{Follower, Function};
 use crate::event::id::EventId;
@@ -17,12 +18,14 @@ use crate::event::update::Update;
 use crate::queue::Queue;
 
 /// How long it is known that an event has been let in, though it has ended: as long as a message may be late.
-const LATE: Duration = Duration::from_secs(60);
+pub(super) const LATE: Duration = Duration::from_secs(60);
 
 pub(super) struct Tracked {
     epoch: Epoch,
     input: UnboundedSender<AgentInput>,
     events: HashMap<EventId, Event>,
+    /// Since when it is known what ends.
+    since: Instant,
     /// How many updates each process was told.
     told: HashMap<Process, u64>,
     /// Those that have ended not long ago.
@@ -51,7 +54,7 @@ pub(super) enum Known {
 impl Tracked {
     pub fn new(epoch: Epoch, input: UnboundedSender<AgentInput>) -> Self {
         let (events, told, ended) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Tracked { epoch, input, events, told, ended }
+        Tracked { epoch, input, events, since: clock::now(), told, ended }
     }
 
     /// Follows the events that earlier owners have left.
@@ -155,6 +158,11 @@ impl Tracked {
             self.ended.insert(event, (now, ended));
         }
         ends
+    }
+
+    /// Whether something that has ended not long ago may not be known here.
+    pub fn is_new(&self) -> bool {
+        clock::since(self.since) < LATE
     }
 
     /// Forgets what no late message can be about any more.

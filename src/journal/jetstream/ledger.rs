@@ -243,6 +243,12 @@ impl Ledger {
                 let key = (listener.clone(), user.clone(), key.clone());
                 self.by_key.get(&key).into_iter().flatten().filter_map(of).collect()
             }
+            Query::Session { user, session, since } => {
+                let since = self.by_time.range((*since, 0)..).filter_map(|(_, nth)| of(nth));
+                let of =
+                    |end: &&KnownEnd| end.session.as_ref() == Some(session) && end.user == *user;
+                since.filter(of).collect()
+            }
             Query::ToCall(most) => {
                 self.to_call.iter().take(*most).filter_map(|(_, nth)| of(nth)).collect()
             }

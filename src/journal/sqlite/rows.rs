@@ -294,6 +294,13 @@ pub(super) fn ends(connection: &Connection, query: &Query) -> Read<Vec<Kept>> {
             )?;
             all(ends, params![key, listener, user], kept)
         }
+        Query::Session { user, session, since } => {
+            let ends = connection.prepare_cached(
+                "SELECT * FROM ends WHERE ended_at >= ?1 AND session = ?2 AND user IS ?3
+                 ORDER BY ended_at, rowid",
+            )?;
+            all(ends, params![signed(*since), session, user], kept)
+        }
         Query::ToCall(most) => {
             let ends = connection.prepare_cached(
                 "SELECT * FROM ends WHERE next_call IS NOT NULL

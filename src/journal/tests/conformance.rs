@@ -123,6 +123,14 @@ fn check(journal: &impl Journal, expected: &Memory) {
     ] {
         assert_eq!(ends(journal, query.clone()), expected.find(&query), "{query:?}");
     }
+    for (Live { admitted, .. }, ended) in &expected.ends {
+        let Some(session) = admitted.session.clone() else { continue };
+        for since in [0, ended.at] {
+            let (user, session) = (admitted.user.clone(), session.clone());
+            let query = Query::Session { user, session, since };
+            assert_eq!(ends(journal, query.clone()), expected.find(&query), "{query:?}");
+        }
+    }
     for live in &expected.live {
         assert!(ends(journal, Query::Event(live.admitted.event)).is_empty());
     }
