@@ -101,9 +101,9 @@
 //!    that matter.
 //! 7. A shutdown notifies all waiting clients, and never hangs.
 //! 8. A durable event survives the death of its process: it ends once, and its end can be asked for.
-//! 9. In a cluster the first eight hold over all nodes, whichever dies, stands still or is cut off. A blocking
-//!    handler that looks at no [`CancellationToken`] can outlive its node's right to run it, and what is counted
-//!    on each node for itself is listed in the chapter `machines`.
+//! 9. In a cluster the first eight hold over all nodes, whichever dies, stands still or is cut off. What can't be
+//!    interrupted, a permit's work and a blocking handler that looks at no [`CancellationToken`], can outlive its
+//!    node's right to run it. The chapter `machines` has what isn't there yet.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs)]

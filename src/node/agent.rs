@@ -279,12 +279,12 @@ impl Agent {
                     let _ = asked.reply.send(answer);
                 }
             }
-            to_keeper => self.to_keeper(now, from, to_keeper, out),
+            to_keeper => self.keeper_came(now, from, to_keeper, out),
         }
     }
 
     /// What is said to whoever keeps the line.
-    fn to_keeper(&mut self, now: Instant, from: Process, message: Message, out: &mut Out) {
+    fn keeper_came(&mut self, now: Instant, from: Process, message: Message, out: &mut Out) {
         let Some(office) = &mut self.office else { return };
         match message {
             Message::Report(report) => office.report(now, report, out),

@@ -8,7 +8,10 @@ use crate::handler::session_state::SessionState;
 
 /// The sessions whose events have run here, for those whose client is elsewhere.
 #[derive(Default)]
-pub(super) struct Sessions(BTreeMap<(Option<Arc<str>>, Arc<str>), Weak<SessionState>>);
+pub(super) struct Sessions(BTreeMap<Key, Weak<SessionState>>);
+
+/// A user, and a session of his.
+type Key = (Option<Arc<str>>, Arc<str>);
 
 impl Sessions {
     pub fn of(&mut self, event: &OrderedEvent) -> Option<Arc<SessionState>> {

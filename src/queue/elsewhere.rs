@@ -23,6 +23,9 @@ use crate::journal::record::Kept;
 use crate::scheduler::limit::Limit;
 use crate::scheduler::rules::{BatchRules, Rules};
 
+/// A slot of a concurrency id, and what frees it when it is dropped.
+pub(crate) type GrantedSlot = (usize, Box<dyn Any + Send>);
+
 /// Where the events of a queue wait, if that isn't here.
 pub(crate) trait Elsewhere: Send + Sync {
     /// What the listeners of a concurrency id forward to.
@@ -36,13 +39,12 @@ pub(crate) trait Elsewhere: Send + Sync {
         control: Control,
     ) -> BoxFuture<'static, Result<(), ControlError>>;
 
-    /// A slot of a concurrency id, and what frees it when it is dropped.
     fn acquire(
         &self,
         id: &Arc<str>,
         label: Arc<str>,
         queue_timeout: Option<Duration>,
-    ) -> BoxFuture<'static, Result<(usize, Box<dyn Any + Send>), Refusal>>;
+    ) -> BoxFuture<'static, Result<GrantedSlot, Refusal>>;
 
     /// The id of the event that a user submits to a listener with an idempotency key: always the same.
     fn keyed_id(&self, listener: &str, user_key: &UserKey) -> EventId;
