@@ -65,7 +65,8 @@
 //!   dependencies.
 //! - `journal`: events of [`Listener::durable`] listeners are recorded in an SQLite file and outlive the
 //!   process. SQLite is compiled in.
-//! - `cluster`: or in a stream of NATS JetStream, and outlive the machine: `Nats`.
+//! - `cluster`: or in a stream of NATS JetStream, and outlive the machine: `Nats`. And one queue on several
+//!   nodes: `Cluster`. The chapter `machines` has when to take which.
 //! - `webhook`: their ends are posted to URLs that their submitters name: `Webhooks`. With `journal`.
 //!
 //! # Layout
@@ -82,6 +83,8 @@
 //! - `journal`: the durable record of events, and what is taken back from it;
 //! - `actors`: listener, supervisor, worker;
 //! - `queue`: what is declared, started, called and steered;
+//! - `cluster`: who may run what on several nodes, free of actors and clocks, and what they share;
+//! - `node`: this process as one of them;
 //! - `files`, `web`: what HTTP adds on top;
 //! - `webhook`: ends of events, posted to those who can't stay.
 //!
@@ -98,6 +101,9 @@
 //!    that matter.
 //! 7. A shutdown notifies all waiting clients, and never hangs.
 //! 8. A durable event survives the death of its process: it ends once, and its end can be asked for.
+//! 9. In a cluster the first eight hold over all nodes, whichever dies, stands still or is cut off. What can't be
+//!    interrupted, a permit's work and a blocking handler that looks at no [`CancellationToken`], can outlive its
+//!    node's right to run it. The chapter `machines` has what isn't there yet.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs)]
@@ -106,9 +112,7 @@
 
 mod actors;
 mod clock;
-// Tried in simulations before it is used.
 #[cfg(feature = "cluster")]
-#[allow(dead_code, reason = "the cluster is being built")]
 mod cluster;
 mod delivery;
 mod event;

@@ -21,6 +21,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("actors", "event scheduler delivery handler journal"),
     ("queue", "event scheduler delivery handler journal actors"),
     ("cluster", "event"),
+    ("node", "event scheduler delivery handler journal actors queue cluster"),
     ("webhook", "event handler journal queue"),
     ("files", "event scheduler delivery handler queue"),
     ("web", "event scheduler delivery handler queue files cluster"),

@@ -2,6 +2,7 @@
 
 #![cfg(feature = "cluster")]
 
+#[allow(dead_code, reason = "others need more of it")]
 #[path = "common/nats_server.rs"]
 mod nats_server;
 

@@ -127,11 +127,13 @@ impl<R> Owner<R> {
         }
     }
 
+    #[cfg(test)]
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
     /// Runs that are going on, or may be: each has a slot.
+    #[cfg(test)]
     pub fn running(&self) -> usize {
         self.placed.len()
     }

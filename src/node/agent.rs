@@ -8,95 +8,29 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
 use super::answers;
-use super::front::{Front, Listener};
+use super::front::Front;
+use super::input::{Input, Kept};
 use super::keeping::Claiming;
-use super::office::{Kept, Office};
-use super::permits::{self, Permits, Release};
-use super::post::{Out, Post, To};
-use super::proxy::Placing;
+use super::office::Office;
+use super::out::{Out, To};
+use super::permits::{self, Permits};
+use super::post::Post;
 use super::runs::Runs;
 use super::tracked::Known;
-use super::wire::{Acquire, Admit, Answer, Envelope, EventEnd, Message, Question, Said};
-use crate::actors::messages::Submit;
+use super::wire::{Answer, Envelope, Message, Question};
 use crate::clock;
 use crate::cluster::handle::ClusterHandle;
-use crate::cluster::message::{Attempt, Epoch, Process, Times};
+use crate::cluster::message::{Epoch, Process, Times};
 use crate::cluster::ownership::Candidate;
-use crate::delivery::sender::EventSender;
-use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
-use crate::event::update::Update;
-use crate::handler::session_state::SessionState;
-use crate::journal::error::JournalError;
 use crate::logging::{info, warn};
 use crate::queue::blueprint::Blueprint;
-use crate::queue::error::AcquireError;
-use crate::queue::permit::Permit;
 
 /// How often it looks at the time.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 
 /// How often it looks whether answers are missing.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// What comes to the agent.
-pub(super) enum Input {
-    /// From a process of the cluster.
-    Came(Box<Envelope>),
-    Tick,
-    /// The queue has started.
-    Started {
-        listeners: Vec<(Arc<str>, Listener)>,
-        blueprint: Box<Blueprint>,
-    },
-    Submit(Arc<str>, Box<Submit>),
-    Cancel(Arc<str>, EventId),
-    Follow {
-        event: EventId,
-        listener: Arc<str>,
-        session: Option<Arc<SessionState>>,
-        sender: EventSender,
-    },
-    /// To whoever keeps the line, for somebody here.
-    Ask(Question, oneshot::Sender<Result<Answer, String>>),
-    Acquire(Acquire, oneshot::Sender<Result<(usize, Release), Refusal>>),
-    Release(u64),
-    Leave {
-        grace: Duration,
-        done: oneshot::Sender<bool>,
-    },
-
-    /// Of a run here.
-    RunSaid {
-        attempt: Attempt,
-        event: EventId,
-        said: Box<Said>,
-    },
-    RunEnded {
-        attempt: Attempt,
-        end: Box<EventEnd>,
-    },
-    RunFailed(Attempt, String),
-    RunOver(Attempt),
-
-    /// The line is this node's to keep, or not.
-    Claimed(Result<Box<Kept>, JournalError>),
-    Lost(Epoch, JournalError),
-    /// Nobody keeps it.
-    IsFree,
-
-    /// Of the line that this node keeps.
-    Place(Epoch, Box<Placing>),
-    Interrupt(Epoch, Attempt),
-    LineSaid(Epoch, Box<Update>),
-    StartRecorded(Epoch, Attempt, Process, Result<(), JournalError>),
-    Settled(Epoch, Attempt),
-    Admitted(Epoch, Process, EventId, Result<(), Refusal>),
-    Found(Epoch, Process, EventId, Said),
-    Admits(Epoch, Process, Box<Admit>),
-    Answered(Process, u64, Result<Answer, String>),
-    PermitDecided(Epoch, Process, u64, Box<Result<Permit, AcquireError>>),
-}
 
 pub(super) struct Agent {
     pub handle: Arc<ClusterHandle>,
@@ -345,12 +279,12 @@ impl Agent {
                     let _ = asked.reply.send(answer);
                 }
             }
-            to_keeper => self.to_keeper(now, from, to_keeper, out),
+            to_keeper => self.keeper_came(now, from, to_keeper, out),
         }
     }
 
     /// What is said to whoever keeps the line.
-    fn to_keeper(&mut self, now: Instant, from: Process, message: Message, out: &mut Out) {
+    fn keeper_came(&mut self, now: Instant, from: Process, message: Message, out: &mut Out) {
         let Some(office) = &mut self.office else { return };
         match message {
             Message::Report(report) => office.report(now, report, out),

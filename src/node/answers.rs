@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::agent::Input as AgentInput;
+use super::input::Input as AgentInput;
 use super::office::Office;
 use super::proxy::CameFrom;
 use super::tracked::LATE;

@@ -5,33 +5,32 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use super::agent::Input;
+use super::input::Input;
 use super::wire::GoesOn;
 use crate::delivery::bounds::UNREAD;
 use crate::delivery::outbox::Outbox;
 use crate::delivery::sender::{EventSender, Follower};
 use crate::handler::session_state::SessionState;
-use crate::queue::Queue;
+use crate::queue::Inner;
 use crate::queue::recovery::LeftEvent;
 
 /// From now on it is among those that were left here, with its updates from now on.
-pub(super) fn bring(queue: &Queue, event: GoesOn, input: &UnboundedSender<Input>) {
+pub(super) fn bring(queue: &Inner, event: GoesOn, input: &UnboundedSender<Input>) {
     let GoesOn { event, listener: name, user, session, ended } = event;
-    let inner = queue.inner();
-    let Some(&listener) = inner.by_name.get(&name) else { return };
-    if queue.left().has(event) {
+    let Some(&listener) = queue.by_name.get(&name) else { return };
+    if queue.left.has(event) {
         return;
     }
     if ended {
         if let Some(session) = session {
-            queue.left().leave_ended(event, listener, user, session);
+            queue.left.leave_ended(event, listener, user, session);
         }
         return;
     }
     let outbox = Arc::new(Outbox::new(UNREAD));
     let follower = Follower::Outbox(outbox.clone());
     // Where it was submitted here, it is known here.
-    let live = inner.live.find(event).map(|live| live.updates);
+    let live = queue.live.find(event).map(|live| live.updates);
     let session = session.map(|session| Arc::new(SessionState::new(session, user.clone(), None)));
     let here = live.and_then(|live| live.upgrade());
     let updates = match here {
@@ -53,5 +52,5 @@ pub(super) fn bring(queue: &Queue, event: GoesOn, input: &UnboundedSender<Input>
             updates
         }
     };
-    queue.left().leave(event, LeftEvent { listener, session, user, outbox, updates });
+    queue.left.leave(event, LeftEvent { listener, session, user, outbox, updates });
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix::{Actor, Context, Handler};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::agent::Input;
+use super::input::Input;
 use crate::actors::messages::{Admit, CancelOf, Subscribe};
 use crate::event::refusal::Refusal;
 

@@ -5,21 +5,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::Addr;
-
 use super::deliver::{Deliver, Of};
-use super::post::{Out, To};
-use super::runs::Sessions;
+use super::input::Listener;
+use super::out::{Out, To};
+use super::sessions::Sessions;
 use super::wire::{Admit, Message, OrderedEvent, Said};
 use crate::actors::messages::{Job, Submit};
-use crate::actors::supervisor::Supervisor;
 use crate::cluster::message::Epoch;
 use crate::delivery::sender::EventSender;
 use crate::event::failure::Failure;
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 use crate::event::update::Outcome;
-use crate::handler::durable::{Durability, Durable};
+use crate::handler::durable::Durable;
 use crate::handler::input::Input;
 use crate::handler::session_state::SessionState;
 use crate::journal::record::End;
@@ -34,16 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many events one message names at most.
 const FOLLOWED: usize = 2_000;
-
-/// A listener of this node.
-#[derive(Clone)]
-pub(super) struct Listener {
-    /// Its number among those of its concurrency id.
-    pub lane: usize,
-    pub durability: Durability,
-    /// Where its runs go.
-    pub supervisor: Addr<Supervisor>,
-}
 
 pub(super) struct Front {
     deliver: Deliver,

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use actix::{Actor, Arbiter, ArbiterHandle};
@@ -13,11 +13,12 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use super::agent::{Agent, Input, TICK};
+use super::agent::{Agent, TICK};
 use super::bring;
 use super::deliver::Deliver;
 use super::forwarder::Forwarder;
-use super::front::{Front, Listener};
+use super::front::Front;
+use super::input::{Input, Listener};
 use super::keeping::Claiming;
 use super::runs::Runs;
 use super::wire::{Acquire, Answer, Control as SetControl, GoesOn, Question};
@@ -35,13 +36,13 @@ use crate::journal::error::JournalError;
 use crate::journal::jetstream::{ConnectNats, escape};
 use crate::journal::record::Kept;
 use crate::logging::debug;
-use crate::queue::Queue;
 use crate::queue::blueprint::Blueprint;
 use crate::queue::builder::QueueBuilder;
 use crate::queue::elsewhere::{Elsewhere, KeyedElsewhere};
 use crate::queue::error::ControlError;
 use crate::queue::keyed::UserKey;
 use crate::queue::snapshot::QueueSnapshot;
+use crate::queue::{Inner, Queue};
 
 /// How long joining may take, once a server is connected.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -142,16 +143,21 @@ impl QueueBuilder {
     pub fn cluster(self, cluster: Cluster) -> Self {
         let (input, inputs) = unbounded_channel();
         let Cluster { handle, connect, salt } = cluster;
-        let node = Node {
+        let node = Arc::new(Node {
             handle: handle.clone(),
             connect,
             input,
             salt,
             inputs: Mutex::new(Some(inputs)),
             names: Mutex::default(),
+            queue: OnceLock::new(),
             threads: OnceLock::new(),
-        };
-        self.extend(handle).elsewhere(Arc::new(node))
+        });
+        let starts = node.clone();
+        self.extend(handle).elsewhere(node).on_start(Box::new(move |queue| {
+            starts.started(queue);
+            Ok(())
+        }))
     }
 }
 
@@ -168,6 +174,8 @@ struct Node {
     /// What comes to the agent, until that is started.
     inputs: Mutex<Option<UnboundedReceiver<Input>>>,
     names: Mutex<HashMap<Arc<str>, Names>>,
+    /// Once it has started.
+    queue: OnceLock<Weak<Inner>>,
     /// The agent's, and that for values.
     threads: OnceLock<[Arbiter; 2]>,
 }
@@ -181,52 +189,16 @@ impl Drop for Node {
 }
 
 impl Node {
-    fn ask(&self, question: Question) -> BoxFuture<'static, Result<Answer, String>> {
-        let (reply, answer) = oneshot::channel();
-        let asked = self.input.send(Input::Ask(question, reply));
-        async move {
-            let gone = || Err("this node has left the cluster".to_string());
-            if asked.is_err() {
-                return gone();
-            }
-            answer.await.unwrap_or_else(|_| gone())
-        }
-        .boxed()
-    }
-
-    fn names_of(&self, id: &Arc<str>) -> Names {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        names.entry(id.clone()).or_default().clone()
-    }
-
-    fn bring(
-        &self,
-        queue: &Queue,
-        question: Question,
-    ) -> LocalBoxFuture<'static, Result<(), JournalError>> {
-        let (asked, queue, input) = (self.ask(question), queue.clone(), self.input.clone());
-        async move {
-            if let Answer::Events(events) = asked.await.map_err(JournalError::Unreachable)? {
-                events.into_iter().for_each(|event: GoesOn| bring::bring(&queue, event, &input));
-            }
-            Ok(())
-        }
-        .boxed_local()
-    }
-}
-
-impl Elsewhere for Node {
-    fn line(&self, arbiter: &ArbiterHandle, id: &Arc<str>) -> SupervisorRef {
-        let (names, agent) = (self.names_of(id), self.input.clone());
-        Forwarder::start_in_arbiter(arbiter, move |_| Forwarder { names, agent }).into()
-    }
-
-    fn started(&self, queue: &Queue, blueprint: Blueprint) {
+    /// The queue has started: what is placed here can run.
+    fn started(&self, queue: &Queue) {
         let inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(inputs) = inputs else { return };
+        let inner = queue.inner();
+        let blueprint = inner.extensions.get::<Blueprint>().cloned();
+        let Some((inputs, mut blueprint)) = inputs.zip(blueprint) else { return };
+        // Once only.
+        let _ = self.queue.set(Arc::downgrade(inner));
         let mut listeners = Vec::new();
         let mut names: HashMap<Arc<str>, HashMap<usize, Arc<str>>> = HashMap::new();
-        let inner = queue.inner();
         for listener in &blueprint.listeners {
             let (name, id) = (&listener.api_name, &listener.concurrency_id);
             names.entry(id.clone()).or_default().insert(listener.lane, name.clone());
@@ -241,7 +213,6 @@ impl Elsewhere for Node {
             // Once only.
             let _ = self.names_of(&id).set(names);
         }
-        let mut blueprint = blueprint;
         blueprint.extensions = Some(inner.extensions.clone());
         let slots: Slots = blueprint.prepared.iter().cloned().collect();
         let blueprint = Box::new(blueprint);
@@ -273,6 +244,44 @@ impl Elsewhere for Node {
         });
         // Once only.
         let _ = self.threads.set([thread, values]);
+    }
+
+    fn ask(&self, question: Question) -> BoxFuture<'static, Result<Answer, String>> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.input.send(Input::Ask(question, reply));
+        async move {
+            let gone = || Err("this node has left the cluster".to_string());
+            if asked.is_err() {
+                return gone();
+            }
+            answer.await.unwrap_or_else(|_| gone())
+        }
+        .boxed()
+    }
+
+    fn names_of(&self, id: &Arc<str>) -> Names {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.entry(id.clone()).or_default().clone()
+    }
+
+    fn bring(&self, question: Question) -> LocalBoxFuture<'static, Result<(), JournalError>> {
+        let (asked, input) = (self.ask(question), self.input.clone());
+        let queue = self.queue.get().and_then(Weak::upgrade);
+        async move {
+            let answer = asked.await.map_err(JournalError::Unreachable)?;
+            if let (Answer::Events(events), Some(queue)) = (answer, queue) {
+                events.into_iter().for_each(|event: GoesOn| bring::bring(&queue, event, &input));
+            }
+            Ok(())
+        }
+        .boxed_local()
+    }
+}
+
+impl Elsewhere for Node {
+    fn line(&self, arbiter: &ArbiterHandle, id: &Arc<str>) -> SupervisorRef {
+        let (names, agent) = (self.names_of(id), self.input.clone());
+        Forwarder::start_in_arbiter(arbiter, move |_| Forwarder { names, agent }).into()
     }
 
     fn snapshot(&self) -> BoxFuture<'static, Option<QueueSnapshot>> {
@@ -373,21 +382,16 @@ impl Elsewhere for Node {
         ends.boxed()
     }
 
-    fn fetch(
-        &self,
-        queue: &Queue,
-        event: EventId,
-    ) -> LocalBoxFuture<'static, Result<(), JournalError>> {
-        self.bring(queue, Question::Event(event))
+    fn fetch(&self, event: EventId) -> LocalBoxFuture<'static, Result<(), JournalError>> {
+        self.bring(Question::Event(event))
     }
 
     fn fetch_session(
         &self,
-        queue: &Queue,
         user: Option<Arc<str>>,
         session: Arc<str>,
     ) -> LocalBoxFuture<'static, Result<(), JournalError>> {
-        self.bring(queue, Question::Session { user, session })
+        self.bring(Question::Session { user, session })
     }
 
     fn leave(&self, grace: Duration) -> BoxFuture<'static, bool> {

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use actix::Arbiter;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::agent::Input;
-use super::office::Kept;
+use super::input::{Input, Kept};
 use super::proxy;
 use crate::clock;
 use crate::cluster::handle::ClusterHandle;
@@ -17,7 +16,8 @@ use crate::journal::error::JournalError;
 use crate::journal::jetstream::{ConnectNats, Nats};
 use crate::logging::debug;
 use crate::queue::blueprint::Blueprint;
-use crate::queue::elsewhere::{RecordedRuns, StartOnLine};
+use crate::queue::builder::{QueueBuilder, StartOnLine};
+use crate::queue::elsewhere::RecordedRuns;
 
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -108,7 +108,8 @@ async fn keep(
     let recorded = RecordedRuns::default();
     let run = |listener: &_| proxy::handler(epoch, Clone::clone(listener), input.clone());
     let line = blueprint.line(journal.clone(), run, recorded.clone());
-    let queue = line.start().map_err(|error| JournalError::Broken(error.to_string()))?;
+    let queue =
+        QueueBuilder::of(line).start().map_err(|error| JournalError::Broken(error.to_string()))?;
     let given = blueprint.extensions.as_ref().and_then(|extensions| extensions.get());
     if let Some(StartOnLine(start)) = given {
         start(&queue);

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use actix::{Arbiter, ArbiterHandle};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::agent::Input as AgentInput;
+use super::input::{Input as AgentInput, Kept};
+use super::out::{Out, To};
 use super::permits::Granted;
-use super::post::{Out, To};
-use super::proxy::{PlacedEvent, Placing, RunResult};
+use super::placing::{PlacedEvent, Placing, RunResult};
 use super::tracked::Tracked;
 use super::wire::{Message, Order, OrderedEvent, RunEnd, Said};
 use crate::cluster::message::{
@@ -34,18 +34,6 @@ const SETTLE: Duration = Duration::from_secs(1);
 
 /// How long after a failure a start is recorded again.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// What a node has once it keeps the line.
-pub(super) struct Kept {
-    pub epoch: Epoch,
-    pub queue: Queue,
-    pub journal: Arc<dyn Journal>,
-    pub last_kept: LastKept,
-    /// When its claim began.
-    pub began: Instant,
-    pub recorded: Vec<RecordedRun>,
-    pub blueprint: Blueprint,
-}
 
 pub(super) struct Office {
     pub epoch: Epoch,

@@ -61,9 +61,9 @@ struct Unfinished {
 impl Parts {
     /// Takes what NATS has brought. Gives a message that is whole now.
     pub fn take(&mut self, now: Instant, bytes: &Bytes) -> Option<Bytes> {
-        match bytes.first()? {
-            &WHOLE => Some(bytes.slice(1..)),
-            &PART_OF if bytes.len() > HEAD => {
+        match *bytes.first()? {
+            WHOLE => Some(bytes.slice(1..)),
+            PART_OF if bytes.len() > HEAD => {
                 let number = |at: usize| {
                     let bytes = bytes.get(at..at + 4).and_then(|it| it.try_into().ok());
                     bytes.map_or(0, u32::from_be_bytes) as usize

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use super::agent::Input as AgentInput;
-use super::post::{Out, To};
+use super::input::{Input as AgentInput, Release};
+use super::out::{Out, To};
 use super::wire::{Acquire, Message};
 use crate::cluster::message::{Epoch, Process};
 use crate::event::refusal::Refusal;
@@ -32,20 +32,6 @@ struct Wanted {
     acquire: Acquire,
     /// Until it is granted.
     reply: Option<oneshot::Sender<Result<(usize, Release), Refusal>>>,
-}
-
-/// Frees the slot when it is dropped.
-#[derive(Debug)]
-pub(super) struct Release {
-    permit: u64,
-    input: UnboundedSender<AgentInput>,
-}
-
-impl Drop for Release {
-    fn drop(&mut self) {
-        // The agent ends with the process only.
-        let _ = self.input.send(AgentInput::Release(self.permit));
-    }
 }
 
 impl Permits {

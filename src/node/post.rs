@@ -9,7 +9,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::agent::Input;
+use super::input::Input;
+use super::out::To;
 use super::parts::{Parts, split};
 use super::wire::{Envelope, Message};
 use crate::clock;
@@ -17,18 +18,6 @@ use crate::cluster::handle::ClusterHandle;
 use crate::cluster::message::Process;
 use crate::journal::jetstream::escape;
 use crate::logging::{debug, warn};
-
-/// To whom a message goes.
-#[derive(Clone, Debug)]
-pub(super) enum To {
-    All,
-    Process(Process),
-    /// Whoever keeps the line, as far as that is known.
-    Keeper,
-}
-
-/// What is to be sent.
-pub(super) type Out = Vec<(To, Message)>;
 
 /// Sends messages, in the order in which they are given. What can't be sent is lost.
 pub(super) struct Post {

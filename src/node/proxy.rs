@@ -7,10 +7,9 @@ use std::sync::Arc;
 use futures::future::{Either, select};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::agent::Input as AgentInput;
-use super::wire::EventEnd;
+use super::input::Input as AgentInput;
+use super::placing::{PlacedEvent, Placing, RunResult};
 use crate::cluster::message::{Attempt, Epoch, Process};
-use crate::delivery::sender::UpdateSender;
 use crate::event::failure::Failure;
 use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
@@ -26,43 +25,6 @@ use crate::queue::elsewhere::Adopt;
 /// With an event: which process it came from.
 #[derive(Clone, Debug)]
 pub(super) struct CameFrom(pub Process);
-
-/// A run that is to be placed.
-#[derive(Debug)]
-pub(super) struct Placing {
-    pub listener: ListenerBlueprint,
-    pub events: Vec<PlacedEvent>,
-    pub results: UnboundedSender<(EventId, RunResult)>,
-}
-
-#[derive(Debug)]
-pub(super) struct PlacedEvent {
-    pub event: EventId,
-    pub attempt: u32,
-    pub input: JsonText,
-    pub session: Option<Arc<str>>,
-    pub user: Option<Arc<str>>,
-    /// It may run already.
-    pub adopts: bool,
-    pub from: Option<Process>,
-    pub updates: Option<Arc<UpdateSender>>,
-}
-
-impl PlacedEvent {
-    pub fn attempt(&self) -> Attempt {
-        Attempt { event: self.event, number: self.attempt }
-    }
-}
-
-/// What came of it.
-#[derive(Clone, Debug)]
-pub(super) enum RunResult {
-    Ended(EventEnd),
-    /// Its process is gone, or has stopped it.
-    Lost,
-    /// It was interrupted, as was wanted.
-    Stopped,
-}
 
 /// The handler of a listener of the line. It holds its slot until its run has really stopped.
 pub(super) fn handler(

@@ -1,15 +1,14 @@
 //! What is placed on this node: it runs on the queue's own supervisors and workers, under a lease.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Weak};
+use std::collections::HashMap;
 use std::time::Instant;
 
 use actix::ArbiterHandle;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::agent::Input as AgentInput;
 use super::front::Front;
-use super::post::{Out, To};
+use super::input::Input as AgentInput;
+use super::out::{Out, To};
 use super::starting::Starting;
 use super::wire::{EventEnd, Message, Order, OrderedEvent, RunEnd, Said};
 use crate::actors::messages::CancelOf;
@@ -17,7 +16,6 @@ use crate::cluster::member::{Member, MemberEffect};
 use crate::cluster::message::{Attempt, Epoch, FromOwner, Process, Slots, Times, Word};
 use crate::event::failure::Failure;
 use crate::event::id::EventId;
-use crate::handler::session_state::SessionState;
 use crate::journal::record::End;
 use crate::logging::info;
 
@@ -242,23 +240,5 @@ impl Runs {
         self.member.finished(now, attempt, RunEnd { events: here.ended });
         self.beats_soon |= self.member.has_stopped_runs();
         self.perform(now, front, out);
-    }
-}
-
-/// The sessions whose events have run here, for those whose client is elsewhere.
-#[derive(Default)]
-pub(super) struct Sessions(BTreeMap<(Option<Arc<str>>, Arc<str>), Weak<SessionState>>);
-
-impl Sessions {
-    pub fn of(&mut self, event: &OrderedEvent) -> Option<Arc<SessionState>> {
-        let session = event.session.clone()?;
-        let key = (event.user.clone(), session.clone());
-        if let Some(known) = self.0.get(&key).and_then(Weak::upgrade) {
-            return Some(known);
-        }
-        self.0.retain(|_, state| state.strong_count() > 0);
-        let state = Arc::new(SessionState::new(session, event.user.clone(), None));
-        self.0.insert(key, Arc::downgrade(&state));
-        Some(state)
     }
 }

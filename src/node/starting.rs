@@ -8,8 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use super::agent::Input as AgentInput;
-use super::front::Listener;
+use super::input::{Input as AgentInput, Listener};
 use super::wire::{EventEnd, OrderedEvent, Said, end_of};
 use crate::actors::messages::{Admit, AdmitTogether, Job, Submit};
 use crate::clock;

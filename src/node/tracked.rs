@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::agent::Input as AgentInput;
-use super::post::{Out, To};
+use super::input::Input as AgentInput;
+use super::out::{Out, To};
 use super::wire::{Admit, GoesOn, Message, Said};
 use crate::clock;
 use crate::cluster::message::{Epoch, Process};

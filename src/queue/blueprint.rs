@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::builder::QueueBuilder;
 use super::declarations::{Declarations, DeclaredListener};
 use super::elsewhere::RecordedRuns;
 use super::plan::Plan;
@@ -18,6 +17,7 @@ use crate::journal::Journal;
 use crate::scheduler::limit::Limit;
 use crate::scheduler::rules::BatchRules;
 
+/// Among a queue's extensions, where its events wait elsewhere.
 #[derive(Clone, Debug)]
 pub(crate) struct Blueprint {
     pub listeners: Vec<ListenerBlueprint>,
@@ -95,14 +95,14 @@ impl Blueprint {
         }
     }
 
-    /// The queue that keeps the line: what its events give to `run` may run anywhere. The runs that are on
+    /// What is declared of the queue that keeps the line: what its events give to `run` may run anywhere. The runs that are on
     /// record go to `recorded`.
     pub fn line(
         &self,
         journal: Arc<dyn Journal>,
         run: impl Fn(&ListenerBlueprint) -> ErasedHandler,
         recorded: RecordedRuns,
-    ) -> QueueBuilder {
+    ) -> Declarations {
         let declare = |listener: &ListenerBlueprint| DeclaredListener {
             api_name: listener.api_name.clone(),
             concurrency_id: Some(listener.concurrency_id.to_string()),
@@ -128,7 +128,7 @@ impl Blueprint {
             extensions: Extensions::default(),
             contradiction: None,
         };
-        QueueBuilder::of(Declarations {
+        Declarations {
             listeners: self.listeners.iter().map(declare).collect(),
             limits: self.limits.clone(),
             permits: self.permits.clone(),
@@ -141,7 +141,7 @@ impl Blueprint {
             result_ttl: self.result_ttl,
             recorded: Some(recorded),
             ..Declarations::default()
-        })
+        }
     }
 }
 

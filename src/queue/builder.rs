@@ -50,6 +50,10 @@ pub struct QueueBuilder {
 /// What those above the core do when the queue has started.
 type OnStart = Box<dyn FnOnce(&Queue) -> Result<(), StartError> + Send>;
 
+/// Among a queue's extensions: what begins where its line is kept, each time that begins to be kept there.
+#[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+pub(crate) struct StartOnLine(pub Box<dyn Fn(&Queue) + Send + Sync>);
+
 impl Queue {
     /// Starts declaring a queue.
     pub fn builder() -> QueueBuilder {
@@ -58,7 +62,7 @@ impl Queue {
 }
 
 impl QueueBuilder {
-    pub(super) fn of(declared: Declarations) -> Self {
+    pub(crate) fn of(declared: Declarations) -> Self {
         QueueBuilder { declared, on_start: Vec::new() }
     }
 
@@ -263,6 +267,9 @@ impl QueueBuilder {
         let mut pulses: Vec<_> = spread.iter().map(|thread| thread.pulse.clone()).collect();
         let extensions = Arc::new(take(&mut self.declared.data));
         extensions.insert(Background(pool[0].handle.clone()));
+        if let Some(blueprint) = blueprint {
+            extensions.insert(blueprint);
+        }
         let outside = Outside::default();
         let threads = Arc::new(Threads::new(outside.clone()));
         let capacity = self.declared.max_size.map(|max| Arc::new(Capacity::new(max)));
@@ -347,7 +354,7 @@ impl QueueBuilder {
             (!turn_timeout.is_zero()).then(|| Watchdog::start(&pulses, names, turn_timeout));
         let queue = Queue::new(Inner {
             _watchdog: watchdog.flatten(),
-            elsewhere: elsewhere.clone(),
+            elsewhere,
             extensions,
             by_name: Inner::numbered(&listeners),
             listeners,
@@ -364,9 +371,6 @@ impl QueueBuilder {
             && let Some(Background(arbiter)) = queue.inner.extensions.get()
         {
             forget_old_ends(arbiter, Arc::downgrade(&queue.inner), queue.inner.result_ttl);
-        }
-        if let (Some(elsewhere), Some(blueprint)) = (elsewhere, blueprint) {
-            elsewhere.started(&queue, blueprint);
         }
         for on_start in self.on_start {
             on_start(&queue)?;

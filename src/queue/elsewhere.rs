@@ -9,8 +9,6 @@ use actix::ArbiterHandle;
 use futures::future::{BoxFuture, LocalBoxFuture};
 use serde::{Deserialize, Serialize};
 
-use super::Queue;
-use super::blueprint::Blueprint;
 use super::error::ControlError;
 use super::keyed::UserKey;
 use super::snapshot::QueueSnapshot;
@@ -25,13 +23,13 @@ use crate::journal::record::Kept;
 use crate::scheduler::limit::Limit;
 use crate::scheduler::rules::{BatchRules, Rules};
 
+/// A slot of a concurrency id, and what frees it when it is dropped.
+pub(crate) type GrantedSlot = (usize, Box<dyn Any + Send>);
+
 /// Where the events of a queue wait, if that isn't here.
 pub(crate) trait Elsewhere: Send + Sync {
     /// What the listeners of a concurrency id forward to.
     fn line(&self, arbiter: &ArbiterHandle, id: &Arc<str>) -> SupervisorRef;
-
-    /// The queue has started: what is placed here can run. The blueprint is that of the one line.
-    fn started(&self, queue: &Queue, blueprint: Blueprint);
 
     fn snapshot(&self) -> BoxFuture<'static, Option<QueueSnapshot>>;
 
@@ -41,13 +39,12 @@ pub(crate) trait Elsewhere: Send + Sync {
         control: Control,
     ) -> BoxFuture<'static, Result<(), ControlError>>;
 
-    /// A slot of a concurrency id, and what frees it when it is dropped.
     fn acquire(
         &self,
         id: &Arc<str>,
         label: Arc<str>,
         queue_timeout: Option<Duration>,
-    ) -> BoxFuture<'static, Result<(usize, Box<dyn Any + Send>), Refusal>>;
+    ) -> BoxFuture<'static, Result<GrantedSlot, Refusal>>;
 
     /// The id of the event that a user submits to a listener with an idempotency key: always the same.
     fn keyed_id(&self, listener: &str, user_key: &UserKey) -> EventId;
@@ -62,16 +59,11 @@ pub(crate) trait Elsewhere: Send + Sync {
     fn ends(&self, query: Query) -> BoxFuture<'static, Result<Vec<Kept>, JournalError>>;
 
     /// Brings an event here, if it goes on: from then on it is among those that were left.
-    fn fetch(
-        &self,
-        queue: &Queue,
-        event: EventId,
-    ) -> LocalBoxFuture<'static, Result<(), JournalError>>;
+    fn fetch(&self, event: EventId) -> LocalBoxFuture<'static, Result<(), JournalError>>;
 
     /// The same for all of a client's session.
     fn fetch_session(
         &self,
-        queue: &Queue,
         user: Option<Arc<str>>,
         session: Arc<str>,
     ) -> LocalBoxFuture<'static, Result<(), JournalError>>;
@@ -88,9 +80,6 @@ pub(crate) struct KeyedElsewhere {
     pub input: Option<JsonText>,
     pub has_ended: bool,
 }
-
-/// Among a queue's extensions: what begins where its line is kept, each time that begins to be kept there.
-pub(crate) struct StartOnLine(pub Box<dyn Fn(&Queue) + Send + Sync>);
 
 /// A run that an earlier owner of the line has recorded.
 #[derive(Clone, Debug)]

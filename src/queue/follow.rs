@@ -85,19 +85,18 @@ impl Queue {
     /// Brings an event that goes on here, where it may be elsewhere. Whether it may.
     pub(crate) async fn fetch(&self, event: EventId) -> Result<bool, JournalError> {
         let Some(elsewhere) = &self.inner.elsewhere else { return Ok(false) };
-        elsewhere.fetch(self, event).await?;
+        elsewhere.fetch(event).await?;
         Ok(true)
     }
 
     /// The same for all events of a client's session.
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub(crate) async fn fetch_session(
         &self,
         user: Option<&Arc<str>>,
         session: &str,
     ) -> Result<(), JournalError> {
         let Some(elsewhere) = &self.inner.elsewhere else { return Ok(()) };
-        elsewhere.fetch_session(self, user.cloned(), session.into()).await
+        elsewhere.fetch_session(user.cloned(), session.into()).await
     }
 
     /// Whether an event of this user's is found: one in a user's name finds that user's only.

@@ -8,6 +8,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod appointments;
+mod bounds;
 pub(crate) mod command;
 pub(crate) mod dispatch;
 pub(crate) mod estimate;

@@ -176,7 +176,7 @@ impl Refusals {
 #[non_exhaustive]
 pub struct Histogram {
     /// The upper bound of each bucket, which belongs to it. One more bucket is for what is beyond.
-    #[serde(deserialize_with = "super::history::known_bounds")]
+    #[serde(deserialize_with = "super::bounds::known_bounds")]
     pub bounds: &'static [f64],
     /// Observations in each bucket alone.
     pub counts: Vec<u64>,

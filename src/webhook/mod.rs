@@ -13,8 +13,7 @@ use self::allow_list::{AllowList, NotAllowed};
 use crate::journal::CallsDue;
 use crate::queue::Queue;
 use crate::queue::background::Background;
-use crate::queue::builder::QueueBuilder;
-use crate::queue::elsewhere::StartOnLine;
+use crate::queue::builder::{QueueBuilder, StartOnLine};
 use crate::queue::error::StartError;
 use crate::queue::webhook_url::WebhookCheck;
 

@@ -49,7 +49,7 @@ class Reader(threading.Thread):
 def test_a_stop_lets_running_events_finish_and_tells_the_others(start, how):
     server = start()
     # One that runs, on the queue of one slot, and one that waits behind it.
-    _, running = join(server, [1000], fn_index=16)
+    _, running = join(server, [3000], fn_index=16)
     _, waiting = join(server, [1], fn_index=16)
     reader = Reader(server)
     reader.until("process_starts")
@@ -64,7 +64,7 @@ def test_a_stop_lets_running_events_finish_and_tells_the_others(start, how):
     assert join(server, [1]) == (503, {"detail": "Queue is stopped."})
     reader.until("process_completed", times=2)
     last = [m for m in reader.messages if m["msg"] == "process_completed"][-1]
-    assert (last["event_id"], last["output"]["data"]) == (running["event_id"], [1000.0])
+    assert (last["event_id"], last["output"]["data"]) == (running["event_id"], [3000.0])
     reader.until("close_stream")
     assert server.process.wait(timeout=30) == 0
     reader.join(timeout=30)
