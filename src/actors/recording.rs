@@ -154,4 +154,6 @@ pub(crate) struct RecoveredEvent {
     /// When it was admitted, by this process' clock.
     pub since: Instant,
     pub not_before: Option<Instant>,
+    /// It may be running.
+    pub runs: bool,
 }

@@ -344,13 +344,15 @@ pub(crate) fn recover(declared: &Declarations, plans: &[Plan]) -> Result<Recover
             (durable.session, durable.key, durable.not_before) = (named, key, admitted_for);
             durable.webhook = webhook;
             let mut input = with_user(input.with(durable), user);
+            let may_run = runs.is_some();
             if let Some(runs) = runs {
                 let (attempt, concurrency_id) = (live.attempt, id.clone());
                 runs.push(RecordedRun { event, attempt, concurrency_id, place: live.place });
                 input = input.with(Adopt);
             }
             let job = Box::new(Job { id: event, session, input, sender });
-            recovered.events.push(RecoveredEvent { listener: lane, job, since, not_before });
+            let runs = may_run;
+            recovered.events.push(RecoveredEvent { listener: lane, job, since, not_before, runs });
         }
         recovery.by_id.insert(id.clone(), recovered);
     }
