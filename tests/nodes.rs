@@ -112,3 +112,50 @@ async fn an_event_is_followed_wherever_it_runs() {
     }
     assert_eq!(ranks.into_iter().flatten().max(), Some(2), "over all nodes");
 }
+
+#[actix::test]
+async fn two_clients_of_another_node_follow_one_event() {
+    let Some(servers) = Servers::start(1) else { return };
+    let books = Books::default();
+    let url = servers.url();
+    let nodes = join_all(["a", "b"].map(|node| start(&url, node, &books))).await;
+    let submission = nodes[0].submit("paint", 2_000_u64).await.unwrap();
+    let event = submission.id();
+    let first = nodes[1].follow(event).await.unwrap();
+    let second = nodes[1].follow(event).await.unwrap();
+    let results =
+        futures::join!(submission.result::<u64>(), first.result::<u64>(), second.result::<u64>());
+    assert_eq!(results.0.unwrap(), 2_001);
+    assert_eq!(results.1.unwrap(), 2_001);
+    assert_eq!(results.2.unwrap(), 2_001);
+}
+
+#[actix::test]
+async fn what_ends_while_all_nodes_leave_is_on_record() {
+    let Some(servers) = Servers::start(1) else { return };
+    let books = Books::default();
+    let url = servers.url();
+    let nodes = join_all(["a", "b"].map(|node| start(&url, node, &books))).await;
+    let warm: u64 = nodes[0].call("paint", 1_u64).await.unwrap();
+    assert_eq!(warm, 2);
+    let mut events = Vec::new();
+    for node in &nodes {
+        let submission = node.submit("paint", 2_000_u64).await.unwrap();
+        events.push(submission.id());
+        submission.detach();
+    }
+    while books.running.load(SeqCst) < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let grace = Duration::from_secs(30);
+    let left = join_all(nodes.iter().map(|node| node.shutdown(grace))).await;
+    assert!(left.iter().all(|left| left.drained), "{left:?}");
+    drop(nodes);
+    let later = start(&url, "c", &books).await;
+    for event in events {
+        let result: u64 = later.follow(event).await.unwrap().result().await.unwrap();
+        assert_eq!(result, 2_001);
+    }
+    let attempts: Vec<u32> = books.ran.lock().unwrap().iter().map(|(_, it)| *it).collect();
+    assert_eq!(attempts, [1, 1, 1], "none ran twice");
+}
