@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::future::join_all;
 use nats_server::Servers;
-use now_serving::{EventContext, Listener, Nats, Queue, Update};
+use now_serving::{EventContext, Listener, Nats, Queue, State, Update, UserError};
 
 /// What runs, over all nodes.
 #[derive(Clone, Default)]
@@ -158,4 +158,37 @@ async fn what_ends_while_all_nodes_leave_is_on_record() {
     }
     let attempts: Vec<u32> = books.ran.lock().unwrap().iter().map(|(_, it)| *it).collect();
     assert_eq!(attempts, [1, 1, 1], "none ran twice");
+}
+
+#[actix::test]
+async fn what_is_tried_again_stays_where_its_client_is() {
+    let Some(servers) = Servers::start(1) else { return };
+    let books = Books::default();
+    let url = servers.url();
+    let start = |node: &'static str| {
+        let (books, url) = (books.clone(), url.clone());
+        async move {
+            let cluster = Nats::connect(&url).name("test").join(node).await.expect("NATS is there");
+            let count = move |_: u64, counted: State<u32>, context: EventContext| {
+                let books = books.clone();
+                async move {
+                    let _running = books.begin(node, context.attempt());
+                    let again = UserError::new("Not yet.").retry_after(Duration::from_millis(100));
+                    let times = counted.update(|times| {
+                        *times += 1;
+                        *times
+                    });
+                    if context.attempt() < 3 { Err(again) } else { Ok(times) }
+                }
+            };
+            let count = Listener::new("count", count).concurrency_limit(2).durable();
+            Queue::builder().cluster(cluster).listener(count).start().expect("it starts")
+        }
+    };
+    let nodes = join_all(["a", "b", "c"].map(start)).await;
+    for (node, name) in nodes.iter().zip(["a", "b", "c"]) {
+        books.ran.lock().unwrap().clear();
+        let _: u32 = node.call("count", 1_u64).await.unwrap();
+        assert_eq!(books.nodes(), [name]);
+    }
 }

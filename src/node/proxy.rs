@@ -23,10 +23,6 @@ use crate::journal::record::End;
 use crate::queue::blueprint::ListenerBlueprint;
 use crate::queue::elsewhere::Adopt;
 
-/// With an event: which process it came from.
-#[derive(Clone, Debug)]
-pub(super) struct CameFrom(pub Process);
-
 /// A run that is to be placed.
 #[derive(Debug)]
 pub(super) struct Placing {
@@ -114,7 +110,7 @@ fn placed(input: JsonText, event: &RunEvent) -> PlacedEvent {
         session: durable.and_then(|durable| durable.session.clone()),
         user: event.user().map(Arc::from),
         adopts: event.extensions.get::<Adopt>().is_some(),
-        from: event.extensions.get::<CameFrom>().map(|CameFrom(from)| from.clone()),
+        from: durable.and_then(|durable| durable.came_to.as_ref()?.parse().ok()),
         updates: event.updates(),
     }
 }
