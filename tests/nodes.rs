@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::future::join_all;
 use nats_server::Servers;
-use now_serving::{CallError, EventContext, Listener, Nats, Queue, SubmitError, Update};
+use now_serving::{
+    CallError, EventContext, Listener, Nats, Queue, State, SubmitError, Update, UserError,
+};
 
 /// What runs, over all nodes.
 #[derive(Clone, Default)]
@@ -239,4 +241,84 @@ async fn a_key_is_the_same_event_on_all_nodes() {
     let ended = submit(&nodes[2], 400).await.unwrap();
     assert_eq!(ended.result::<u64>().await.unwrap(), 401);
     assert_eq!(books.ran.lock().unwrap().len(), 1);
+}
+
+#[actix::test]
+async fn two_clients_of_another_node_follow_one_event() {
+    let Some(servers) = Servers::start(1) else { return };
+    let books = Books::default();
+    let url = servers.url();
+    let nodes = join_all(["a", "b"].map(|node| start(&url, node, &books))).await;
+    let submission = nodes[0].submit("paint", 2_000_u64).await.unwrap();
+    let event = submission.id();
+    let first = nodes[1].follow(event).await.unwrap();
+    let second = nodes[1].follow(event).await.unwrap();
+    let results =
+        futures::join!(submission.result::<u64>(), first.result::<u64>(), second.result::<u64>());
+    assert_eq!(results.0.unwrap(), 2_001);
+    assert_eq!(results.1.unwrap(), 2_001);
+    assert_eq!(results.2.unwrap(), 2_001);
+}
+
+#[actix::test]
+async fn what_ends_while_all_nodes_leave_is_on_record() {
+    let Some(servers) = Servers::start(1) else { return };
+    let books = Books::default();
+    let url = servers.url();
+    let nodes = join_all(["a", "b"].map(|node| start(&url, node, &books))).await;
+    let warm: u64 = nodes[0].call("paint", 1_u64).await.unwrap();
+    assert_eq!(warm, 2);
+    let mut events = Vec::new();
+    for node in &nodes {
+        let submission = node.submit("paint", 2_000_u64).await.unwrap();
+        events.push(submission.id());
+        submission.detach();
+    }
+    while books.running.load(SeqCst) < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let grace = Duration::from_secs(30);
+    let left = join_all(nodes.iter().map(|node| node.shutdown(grace))).await;
+    assert!(left.iter().all(|left| left.drained), "{left:?}");
+    drop(nodes);
+    let later = start(&url, "c", &books).await;
+    for event in events {
+        let result: u64 = later.follow(event).await.unwrap().result().await.unwrap();
+        assert_eq!(result, 2_001);
+    }
+    let attempts: Vec<u32> = books.ran.lock().unwrap().iter().map(|(_, it)| *it).collect();
+    assert_eq!(attempts, [1, 1, 1], "none ran twice");
+}
+
+#[actix::test]
+async fn what_is_tried_again_stays_where_its_client_is() {
+    let Some(servers) = Servers::start(1) else { return };
+    let books = Books::default();
+    let url = servers.url();
+    let start = |node: &'static str| {
+        let (books, url) = (books.clone(), url.clone());
+        async move {
+            let cluster = Nats::connect(&url).name("test").join(node).await.expect("NATS is there");
+            let count = move |_: u64, counted: State<u32>, context: EventContext| {
+                let books = books.clone();
+                async move {
+                    let _running = books.begin(node, context.attempt());
+                    let again = UserError::new("Not yet.").retry_after(Duration::from_millis(100));
+                    let times = counted.update(|times| {
+                        *times += 1;
+                        *times
+                    });
+                    if context.attempt() < 3 { Err(again) } else { Ok(times) }
+                }
+            };
+            let count = Listener::new("count", count).concurrency_limit(2).durable();
+            Queue::builder().cluster(cluster).listener(count).start().expect("it starts")
+        }
+    };
+    let nodes = join_all(["a", "b", "c"].map(start)).await;
+    for (node, name) in nodes.iter().zip(["a", "b", "c"]) {
+        books.ran.lock().unwrap().clear();
+        let _: u32 = node.call("count", 1_u64).await.unwrap();
+        assert_eq!(books.nodes(), [name]);
+    }
 }

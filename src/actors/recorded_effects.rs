@@ -374,7 +374,7 @@ impl Supervisor {
         if steered.paused {
             self.scheduler.handle(now, Command::Pause);
         }
-        for RecoveredEvent { listener, job, since, not_before } in events {
+        for RecoveredEvent { listener, job, since, not_before, runs } in events {
             let arrival = Arrival {
                 id: job.id,
                 listener,
@@ -385,7 +385,7 @@ impl Supervisor {
                 payload: Queued::Event(job),
             };
             let arrival = Box::new(arrival);
-            self.scheduler.handle(now, Command::Restore { arrival, since });
+            self.scheduler.handle(now, Command::Restore { arrival, since, runs });
         }
     }
 }

@@ -116,6 +116,7 @@ pub(super) fn admission(listener: &Arc<str>, job: &Job) -> Option<Record> {
         key: durable.key.clone(),
         webhook: durable.webhook.clone(),
         not_before: durable.not_before,
+        came_to: durable.came_to.clone(),
         at: clock::unix_millis(),
         input: durable.input.clone(),
     }))
@@ -154,4 +155,6 @@ pub(crate) struct RecoveredEvent {
     /// When it was admitted, by this process' clock.
     pub since: Instant,
     pub not_before: Option<Instant>,
+    /// It may be running.
+    pub runs: bool,
 }

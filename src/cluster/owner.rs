@@ -5,7 +5,7 @@
 //! run is over without an end, and the end. What is being recorded counts as decided. Until it is recorded that
 //! a run is over, it counts as running.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::message::{
@@ -418,10 +418,11 @@ impl<R> Owner<R> {
     ) {
         let mut missing = Vec::new();
         let wait = 2 * self.times.beat;
+        let named: BTreeSet<&Attempt> = running.iter().chain(stopped).collect();
         for (event, placed) in &mut self.placed {
             let attempt = Attempt { event: *event, number: placed.number };
             let here = placed.process.node == *node && placed.process.boot == boot;
-            let is_named = running.contains(&attempt) || stopped.contains(&attempt);
+            let is_named = named.contains(&attempt);
             let is_due = matches!(placed.state, State::Running | State::Interrupted);
             if !here || !is_due || is_named {
                 continue;

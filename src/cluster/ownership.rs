@@ -60,6 +60,14 @@ impl Candidate {
         self.free_since.map(free).map_or(silent, |free| free.min(silent))
     }
 
+    /// The same for one that is about to leave, and does so only where nobody else does.
+    pub fn claims_last_at(&self, concurrency_id: &str, now: Instant) -> Instant {
+        let free_since = None;
+        let silent =
+            Candidate { free_since, heard: self.heard.clone(), this: self.this.clone(), ..*self };
+        silent.claims_at(concurrency_id, now)
+    }
+
     fn turns(&self, before: usize) -> Duration {
         let turns = SILENCE.saturating_add(u32::try_from(2 * before).unwrap_or(u32::MAX));
         self.times.beat.saturating_mul(turns).min(LONGEST)

@@ -240,6 +240,8 @@ pub(crate) struct Durable {
     pub webhook: Option<Arc<str>>,
     /// In milliseconds since the Unix epoch.
     pub not_before: Option<u64>,
+    /// The process that it came to, where others may run it.
+    pub came_to: Option<Arc<str>>,
     /// It was admitted by an earlier process.
     pub recovered: bool,
     attempts: AtomicU32,
@@ -247,8 +249,9 @@ pub(crate) struct Durable {
 
 impl Durable {
     pub fn new(input: JsonText) -> Self {
-        let (session, key, webhook, not_before, recovered) = (None, None, None, None, false);
-        Durable { input, session, key, webhook, not_before, recovered, attempts: AtomicU32::new(0) }
+        let (session, key, webhook, not_before, came_to) = (None, None, None, None, None);
+        let (recovered, attempts) = (false, AtomicU32::new(0));
+        Durable { input, session, key, webhook, not_before, came_to, recovered, attempts }
     }
 
     /// One that has started so often in earlier processes.
@@ -268,13 +271,14 @@ impl Durable {
 
     /// The same for its next attempt.
     pub fn again(&self) -> Self {
-        let Durable { input, session, key, webhook, not_before, recovered, .. } = self;
+        let Durable { input, session, key, webhook, not_before, came_to, recovered, .. } = self;
         Durable {
             input: input.clone(),
             session: session.clone(),
             key: key.clone(),
             webhook: webhook.clone(),
             not_before: *not_before,
+            came_to: came_to.clone(),
             recovered: *recovered,
             attempts: AtomicU32::new(self.attempt()),
         }

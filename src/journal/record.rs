@@ -70,6 +70,9 @@ pub(crate) struct Admitted {
     /// It starts at this moment at the earliest, in milliseconds since the Unix epoch.
     #[serde(default)]
     pub not_before: Option<u64>,
+    /// The process that it came to, where others may run it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub came_to: Option<Arc<str>>,
     /// When it was accepted, in milliseconds since the Unix epoch.
     pub at: u64,
     pub input: JsonText,

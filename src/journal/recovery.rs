@@ -75,6 +75,7 @@ mod tests {
             key: None,
             webhook: None,
             not_before: None,
+            came_to: None,
             at: 0,
             input: JsonText::of(&()).unwrap(),
         };

@@ -263,7 +263,12 @@ impl Agent {
                 }
                 self.runs.hear(now, word, order, &mut self.front, out);
             }
-            Message::Admitted { event, result } => self.front.admitted(event, result, out),
+            Message::Admitted { event, result } => {
+                // Who kept the line before may refuse what is let in now.
+                if self.keeper.as_ref().is_some_and(|(keeper, ..)| *keeper == from) {
+                    self.front.admitted(event, result, out);
+                }
+            }
             Message::Told { number, event, said } => {
                 let Some((keeper, epoch, _)) = &self.keeper else { return };
                 if *keeper == from {
@@ -366,6 +371,10 @@ impl Agent {
         for input in std::mem::take(&mut self.early) {
             self.of_line(now, input, out);
         }
+        // It has left meanwhile.
+        if self.leaving.as_ref().is_some_and(|leaving| leaving.done.is_none()) {
+            self.hand_over(out);
+        }
     }
 
     fn close(&mut self) {
@@ -404,9 +413,14 @@ impl Agent {
     }
 
     fn claim_if_due(&mut self, now: Instant) {
-        let may_claim = self.office.is_none() && self.leaving.is_none();
+        // One that leaves does so too where all do: what has run here is to be recorded.
+        let needs_one = |it: &Leaving| it.done.is_some() && !self.runs.is_done();
+        let may_claim = self.office.is_none() && self.leaving.as_ref().is_none_or(needs_one);
         let Some(blueprint) = self.blueprint.as_ref().filter(|_| may_claim) else { return };
-        let due = self.candidate.claims_at("line", now);
+        let due = match self.leaving {
+            None => self.candidate.claims_at("line", now),
+            Some(_) => self.candidate.claims_last_at("line", now),
+        };
         let is_unknown = self.keeper.is_none();
         self.claiming.look(now, due, is_unknown, &self.handle, blueprint, &self.input);
     }
@@ -460,7 +474,7 @@ impl Agent {
         } else {
             self.hand_over(out);
         }
-        let until = now + grace;
+        let until = clock::after(now, grace);
         let done = Some(done);
         self.leaving = Some(Leaving { until, is_alone, interrupted: false, done });
     }

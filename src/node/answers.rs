@@ -7,7 +7,6 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::input::Input as AgentInput;
 use super::office::Office;
-use super::proxy::CameFrom;
 use super::tracked::LATE;
 use super::wire::{Admit, Answer, Control, GoesOn, Question, Said};
 use crate::clock;
@@ -49,7 +48,8 @@ pub(super) fn admit(
     let mut durable = Durable::new(admit.input.clone());
     (durable.session, durable.key) = (admit.session, admit.key);
     (durable.webhook, durable.not_before) = (admit.webhook, admit.not_before);
-    let given = Input::new(admit.input).with(durable).with(CameFrom(from.clone()));
+    durable.came_to = Some(from.to_string().into());
+    let given = Input::new(admit.input).with(durable);
     let given = with_user(given, admit.user);
     office.thread().spawn(async move {
         let result = listener_ref.admit_at(event, given, None, follower, when_full, start).await;

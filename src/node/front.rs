@@ -56,6 +56,8 @@ pub(super) struct Front {
 struct Followed {
     listener: Arc<str>,
     sender: EventSender,
+    /// Who came later.
+    others: Vec<EventSender>,
     /// As it was submitted here, until it runs here.
     input: Option<Input>,
     session: Option<Arc<SessionState>>,
@@ -142,6 +144,7 @@ impl Front {
         let followed = Followed {
             listener: name.clone(),
             sender,
+            others: Vec::new(),
             input: Some(input),
             session,
             admit: Some(admit),
@@ -163,10 +166,18 @@ impl Front {
         sender: EventSender,
         out: &mut Out,
     ) {
+        if let Some(followed) = self.events.get_mut(&event) {
+            followed.others.push(sender);
+            if followed.admit.is_none() {
+                out.push((To::Keeper, Message::Follow(vec![event])));
+            }
+            return;
+        }
         let of = self.of(&listener);
         let followed = Followed {
             listener,
             sender,
+            others: Vec::new(),
             input: None,
             session,
             admit: None,
@@ -239,6 +250,7 @@ impl Front {
                 Some(_) => followed.sender.refuse(Refusal::Stopped),
                 None => followed.sender.end_unstarted(Outcome::Stopped),
             }
+            followed.others.into_iter().for_each(|it| it.end_unstarted(Outcome::Stopped));
         }
     }
 
@@ -262,23 +274,25 @@ impl Front {
             _ => {}
         }
         match said {
-            Said::Ended { end, duration, average } => {
-                if let Some(Followed { sender, of, .. }) = self.events.remove(&event) {
-                    self.deliver.end(sender, end, duration, average, of);
-                }
-            }
+            Said::Ended { end, duration, average } => self.end(event, end, duration, average),
             Said::Unknown => {
-                if let Some(Followed { sender, of, .. }) = self.events.remove(&event) {
-                    let gone = "no record of it is left; it ended longer ago than results are kept";
-                    let end = End::Failed(Failure::unexpected(gone));
-                    self.deliver.end(sender, end, 0.0, None, of);
-                }
+                let gone = "no record of it is left; it ended longer ago than results are kept";
+                self.end(event, End::Failed(Failure::unexpected(gone)), 0.0, None);
             }
             said => {
-                if let Some(updates) = followed.sender.updates() {
-                    self.deliver.update(event, updates, said, &followed.of);
+                for sender in std::iter::once(&followed.sender).chain(&followed.others) {
+                    if let Some(updates) = sender.updates() {
+                        self.deliver.update(event, updates, said.clone(), &followed.of);
+                    }
                 }
             }
+        }
+    }
+
+    fn end(&mut self, event: EventId, end: End, duration: f64, average: Option<f64>) {
+        let Some(Followed { sender, others, of, .. }) = self.events.remove(&event) else { return };
+        for sender in std::iter::once(sender).chain(others) {
+            self.deliver.end(sender, end.clone(), duration, average, of.clone());
         }
     }
 
@@ -341,7 +355,8 @@ impl Front {
             // What may be in stays until somebody who keeps the line says so.
             if !followed.may_be_in && alone_since.is_some_and(|since| now - since >= PATIENCE) {
                 given_up.push(*event);
-            } else if !followed.is_cancelled {
+            } else {
+                // What is cancelled has to be known there to have an end.
                 followed.asked = Some(now);
                 admit.again |= followed.may_be_in;
                 followed.may_be_in |= self.is_heard;
@@ -353,6 +368,43 @@ impl Front {
                 let reason = "the cluster keeps no records now; try again later".into();
                 followed.sender.refuse(Refusal::NotRecorded { reason, full: false });
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::bounds::UNREAD;
+    use crate::delivery::outbox::Outbox;
+    use crate::delivery::sender::Follower;
+    use crate::event::update::Update;
+    use tokio::sync::oneshot;
+
+    fn follow(front: &mut Front, event: EventId) -> Arc<Outbox> {
+        let outbox = Arc::new(Outbox::new(UNREAD));
+        let follower = Follower::Outbox(outbox.clone());
+        let sender = EventSender::follow(event, follower, oneshot::channel().0);
+        front.follow(event, "paint".into(), None, sender, &mut Out::new());
+        outbox
+    }
+
+    #[test]
+    fn who_comes_later_takes_an_event_from_nobody() {
+        let now = Instant::now();
+        let event = EventId::for_test(1);
+        let (deliver, delivering) = Deliver::new();
+        let mut front = Front::new(deliver);
+        let both = [follow(&mut front, event), follow(&mut front, event)];
+        assert!(both.iter().all(|outbox| outbox.try_next().is_none()));
+        let said = Said::Ended { end: End::Cancelled, duration: 0.0, average: None };
+        front.told(now, 1, 1, event, said, &mut Out::new());
+        drop(front);
+        actix::System::new().block_on(delivering);
+        for outbox in both {
+            let update = outbox.try_next().unwrap().update;
+            let Update::ProcessCompleted { outcome, .. } = update else { panic!("{update:?}") };
+            assert!(matches!(outcome, Outcome::Cancelled), "{outcome:?}");
         }
     }
 }

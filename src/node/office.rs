@@ -21,7 +21,7 @@ use crate::cluster::owner::{Owner, OwnerEffect};
 use crate::event::id::EventId;
 use crate::journal::error::JournalError;
 use crate::journal::jetstream::LastKept;
-use crate::journal::record::Record;
+use crate::journal::record::{End, Record};
 use crate::journal::{Batch, Journal};
 use crate::logging::warn;
 use crate::queue::Queue;
@@ -264,6 +264,8 @@ impl Office {
     pub fn settled(&mut self, attempt: Attempt, out: &mut Out) {
         self.owner.end_recorded(attempt);
         self.perform(out);
+        // Where its event runs again already, the owner knows of that run only.
+        self.forget(attempt);
     }
 
     fn append(
@@ -351,6 +353,8 @@ impl Office {
 
     /// An event has ended, and that is on record.
     pub fn ended(&mut self, now: Instant, event: EventId, out: &mut Out) {
+        // Nobody will wait for them any more.
+        self.results.retain(|attempt, _| attempt.event != event);
         let Some(attempt) = self.ending.remove(&event) else { return };
         if !self.ending.values().any(|other| *other == attempt) {
             self.owner.end_recorded(attempt);
@@ -361,7 +365,10 @@ impl Office {
     fn resolve(&mut self, attempt: Attempt, result: &RunResult) {
         match self.waiting.remove(&attempt) {
             Some(waiting) => self.deliver(attempt, waiting, result.clone()),
-            None => drop(self.results.insert(attempt, result.clone())),
+            None if self.tracked.goes_on(attempt.event) => {
+                self.results.insert(attempt, result.clone());
+            }
+            None => {}
         }
     }
 
@@ -412,7 +419,9 @@ impl Office {
         let mut is_tried_again = false;
         let mut open = HashSet::new();
         for end in end.events {
-            is_tried_again |= end.transient.is_some();
+            // What its node has stopped by itself is, too.
+            is_tried_again |=
+                end.transient.is_some() || matches!(end.end, End::Cancelled | End::Stopped);
             if self.tracked.goes_on(end.event) {
                 open.insert(end.event);
             }

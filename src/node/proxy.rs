@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::input::Input as AgentInput;
 use super::placing::{PlacedEvent, Placing, RunResult};
-use crate::cluster::message::{Attempt, Epoch, Process};
+use crate::cluster::message::{Attempt, Epoch};
 use crate::event::failure::Failure;
 use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
@@ -21,10 +21,6 @@ use crate::handler::run_context::RunEvent;
 use crate::journal::record::End;
 use crate::queue::blueprint::ListenerBlueprint;
 use crate::queue::elsewhere::Adopt;
-
-/// With an event: which process it came from.
-#[derive(Clone, Debug)]
-pub(super) struct CameFrom(pub Process);
 
 /// The handler of a listener of the line. It holds its slot until its run has really stopped.
 pub(super) fn handler(
@@ -76,7 +72,7 @@ fn placed(input: JsonText, event: &RunEvent) -> PlacedEvent {
         session: durable.and_then(|durable| durable.session.clone()),
         user: event.user().map(Arc::from),
         adopts: event.extensions.get::<Adopt>().is_some(),
-        from: event.extensions.get::<CameFrom>().map(|CameFrom(from)| from.clone()),
+        from: durable.and_then(|durable| durable.came_to.as_ref()?.parse().ok()),
         updates: event.updates(),
     }
 }

@@ -1,6 +1,8 @@
 //! What is placed on this node: it runs on the queue's own supervisors and workers, under a lease.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Instant;
 
 use actix::ArbiterHandle;
@@ -25,6 +27,8 @@ pub(super) struct Runs {
     orders: HashMap<Attempt, Order>,
     /// By the attempt that stands for the run.
     here: HashMap<Attempt, Here>,
+    /// The others of batches that were stopped, as long as that is to be said.
+    stopped_with: HashMap<Attempt, Vec<Attempt>>,
     input: UnboundedSender<AgentInput>,
     /// The thread for what is the service's code.
     values: ArbiterHandle,
@@ -35,9 +39,15 @@ pub(super) struct Runs {
 /// A run that goes on here.
 struct Here {
     order: Order,
+    /// Of who has placed it.
+    epoch: Epoch,
+    /// Of a batch, those that a later owner doesn't want any more. For that one each stands for itself.
+    unwanted: HashSet<Attempt>,
     ended: Vec<EventEnd>,
     /// Its handler has really stopped.
     is_over: bool,
+    /// It isn't to run any more, though it may not have started yet.
+    is_stopped: Arc<AtomicBool>,
 }
 
 impl Runs {
@@ -52,6 +62,7 @@ impl Runs {
             member: Member::new(times, process, slots),
             orders: HashMap::new(),
             here: HashMap::new(),
+            stopped_with: HashMap::new(),
             input,
             values,
             beats_soon: false,
@@ -95,15 +106,19 @@ impl Runs {
     pub fn hear(
         &mut self,
         now: Instant,
-        word: FromOwner,
+        mut word: FromOwner,
         order: Option<Box<Order>>,
         front: &mut Front,
         out: &mut Out,
     ) {
-        let run = match &word.word {
+        let epoch = word.epoch;
+        let run = match &mut word.word {
             Word::Run { attempt, .. } => Some(*attempt),
-            // One of a batch goes on with the others.
-            Word::Interrupt(attempt) if self.is_of_batch(*attempt) => return,
+            Word::Interrupt(attempt) => {
+                let Some(run) = self.interrupted(epoch, *attempt) else { return };
+                *attempt = run;
+                None
+            }
             _ => None,
         };
         if let Some((attempt, order)) = run.zip(order) {
@@ -115,9 +130,17 @@ impl Runs {
         run.map(|attempt| self.orders.remove(&attempt));
     }
 
-    fn is_of_batch(&self, attempt: Attempt) -> bool {
-        let of = |here: &Here| here.order.events.iter().skip(1).any(|it| it.attempt() == attempt);
-        self.here.values().any(of)
+    /// The run that is to stop, if any is: one of a batch goes on with the others.
+    fn interrupted(&mut self, epoch: Epoch, attempt: Attempt) -> Option<Attempt> {
+        let batches = self.here.iter_mut().filter(|(_, here)| here.order.events.len() > 1);
+        let is_in = |here: &Here| here.order.events.iter().any(|it| it.attempt() == attempt);
+        let mut batch = batches.filter(|(_, here)| is_in(here));
+        let Some((first, here)) = batch.next() else { return Some(attempt) };
+        if here.epoch == epoch {
+            return (*first == attempt).then_some(attempt);
+        }
+        here.unwanted.insert(attempt);
+        (here.unwanted.len() == here.order.events.len()).then_some(*first)
     }
 
     fn perform(&mut self, now: Instant, front: &mut Front, out: &mut Out) {
@@ -131,6 +154,9 @@ impl Runs {
                     };
                     let more: Vec<Attempt> = beat.running.iter().flat_map(of_batches).collect();
                     beat.running.extend(more);
+                    // Who keeps the line now may know each of them for itself.
+                    self.stopped_with.retain(|first, _| beat.stopped.contains(first));
+                    beat.stopped.extend(self.stopped_with.values().flatten());
                     out.push((To::All, Message::Beat(beat)));
                 }
                 MemberEffect::Report(report) => out.push((To::Keeper, Message::Report(report))),
@@ -146,7 +172,15 @@ impl Runs {
 
     fn start(&mut self, now: Instant, attempt: Attempt, order: Order, front: &mut Front) {
         let listener = front.listener(&order.listener).cloned();
-        let here = Here { order: order.clone(), ended: Vec::new(), is_over: false };
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let here = Here {
+            order: order.clone(),
+            epoch: self.member.epoch(),
+            unwanted: HashSet::new(),
+            ended: Vec::new(),
+            is_over: false,
+            is_stopped: is_stopped.clone(),
+        };
         self.here.insert(attempt, here);
         let Some(listener) = listener else {
             let why = format!("this node has no listener {:?}", order.listener);
@@ -157,6 +191,7 @@ impl Runs {
             listener,
             events: Vec::with_capacity(order.events.len()),
             input: self.input.clone(),
+            is_stopped,
         };
         for event in order.events {
             let given = front.take_input(event.event, event.attempt);
@@ -188,11 +223,20 @@ impl Runs {
             transient: None,
         };
         let events = here.order.events.iter().map(end).collect();
-        self.member.finished(now, attempt, RunEnd { events });
+        self.finished(now, attempt, &here.order, RunEnd { events });
+    }
+
+    fn finished(&mut self, now: Instant, attempt: Attempt, order: &Order, end: RunEnd) {
+        self.member.finished(now, attempt, end);
+        let others: Vec<_> = order.events.iter().skip(1).map(OrderedEvent::attempt).collect();
+        if !others.is_empty() {
+            self.stopped_with.insert(attempt, others);
+        }
     }
 
     fn interrupt(&mut self, attempt: Attempt, front: &Front) {
         let Some(here) = self.here.get(&attempt) else { return };
+        here.is_stopped.store(true, SeqCst);
         let Some(listener) = front.listener(&here.order.listener) else { return };
         info!("{}: event {} is interrupted", here.order.listener, attempt.event);
         for event in &here.order.events {
@@ -237,7 +281,7 @@ impl Runs {
             return;
         }
         let Some(here) = self.here.remove(&attempt) else { return };
-        self.member.finished(now, attempt, RunEnd { events: here.ended });
+        self.finished(now, attempt, &here.order, RunEnd { events: here.ended });
         self.beats_soon |= self.member.has_stopped_runs();
         self.perform(now, front, out);
     }

@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -10,12 +11,13 @@ use tokio::sync::oneshot;
 
 use super::input::{Input as AgentInput, Listener};
 use super::wire::{EventEnd, OrderedEvent, Said, end_of};
-use crate::actors::messages::{Admit, AdmitTogether, Job, Submit};
+use crate::actors::messages::{Admit, AdmitTogether, CancelOf, Job, Submit};
 use crate::clock;
 use crate::cluster::message::Attempt;
 use crate::delivery::bounds::UNREAD;
 use crate::delivery::outbox::Outbox;
 use crate::delivery::sender::{EventSender, Follower};
+use crate::event::id::EventId;
 use crate::event::update::{Outcome, Update};
 use crate::handler::durable::Durable;
 use crate::handler::input::Input;
@@ -51,14 +53,17 @@ pub(super) struct Starting {
     /// With its input as it was submitted here, if it was.
     pub events: Vec<(OrderedEvent, Option<Input>, Option<Arc<SessionState>>)>,
     pub input: UnboundedSender<AgentInput>,
+    /// It isn't to run any more. Set before its events are cancelled.
+    pub is_stopped: Arc<AtomicBool>,
 }
 
 impl Starting {
     pub fn start(self) {
-        let Starting { attempt, listener, events, input } = self;
+        let Starting { attempt, listener, events, input, is_stopped } = self;
         let running = Arc::new(Running { attempt, input: input.clone() });
         let mut admits = Vec::with_capacity(events.len());
         let mut follow = Vec::with_capacity(events.len());
+        let ids: Vec<EventId> = events.iter().map(|(event, ..)| event.event).collect();
         for (event, given, session) in events {
             let read = match given {
                 Some(given) => Ok(given),
@@ -83,7 +88,18 @@ impl Starting {
             admits.push(Admit { listener: listener.lane, submit });
         }
         drop(running);
+        if is_stopped.load(SeqCst) {
+            let why = "it was stopped before it started".into();
+            let _ = input.send(AgentInput::RunFailed(attempt, why));
+            return;
+        }
         listener.supervisor.do_send(AdmitTogether(admits));
+        // Whoever has stopped it just now may have done so before that.
+        if is_stopped.load(SeqCst) {
+            for id in ids {
+                listener.supervisor.do_send(CancelOf { listener: listener.lane, id });
+            }
+        }
         for updates in follow {
             actix::spawn(updates);
         }

@@ -14,7 +14,7 @@ use crate::cluster::message::{Epoch, Process};
 use crate::delivery::sender::{Follower, Function};
 use crate::event::id::EventId;
 use crate::event::output::Output;
-use crate::event::update::Update;
+use crate::event::update::{Outcome, Update};
 use crate::queue::Queue;
 
 /// How long it is known that an event has been let in, though it has ended: as long as a message may be late.
@@ -140,6 +140,10 @@ impl Tracked {
 
     /// The line says something of an event. Whether that is its end.
     pub fn said(&mut self, now: Instant, update: Update, out: &mut Out) -> bool {
+        // Nobody stops the line: whoever keeps it next goes on with the event.
+        if matches!(update, Update::ProcessCompleted { outcome: Outcome::Stopped, .. }) {
+            return false;
+        }
         let event = update.event_id();
         let said = Said::of(update);
         let ends = said.is_end();
@@ -206,4 +210,42 @@ pub(super) fn update_of(event_id: EventId, said: Said) -> Option<Update> {
             return None;
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::json_text::JsonText;
+
+    #[test]
+    fn what_another_keeper_goes_on_with_has_not_ended() {
+        let now = Instant::now();
+        let mut tracked = Tracked::new(1, tokio::sync::mpsc::unbounded_channel().0);
+        let event_id = EventId::for_test(1);
+        let admit = Admit {
+            event: event_id,
+            listener: "paint".into(),
+            input: JsonText::of(&()).unwrap(),
+            session: None,
+            user: None,
+            key: None,
+            webhook: None,
+            not_before: None,
+            waits: false,
+            again: false,
+        };
+        tracked.begin(Process { node: "a".into(), boot: 1 }, &admit);
+        tracked.admitted(event_id);
+        let ended = |outcome| Update::ProcessCompleted {
+            event_id,
+            outcome,
+            duration: 0.0,
+            average_duration: None,
+        };
+        let mut out = Out::new();
+        assert!(!tracked.said(now, ended(Outcome::Stopped), &mut out));
+        assert!(out.is_empty() && tracked.goes_on(event_id), "{out:?}");
+        assert!(tracked.said(now, ended(Outcome::Cancelled), &mut out));
+        assert_eq!((out.len(), tracked.goes_on(event_id)), (1, false));
+    }
 }

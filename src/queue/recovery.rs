@@ -333,6 +333,7 @@ pub(crate) fn recover(declared: &Declarations, plans: &[Plan]) -> Result<Recover
                 key,
                 webhook,
                 not_before: admitted_for,
+                came_to,
                 input: text,
                 ..
             } = live.admitted;
@@ -342,15 +343,17 @@ pub(crate) fn recover(declared: &Declarations, plans: &[Plan]) -> Result<Recover
             let started = live.attempt - u32::from(runs.is_some());
             let mut durable = Durable::new(text).recovered(started);
             (durable.session, durable.key, durable.not_before) = (named, key, admitted_for);
-            durable.webhook = webhook;
+            (durable.webhook, durable.came_to) = (webhook, came_to);
             let mut input = with_user(input.with(durable), user);
+            let may_run = runs.is_some();
             if let Some(runs) = runs {
                 let (attempt, concurrency_id) = (live.attempt, id.clone());
                 runs.push(RecordedRun { event, attempt, concurrency_id, place: live.place });
                 input = input.with(Adopt);
             }
             let job = Box::new(Job { id: event, session, input, sender });
-            recovered.events.push(RecoveredEvent { listener: lane, job, since, not_before });
+            let runs = may_run;
+            recovered.events.push(RecoveredEvent { listener: lane, job, since, not_before, runs });
         }
         recovery.by_id.insert(id.clone(), recovered);
     }

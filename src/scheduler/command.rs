@@ -158,6 +158,8 @@ pub(crate) enum Command<T> {
     Restore {
         arrival: Box<Arrival<T>>,
         since: Instant,
+        /// It may be running already: it has a slot at once, whatever keeps others waiting.
+        runs: bool,
     },
     /// Another process goes on with the events that are on record: here they end, as at a stop.
     HandOver,

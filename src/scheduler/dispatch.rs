@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::command::{Cause, Effect, OutcomeCounts, RunParams};
 use super::rank_updates::LastNotified;
 use super::run::{Run, RunEvent, RunEvents};
+use super::slots::Claim;
 use super::wait_queue::Key;
 use super::{Location, Phase, Scheduler, Waiting, history};
 use crate::event::id::{EventId, EventMap};
@@ -20,13 +21,7 @@ impl<T> Scheduler<T> {
         }
         let Some((listener, key)) = self.next_to_run() else { return };
         let Some(claim) = self.slots.claim(self.limit()) else { return };
-        let slot = claim.slot;
-        if claim.open {
-            self.effects.push_back(Effect::Open { slot });
-        }
-        let deadline = self.lane_rules(listener).time_limit.map(|limit| self.now + limit);
-        let average = self.listeners[listener].times.run();
-        let params = RunParams { listener, started: self.now, deadline, average };
+        let (slot, params) = self.open_claimed(claim, listener);
         let mut submitted = self.now;
         let events = match self.lane_rules(listener).batch {
             None => {
@@ -55,13 +50,46 @@ impl<T> Scheduler<T> {
                 RunEvents::Batch(run_events)
             }
         };
+        self.fill(slot, events, submitted, params);
+    }
+
+    fn open_claimed(&mut self, claim: Claim, listener: usize) -> (usize, RunParams) {
+        let Claim { slot, open } = claim;
+        if open {
+            self.effects.push_back(Effect::Open { slot });
+        }
+        let deadline = self.lane_rules(listener).time_limit.map(|limit| self.now + limit);
+        let average = self.listeners[listener].times.run();
+        (slot, RunParams { listener, started: self.now, deadline, average })
+    }
+
+    /// An event that may be running already: on a slot of its own, whatever keeps others from starting.
+    pub(super) fn go_on(&mut self, listener: usize, claim: Claim, waiting: Waiting<T>) {
+        // Where it stands if it turns out not to run.
+        let key = self.wait_queue.push_back(listener, waiting);
+        let Some((_, waiting)) = self.wait_queue.remove(key) else { return };
+        let (slot, params) = self.open_claimed(claim, listener);
+        let Waiting { id, watched, since, payload, .. } = waiting;
+        let run_event = RunEvent { id, watched, since, key, cancelled: false };
+        let (effect, events) = match self.lane_rules(listener).batch {
+            None => (Effect::Start { slot, event: payload, params }, RunEvents::One(run_event)),
+            Some(_) => {
+                let events = vec![payload];
+                (Effect::StartBatch { slot, events, params }, RunEvents::Batch(vec![run_event]))
+            }
+        };
+        self.effects.push_back(effect);
+        self.listeners[listener].admitted += 1;
+        self.fill(slot, events, since, params);
+    }
+
+    fn fill(&mut self, slot: usize, events: RunEvents, submitted: Instant, params: RunParams) {
+        let RunParams { listener, started, deadline, .. } = params;
         for run_event in events.as_slice() {
             self.places.insert(run_event.id, Location::Running(slot));
         }
-        self.slots.fill(
-            slot,
-            Run { events, listener, submitted, started: self.now, deadline, interrupted: false },
-        );
+        let run = Run { events, listener, submitted, started, deadline, interrupted: false };
+        self.slots.fill(slot, run);
         let since_birth = self.seconds_since_birth(self.now);
         let state = &mut self.listeners[listener];
         state.running += 1;

@@ -226,7 +226,7 @@ impl<T> Scheduler<T> {
             Command::Postpone { slot, id, payload, due } => self.postpone(slot, id, payload, due),
             Command::Recorded(key) => self.recorded(key),
             Command::NotRecorded { key, refusal } => self.not_recorded(key, refusal),
-            Command::Restore { arrival, since } => self.restore(*arrival, since),
+            Command::Restore { arrival, since, runs } => self.restore(*arrival, since, runs),
             Command::HandOver => self.hand_over(),
             Command::PlaceGranted(key) => self.place_granted(key),
             Command::Done { slot, counts, ready } => self.done(slot, counts, ready),

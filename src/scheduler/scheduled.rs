@@ -40,7 +40,9 @@ impl<T> Scheduler<T> {
         let Some(run) = self.slots.run_mut(slot) else { return };
         let lane = run.listener;
         let Some(run_event) = run.events.take(id) else { return };
-        let Some(due) = due else { return self.put_back(lane, run_event, payload) };
+        // It hasn't waited while it ran.
+        let next = RunEvent { since: self.now, ..run_event };
+        let Some(due) = due else { return self.put_back(lane, next, payload) };
         let RunEvent { watched, since, cancelled, .. } = run_event;
         let waiting = Waiting { id, watched, since, last_notified: None, returned: true, payload };
         let appointment = self.scheduled.insert(due, lane, waiting);

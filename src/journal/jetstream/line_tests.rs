@@ -25,6 +25,7 @@ fn admitted(n: u64) -> Record {
         key: Some(format!("key {n}").into()),
         webhook: None,
         not_before: None,
+        came_to: None,
         at: n,
         input: JsonText::of(&n).unwrap(),
     })

@@ -208,6 +208,7 @@ fn live(row: &Row<'_>) -> Read<Live> {
         key,
         webhook,
         not_before: unsigned(row, "not_before")?,
+        came_to: None,
         at: unsigned(row, "accepted_at")?.unwrap_or_default(),
         input,
     };

@@ -33,6 +33,7 @@ fn admitted(n: u128) -> Record {
         key: n.is_multiple_of(7).then(|| format!("key {n}").into()),
         webhook: n.is_multiple_of(4).then(|| format!("https://a.org/{n}").into()),
         not_before: n.is_multiple_of(11).then_some(12_345),
+        came_to: None,
         at: n as u64,
         input: JsonText::of(&format!("input \u{0} {n}")).expect("it is text"),
     })

@@ -344,7 +344,7 @@ impl World {
             placed: false,
             payload: n,
         });
-        self.command(Command::Restore { arrival, since });
+        self.command(Command::Restore { arrival, since, runs: false });
     }
 
     /// The disk has got to it.
