@@ -14,7 +14,7 @@ use futures::StreamExt;
 use futures::future::join_all;
 use nats_server::Servers;
 use now_serving::{
-    CallError, EventContext, Listener, Nats, Queue, State, SubmitError, Update, UserError,
+    CallError, EventContext, Listener, Nats, Queue, Slot, State, SubmitError, Update, UserError,
 };
 
 /// What runs, over all nodes.
@@ -321,4 +321,44 @@ async fn what_is_tried_again_stays_where_its_client_is() {
         let _: u32 = node.call("count", 1_u64).await.unwrap();
         assert_eq!(books.nodes(), [name]);
     }
+}
+
+/// Each machine has one GPU.
+#[actix::test]
+async fn nodes_have_as_many_slots_as_they_say_and_the_cluster_all_of_them() {
+    let Some(servers) = Servers::start(1) else { return };
+    let (books, built) = (Books::default(), Arc::new(AtomicUsize::new(0)));
+    let url = servers.url();
+    let start = async |node: &'static str, slots: usize| {
+        let cluster = Nats::connect(&url).name("gpus").join(node).await.unwrap();
+        let (books, built) = (books.clone(), built.clone());
+        let paint = move |millis: u64, _: Slot<usize>, context: EventContext| {
+            let running = books.begin(node, context.attempt());
+            async move {
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+                drop(running);
+                Ok::<_, String>(millis)
+            }
+        };
+        let paint = Listener::new("paint", paint).concurrency_id("gpu").concurrency_limit(16);
+        let queue = Queue::builder().cluster(cluster.slots("gpu", slots)).listener(paint.durable());
+        let queue = queue.slots("gpu", move |slot| {
+            built.fetch_add(1, SeqCst);
+            async move { Ok::<_, String>(slot) }
+        });
+        queue.start().unwrap()
+    };
+    let nodes = [start("a", 1).await, start("b", 1).await, start("none", 0).await];
+    // Until all have been heard of: those that are here later have room later.
+    while books.nodes().len() < 2 {
+        join_all(nodes.iter().map(|node| node.call::<u64, u64>("paint", 20))).await;
+    }
+    join_all((0..8).map(|n| nodes[n % 3].call::<u64, u64>("paint", 50))).await;
+    assert_eq!(books.most.load(SeqCst), 2, "one on each");
+    assert_eq!(books.nodes(), ["a", "b"]);
+    assert_eq!(built.load(SeqCst), 2);
+    let refused = Nats::connect(&url).name("gpus").join("c").await.unwrap().slots("cpu", 1);
+    let echo = Listener::new("echo", async |text: String| Ok::<_, String>(text)).durable();
+    let refused = Queue::builder().cluster(refused).listener(echo).start().unwrap_err();
+    assert!(refused.to_string().contains("Cluster::slots()"), "{refused}");
 }

@@ -59,6 +59,12 @@ pub(crate) struct Admit {
 #[rtype(result = "()")]
 pub(crate) struct AdmitTogether(pub Vec<Admit>);
 
+/// Who runs what waits elsewhere → supervisor: there is room for so many.
+#[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct SetCapacity(pub usize);
+
 /// Supervisor → worker.
 pub(crate) enum WorkerCommand {
     /// Run this on your slot.

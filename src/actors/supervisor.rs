@@ -14,7 +14,7 @@ use super::local_channel::{LocalReceiver, LocalSender, local_channel};
 use super::mailbox_budget::MailboxBudget;
 use super::messages::{
     Abort, Admit, AdmitTogether, AwaitClosed, CancelOf, Control, GiveUp, PlacesGranted,
-    PressureChanged, Quit, Report, Steer, Stop, Subscribe, WorkerCommand,
+    PressureChanged, Quit, Report, SetCapacity, Steer, Stop, Subscribe, WorkerCommand,
 };
 use super::recording::{Recording, Recovered};
 use super::slot_hold::SlotHold;
@@ -296,6 +296,14 @@ impl Handler<AdmitTogether> for Supervisor {
             }
             supervisor.settle(context);
         });
+    }
+}
+
+impl Handler<SetCapacity> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, SetCapacity(capacity): SetCapacity, context: &mut Self::Context) {
+        self.command(Command::SetCapacity(capacity), context);
     }
 }
 

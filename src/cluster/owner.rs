@@ -209,6 +209,14 @@ impl<R> Owner<R> {
         true
     }
 
+    /// How many runs of a concurrency id the nodes take together that were heard just now, and are to stay.
+    pub fn capacity(&self, now: Instant, id: &Id) -> usize {
+        let lasts = self.times.lease;
+        let nodes = self.heard.values().filter(|it| now - it.at < lasts && !it.leaving);
+        let slots = nodes.map(|heard| heard.slots.get(id).copied().unwrap_or(usize::MAX));
+        slots.fold(0, usize::saturating_add)
+    }
+
     /// Whether a process may be there still, for all that was heard of it.
     pub fn may_live(&self, now: Instant, process: &Process) -> bool {
         match self.heard.get(&process.node) {

@@ -40,7 +40,8 @@ impl Memory {
                 }
             }
             Record::Postponed { event, attempt, until } => {
-                if let Some(at) = at(*event) {
+                let at = at(*event).filter(|at| self.live[*at].attempt <= *attempt);
+                if let Some(at) = at {
                     (self.live[at].attempt, self.live[at].postponed) = (*attempt, Some(*until));
                     self.live[at].place = None;
                 }

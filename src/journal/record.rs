@@ -27,7 +27,8 @@ pub(crate) enum Record {
         place: Option<Arc<str>>,
     },
     /// Its `attempt`-th run failed in passing: it waits again, and starts at this moment at the earliest, in
-    /// milliseconds since the Unix epoch.
+    /// milliseconds since the Unix epoch. Means nothing where a later one has started, which may be on record
+    /// before this.
     Postponed { event: EventId, attempt: u32, until: u64 },
     /// It has ended. Of several ends the first counts. Like the two before, it means nothing for an
     /// event that is not live.

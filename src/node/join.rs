@@ -1,7 +1,7 @@
 //! Joining a cluster, and what a queue then asks of it.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -56,6 +56,37 @@ pub struct Cluster {
     handle: Arc<ClusterHandle>,
     connect: ConnectNats,
     salt: [u8; 32],
+    slots: BTreeMap<Arc<str>, usize>,
+}
+
+impl Cluster {
+    /// How many runs of a concurrency id this node takes at once; by default as many as its limit says. 0 for a
+    /// node that is to run none of it. Where the slots own a resource ([`QueueBuilder::slots`]), so many are built
+    /// here. The limit is that of the whole cluster, which runs as many as its nodes take together, and never
+    /// more than the limit.
+    ///
+    /// ```no_run
+    /// # use now_serving::{Listener, Nats, Queue, Slot};
+    /// # struct Gpu;
+    /// # impl Gpu { async fn open(_: usize) -> Result<Gpu, String> { Ok(Gpu) } }
+    /// # async fn paint(prompt: String, _: Slot<Gpu>) -> Result<String, String> { Ok(prompt) }
+    /// # async fn join() -> Result<(), Box<dyn std::error::Error>> {
+    /// // Each machine has one GPU; four machines paint four pictures at once.
+    /// let cluster = Nats::connect("nats://10.0.0.1").name("studio").join("node-1").await?;
+    /// let queue = Queue::builder()
+    ///     .cluster(cluster.slots("gpu_queue", 1))
+    ///     .listener(
+    ///         Listener::new("paint", paint).durable().concurrency_id("gpu_queue").concurrency_limit(64),
+    ///     )
+    ///     .slots("gpu_queue", |slot| async move { Gpu::open(slot).await })
+    ///     .start()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn slots(mut self, concurrency_id: impl Into<Arc<str>>, slots: usize) -> Self {
+        self.slots.insert(concurrency_id.into(), slots);
+        self
+    }
 }
 
 impl ConnectNats {
@@ -93,7 +124,7 @@ impl ConnectNats {
         let handle = Arc::new(ClusterHandle::new(client, token, process));
         let homes = Homes::new(handle.clone());
         patiently(async || homes.prepare().await).await?;
-        Ok(Cluster { handle, connect: self, salt })
+        Ok(Cluster { handle, connect: self, salt, slots: BTreeMap::new() })
     }
 }
 
@@ -142,7 +173,7 @@ impl QueueBuilder {
     /// the event came to, and so does its run, as long as that node is there.
     pub fn cluster(self, cluster: Cluster) -> Self {
         let (input, inputs) = unbounded_channel();
-        let Cluster { handle, connect, salt } = cluster;
+        let Cluster { handle, connect, salt, slots } = cluster;
         let node = Arc::new(Node {
             handle: handle.clone(),
             connect,
@@ -150,6 +181,7 @@ impl QueueBuilder {
             salt,
             inputs: Mutex::new(Some(inputs)),
             names: Mutex::default(),
+            slots,
             queue: OnceLock::new(),
             threads: OnceLock::new(),
         });
@@ -174,6 +206,8 @@ struct Node {
     /// What comes to the agent, until that is started.
     inputs: Mutex<Option<UnboundedReceiver<Input>>>,
     names: Mutex<HashMap<Arc<str>, Names>>,
+    /// How many runs it takes at once, where that is said.
+    slots: BTreeMap<Arc<str>, usize>,
     /// Once it has started.
     queue: OnceLock<Weak<Inner>>,
     /// The agent's, and that for values.
@@ -214,7 +248,7 @@ impl Node {
             let _ = self.names_of(&id).set(names);
         }
         blueprint.extensions = Some(inner.extensions.clone());
-        let slots: Slots = blueprint.prepared.iter().cloned().collect();
+        let slots: Slots = blueprint.slots.clone();
         let blueprint = Box::new(blueprint);
         let started = self.input.send(Input::Started { listeners, blueprint });
         debug_assert!(started.is_ok(), "the agent's inputs are here");
@@ -282,6 +316,10 @@ impl Elsewhere for Node {
     fn line(&self, arbiter: &ArbiterHandle, id: &Arc<str>) -> SupervisorRef {
         let (names, agent) = (self.names_of(id), self.input.clone());
         Forwarder::start_in_arbiter(arbiter, move |_| Forwarder { names, agent }).into()
+    }
+
+    fn slots_here(&self) -> &BTreeMap<Arc<str>, usize> {
+        &self.slots
     }
 
     fn snapshot(&self) -> BoxFuture<'static, Option<QueueSnapshot>> {

@@ -14,6 +14,7 @@ use super::permits::Granted;
 use super::placing::{PlacedEvent, Placing, RunResult};
 use super::tracked::Tracked;
 use super::wire::{Message, Order, OrderedEvent, RunEnd, Said};
+use crate::actors::messages::SetCapacity;
 use crate::cluster::message::{
     Attempt, Beat, Epoch, FromOwner, Id, NodeName, Process, Report, Times, Word,
 };
@@ -47,6 +48,8 @@ pub(super) struct Office {
     thread: Arbiter,
     input: UnboundedSender<AgentInput>,
     boots: HashMap<NodeName, u64>,
+    /// What was told the line of it.
+    capacity: HashMap<Id, usize>,
     /// Runs that have no place yet, by concurrency id, the next one first.
     unplaced: BTreeMap<Id, VecDeque<Unplaced>>,
     /// Who waits for what becomes of an attempt.
@@ -106,6 +109,7 @@ impl Office {
             thread,
             input,
             boots: HashMap::new(),
+            capacity: HashMap::new(),
             unplaced: BTreeMap::new(),
             waiting: HashMap::new(),
             orders: HashMap::new(),
@@ -183,6 +187,16 @@ impl Office {
         let _ = waiting.results.send((attempt.event, result));
     }
 
+    /// Tells the line how much room there is on all nodes.
+    fn tell_capacity(&mut self, now: Instant) {
+        for id in &self.queue.inner().ids {
+            let capacity = self.owner.capacity(now, &id.name);
+            if self.capacity.insert(id.name.clone(), capacity) != Some(capacity) {
+                id.supervisor.do_send(SetCapacity(capacity));
+            }
+        }
+    }
+
     /// Places what can be placed.
     fn place_next(&mut self, now: Instant, out: &mut Out) {
         let Office { unplaced, owner, orders, riders, .. } = self;
@@ -234,6 +248,7 @@ impl Office {
         beat.running.retain(|attempt| !self.riders.contains_key(attempt));
         self.owner.recorded(self.last_kept.began());
         self.owner.hear(now, beat);
+        self.tell_capacity(now);
         self.place_next(now, out);
     }
 
@@ -244,6 +259,7 @@ impl Office {
         if self.owner.next_timeout().is_some_and(|due| due <= now) {
             self.owner.handle_timeout(now);
         }
+        self.tell_capacity(now);
         let due: Vec<_> = self.unrecorded.extract_if(.., |(due, ..)| *due <= now).collect();
         for (_, attempt, process) in due {
             self.record_start(attempt, &process);

@@ -1,5 +1,6 @@
 //! What is to be known of a queue to keep its one line for all nodes, whoever runs its events.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +28,11 @@ pub(crate) struct Blueprint {
     max_size: Option<usize>,
     max_eta: Option<Duration>,
     result_ttl: Option<Duration>,
-    /// Concurrency ids whose slots own a resource, with how many of them a node has.
-    pub prepared: Vec<(Arc<str>, usize)>,
+    /// How many runs of a concurrency id this node takes at once, where that is bounded: where slots own a
+    /// resource, and where it is said.
+    pub slots: BTreeMap<Arc<str>, usize>,
+    /// The concurrency ids of the line.
+    pub ids: Vec<Arc<str>>,
     /// What those above the core have given the queue, once it has started.
     pub extensions: Option<Arc<Extensions>>,
 }
@@ -80,6 +84,8 @@ impl Blueprint {
                 });
             }
         }
+        let of_line = plans.iter().filter(|plan| is_of_line(declared, plan));
+        let ids = of_line.map(|plan| plan.rules.concurrency_id.clone()).collect();
         let prepared = plans.iter().filter(|plan| plan.rules.resource.is_some());
         let slots = |plan: &Plan| (plan.rules.concurrency_id.clone(), plan.rules.limit.slots());
         Blueprint {
@@ -90,7 +96,8 @@ impl Blueprint {
             max_size: declared.max_size,
             max_eta: declared.max_eta,
             result_ttl: declared.result_ttl,
-            prepared: prepared.map(slots).collect(),
+            slots: prepared.map(slots).collect(),
+            ids,
             extensions: None,
         }
     }

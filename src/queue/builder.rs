@@ -1,5 +1,6 @@
 //! The builder: declares a queue, and starts its actors.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::mem::take;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use super::listener_ref::ListenerRef;
 use super::live_events::LiveEvents;
 use super::plan::{Placement, Plan};
 use super::recovery::recover;
-use super::{ConcurrencyId, Inner, Queue, plan, validate};
+use super::{ConcurrencyId, Inner, Queue, plan, spelling, validate};
 use crate::actors::arbiter_thread::ArbiterThread;
 use crate::actors::gauges::Gauges;
 use crate::actors::listener::ListenerActor;
@@ -244,7 +245,21 @@ impl QueueBuilder {
         validate::check(&self.declared, default)?;
         let plans = plan::plan(&self.declared, default)?;
         let elsewhere = self.declared.elsewhere.take();
-        let blueprint = elsewhere.as_ref().map(|_| Blueprint::of(&self.declared, &plans, default));
+        let mut blueprint =
+            elsewhere.as_ref().map(|_| Blueprint::of(&self.declared, &plans, default));
+        let no_slots = BTreeMap::new();
+        let slots_here = elsewhere.as_ref().map_or(&no_slots, |it| it.slots_here());
+        if let Some(blueprint) = &mut blueprint {
+            for (id, slots) in slots_here {
+                if !blueprint.ids.contains(id) {
+                    let near = spelling::nearest(id, blueprint.ids.iter().map(|id| &**id));
+                    let (what, near) = ("Cluster::slots()", near.map(String::from));
+                    let id = id.to_string();
+                    return Err(StartError::UnknownConcurrencyId { what, id, near });
+                }
+                blueprint.slots.insert(id.clone(), *slots);
+            }
+        }
         let mut recovery = recover(&self.declared, &plans)?;
         if System::try_current().is_none() {
             return Err(StartError::NoSystem);
@@ -290,7 +305,13 @@ impl QueueBuilder {
             let line = elsewhere.as_ref().filter(|_| is_of_line(&self.declared, &plan));
             let Plan { rules, members, placement } = plan;
             let declared_slots = rules.limit.slots();
-            let rules = if line.is_some() { of_runs_placed_here(rules) } else { rules };
+            let rules = match line.is_some() {
+                true => {
+                    let slots = slots_here.get(&rules.concurrency_id).copied();
+                    of_runs_placed_here(rules, slots)
+                }
+                false => rules,
+            };
             let name = rules.concurrency_id.clone();
             let prepared = rules.resource.is_some();
             let slots = Arc::new(IdSlots::new(name.clone(), declared_slots));

@@ -2,6 +2,7 @@
 //! and its supervisors run what is placed here.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::journal::Query;
 use crate::journal::error::JournalError;
 use crate::journal::record::Kept;
 use crate::scheduler::limit::Limit;
-use crate::scheduler::rules::{BatchRules, Rules};
+use crate::scheduler::rules::{BatchRules, ResourceRules, Rules};
 
 /// A slot of a concurrency id, and what frees it when it is dropped.
 pub(crate) type GrantedSlot = (usize, Box<dyn Any + Send>);
@@ -30,6 +31,9 @@ pub(crate) type GrantedSlot = (usize, Box<dyn Any + Send>);
 pub(crate) trait Elsewhere: Send + Sync {
     /// What the listeners of a concurrency id forward to.
     fn line(&self, arbiter: &ArbiterHandle, id: &Arc<str>) -> SupervisorRef;
+
+    /// How many runs of a concurrency id are taken here at once, where that is said.
+    fn slots_here(&self) -> &BTreeMap<Arc<str>, usize>;
 
     fn snapshot(&self) -> BoxFuture<'static, Option<QueueSnapshot>>;
 
@@ -114,9 +118,13 @@ pub(crate) struct SubmittedBefore;
 
 /// The rules of a concurrency id whose line is elsewhere: what is placed here starts at once, since whoever
 /// places it counts the slots.
-pub(super) fn of_runs_placed_here(mut rules: Rules) -> Rules {
-    if rules.resource.is_none() {
-        rules.limit = Limit::Unlimited;
+pub(super) fn of_runs_placed_here(mut rules: Rules, slots_here: Option<usize>) -> Rules {
+    match &mut rules.resource {
+        None => rules.limit = Limit::Unlimited,
+        Some(resource) => {
+            rules.limit = slots_here.map_or(rules.limit, Limit::Slots);
+            *resource = ResourceRules::new(rules.limit, resource.unavailable_after);
+        }
     }
     (rules.max_size, rules.max_eta, rules.queue_max_size) = (None, None, None);
     for listener in &mut rules.listeners {

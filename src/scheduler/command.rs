@@ -143,6 +143,9 @@ pub(crate) enum Command<T> {
     Pause,
     Resume,
     SetLimit(Limit),
+    /// At most so many can run, whatever the limit: what runs them has no more room.
+    #[cfg_attr(not(any(test, feature = "cluster")), allow(dead_code))]
+    SetCapacity(usize),
     /// Takes no more events, stops the waiting ones, lets the running ones finish.
     Stop,
     /// Interrupts whatever still runs.

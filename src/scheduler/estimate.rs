@@ -57,7 +57,7 @@ impl<T> Scheduler<T> {
             return Some(0.0);
         }
         let mean = self.typical(|l| l.run())?;
-        Some(eta::wait(self.limit(), ahead, self.work_running(), mean))
+        Some(eta::wait(self.limit().max(1), ahead, self.work_running(), mean))
     }
 
     /// Seconds that an event arriving now would wait; `None` while unknown.
@@ -68,7 +68,7 @@ impl<T> Scheduler<T> {
     /// When the next place in the wait queue is likely to come free: a run's share of one slot, in whole
     /// seconds and at least one.
     pub fn retry_after(&self) -> Option<Duration> {
-        let per_place = self.typical(|l| l.per_event())? / self.limit() as f64;
+        let per_place = self.typical(|l| l.per_event())? / self.limit().max(1) as f64;
         Some(Duration::from_secs(per_place.ceil().clamp(1.0, 3600.0) as u64))
     }
 

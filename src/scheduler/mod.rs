@@ -108,6 +108,8 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct Scheduler<T> {
     rules: Rules,
+    /// As in [`Command::SetCapacity`].
+    capacity: usize,
     /// Those of permits, which are no listener's and have a lane of their own behind the listeners'.
     permit_rules: ListenerRules,
     /// Those of permits that somebody asks for under a name, each with a lane behind that.
@@ -158,6 +160,7 @@ impl<T> Scheduler<T> {
         // Permits have none.
         let expiring = |lane: &usize| rules.listeners[*lane].queue_timeout.is_some();
         Scheduler {
+            capacity: usize::MAX,
             permit_rules: ListenerRules::of_permits(PERMIT.into()),
             named_permits: Vec::new(),
             expiring_lanes: (0..rules.listeners.len()).filter(expiring).collect(),
@@ -195,7 +198,7 @@ impl<T> Scheduler<T> {
         for slot in taken {
             fresh.slots.set_vacating(slot);
         }
-        fresh.phase = self.phase;
+        (fresh.phase, fresh.capacity) = (self.phase, self.capacity);
         // Answers that are on their way must not meet others' keys.
         fresh.recording.number_from(&self.recording);
         fresh.recent = std::mem::take(&mut self.recent);
@@ -245,6 +248,10 @@ impl<T> Scheduler<T> {
             }
             Command::Pause | Command::Resume => {}
             Command::SetLimit(limit) => self.set_limit(limit),
+            Command::SetCapacity(capacity) => {
+                self.capacity = capacity;
+                self.queue_moved = true;
+            }
             Command::Stop => self.stop(),
             Command::Abort => self.abort(),
         }
@@ -389,7 +396,7 @@ impl<T> Scheduler<T> {
     }
 
     fn limit(&self) -> usize {
-        self.rules.limit.slots()
+        self.rules.limit.slots().min(self.capacity)
     }
 
     fn next_expiry(&self, lane: usize) -> Option<Instant> {

@@ -101,6 +101,11 @@ impl Ledger {
                 self.change(*event, *attempt, None, place.clone());
             }
             Record::Postponed { event, attempt, until } => {
+                let order = self.order.get(event);
+                let live = order.and_then(|order| self.live.get(order));
+                if live.is_some_and(|entry| entry.live.attempt > *attempt) {
+                    return;
+                }
                 self.change(*event, *attempt, Some(*until), None);
             }
             Record::Ended(ended) => self.end(sequence, ended),

@@ -367,7 +367,7 @@ pub(super) fn write(
             let (id, until) = (event.to_string(), stored(*until));
             let mut update = connection.prepare_cached(
                 "UPDATE events SET attempt = ?2, postponed_until = ?3, state_checksum = ?4
-                 WHERE id = ?1",
+                 WHERE id = ?1 AND attempt <= ?2",
             )?;
             let checksum = of_state(&id, *attempt, Some(until));
             update.execute(params![id, attempt, signed(until), checksum])?;
