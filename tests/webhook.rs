@@ -4,6 +4,10 @@
 
 mod common;
 mod disk;
+#[cfg(feature = "cluster")]
+#[path = "common/nats_server.rs"]
+#[allow(dead_code, reason = "others need more of it")]
+mod nats_server;
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -227,4 +231,37 @@ async fn contradictions_are_said_at_the_start_or_the_submit() {
     let handle = queue.listener::<u32, u32>("work").unwrap();
     let refused = handle.event(2).webhook("https://a.org").submit().await;
     assert!(matches!(refused, Err(SubmitError::Webhook(why)) if why.contains("no webhooks")));
+}
+
+/// Whichever node keeps the line calls, and only that.
+#[cfg(feature = "cluster")]
+#[actix::test]
+async fn in_a_cluster_an_end_is_posted_once() {
+    let Some(servers) = nats_server::Servers::start(1) else { return };
+    let (receiver, url) = Receiver::start(&[]);
+    let start = async |node: &str| {
+        let nats = now_serving::Nats::connect(servers.url()).name("webhooks");
+        let shout = async |text: String| Ok::<_, String>(text.to_uppercase());
+        Queue::builder()
+            .cluster(nats.join(node).await.unwrap())
+            .listener(Listener::new("shout", shout).durable())
+            .webhooks(Webhooks::new(SECRET).allow(&url))
+            .start()
+            .unwrap()
+    };
+    let nodes = [start("a").await, start("b").await];
+    let mut ids = Vec::new();
+    for (n, node) in nodes.iter().enumerate() {
+        let shout = node.listener::<String, String>("shout").unwrap();
+        let event = shout.event(format!("fox {n}")).webhook(format!("{url}/{n}"));
+        let submission = event.submit().await.unwrap();
+        ids.push(submission.id().to_string());
+        submission.result::<String>().await.unwrap();
+    }
+    let got = receiver.got(2).await;
+    let mut posted: Vec<String> =
+        got.iter().map(|(_, body)| body["data"]["event_id"].as_str().unwrap().into()).collect();
+    posted.sort();
+    ids.sort();
+    assert_eq!(posted, ids, "{got:?}");
 }

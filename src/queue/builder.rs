@@ -63,6 +63,7 @@ impl Queue {
 }
 
 impl QueueBuilder {
+    #[cfg(feature = "cluster")]
     pub(crate) fn of(declared: Declarations) -> Self {
         QueueBuilder { declared, on_start: Vec::new() }
     }
