@@ -13,6 +13,7 @@
 pub(crate) mod bucket;
 pub(crate) mod handle;
 pub(crate) mod homes;
+mod load;
 pub(crate) mod member;
 pub(crate) mod message;
 pub(crate) mod owner;

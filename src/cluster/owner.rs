@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
+use super::load::Load;
 use super::message::{
     Attempt, Beat, Epoch, FromOwner, Id, NodeName, Process, Report, Slots, Times, Word,
 };
@@ -93,6 +94,8 @@ pub(crate) struct Owner<R> {
     sure: Instant,
     is_renewing: bool,
     placed: BTreeMap<EventId, Placed>,
+    /// Of those that have a slot.
+    load: Load,
     heard: BTreeMap<NodeName, Heard>,
     effects: VecDeque<OwnerEffect<R>>,
     #[cfg(test)]
@@ -113,13 +116,17 @@ impl<R> Owner<R> {
             let number = attempt.number;
             (attempt.event, Placed { id, process, number, state: State::Running, sent: None })
         };
+        let placed: BTreeMap<_, _> = recovered.into_iter().map(placed).collect();
+        let mut load = Load::default();
+        placed.values().for_each(|placed: &Placed| load.take(&placed.process.node, &placed.id));
         Owner {
             times,
             epoch,
             claimed: now,
             sure: began,
             is_renewing: false,
-            placed: recovered.into_iter().map(placed).collect(),
+            placed,
+            load,
             heard: BTreeMap::new(),
             effects: VecDeque::new(),
             #[cfg(test)]
@@ -170,12 +177,7 @@ impl<R> Owner<R> {
         };
         // Of two that have as much room for this id, the one that runs less altogether.
         let room = |node: &NodeName, heard: &Heard| {
-            let here = self.placed.values().filter(|it| it.process.node == *node && it.has_slot());
-            let (mut of_id, mut of_all) = (0, 0);
-            here.for_each(|placed| {
-                of_id += usize::from(placed.id == *id);
-                of_all += 1;
-            });
+            let (of_id, of_all) = self.load.of(node, id);
             let slots = heard.slots.get(id).copied().unwrap_or(usize::MAX);
             (slots.saturating_sub(of_id), usize::MAX - of_all)
         };
@@ -204,6 +206,7 @@ impl<R> Owner<R> {
         let Some(process) = self.place_for_one(now, id, only) else { return false };
         let Attempt { event, number } = attempt;
         let (id, state, sent) = (id.clone(), State::Starting, None);
+        self.load.take(&process.node, &id);
         self.placed.insert(event, Placed { id, process: process.clone(), number, state, sent });
         self.effects.push_back(OwnerEffect::RecordStart(attempt, process));
         true
@@ -252,7 +255,11 @@ impl<R> Owner<R> {
     }
 
     fn stopped(&mut self, attempt: Attempt) {
-        self.placed.remove(&attempt.event);
+        if let Some(placed) = self.placed.remove(&attempt.event)
+            && placed.has_slot()
+        {
+            self.load.free(&placed.process.node, &placed.id);
+        }
         self.effects.push_back(OwnerEffect::Stopped(attempt));
     }
 
@@ -302,6 +309,7 @@ impl<R> Owner<R> {
             return;
         }
         placed.state = State::Returning;
+        self.load.free(&placed.process.node, &placed.id);
         let number = placed.number;
         self.effects.push_back(OwnerEffect::RecordAgain(Attempt { event, number }));
     }
@@ -332,6 +340,7 @@ impl<R> Owner<R> {
             Some(placed) if placed.process.node == from.node => {
                 if placed.state == State::Running {
                     placed.state = State::Ending;
+                    self.load.free(&placed.process.node, &placed.id);
                     self.effects.push_back(OwnerEffect::RecordEnd(attempt, result));
                 } else if placed.state == State::Interrupted {
                     self.send(from.node, Word::Settled(attempt));

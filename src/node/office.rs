@@ -62,6 +62,8 @@ pub(super) struct Office {
     /// Whose end is about to be recorded: by event, with the attempt that stands for the run, and how many of
     /// it are.
     ending: HashMap<EventId, Attempt>,
+    /// How many of a run those are.
+    open: HashMap<Attempt, usize>,
     settling: Vec<(Instant, Attempt)>,
     unrecorded: Vec<(Instant, Attempt, Process)>,
 }
@@ -116,6 +118,7 @@ impl Office {
             results,
             riders: HashMap::new(),
             ending: HashMap::new(),
+            open: HashMap::new(),
             settling: Vec::new(),
             unrecorded: Vec::new(),
         };
@@ -372,7 +375,10 @@ impl Office {
         // Nobody will wait for them any more.
         self.results.retain(|attempt, _| attempt.event != event);
         let Some(attempt) = self.ending.remove(&event) else { return };
-        if !self.ending.values().any(|other| *other == attempt) {
+        let Some(open) = self.open.get_mut(&attempt) else { return };
+        *open -= 1;
+        if *open == 0 {
+            self.open.remove(&attempt);
             self.owner.end_recorded(attempt);
             self.place_next(now, out);
         }
@@ -446,6 +452,7 @@ impl Office {
         if is_tried_again || open.is_empty() {
             self.settling.push((crate::clock::now() + SETTLE, attempt));
         } else {
+            self.open.insert(attempt, open.len());
             self.ending.extend(open.into_iter().map(|event| (event, attempt)));
         }
     }
