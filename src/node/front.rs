@@ -407,4 +407,62 @@ mod tests {
             assert!(matches!(outcome, Outcome::Cancelled), "{outcome:?}");
         }
     }
+
+    type Admission = oneshot::Receiver<Result<(), Refusal>>;
+
+    fn submit(front: &mut Front, now: Instant, again: bool) -> (EventId, Admission, Out) {
+        let event = EventId::for_test(7);
+        let (admit, admitted) = oneshot::channel();
+        let follower = Follower::Outbox(Arc::new(Outbox::new(UNREAD)));
+        let text = crate::event::json_text::JsonText::of(&1).unwrap();
+        let input = Input::new(1).with(Durable::new(text));
+        let input = if again { input.with(SubmittedBefore) } else { input };
+        let sender = EventSender::follow(event, follower, admit);
+        let job = Box::new(Job { id: event, session: None, input, sender });
+        let submit = Submit { job, when_full: WhenFull::Refuse, not_before: None };
+        let mut out = Out::new();
+        front.submit(now, &"paint".into(), submit, &mut out);
+        (event, admitted, out)
+    }
+
+    fn again(out: &Out) -> Vec<bool> {
+        let admits = out.iter().filter_map(|(_, message)| match message {
+            Message::Admit(admit) => Some(admit.again),
+            _ => None,
+        });
+        admits.collect()
+    }
+
+    /// Whoever keeps the line then has to look whether it has ended already.
+    #[test]
+    fn that_an_event_was_submitted_before_is_said_however_often_it_is_asked() {
+        let now = Instant::now();
+        for (is_heard, before, first, then) in
+            [(false, false, false, false), (true, false, false, true), (false, true, true, true)]
+        {
+            let mut front = Front::new(Deliver::new().0);
+            front.is_heard = is_heard;
+            let (_, _admitted, out) = submit(&mut front, now, before);
+            assert_eq!(again(&out), [first]);
+            let mut out = Out::new();
+            front.line_moved(now, &mut out);
+            assert_eq!(again(&out), [then], "{is_heard}, {before}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_can_have_let_in_is_refused_after_a_while_and_nothing_else() {
+        let now = Instant::now();
+        for is_heard in [false, true] {
+            let mut front = Front::new(Deliver::new().0);
+            front.is_heard = is_heard;
+            let (_, mut admitted, _) = submit(&mut front, now, false);
+            front.is_heard = false;
+            front.handle_timeout(now, false, &mut Out::new());
+            assert!(admitted.try_recv().is_err(), "not at once");
+            front.handle_timeout(now + PATIENCE, false, &mut Out::new());
+            let refused = admitted.try_recv().is_ok_and(|answer| answer.is_err());
+            assert_eq!(refused, !is_heard);
+        }
+    }
 }
