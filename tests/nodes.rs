@@ -14,7 +14,8 @@ use futures::StreamExt;
 use futures::future::join_all;
 use nats_server::Servers;
 use now_serving::{
-    CallError, EventContext, Listener, Nats, Queue, Slot, State, SubmitError, Update, UserError,
+    CallError, EventContext, Listener, Nats, Queue, Slot, SlotState, State, SubmitError, Update,
+    UserError,
 };
 
 /// What runs, over all nodes.
@@ -196,6 +197,19 @@ async fn an_event_is_cancelled_and_followed_from_another_node() {
     let nodes = join_all(["a", "b", "c"].map(|node| start(&url, node, &books))).await;
     let submission = nodes[0].submit("paint", 60_000_u64).await.unwrap();
     let id = submission.id();
+    // Any node knows which one runs it.
+    let node = loop {
+        let snapshot = nodes[2].snapshot().await;
+        let mut slots = snapshot.concurrency_id("gpu").unwrap().slots.iter();
+        let node = slots.find_map(|slot| match &slot.state {
+            SlotState::Busy { node, .. } => node.clone(),
+            _ => None,
+        });
+        if let Some(node) = node.filter(|_| books.running.load(SeqCst) == 1) {
+            break node;
+        }
+    };
+    assert_eq!(books.nodes(), [node.to_string()]);
     let followed = nodes[1].follow(id).await.unwrap();
     nodes[2].cancel("paint", id).unwrap();
     assert_eq!(submission.result::<u64>().await, Err(CallError::Cancelled));

@@ -105,9 +105,14 @@ async fn queue_state(queue: web::Data<Queue>) -> HttpResponse {
         return HttpResponse::ServiceUnavailable().finish();
     };
     let easels = gpu.slots.iter().filter_map(|slot| match &slot.state {
-        SlotState::Busy { events, listener, seconds, .. } => {
-            let event = events[0].to_string();
-            Some(json!({ "painter": listener, "seconds": seconds, "event": &event[..8] }))
+        SlotState::Busy { events, listener, seconds, node, .. } => {
+            let event = &events[0].to_string()[..8];
+            let mut easel = json!({ "painter": listener, "seconds": seconds, "event": event });
+            // Where several studios are one.
+            if let Some(node) = node {
+                easel["node"] = json!(node);
+            }
+            Some(easel)
         }
         _ => None,
     });

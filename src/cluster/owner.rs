@@ -231,6 +231,12 @@ impl<R> Owner<R> {
         }
     }
 
+    /// Where each event runs, or is to run.
+    pub fn places(&self) -> impl Iterator<Item = (EventId, &NodeName)> {
+        let placed = self.placed.iter().filter(|(_, placed)| placed.has_slot());
+        placed.map(|(event, placed)| (*event, &placed.process.node))
+    }
+
     /// Whether a run of it is known.
     pub fn knows(&self, attempt: Attempt) -> bool {
         self.placed.get(&attempt.event).is_some_and(|placed| placed.number == attempt.number)

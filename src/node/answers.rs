@@ -1,5 +1,6 @@
 //! What whoever keeps the line is asked and told, and what takes a while to answer.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::queue::elsewhere::KeyedElsewhere;
 use crate::queue::error::ControlError;
 use crate::queue::keyed::UserKey;
 use crate::scheduler::command::WhenFull;
+use crate::scheduler::snapshot::SlotState;
 
 /// How long the journal is left alone when it can't be read.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -136,10 +138,25 @@ pub(super) fn answer(
         Question::Session { user, session } => office.tracked.of_session(user.as_ref(), session),
         _ => Vec::new(),
     };
+    let places = match &question {
+        Question::Snapshot => office.places(),
+        _ => HashMap::new(),
+    };
     let queue = office.queue.clone();
     office.thread().spawn(async move {
         let answer = match question {
-            Question::Snapshot => Ok(Answer::Snapshot(Box::new(queue.snapshot().await))),
+            Question::Snapshot => {
+                let mut snapshot = queue.snapshot().await;
+                for id in &mut snapshot.concurrency_ids {
+                    for slot in &mut id.slots {
+                        if let SlotState::Busy { events, node, .. } = &mut slot.state {
+                            // The first stands for a batch.
+                            *node = events.first().and_then(|event| places.get(event).cloned());
+                        }
+                    }
+                }
+                Ok(Answer::Snapshot(Box::new(snapshot)))
+            }
             Question::Control { concurrency_id, control } => {
                 controlled(&queue, &concurrency_id, control).await
             }

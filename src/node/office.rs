@@ -144,6 +144,12 @@ impl Office {
         }
     }
 
+    /// Where events run.
+    pub fn places(&self) -> HashMap<EventId, NodeName> {
+        let places = self.owner.places().map(|(event, node)| (event, node.clone()));
+        places.collect()
+    }
+
     /// The thread for what is to be awaited.
     pub fn thread(&self) -> ArbiterHandle {
         self.thread.handle()

@@ -108,6 +108,7 @@ impl<T> Scheduler<T> {
                     // The shell's to say.
                     attempt: None,
                     progress: None,
+                    node: None,
                 },
             };
             Some(SlotSnapshot { slot, state })

@@ -98,6 +98,9 @@ pub enum SlotState {
         attempt: Option<u32>,
         /// How far it has got, from 0 to 1, as its handler reports; null while it has not.
         progress: Option<f64>,
+        /// The node that runs it, where the queue is one of a cluster.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<Arc<str>>,
     },
 }
 
