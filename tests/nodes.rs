@@ -14,8 +14,8 @@ use futures::StreamExt;
 use futures::future::join_all;
 use nats_server::Servers;
 use now_serving::{
-    CallError, EventContext, Listener, Nats, Queue, Slot, SlotState, State, SubmitError, Update,
-    UserError,
+    CallError, EventContext, Listener, Nats, Queue, Slot, SlotResource, SlotState, State,
+    SubmitError, Update, UserError,
 };
 
 /// What runs, over all nodes.
@@ -375,4 +375,19 @@ async fn nodes_have_as_many_slots_as_they_say_and_the_cluster_all_of_them() {
     let echo = Listener::new("echo", async |text: String| Ok::<_, String>(text)).durable();
     let refused = Queue::builder().cluster(refused).listener(echo).start().unwrap_err();
     assert!(refused.to_string().contains("Cluster::slots()"), "{refused}");
+}
+
+/// A node whose GPU is broken must not keep an event for ever.
+#[actix::test]
+async fn what_a_node_cannot_run_fails_in_words() {
+    let Some(servers) = Servers::start(1) else { return };
+    let cluster = Nats::connect(servers.url()).name("broken").join("a").await.unwrap();
+    let paint = async |_: u64, _: Slot<usize>| Ok::<_, String>(1_u64);
+    let paint = Listener::new("paint", paint).concurrency_id("gpu").concurrency_limit(1).durable();
+    let resource = SlotResource::new(async |_| Err::<usize, _>("no driver"));
+    let resource = resource.unavailable_after(Duration::ZERO);
+    let queue = Queue::builder().cluster(cluster).listener(paint).slot_resource("gpu", resource);
+    let queue = queue.start().unwrap();
+    let failed = queue.call::<u64, u64>("paint", 1).await.unwrap_err();
+    assert!(failed.to_string().contains("Nothing can run this now"), "{failed}");
 }

@@ -361,13 +361,17 @@ impl Handler<RetryRecording> for Supervisor {
 impl Supervisor {
     /// Takes back what earlier processes have left. To be done before anything else.
     pub(super) fn recover(&mut self, context: &mut Context<Self>) {
-        let Recovered { journal, events, ended, steered } = std::mem::take(&mut self.recovered);
+        let Recovered { journal, events, ended, steered, awaits_room } =
+            std::mem::take(&mut self.recovered);
         let Some(journal) = journal else { return };
         let mut recording = Recording::new(journal, steered);
         ended.into_iter().for_each(|end| recording.end(end));
         self.recording = Some(recording);
         self.watch_journal(context);
         let now = clock::now();
+        if awaits_room {
+            self.scheduler.handle(now, Command::SetCapacity(0));
+        }
         if let Some(limit) = steered.limit {
             self.scheduler.handle(now, Command::SetLimit(limit.into()));
         }

@@ -146,6 +146,8 @@ pub(crate) struct Recovered {
     /// The events that have ended by the end of their process.
     pub ended: Vec<DurableEnd>,
     pub steered: Steered,
+    /// Whoever runs its events says how much room there is, once that is known.
+    pub awaits_room: bool,
 }
 
 /// An event of an earlier process that goes on.

@@ -221,12 +221,20 @@ impl<R> Owner<R> {
     }
 
     /// Whether a process may be there still, for all that was heard of it.
-    pub fn may_live(&self, now: Instant, process: &Process) -> bool {
+    fn may_live(&self, now: Instant, process: &Process) -> bool {
         match self.heard.get(&process.node) {
             Some(heard) => {
                 heard.boot == process.boot && !heard.leaving && now - heard.at < self.times.lease
             }
             // It may not have been heard yet.
+            None => now - self.claimed < self.times.lease,
+        }
+    }
+
+    /// Whether a process may hold something still: also one that is about to leave.
+    pub fn may_hold(&self, now: Instant, process: &Process) -> bool {
+        match self.heard.get(&process.node) {
+            Some(heard) => heard.boot == process.boot && now - heard.at < self.times.lease,
             None => now - self.claimed < self.times.lease,
         }
     }

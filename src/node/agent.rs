@@ -130,7 +130,10 @@ impl Agent {
     }
 
     fn take(&mut self, now: Instant, input: Input, out: &mut Out) {
-        self.front.is_heard = self.keeper.is_some() && self.post.is_connected();
+        self.front.is_heard = self
+            .keeper
+            .as_ref()
+            .is_some_and(|(keeper, ..)| *keeper == self.handle.process || self.post.is_connected());
         // Before anything that a lease may have let in.
         self.runs.handle_timeout(now, &mut self.front, out);
         match input {
@@ -222,9 +225,12 @@ impl Agent {
                     out.push((To::Process(from), Message::Admitted { event, result }));
                 }
             },
-            // It may have been said twice.
-            Input::Admits(_, _, admit) if office.tracked.knows(admit.event) != Known::No => {}
-            Input::Admits(_, from, admit) => answers::admit(office, &self.input, from, *admit),
+            Input::Admits(_, from, admit) => match office.tracked.knows(admit.event) {
+                // It was said twice.
+                Known::IsBeingAdmitted | Known::IsAdmitted => {}
+                // Of one that has ended, no record is left, as where it was never let in.
+                Known::HasEnded | Known::No => answers::admit(office, &self.input, from, *admit),
+            },
             Input::PermitDecided(_, from, permit, result) => {
                 office.permits.decided(from, permit, *result, out);
             }
@@ -276,7 +282,9 @@ impl Agent {
                 }
             }
             Message::Granted { permit, result } => {
-                self.permits.granted(permit, result, &self.input);
+                if self.keeper.as_ref().is_some_and(|(keeper, ..)| *keeper == from) {
+                    self.permits.granted(permit, result, &self.input);
+                }
             }
             Message::Answer { id, answer } => {
                 if let Some(asked) = self.asked.remove(&id) {
@@ -306,6 +314,9 @@ impl Agent {
                     ));
                     office.tracked.follow(&from, event, out);
                 }
+                Known::HasEnded if admit.again => {
+                    answers::find_or_admit(office, &self.input, from, admit);
+                }
                 Known::HasEnded => answers::find(office, &self.input, from, admit.event),
                 Known::No if admit.again => {
                     answers::find_or_admit(office, &self.input, from, admit)
@@ -328,6 +339,7 @@ impl Agent {
                     office.thread().spawn(waits);
                 }
             }
+            Message::Released(permit) => office.permits.released(from, permit),
             Message::Permits(permits) => office.permits.are(&from, &permits),
             Message::Ask { id, question } => {
                 answers::answer(office, &self.input, from, id, question);

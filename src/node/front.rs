@@ -127,6 +127,15 @@ impl Front {
             let reason = "its input wasn't written as JSON".into();
             return sender.refuse(Refusal::NotRecorded { reason, full: false });
         };
+        if let Some(followed) = self.events.get_mut(&id) {
+            // It was sent twice, since the first answer didn't come.
+            followed.is_cancelled = false;
+            let mut sender = sender;
+            if followed.admit.is_none() {
+                sender.admit();
+            }
+            return followed.others.push(sender);
+        }
         let admit = Box::new(Admit {
             event: id,
             listener: name.clone(),
@@ -209,14 +218,19 @@ impl Front {
         match result {
             Ok(()) => {
                 followed.sender.admit();
+                followed.others.iter_mut().for_each(EventSender::admit);
                 if followed.is_cancelled {
                     let listener = admit.listener;
                     out.push((To::Keeper, Message::Cancel { listener, event }));
                 }
             }
             Err(refusal) => {
-                if let Some(followed) = self.events.remove(&event) {
-                    followed.sender.refuse(refusal);
+                // What of it may be on its way a second time is taken back.
+                let listener = admit.listener;
+                out.push((To::Keeper, Message::Cancel { listener, event }));
+                if let Some(Followed { sender, others, .. }) = self.events.remove(&event) {
+                    others.into_iter().for_each(|other| other.refuse(refusal.clone()));
+                    sender.refuse(refusal);
                 }
             }
         }

@@ -263,7 +263,7 @@ impl Office {
 
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Out) {
         let Office { permits, owner, .. } = self;
-        permits.retain(|process| owner.may_live(now, process));
+        permits.retain(|process| owner.may_hold(now, process));
         self.owner.recorded(self.last_kept.began());
         if self.owner.next_timeout().is_some_and(|due| due <= now) {
             self.owner.handle_timeout(now);
@@ -347,14 +347,17 @@ impl Office {
     pub fn report(&mut self, now: Instant, report: Report<RunEnd>, out: &mut Out) {
         let Report { from, attempt, result } = report;
         // Of a batch that an earlier owner has placed, each event stands for itself.
-        for end in &result.events {
+        let mut together = RunEnd { events: Vec::new() };
+        for end in result.events {
             let own = end.attempt();
             if own != attempt && self.owner.knows(own) {
-                let result = RunEnd { events: vec![end.clone()] };
+                let result = RunEnd { events: vec![end] };
                 self.owner.report(Report { from: from.clone(), attempt: own, result });
+            } else {
+                together.events.push(end);
             }
         }
-        self.owner.report(Report { from, attempt, result });
+        self.owner.report(Report { from, attempt, result: together });
         self.perform(out);
         self.place_next(now, out);
     }

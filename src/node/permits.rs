@@ -1,7 +1,7 @@
 //! Permits: slots of the line without a run. The node that keeps the line has them as long as the processes that
 //! hold them say so.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -68,7 +68,7 @@ impl Permits {
 
     pub fn release(&mut self, permit: u64, out: &mut Out) {
         self.wanted.remove(&permit);
-        self.say(out);
+        out.push((To::Keeper, Message::Released(permit)));
     }
 
     fn say(&mut self, out: &mut Out) {
@@ -91,7 +91,8 @@ impl Permits {
             return;
         }
         self.said = Some(now);
-        for wanted in self.wanted.values().filter(|wanted| wanted.reply.is_some()) {
+        // Also those that are held: who keeps the line now may not know them yet.
+        for wanted in self.wanted.values() {
             out.push((To::Keeper, Message::Acquire(wanted.acquire.clone())));
         }
         self.say(out);
@@ -163,7 +164,13 @@ impl Granted {
 
     /// Which ones are held there, and waited for.
     pub fn are(&mut self, from: &Process, permits: &[u64]) {
-        self.0.retain(|(process, permit), _| process != from || permits.contains(permit));
+        let held: HashSet<u64> = permits.iter().copied().collect();
+        self.0.retain(|(process, permit), _| process != from || held.contains(permit));
+    }
+
+    /// One isn't held or waited for there any more.
+    pub fn released(&mut self, from: Process, permit: u64) {
+        self.0.remove(&(from, permit));
     }
 
     /// Those of processes that are gone are free.

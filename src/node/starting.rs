@@ -2,8 +2,10 @@
 //! writing values is the service's code.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -17,12 +19,15 @@ use crate::cluster::message::Attempt;
 use crate::delivery::bounds::UNREAD;
 use crate::delivery::outbox::Outbox;
 use crate::delivery::sender::{EventSender, Follower};
+use crate::event::failure::Failure;
 use crate::event::id::EventId;
+use crate::event::refusal::Refusal;
 use crate::event::update::{Outcome, Update};
 use crate::handler::durable::Durable;
 use crate::handler::input::Input;
 use crate::handler::session_state::SessionState;
 use crate::handler::user::with_user;
+use crate::journal::record::End;
 use crate::scheduler::command::WhenFull;
 
 /// How many updates of an event are passed on at once, and after that, how often one is, and how many bytes of
@@ -81,8 +86,10 @@ impl Starting {
             let given = with_user(given, event.user.clone());
             let outbox = Arc::new(Outbox::new(UNREAD));
             let (id, follower) = (event.event, Follower::Outbox(outbox.clone()));
-            let sender = EventSender::follow(id, follower, oneshot::channel().0);
-            follow.push(pass_on(attempt, event.attempt, outbox, input.clone()));
+            let (admit, admitted) = oneshot::channel();
+            let sender = EventSender::follow(id, follower, admit);
+            let ordered = (attempt, event.attempt, id);
+            follow.push(pass_on(ordered, outbox, admitted, input.clone()));
             let job = Box::new(Job { id, session, input: given, sender });
             let submit = Submit { job, when_full: WhenFull::Wait, not_before: None };
             admits.push(Admit { listener: listener.lane, submit });
@@ -117,15 +124,38 @@ fn give(mut input: Input, durable: Durable) -> Input {
 
 /// What the handler says of an event, until its end.
 async fn pass_on(
-    attempt: Attempt,
-    number: u32,
+    (attempt, number, event): (Attempt, u32, EventId),
     outbox: Arc<Outbox>,
+    admitted: oneshot::Receiver<Result<(), Refusal>>,
     input: UnboundedSender<AgentInput>,
 ) {
+    let mut admitted = Some(admitted);
     let mut due = clock::now() - BURST * PACE;
     loop {
-        let update = poll_fn(|cx| outbox.poll_next(cx)).await.update;
-        let event = update.event_id();
+        let next = poll_fn(|cx| {
+            if let Poll::Ready(read) = outbox.poll_next(cx) {
+                return Poll::Ready(Ok(read.update));
+            }
+            if let Some(waiting) = &mut admitted
+                && let Poll::Ready(answer) = Pin::new(waiting).poll(cx)
+            {
+                admitted = None;
+                if let Ok(Err(refusal)) = answer {
+                    return Poll::Ready(Err(refusal));
+                }
+            }
+            Poll::Pending
+        });
+        let update = match next.await {
+            Ok(update) => update,
+            // As where its slots can't have their resource: it gets no updates then.
+            Err(refusal) => {
+                let end = End::Failed(Failure::unexpected(refusal.to_string()));
+                let end = EventEnd { event, attempt: number, end, transient: None };
+                let _ = input.send(AgentInput::RunEnded { attempt, end: Box::new(end) });
+                return;
+            }
+        };
         let mut bytes = 0;
         let sent = match update {
             // Who keeps the line says these.

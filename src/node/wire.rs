@@ -73,6 +73,8 @@ pub(super) enum Message {
         permit: u64,
         result: Result<usize, Refusal>,
     },
+    /// To who keeps the line: this permit is held no longer.
+    Released(u64),
     /// To who keeps the line: all permits that are held there, or waited for. What isn't among them is free.
     Permits(Vec<u64>),
     /// To who keeps the line.

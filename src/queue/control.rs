@@ -12,6 +12,7 @@ use super::error::ControlError;
 use super::snapshot::QueueSnapshot;
 use super::{ConcurrencyId, Queue};
 use crate::actors::messages::{Abort, AwaitClosed, Control, Steer, Stop, TakeSnapshot};
+use crate::clock;
 use crate::event::id::EventId;
 use crate::handler::slot_resource::CLOSE;
 use crate::scheduler::limit::Limit;
@@ -139,7 +140,11 @@ impl Queue {
         self.inner.stopped.store(true, Relaxed);
         if let Some(elsewhere) = &self.inner.elsewhere {
             // What is placed here ends here, or is placed elsewhere.
+            let begun = clock::now();
             elsewhere.leave(grace).await;
+            // Permits are held elsewhere, by whoever is here.
+            let rest = grace.saturating_sub(clock::since(begun));
+            let _ = timeout(rest, self.inner.outside.emptied()).await;
         }
         let idle = self.inner.ids.iter().map(|id| {
             let (idle, is_idle) = oneshot::channel();

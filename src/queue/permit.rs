@@ -35,7 +35,7 @@ pub struct Permit(Held);
 /// What frees the slot when it is dropped.
 enum Held {
     Here { grant: Grant, _stay: Stay },
-    Elsewhere { slot: usize, _release: Box<dyn Any + Send> },
+    Elsewhere { slot: usize, _release: Box<dyn Any + Send>, _stay: Stay },
 }
 
 impl Permit {
@@ -106,7 +106,8 @@ impl Queue {
         if let Some(elsewhere) = self.inner().elsewhere.as_ref().filter(|_| id.is_elsewhere) {
             let granted = elsewhere.acquire(&id.name, label, queue_timeout).await?;
             let (slot, release) = granted;
-            return Ok(Permit(Held::Elsewhere { slot, _release: release }));
+            let _stay = self.inner().outside.enter();
+            return Ok(Permit(Held::Elsewhere { slot, _release: release, _stay }));
         }
         Ok(id.acquire(label, &self.inner().outside, queue_timeout).await?)
     }

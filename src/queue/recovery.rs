@@ -299,6 +299,7 @@ pub(crate) fn recover(declared: &Declarations, plans: &[Plan]) -> Result<Recover
         }
         let set = steered.iter().find(|(name, _)| name == id).map(|(_, set)| *set);
         let mut recovered = Recovered {
+            awaits_room: declared.recorded.is_some(),
             journal: Some(journal.clone()),
             ended: Vec::with_capacity(over.len()),
             steered: set.unwrap_or_default(),

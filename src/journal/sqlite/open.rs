@@ -68,6 +68,10 @@ CREATE TABLE ids (
 ) STRICT;
 ";
 
+/// How often, and after which pause, it is looked whether a file that is in use is free.
+const LOOKS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Keeps other processes away. The system takes it back from a process that has died.
 pub(super) struct Lock {
     _file: File,
@@ -81,7 +85,16 @@ impl Lock {
             ErrorKind::StorageFull => JournalError::Full,
             _ => read_only(),
         })?;
-        match file.try_lock() {
+        // A child process that is just being started holds what this one has closed, for a moment.
+        let mut locked = file.try_lock();
+        for _ in 0..LOOKS {
+            if !matches!(locked, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+            locked = file.try_lock();
+        }
+        match locked {
             Ok(()) => {
                 // For whoever is kept away. Nothing depends on it.
                 let _ = file.set_len(0);

@@ -270,7 +270,9 @@ pub(super) async fn find_and_ask(
     body: &Bytes,
     patience: Patience,
 ) -> Result<Option<(ResponseHead, Exchange)>, Rejection> {
+    let mut until = patience.until;
     loop {
+        let asked = Instant::now();
         let home = match about.begins {
             true => relay.homes.home(about.key).await.map(Some),
             false => relay.homes.find(about.key).await,
@@ -286,12 +288,16 @@ pub(super) async fn find_and_ask(
                     (Rejection::crowded(why), true)
                 }
                 Err(NoAnswer::Broken(broken)) => {
+                    // One that was there for long, and is lost, is looked for anew.
+                    if broken != Broken::NotThere && asked.elapsed() >= PATIENCE {
+                        until = Instant::now() + PATIENCE;
+                    }
                     (lost(&home, &broken), broken == Broken::NotThere || patience.when_lost)
                 }
             },
             Err(trouble) => (no_home(&trouble), trouble == NoHome::Unsettled || patience.when_away),
         };
-        if !waits || Instant::now() >= patience.until {
+        if !waits || Instant::now() >= until {
             return Err(why);
         }
         tokio::time::sleep(PAUSE).await;

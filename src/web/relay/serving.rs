@@ -196,11 +196,18 @@ async fn answer(
         exchange.finish();
         return Ok(());
     }
+    let is_named = head.event.is_some();
     let request = head.into_request(body).ok_or(unreadable)?;
     let response = routes(request);
     let response = match select(response, Box::pin(exchange.broken())).await {
         Either::Left((response, _)) => response,
-        Either::Right((broken, _)) => return Err(broken),
+        Either::Right((broken, response)) => {
+            // The client waits still, and asks for the same event elsewhere: it isn't to be cancelled here.
+            if is_named && broken != Broken::Cancelled {
+                actix_web::rt::spawn(response);
+            }
+            return Err(broken);
+        }
     };
     let response = response.unwrap_or_else(|error| error.error_response());
     let head = AnswerHead::of(&response).to_bytes();
