@@ -286,6 +286,7 @@ impl Agent {
                     self.permits.granted(permit, result, &self.input);
                 }
             }
+            Message::PermitsUnknown(permits) => self.permits.unknown(&permits, out),
             Message::Answer { id, answer } => {
                 if let Some(asked) = self.asked.remove(&id) {
                     // Who asked may have stopped waiting.
@@ -340,7 +341,7 @@ impl Agent {
                 }
             }
             Message::Released(permit) => office.permits.released(from, permit),
-            Message::Permits(permits) => office.permits.are(&from, &permits),
+            Message::Permits { held, waits } => office.permits.are(&from, &held, &waits, out),
             Message::Ask { id, question } => {
                 answers::answer(office, &self.input, from, id, question);
             }

@@ -15,7 +15,7 @@ use crate::event::refusal::Refusal;
 use crate::queue::error::AcquireError;
 use crate::queue::permit::Permit;
 
-/// How often a process says which permits are held there, and asks again for those that it waits for.
+/// How often a process says which permits are held there, and waited for.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Those of this process.
@@ -72,14 +72,25 @@ impl Permits {
     }
 
     fn say(&mut self, out: &mut Out) {
-        let held = self.wanted.keys().copied().collect();
         self.had_some = !self.wanted.is_empty();
-        out.push((To::Keeper, Message::Permits(held)));
+        let waits = |wanted: &Wanted| wanted.reply.is_some();
+        let (waiting, held): (Vec<_>, Vec<_>) =
+            self.wanted.iter().partition(|(_, wanted)| waits(wanted));
+        let numbers = |wanted: Vec<(&u64, &Wanted)>| wanted.into_iter().map(|it| *it.0).collect();
+        let (held, waits) = (numbers(held), numbers(waiting));
+        out.push((To::Keeper, Message::Permits { held, waits }));
     }
 
     /// Somebody else keeps the line, who has to be told of all.
     pub fn line_moved(&mut self, out: &mut Out) {
         for wanted in self.wanted.values() {
+            out.push((To::Keeper, Message::Acquire(wanted.acquire.clone())));
+        }
+    }
+
+    /// Whoever keeps the line knows nothing of these, held or waited for.
+    pub fn unknown(&self, permits: &[u64], out: &mut Out) {
+        for wanted in permits.iter().filter_map(|permit| self.wanted.get(permit)) {
             out.push((To::Keeper, Message::Acquire(wanted.acquire.clone())));
         }
     }
@@ -91,10 +102,6 @@ impl Permits {
             return;
         }
         self.said = Some(now);
-        // Also those that are held: who keeps the line now may not know them yet.
-        for wanted in self.wanted.values() {
-            out.push((To::Keeper, Message::Acquire(wanted.acquire.clone())));
-        }
         self.say(out);
     }
 }
@@ -162,9 +169,25 @@ impl Granted {
         out.push((To::Process(from), Message::Granted { permit, result }));
     }
 
-    /// Which ones are held there, and waited for.
-    pub fn are(&mut self, from: &Process, permits: &[u64]) {
-        let held: HashSet<u64> = permits.iter().copied().collect();
+    /// Which ones are held there, and waited for. What isn't known of them is asked for.
+    pub fn are(&mut self, from: &Process, held: &[u64], waits: &[u64], out: &mut Out) {
+        let mut unknown = Vec::new();
+        for permit in held.iter().chain(waits) {
+            if !self.0.contains_key(&(from.clone(), *permit)) {
+                unknown.push(*permit);
+            }
+        }
+        for permit in waits {
+            // It was told so, and that may not have come.
+            if let Some(State::Held(held)) = self.0.get(&(from.clone(), *permit)) {
+                let (permit, result) = (*permit, Ok(held.slot()));
+                out.push((To::Process(from.clone()), Message::Granted { permit, result }));
+            }
+        }
+        if !unknown.is_empty() {
+            out.push((To::Process(from.clone()), Message::PermitsUnknown(unknown)));
+        }
+        let held: HashSet<u64> = held.iter().chain(waits).copied().collect();
         self.0.retain(|(process, permit), _| process != from || held.contains(permit));
     }
 

@@ -73,10 +73,15 @@ pub(super) enum Message {
         permit: u64,
         result: Result<usize, Refusal>,
     },
+    /// From who keeps the line, of such permits: nothing is known of these.
+    PermitsUnknown(Vec<u64>),
     /// To who keeps the line: this permit is held no longer.
     Released(u64),
     /// To who keeps the line: all permits that are held there, or waited for. What isn't among them is free.
-    Permits(Vec<u64>),
+    Permits {
+        held: Vec<u64>,
+        waits: Vec<u64>,
+    },
     /// To who keeps the line.
     Ask {
         id: u64,
