@@ -16,7 +16,8 @@ use crate::event::update::{Outcome, Update};
 use crate::handler::durable::Durability;
 use crate::journal::record::End;
 
-/// How many bytes of values of one event may wait to be read. Of more, the later ones stand for those between.
+/// How many bytes of values of one event may wait to be read. What comes while there are more is left out: the
+/// next one stands for it, or the end, which has the last.
 const UNREAD: usize = 4 << 20;
 
 /// Brings updates to who follows an event, in order.
