@@ -36,6 +36,11 @@ impl Candidate {
         self.heard.insert(node, now);
     }
 
+    /// A node doesn't claim any more.
+    pub fn forget(&mut self, node: &NodeName) {
+        self.heard.remove(node);
+    }
+
     /// An owner that counts has been heard, or a claim of somebody's has been seen.
     pub fn hear_owner(&mut self, now: Instant) {
         (self.owner_heard, self.free_since) = (now, None);
@@ -48,7 +53,7 @@ impl Candidate {
 
     /// When this node claims the concurrency id, if nobody owns it until then: whoever comes first in its
     /// order three beats after the owner was last heard, each further one two beats later. One that was left is
-    /// claimed at once, by each further one a beat later.
+    /// claimed at once, by each further one a quarter of a beat later.
     pub fn claims_at(&self, concurrency_id: &str, now: Instant) -> Instant {
         let is_live = |at: &Instant| now - *at < self.times.beat * SILENCE;
         let mine = weight(concurrency_id, &self.this);
@@ -56,7 +61,7 @@ impl Candidate {
         let before = others.filter(|(node, _)| weight(concurrency_id, node) > mine).count();
         let silent = self.owner_heard + self.turns(before);
         let after = u32::try_from(before).unwrap_or(u32::MAX);
-        let free = |since| since + self.times.beat.saturating_mul(after).min(LONGEST);
+        let free = |since| since + (self.times.beat / 4).saturating_mul(after).min(LONGEST);
         self.free_since.map(free).map_or(silent, |free| free.min(silent))
     }
 
@@ -118,6 +123,21 @@ mod tests {
             *owned.entry(owner).or_default() += 1;
         }
         assert!(all.iter().all(|node| owned[*node] > 60), "{owned:?}");
+    }
+
+    #[test]
+    fn what_was_left_is_claimed_at_once_by_one_of_those_that_stay() {
+        let (now, beat) = (Instant::now(), times().beat);
+        let turns = ["a", "b", "c"].map(|this| {
+            let mut candidate = Candidate::new(times(), this.into(), now);
+            ["a", "b", "c"].into_iter().for_each(|node| candidate.hear(node.into(), now));
+            candidate.forget(&"b".into());
+            candidate.left(now);
+            candidate.claims_at("gpu", now)
+        });
+        let mut others = [turns[0], turns[2]];
+        others.sort();
+        assert_eq!(others, [now, now + beat / 4]);
     }
 
     #[test]

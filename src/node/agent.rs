@@ -242,7 +242,12 @@ impl Agent {
     fn came(&mut self, now: Instant, envelope: Envelope, out: &mut Out) {
         let Envelope { from, message } = envelope;
         self.handle.hear(&from);
-        self.candidate.hear(from.node.clone(), now);
+        match &message {
+            // It is about to end.
+            Message::Leaves(_) => self.candidate.forget(&from.node),
+            Message::Beat(beat) if beat.leaving => self.candidate.forget(&from.node),
+            _ => self.candidate.hear(from.node.clone(), now),
+        }
         match message {
             Message::Beat(beat) => {
                 let is_older_self =
@@ -259,6 +264,7 @@ impl Agent {
                 if self.keeper.as_ref().is_none_or(|(_, known, _)| *known <= epoch) {
                     self.keeper = None;
                     self.candidate.left(now);
+                    self.next_look = now;
                 }
             }
             Message::Word { word, order, told } => {
@@ -357,6 +363,10 @@ impl Agent {
         let is_new = epoch > known;
         self.keeper = Some((from.clone(), epoch, now));
         self.candidate.hear_owner(now);
+        if is_new {
+            // So that it knows soon what there is.
+            self.next_beat = now;
+        }
         if is_new {
             info!("{} keeps the line now", from.node);
             if self.office.as_ref().is_some_and(|office| office.epoch < epoch) {
