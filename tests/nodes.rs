@@ -96,30 +96,28 @@ async fn an_event_is_followed_wherever_it_runs() {
     let nodes = join_all(["a", "b", "c"].map(|node| start(&url, node, &books))).await;
     // So that all of them wait.
     nodes[2].pause("gpu").await.unwrap();
-    let mut followers = Vec::new();
+    let (mut followers, mut ranks) = (Vec::new(), Vec::new());
     for n in 0..5 {
-        let submission = nodes[n % 3].submit("paint", 20_u64).await.unwrap();
+        let mut submission = nodes[n % 3].submit("paint", 20_u64).await.unwrap();
+        // Before the next one comes, so that nothing takes its place.
+        match submission.next().await.unwrap() {
+            Update::Estimation { rank, .. } => ranks.push(rank),
+            other => panic!("{other:?}"),
+        }
         followers.push(actix::spawn(submission.collect::<Vec<Update>>()));
     }
+    assert_eq!(ranks, [0, 1, 2, 3, 4], "over all nodes");
     nodes[1].resume("gpu").await.unwrap();
-    let mut ranks = Vec::new();
     for updates in join_all(followers).await {
         let updates = updates.unwrap();
-        let first_rank = updates.iter().find_map(|update| match update {
-            Update::Estimation { rank, .. } => Some(*rank),
-            _ => None,
-        });
-        ranks.push(first_rank);
         let starts = |update: &&Update| matches!(update, Update::ProcessStarts { .. });
         assert_eq!(updates.iter().filter(starts).count(), 1);
         let has_progress = updates.iter().any(|update| matches!(update, Update::Progress { .. }));
         assert!(has_progress, "{updates:?}");
         assert!(updates.last().unwrap().is_terminal());
     }
-    assert_eq!(ranks, [0, 1, 2, 3, 4].map(Some), "over all nodes");
 }
 
-/// Whose events run on, wherever the line is kept next.
 #[actix::test]
 async fn runs_go_on_when_the_line_is_left_to_another_node() {
     let Some(servers) = Servers::start(1) else { return };
