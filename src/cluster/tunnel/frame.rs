@@ -18,8 +18,10 @@ pub(super) enum Frame {
     Last { number: u64 },
     /// All before this number has been read.
     Acknowledge { next: u64 },
-    /// The other end isn't there any more.
+    /// Whoever asked doesn't want it any more, or whoever answered doesn't go on.
     Cancel,
+    /// The other end knows nothing of it, or not all of it: it was broken off on the way.
+    Lost,
 }
 
 const BEGIN: u8 = b'b';
@@ -27,6 +29,7 @@ const PART: u8 = b'p';
 const LAST: u8 = b'l';
 const ACKNOWLEDGE: u8 = b'a';
 const CANCEL: u8 = b'c';
+const LOST: u8 = b'x';
 
 impl Frame {
     pub fn to_bytes(&self) -> Bytes {
@@ -44,6 +47,7 @@ impl Frame {
             Frame::Last { number } => (LAST, *number, [].as_slice()),
             Frame::Acknowledge { next } => (ACKNOWLEDGE, *next, [].as_slice()),
             Frame::Cancel => (CANCEL, 0, [].as_slice()),
+            Frame::Lost => (LOST, 0, [].as_slice()),
         };
         let mut bytes = BytesMut::with_capacity(9 + part.len());
         bytes.put_u8(kind);
@@ -67,6 +71,7 @@ impl Frame {
             LAST => Frame::Last { number },
             ACKNOWLEDGE => Frame::Acknowledge { next: number },
             CANCEL => Frame::Cancel,
+            LOST => Frame::Lost,
             _ => return None,
         })
     }
@@ -120,6 +125,7 @@ mod tests {
             Frame::Last { number: 3 },
             Frame::Acknowledge { next: 4 },
             Frame::Cancel,
+            Frame::Lost,
         ] {
             assert_eq!(Frame::from_bytes(frame.to_bytes()), Some(frame));
         }

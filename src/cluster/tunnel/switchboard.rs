@@ -154,6 +154,11 @@ impl Switchboard {
                 exchanges.remove(&id);
                 return;
             }
+            Frame::Lost => {
+                let _ = exchange.events.send(Event::Broken(Broken::Lost("it was given up there")));
+                exchanges.remove(&id);
+                return;
+            }
         };
         match exchange.arrivals.arrive(number) {
             Arrival::Next => drop(exchange.events.send(event)),
@@ -177,7 +182,7 @@ impl Switchboard {
     ) {
         if let Some(exchange) = exchanges.remove(&id) {
             let _ = exchange.events.send(Event::Broken(Broken::Lost(why)));
-            self.send(&exchange.peer, id, &Frame::Cancel);
+            self.send(&exchange.peer, id, &Frame::Lost);
         }
     }
 
@@ -190,7 +195,8 @@ impl Switchboard {
                     exchange.heard = clock::now();
                 }
                 Some(_) => self.break_off(&mut exchanges, *id, "a message is missing"),
-                None => self.send(&alive.from, *id, &Frame::Cancel),
+                // Whoever waited here may wait elsewhere now: that isn't the same as not to want it any more.
+                None => self.send(&alive.from, *id, &Frame::Lost),
             }
         }
     }
