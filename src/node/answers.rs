@@ -30,6 +30,9 @@ use crate::scheduler::snapshot::SlotState;
 /// How long the journal is left alone when it can't be read.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// How long it may take until it is known here that the journal is lost.
+const DOUBT: Duration = Duration::from_millis(250);
+
 /// Lets an event into the line, and says so.
 pub(super) fn admit(
     office: &mut Office,
@@ -55,6 +58,10 @@ pub(super) fn admit(
     let given = with_user(given, admit.user);
     office.thread().spawn(async move {
         let result = listener_ref.admit_at(event, given, None, follower, when_full, start).await;
+        if matches!(result, Err(Refusal::NotRecorded { full: false, .. })) {
+            // A journal that is lost says so of what may be kept all the same; whether it is lost, shows at once.
+            tokio::time::sleep(DOUBT).await;
+        }
         // The agent ends with the process only.
         let _ = input.send(AgentInput::Admitted(epoch, from, event, result));
     });
