@@ -277,7 +277,7 @@ impl Agent {
             }
             Message::Admitted { event, result } => {
                 // Who kept the line before may refuse what is let in now.
-                if self.keeper.as_ref().is_some_and(|(keeper, ..)| *keeper == from) {
+                if self.is_keeper(&from) {
                     self.front.admitted(event, result, out);
                 }
             }
@@ -288,7 +288,7 @@ impl Agent {
                 }
             }
             Message::Granted { permit, result } => {
-                if self.keeper.as_ref().is_some_and(|(keeper, ..)| *keeper == from) {
+                if self.is_keeper(&from) {
                     self.permits.granted(permit, result, &self.input);
                 }
             }
@@ -321,13 +321,10 @@ impl Agent {
                     ));
                     office.tracked.follow(&from, event, out);
                 }
-                Known::HasEnded if admit.again => {
+                Known::HasEnded | Known::No if admit.again => {
                     answers::find_or_admit(office, &self.input, from, admit);
                 }
                 Known::HasEnded => answers::find(office, &self.input, from, admit.event),
-                Known::No if admit.again => {
-                    answers::find_or_admit(office, &self.input, from, admit)
-                }
                 Known::No => answers::admit(office, &self.input, from, *admit),
             },
             Message::Cancel { listener, event } => office.cancel(&listener, event),
@@ -405,6 +402,10 @@ impl Agent {
         if let Some(office) = self.office.take() {
             office.close();
         }
+    }
+
+    fn is_keeper(&self, process: &Process) -> bool {
+        self.keeper.as_ref().is_some_and(|(keeper, ..)| keeper == process)
     }
 
     fn is_kept(&self, now: Instant) -> bool {

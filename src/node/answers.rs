@@ -67,6 +67,11 @@ pub(super) fn admit(
     });
 }
 
+/// Of an event whose end is read from the journal, which keeps no average.
+fn said_of(Ended { end, duration, .. }: Ended) -> Said {
+    Said::Ended { end, duration, average: None }
+}
+
 /// Looks how an event has ended, and tells who follows it.
 pub(super) fn find(
     office: &Office,
@@ -77,11 +82,7 @@ pub(super) fn find(
     let (queue, input, epoch) = (office.queue.clone(), input.clone(), office.epoch);
     office.thread().spawn(async move {
         let ended = end_of(&queue, event).await;
-        let said = ended.map_or(Said::Unknown, |Ended { end, duration, .. }| Said::Ended {
-            end,
-            duration,
-            average: None,
-        });
+        let said = ended.map_or(Said::Unknown, said_of);
         let _ = input.send(AgentInput::Found(epoch, to, event, said));
     });
 }
@@ -96,10 +97,7 @@ pub(super) fn find_or_admit(
     let (queue, input, epoch) = (office.queue.clone(), input.clone(), office.epoch);
     office.thread().spawn(async move {
         let _ = input.send(match end_of(&queue, admit.event).await {
-            Some(Ended { end, duration, .. }) => {
-                let said = Said::Ended { end, duration, average: None };
-                AgentInput::Found(epoch, from, admit.event, said)
-            }
+            Some(ended) => AgentInput::Found(epoch, from, admit.event, said_of(ended)),
             None => AgentInput::Admits(epoch, from, admit),
         });
     });

@@ -155,7 +155,7 @@ impl Office {
         self.thread.handle()
     }
 
-    /// The number of a listener of the line.
+    /// The queue of a listener of the line.
     pub fn concurrency_id(&self, listener: &str) -> Option<&Id> {
         let listener = self.blueprint.listeners.iter().find(|it| *it.api_name == *listener)?;
         Some(&listener.concurrency_id)
