@@ -74,6 +74,56 @@ struct Followed {
     of: Of,
 }
 
+impl Followed {
+    fn new(
+        listener: Arc<str>,
+        sender: EventSender,
+        session: Option<Arc<SessionState>>,
+        of: Of,
+    ) -> Self {
+        Followed {
+            listener,
+            sender,
+            others: Vec::new(),
+            input: None,
+            session,
+            admit: None,
+            asked: None,
+            may_be_in: true,
+            is_cancelled: false,
+            runs: false,
+            of,
+        }
+    }
+
+    /// All who follow it.
+    fn senders(self) -> impl Iterator<Item = EventSender> {
+        std::iter::once(self.sender).chain(self.others)
+    }
+
+    /// It is in the line, as all who follow it hear. Gives what it was to be let in by, the first time.
+    fn let_in(&mut self) -> Option<Box<Admit>> {
+        let admit = self.admit.take()?;
+        self.sender.admit();
+        self.others.iter_mut().for_each(EventSender::admit);
+        Some(admit)
+    }
+
+    fn refuse(self, refusal: &Refusal) {
+        self.senders().for_each(|sender| sender.refuse(refusal.clone()));
+    }
+
+    /// It is asked for once more, where it isn't known yet whether it was let in.
+    fn ask_again(&mut self, now: Instant, is_heard: bool, out: &mut Out) -> bool {
+        let Some(admit) = &mut self.admit else { return false };
+        self.asked = Some(now);
+        admit.again |= self.may_be_in;
+        self.may_be_in |= is_heard;
+        out.push((To::Keeper, Message::Admit(admit.clone())));
+        true
+    }
+}
+
 impl Front {
     pub fn new(deliver: Deliver) -> Self {
         Front {
@@ -149,19 +199,12 @@ impl Front {
             again: input.given::<SubmittedBefore>().is_some(),
         });
         out.push((To::Keeper, Message::Admit(admit.clone())));
-        let of = self.of(name);
         let followed = Followed {
-            listener: name.clone(),
-            sender,
-            others: Vec::new(),
             input: Some(input),
-            session,
             admit: Some(admit),
             asked: Some(now),
             may_be_in: self.is_heard,
-            is_cancelled: false,
-            runs: false,
-            of,
+            ..Followed::new(name.clone(), sender, session, self.of(name))
         };
         self.events.insert(id, followed);
     }
@@ -183,20 +226,7 @@ impl Front {
             return;
         }
         let of = self.of(&listener);
-        let followed = Followed {
-            listener,
-            sender,
-            others: Vec::new(),
-            input: None,
-            session,
-            admit: None,
-            asked: None,
-            may_be_in: true,
-            is_cancelled: false,
-            runs: false,
-            of,
-        };
-        self.events.insert(event, followed);
+        self.events.insert(event, Followed::new(listener, sender, session, of));
         out.push((To::Keeper, Message::Follow(vec![event])));
     }
 
@@ -214,23 +244,23 @@ impl Front {
         let Some(followed) = self.events.get_mut(&event) else {
             return;
         };
-        let Some(admit) = followed.admit.take() else { return };
         match result {
             Ok(()) => {
-                followed.sender.admit();
-                followed.others.iter_mut().for_each(EventSender::admit);
-                if followed.is_cancelled {
+                if let Some(admit) = followed.let_in()
+                    && followed.is_cancelled
+                {
                     let listener = admit.listener;
                     out.push((To::Keeper, Message::Cancel { listener, event }));
                 }
             }
+            // It was let in all the same, and that has come first.
+            Err(_) if followed.admit.is_none() => {}
             Err(refusal) => {
                 // What of it may be on its way a second time is taken back.
-                let listener = admit.listener;
+                let listener = followed.listener.clone();
                 out.push((To::Keeper, Message::Cancel { listener, event }));
-                if let Some(Followed { sender, others, .. }) = self.events.remove(&event) {
-                    others.into_iter().for_each(|other| other.refuse(refusal.clone()));
-                    sender.refuse(refusal);
+                if let Some(followed) = self.events.remove(&event) {
+                    followed.refuse(&refusal);
                 }
             }
         }
@@ -261,10 +291,9 @@ impl Front {
     pub fn stop(&mut self, all: bool) {
         for (_, followed) in self.events.extract_if(|_, followed| all || !followed.runs) {
             match followed.admit {
-                Some(_) => followed.sender.refuse(Refusal::Stopped),
-                None => followed.sender.end_unstarted(Outcome::Stopped),
+                Some(_) => followed.refuse(&Refusal::Stopped),
+                None => followed.senders().for_each(|it| it.end_unstarted(Outcome::Stopped)),
             }
-            followed.others.into_iter().for_each(|it| it.end_unstarted(Outcome::Stopped));
         }
     }
 
@@ -279,9 +308,7 @@ impl Front {
 
     fn pass_on(&mut self, event: EventId, said: Said) {
         let Some(followed) = self.events.get_mut(&event) else { return };
-        if followed.admit.take().is_some() {
-            followed.sender.admit();
-        }
+        followed.let_in();
         match &said {
             Said::Rank { .. } => followed.runs = false,
             Said::Starts { .. } => followed.runs = true,
@@ -304,8 +331,9 @@ impl Front {
     }
 
     fn end(&mut self, event: EventId, end: End, duration: f64, average: Option<f64>) {
-        let Some(Followed { sender, others, of, .. }) = self.events.remove(&event) else { return };
-        for sender in std::iter::once(sender).chain(others) {
+        let Some(followed) = self.events.remove(&event) else { return };
+        let of = followed.of.clone();
+        for sender in followed.senders() {
             self.deliver.end(sender, end.clone(), duration, average, of.clone());
         }
     }
@@ -327,14 +355,8 @@ impl Front {
         (self.asked_again, self.is_behind) = (Some(now), false);
         let mut follow = Vec::new();
         for (event, followed) in &mut self.events {
-            match &mut followed.admit {
-                Some(admit) => {
-                    followed.asked = Some(now);
-                    admit.again |= followed.may_be_in;
-                    followed.may_be_in = true;
-                    out.push((To::Keeper, Message::Admit(admit.clone())));
-                }
-                None => follow.push(*event),
+            if !followed.ask_again(now, true, out) {
+                follow.push(*event);
             }
         }
         for events in follow.chunks(FOLLOWED) {
@@ -365,23 +387,19 @@ impl Front {
                 let listener = followed.listener.clone();
                 out.push((To::Keeper, Message::Cancel { listener, event: *event }));
             }
-            let Some(admit) = &mut followed.admit else { continue };
             // What may be in stays until somebody who keeps the line says so.
-            if !followed.may_be_in && alone_since.is_some_and(|since| now - since >= PATIENCE) {
+            let waits = followed.admit.is_some() && !followed.may_be_in;
+            if waits && alone_since.is_some_and(|since| now - since >= PATIENCE) {
                 given_up.push(*event);
             } else {
                 // What is cancelled has to be known there to have an end.
-                followed.asked = Some(now);
-                admit.again |= followed.may_be_in;
-                followed.may_be_in |= self.is_heard;
-                out.push((To::Keeper, Message::Admit(admit.clone())));
+                followed.ask_again(now, self.is_heard, out);
             }
         }
-        for event in given_up {
-            if let Some(followed) = self.events.remove(&event) {
-                let reason = "the cluster keeps no records now; try again later".into();
-                followed.sender.refuse(Refusal::NotRecorded { reason, full: false });
-            }
+        let reason = "the cluster keeps no records now; try again later".into();
+        let refusal = Refusal::NotRecorded { reason, full: false };
+        for followed in given_up.into_iter().filter_map(|event| self.events.remove(&event)) {
+            followed.refuse(&refusal);
         }
     }
 }
@@ -462,6 +480,33 @@ mod tests {
             front.line_moved(now, &mut out);
             assert_eq!(again(&out), [then], "{is_heard}, {before}");
         }
+    }
+
+    /// Sent twice, since the answer to the first didn't come: both are answered.
+    #[test]
+    fn who_submits_an_event_again_hears_of_it_as_well() {
+        let now = Instant::now();
+        let is_admitted = |mut it: Admission| it.try_recv().ok().map(|answer| answer.is_ok());
+        let both = |front: &mut Front, heard: bool| {
+            front.is_heard = heard;
+            let (event, first, _) = submit(front, now, false);
+            let (_, second, _) = submit(front, now, true);
+            (event, [first, second])
+        };
+        let mut front = Front::new(Deliver::new().0);
+        // It starts before the answer has come.
+        let (event, admissions) = both(&mut front, true);
+        front.told(now, 1, 1, event, Said::Starts { eta: None }, &mut Out::new());
+        assert_eq!(admissions.map(is_admitted), [Some(true); 2]);
+        let mut front = Front::new(Deliver::new().0);
+        let (_, admissions) = both(&mut front, false);
+        front.handle_timeout(now, false, &mut Out::new());
+        front.handle_timeout(now + PATIENCE, false, &mut Out::new());
+        assert_eq!(admissions.map(is_admitted), [Some(false); 2]);
+        let mut front = Front::new(Deliver::new().0);
+        let (_, admissions) = both(&mut front, true);
+        front.stop(false);
+        assert_eq!(admissions.map(is_admitted), [Some(false); 2]);
     }
 
     #[test]
