@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::message::{NodeName, Times};
+use super::message::{Epoch, NodeName, Times};
 
 /// How long no owner must have been heard before a node claims.
 const SILENCE: u32 = 3;
@@ -19,14 +19,14 @@ pub(crate) struct Candidate {
     this: NodeName,
     heard: BTreeMap<NodeName, Instant>,
     owner_heard: Instant,
-    /// Since when nobody owns it, where that is known.
-    free_since: Option<Instant>,
+    /// Since when nobody owns it, where that is known, and of which epoch the last owner can have been.
+    free: Option<(Instant, Epoch)>,
 }
 
 impl Candidate {
     pub fn new(times: Times, this: NodeName, now: Instant) -> Self {
         let heard = BTreeMap::new();
-        Candidate { times, this, heard, owner_heard: now, free_since: None }
+        Candidate { times, this, heard, owner_heard: now, free: None }
     }
 
     /// A node has been heard.
@@ -43,12 +43,19 @@ impl Candidate {
 
     /// An owner that counts has been heard, or a claim of somebody's has been seen.
     pub fn hear_owner(&mut self, now: Instant) {
-        (self.owner_heard, self.free_since) = (now, None);
+        (self.owner_heard, self.free) = (now, None);
     }
 
-    /// Whoever owned it has left it.
-    pub fn left(&mut self, now: Instant) {
-        self.free_since.get_or_insert(now);
+    /// Whoever owned it until this epoch has left it.
+    pub fn left(&mut self, now: Instant, until: Epoch) {
+        let (_, known) = self.free.get_or_insert((now, until));
+        *known = until.max(*known);
+    }
+
+    /// Up to which epoch its owners have left it, where that is why this node claims it: of a later one, it is
+    /// not free.
+    pub fn left_until(&self) -> Option<Epoch> {
+        self.free.map(|(_, until)| until)
     }
 
     /// When this node claims the concurrency id, if nobody owns it until then: whoever comes first in its
@@ -62,14 +69,13 @@ impl Candidate {
         let silent = self.owner_heard + self.turns(before);
         let after = u32::try_from(before).unwrap_or(u32::MAX);
         let free = |since| since + (self.times.beat / 4).saturating_mul(after).min(LONGEST);
-        self.free_since.map(free).map_or(silent, |free| free.min(silent))
+        self.free.map(|(since, _)| free(since)).map_or(silent, |free| free.min(silent))
     }
 
     /// The same for one that is about to leave, and does so only where nobody else does.
     pub fn claims_last_at(&self, concurrency_id: &str, now: Instant) -> Instant {
-        let free_since = None;
         let silent =
-            Candidate { free_since, heard: self.heard.clone(), this: self.this.clone(), ..*self };
+            Candidate { free: None, heard: self.heard.clone(), this: self.this.clone(), ..*self };
         silent.claims_at(concurrency_id, now)
     }
 
@@ -132,7 +138,7 @@ mod tests {
             let mut candidate = Candidate::new(times(), this.into(), now);
             ["a", "b", "c"].into_iter().for_each(|node| candidate.hear(node.into(), now));
             candidate.forget(&"b".into());
-            candidate.left(now);
+            candidate.left(now, 1);
             candidate.claims_at("gpu", now)
         });
         let mut others = [turns[0], turns[2]];

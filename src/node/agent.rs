@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::answers;
 use super::front::Front;
 use super::input::{Input, Kept};
-use super::keeping::Claiming;
+use super::keeping::{Claiming, Due};
 use super::office::Office;
 use super::out::{Out, To};
 use super::permits::{self, Permits};
@@ -23,6 +23,7 @@ use crate::cluster::handle::ClusterHandle;
 use crate::cluster::message::{Epoch, Process, Times};
 use crate::cluster::ownership::Candidate;
 use crate::event::refusal::Refusal;
+use crate::journal::error::JournalError;
 use crate::logging::{info, warn};
 use crate::queue::blueprint::Blueprint;
 
@@ -165,6 +166,10 @@ impl Agent {
             Input::Claimed(Ok(kept)) => self.open(now, *kept, out),
             Input::Claimed(Err(trouble)) => {
                 self.claiming.has_failed(now);
+                if matches!(trouble, JournalError::Owned { .. }) {
+                    // Another one was quicker.
+                    return self.candidate.hear_owner(now);
+                }
                 warn!("the line can't be kept here: {trouble}");
             }
             Input::Lost(epoch, why) if self.office(epoch).is_some() => {
@@ -173,8 +178,8 @@ impl Agent {
                 out.push((To::All, Message::Leaves(epoch)));
             }
             Input::Lost(..) => {}
-            Input::IsFree if self.keeper.is_none() => self.candidate.left(now),
-            Input::IsFree => {}
+            Input::IsFree(until) if self.keeper.is_none() => self.candidate.left(now, until),
+            Input::IsFree(_) => {}
             Input::Answered(process, id, answer) => {
                 out.push((To::Process(process), Message::Answer { id, answer }));
             }
@@ -263,7 +268,7 @@ impl Agent {
             Message::Leaves(epoch) => {
                 if self.keeper.as_ref().is_none_or(|(_, known, _)| *known <= epoch) {
                     self.keeper = None;
-                    self.candidate.left(now);
+                    self.candidate.left(now, epoch);
                     self.next_look = now;
                 }
             }
@@ -442,8 +447,10 @@ impl Agent {
         let may_claim = self.office.is_none() && self.leaving.as_ref().is_none_or(needs_one);
         let Some(blueprint) = self.blueprint.as_ref().filter(|_| may_claim) else { return };
         let due = match self.leaving {
-            None => self.candidate.claims_at("line", now),
-            Some(_) => self.candidate.claims_last_at("line", now),
+            None => {
+                Due { at: self.candidate.claims_at("line", now), over: self.candidate.left_until() }
+            }
+            Some(_) => Due { at: self.candidate.claims_last_at("line", now), over: None },
         };
         let is_unknown = self.keeper.is_none();
         self.claiming.look(now, due, is_unknown, &self.handle, blueprint, &self.input);

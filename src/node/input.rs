@@ -70,8 +70,8 @@ pub(super) enum Input {
     /// The line is this node's to keep, or not.
     Claimed(Result<Box<Kept>, JournalError>),
     Lost(Epoch, JournalError),
-    /// Nobody keeps it.
-    IsFree,
+    /// Nobody keeps it, by its record up to there.
+    IsFree(Epoch),
 
     /// Of the line that this node keeps.
     Place(Epoch, Box<Placing>),

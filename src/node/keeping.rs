@@ -11,6 +11,7 @@ use super::input::{Input, Kept};
 use super::proxy;
 use crate::clock;
 use crate::cluster::handle::ClusterHandle;
+use crate::cluster::message::Epoch;
 use crate::journal::Journal;
 use crate::journal::error::JournalError;
 use crate::journal::jetstream::{ConnectNats, Nats};
@@ -29,6 +30,13 @@ pub(super) struct Claiming {
     not_before: Option<Instant>,
     /// Whether somebody has the record is being asked.
     asked: Option<Instant>,
+}
+
+/// When the line is to be claimed.
+pub(super) struct Due {
+    pub at: Instant,
+    /// Only if nobody keeps it by a claim behind this one.
+    pub over: Option<Epoch>,
 }
 
 impl Claiming {
@@ -56,7 +64,7 @@ impl Claiming {
     pub fn look(
         &mut self,
         now: Instant,
-        due: Instant,
+        due: Due,
         is_unknown: bool,
         handle: &ClusterHandle,
         blueprint: &Blueprint,
@@ -65,11 +73,12 @@ impl Claiming {
         if self.is_under_way() || self.not_before.is_some_and(|then| now < then) {
             return;
         }
-        if now >= due {
+        if now >= due.at {
             let thread = Arbiter::new();
             let keeping = keep(
                 self.connect.clone(),
                 handle.process.to_string(),
+                due.over,
                 blueprint.clone(),
                 input.clone(),
             );
@@ -84,9 +93,9 @@ impl Claiming {
             let (connect, client) = (self.connect.clone(), handle.client.clone());
             let input = input.clone();
             actix::spawn(async move {
-                match connect.is_released(&client).await {
-                    Ok(true) => drop(input.send(Input::IsFree)),
-                    Ok(false) => {}
+                match connect.released(&client).await {
+                    Ok(Some(until)) => drop(input.send(Input::IsFree(until))),
+                    Ok(None) => {}
                     Err(trouble) => debug!("it isn't known who has the record: {trouble}"),
                 }
             });
@@ -97,11 +106,12 @@ impl Claiming {
 async fn keep(
     connect: ConnectNats,
     by: String,
+    over: Option<Epoch>,
     blueprint: Blueprint,
     input: UnboundedSender<Input>,
 ) -> Result<Kept, JournalError> {
     let began = clock::now();
-    let nats = Nats::claim(connect, format!("node {by}")).await?;
+    let nats = Nats::claim(connect, format!("node {by}"), over).await?;
     let (epoch, last_kept) = (nats.opened().epoch, nats.opened().last_kept.clone());
     let lost = nats.lost();
     let journal: Arc<dyn Journal> = Arc::new(nats);

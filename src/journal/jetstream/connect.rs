@@ -221,9 +221,9 @@ impl ConnectNats {
         format!("now-serving.{}.{rest}", escape(&self.name))
     }
 
-    /// Whether nobody has the stream, by the last word of whoever had it.
-    pub(crate) async fn is_released(&self, client: &Client) -> Result<bool, JournalError> {
-        is_released(&self.open(client).await?).await
+    /// The last sequence of the stream, where nobody has it by the last word of whoever had it.
+    pub(crate) async fn released(&self, client: &Client) -> Result<Option<u64>, JournalError> {
+        released(&self.open(client).await?).await
     }
 
     pub(super) fn is_standby(&self) -> bool {
@@ -309,7 +309,7 @@ async fn stand_by(
                     stood_by.store(true, Ordering::Relaxed);
                 }
             }
-            Asked::Nobody if is_released(stream).await? => return Ok(()),
+            Asked::Nobody if released(stream).await?.is_some() => return Ok(()),
             Asked::Nobody if asked - *gone_since.get_or_insert(asked) >= GONE => return Ok(()),
             Asked::Nobody => {}
             Asked::Unknown => gone_since = None,
@@ -318,15 +318,16 @@ async fn stand_by(
     }
 }
 
-/// Whether nobody has it by its last word, or nobody ever had it.
-async fn is_released(stream: &Stream) -> Result<bool, JournalError> {
+/// Its last sequence, where nobody has it by its last word, or nobody ever had it.
+async fn released(stream: &Stream) -> Result<Option<u64>, JournalError> {
     let (_, last) = stream.bounds().await?;
     if last == 0 {
-        return Ok(true);
+        return Ok(Some(0));
     }
-    let Some(stored) = stream.read(last).await? else { return Ok(false) };
+    let Some(stored) = stream.read(last).await? else { return Ok(None) };
     // The last part of something longer is no group.
-    Ok(Group::decode(stream.name(), &stored.text).is_ok_and(|group| group.released))
+    let group = Group::decode(stream.name(), &stored.text);
+    Ok(group.is_ok_and(|group| group.released).then_some(last))
 }
 
 /// For people who look for it.

@@ -50,6 +50,12 @@ pub(super) enum Attempt {
     UnsureWithoutRoom,
 }
 
+/// Another process' claim.
+struct Claimed {
+    sequence: u64,
+    by: String,
+}
+
 enum Follows {
     Group(Stored),
     /// Something that is gone again.
@@ -60,16 +66,21 @@ enum Follows {
 }
 
 impl<L: Log> Line<L> {
-    /// Reads the log and claims it, from whoever had it.
+    /// Reads the log and claims it, from whoever had it; with `over` only if nobody has it by a claim behind
+    /// that sequence.
     ///
     /// # Errors
     /// When it can't be read, holds something else, or can't be claimed.
-    pub async fn open(log: L, claim: Claim) -> Result<Self, JournalError> {
+    pub async fn open(log: L, claim: Claim, over: Option<u64>) -> Result<Self, JournalError> {
         let mut line = Line { log, ledger: Ledger::default(), last: 0, claim, tagged: 0 };
         let mut claiming = line.prepare(Group::claim(line.claim.clone()))?;
         let mut unsure = 0;
-        line.catch_up().await?;
+        let is_behind = |claimed: &Claimed| over.is_some_and(|over| claimed.sequence > over);
+        let mut quicker = line.catch_up().await?.filter(is_behind);
         loop {
+            if let Some(Claimed { by, .. }) = quicker {
+                return Err(JournalError::Owned { name: line.log.name().into(), by });
+            }
             match line.attempt(&mut claiming).await {
                 Attempt::Kept => return Ok(line),
                 // Somebody has written since it was read.
@@ -80,10 +91,7 @@ impl<L: Log> Line<L> {
                 }
                 Attempt::Unsure(_) | Attempt::UnsureWithoutRoom => unsure += 1,
             }
-            if let Some(by) = line.catch_up().await? {
-                // Whoever was quicker has it.
-                return Err(JournalError::Owned { name: line.log.name().into(), by });
-            }
+            quicker = line.catch_up().await?;
         }
     }
 
@@ -92,9 +100,10 @@ impl<L: Log> Line<L> {
         self.last
     }
 
-    /// Reads what stands behind what is known. Gives who has claimed the log there last, of others.
-    async fn catch_up(&mut self) -> Result<Option<String>, JournalError> {
-        let mut claimed_by = None;
+    /// Reads what stands behind what is known. Gives who has claimed the log there last, of others, and has not
+    /// released it there.
+    async fn catch_up(&mut self) -> Result<Option<Claimed>, JournalError> {
+        let mut claimed = None;
         let (mut first, mut end) = self.log.bounds().await?;
         if first > self.last + 1 {
             // What was read is gone, but for what stands in what follows.
@@ -109,7 +118,9 @@ impl<L: Log> Line<L> {
                         let group = Group::decode(name, &stored.text)?;
                         ledger.take(stored.sequence, &group);
                         if let Some(other) = group.claim.filter(|other| other.id != claim.id) {
-                            claimed_by = Some(other.by);
+                            claimed = Some(Claimed { sequence: stored.last, by: other.by });
+                        } else if group.released {
+                            claimed = None;
                         }
                     }
                     None => warn!("{name}: message {} is none of ours", stored.sequence),
@@ -125,7 +136,7 @@ impl<L: Log> Line<L> {
                 (self.ledger, self.last) = (Ledger::default(), first - 1);
             }
         }
-        Ok(claimed_by)
+        Ok(claimed)
     }
 
     /// # Errors

@@ -44,7 +44,7 @@ fn group(records: Vec<Record>) -> Group {
 fn open(log: &FakeLog, id: &str) -> Line<FakeLog> {
     loop {
         let claim = Claim { by: id.to_string(), id: id.to_string() };
-        match block_on(Line::open(log.clone(), claim)) {
+        match block_on(Line::open(log.clone(), claim, None)) {
             Ok(line) => return line,
             Err(JournalError::Unreachable(_) | JournalError::Full) => {}
             Err(other) => panic!("{other}"),
@@ -146,9 +146,25 @@ fn who_was_quicker_has_it() {
     let log = FakeLog::new(1);
     let claim = |by: &str| Claim { by: by.into(), id: by.into() };
     log.kept().race = Some(("quick-1".into(), Group::claim(claim("quick")).encode().unwrap()));
-    let slow = block_on(Line::open(log.clone(), claim("slow"))).map(|_| ());
+    let slow = block_on(Line::open(log.clone(), claim("slow"), None)).map(|_| ());
     assert_eq!(slow, Err(JournalError::Owned { name: "fake".into(), by: "quick".into() }));
     check(&log, &[], &[]);
+}
+
+/// Who takes it to be free may be late: somebody else has claimed it, and may have left it again.
+#[test]
+fn what_somebody_has_claimed_since_is_left_alone() {
+    let log = FakeLog::new(1);
+    let free = open(&log, "first").last();
+    let claim = |by: &str| Claim { by: by.into(), id: by.into() };
+    let try_over = |over| block_on(Line::open(log.clone(), claim("late"), Some(over))).map(|_| ());
+    assert_eq!(try_over(free), Ok(()));
+    let mut second = open(&log, "second");
+    let owned = JournalError::Owned { name: "fake".into(), by: "second".into() };
+    assert_eq!(try_over(free), Err(owned));
+    let mut release = second.prepare(Group::release()).unwrap();
+    assert_eq!(block_on(second.attempt(&mut release)), Attempt::Kept);
+    assert_eq!(try_over(free), Ok(()));
 }
 
 /// The check can fail.

@@ -131,14 +131,19 @@ impl Nats {
         &self.opened
     }
 
-    /// Takes it over, from whoever has it, for as long as that is sure to be known here.
-    pub(crate) async fn claim(connect: ConnectNats, by: String) -> Result<Self, JournalError> {
+    /// Takes it over, from whoever has it, for as long as that is sure to be known here; with `over` only if
+    /// nobody has it by a claim behind that sequence.
+    pub(crate) async fn claim(
+        connect: ConnectNats,
+        by: String,
+        over: Option<u64>,
+    ) -> Result<Self, JournalError> {
         let name = connect.name.clone();
         let open = {
             let by = by.clone();
             move || async move { connect.taken(by).await }
         };
-        Nats::start(name, by, Some(LEASE), open).await
+        Nats::start(name, by, Some(LEASE), over, open).await
     }
 
     /// `stood_by` becomes true where another process has it, and is waited for.
@@ -154,7 +159,7 @@ impl Nats {
                 move || async move { connecting.stream(by, &waits).await }
             };
             let lease = connect.is_standby().then_some(LEASE);
-            match Nats::start(name, by, lease, open).await {
+            match Nats::start(name, by, lease, None, open).await {
                 // Once it stands by, it does so until it has its turn.
                 Err(JournalError::Unreachable(why))
                     if connect.is_standby() && stood_by.load(Ordering::Relaxed) =>
@@ -177,6 +182,7 @@ impl Nats {
         name: String,
         by: String,
         lease: Option<Duration>,
+        over: Option<u64>,
         connect: impl FnOnce() -> F + Send + 'static,
     ) -> Result<Self, JournalError>
     where
@@ -192,7 +198,7 @@ impl Nats {
         let write = async move |incoming| {
             let mut opened = opened;
             let line = {
-                let open = std::pin::pin!(open(connect(), claim));
+                let open = std::pin::pin!(open(connect(), claim, over));
                 let given_up = std::pin::pin!(opened.closed());
                 match select(open, given_up).await {
                     Either::Left((line, _)) => line,
@@ -225,10 +231,11 @@ impl Nats {
 async fn open<L: Log>(
     log: impl Future<Output = Result<L, JournalError>>,
     claim: Claim,
+    over: Option<u64>,
 ) -> Result<(Line<L>, Instant), JournalError> {
     let log = log.await?;
     let began = Instant::now();
-    Ok((Line::open(log, claim).await?, began))
+    Ok((Line::open(log, claim, over).await?, began))
 }
 
 #[cfg(test)]
@@ -237,12 +244,12 @@ impl Nats {
     pub(crate) async fn test_take_over(servers: String, name: &str) -> Result<Self, JournalError> {
         let connect = Nats::connect(servers).name(name);
         let open = move || async move { connect.test_stream().await };
-        Nats::start(name.into(), "somebody else".into(), None, open).await
+        Nats::start(name.into(), "somebody else".into(), None, None, open).await
     }
 
     /// On a log in memory.
     pub(crate) async fn test_open(log: fake_log::FakeLog) -> Result<Self, JournalError> {
-        Nats::start("fake".into(), "a test".into(), None, move || async { Ok(log) }).await
+        Nats::start("fake".into(), "a test".into(), None, None, move || async { Ok(log) }).await
     }
 }
 
