@@ -6,16 +6,17 @@
 #[path = "common/nats_server.rs"]
 mod nats_server;
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use futures::future::join_all;
+use futures::future::{Either, join_all, select};
 use nats_server::Servers;
 use now_serving::{
-    CallError, EventContext, Listener, Nats, Queue, Slot, SlotResource, SlotState, State,
-    SubmitError, Update, UserError,
+    CallError, ConcurrencyIdSnapshot, EventContext, Listener, Nats, Queue, Slot, SlotResource,
+    SlotState, State, SubmitError, Update, UserError,
 };
 
 /// What runs, over all nodes.
@@ -157,9 +158,12 @@ async fn a_permit_holds_its_slot_in_the_whole_cluster() {
     };
     let (a, b) = (start("a").await, start("b").await);
     let held = a.acquire("render").await.unwrap();
-    let mut waits = std::pin::pin!(b.acquire("render"));
-    let waiting = tokio::time::timeout(Duration::from_millis(300), waits.as_mut()).await;
-    assert!(waiting.is_err(), "there is one slot");
+    let mut waits = pin!(b.acquire("render"));
+    // As long as it waits there, it hasn't got one.
+    let is_waiting = async {
+        while b.snapshot().await.concurrency_id("render").is_none_or(|it| it.waiting == 0) {}
+    };
+    assert!(matches!(select(waits.as_mut(), pin!(is_waiting)).await, Either::Right(_)));
     drop(held);
     let held = waits.await.unwrap();
     // Of those who wait, one gives up.
@@ -167,6 +171,48 @@ async fn a_permit_holds_its_slot_in_the_whole_cluster() {
     assert!(given_up.is_err());
     drop(held);
     let _last = a.acquire("render").await.unwrap();
+}
+
+#[actix::test]
+async fn a_permit_holds_its_slot_when_the_line_is_left_to_another_node() {
+    let Some(servers) = Servers::start(1) else { return };
+    let url = servers.url();
+    let start = async |node: &str| {
+        let cluster = Nats::connect(&url).name("permits that stay").join(node).await.unwrap();
+        Queue::builder().cluster(cluster).permits("render", 3).start().unwrap()
+    };
+    // The first one keeps the line.
+    let first = start("a").await;
+    let given_back = first.acquire("render").await.unwrap();
+    let others = join_all(["b", "c"].map(start)).await;
+    let (b, c) = (&others[0], &others[1]);
+    let held = [b.acquire("render").await.unwrap(), first.acquire("render").await.unwrap()];
+    // A number is free that is before those that are held.
+    drop(given_back);
+    let third = c.acquire("render").await.unwrap();
+    assert_eq!(third.slot(), 0);
+    drop(third);
+    // A permit is held there still: that one leaves while it has not ended.
+    let leaves = pin!(first.shutdown(Duration::from_secs(60)));
+    let moved = async {
+        let until = async |is: &dyn Fn(&ConcurrencyIdSnapshot) -> bool| {
+            while !c.snapshot().await.concurrency_id("render").is_some_and(is) {}
+        };
+        // Who keeps the line now knows of those that are held, and of none before.
+        let none_before = |it: &ConcurrencyIdSnapshot| {
+            it.running == 2 && it.permits.as_ref().is_some_and(|permits| permits.completed == 0)
+        };
+        until(&none_before).await;
+        let third = c.acquire("render").await.unwrap();
+        let fourth = pin!(b.acquire("render"));
+        let is_waiting = pin!(until(&|it| it.waiting == 1));
+        assert!(matches!(select(fourth, is_waiting).await, Either::Right(_)));
+        let mut slots = [&third, &held[0], &held[1]].map(|permit| permit.slot());
+        slots.sort();
+        assert_eq!(slots, [0, 1, 2]);
+        drop(held);
+    };
+    futures::future::join(leaves, moved).await;
 }
 
 #[actix::test]

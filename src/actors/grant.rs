@@ -39,6 +39,8 @@ pub(crate) struct Acquire {
     pub id: EventId,
     /// What it is counted as.
     pub label: Arc<str>,
+    /// It has been held since before this supervisor was there.
+    pub held: bool,
     pub grant: oneshot::Sender<Result<Grant, Refusal>>,
 }
 

@@ -323,7 +323,8 @@ fn arrival(Admit { listener, submit }: Admit) -> Arrival<Queued> {
 impl Handler<Acquire> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, Acquire { id, label, grant }: Acquire, context: &mut Self::Context) {
+    fn handle(&mut self, acquire: Acquire, context: &mut Self::Context) {
+        let Acquire { id, label, held, grant } = acquire;
         let arrival = Arrival {
             id,
             listener: self.scheduler.permit_lane(&label),
@@ -333,6 +334,10 @@ impl Handler<Acquire> for Supervisor {
             placed: false,
             payload: Queued::Permit(grant),
         };
+        if held {
+            let (arrival, since) = (Box::new(arrival), clock::now());
+            return self.command(Command::Restore { arrival, since, runs: true }, context);
+        }
         self.turn(context, |supervisor, context| supervisor.admit(arrival, context));
     }
 }

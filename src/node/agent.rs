@@ -8,6 +8,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
 use super::answers;
+use super::census::{Census, Present};
 use super::front::Front;
 use super::input::{Input, Kept};
 use super::keeping::{Claiming, Due};
@@ -40,6 +41,8 @@ pub(super) struct Agent {
     front: Front,
     runs: Runs,
     permits: Permits,
+    present: Present,
+    started: Instant,
     office: Option<Office>,
     /// What has come of a line that is about to be this node's.
     early: Vec<Input>,
@@ -90,6 +93,8 @@ impl Agent {
             front,
             runs,
             permits: Permits::default(),
+            present: Present::new(SILENCE * times.beat),
+            started: now,
             office: None,
             early: Vec::new(),
             claiming,
@@ -260,9 +265,22 @@ impl Agent {
                 if is_older_self {
                     self.is_replaced(now, out);
                 }
+                if self.present.beat(now, &beat) {
+                    // So that a process that has just come knows soon who is there.
+                    self.runs.beats_soon |= from != self.handle.process;
+                }
                 if let Some(office) = &mut self.office {
                     office.hear(now, beat, out);
                 }
+                self.open_if_known(now, out);
+            }
+            Message::Permits { held, waits } => {
+                self.present.holds(&from.node, !held.is_empty());
+                if let Some(office) = &mut self.office {
+                    permits::are(office, &self.input, &from, held, &waits, out);
+                    office.has_said_permits(&from.node);
+                }
+                self.open_if_known(now, out);
             }
             Message::Keeps(epoch) => self.hear_keeper(now, from, epoch, out),
             Message::Leaves(epoch) => {
@@ -311,6 +329,14 @@ impl Agent {
     /// What is said to whoever keeps the line.
     fn keeper_came(&mut self, now: Instant, from: Process, message: Message, out: &mut Out) {
         let Some(office) = &mut self.office else { return };
+        let is_new = match &message {
+            Message::Admit(admit) => office.tracked.knows(admit.event) == Known::No,
+            Message::Acquire(_) => true,
+            _ => false,
+        };
+        if is_new && !office.is_open() {
+            return office.put_off(from, message);
+        }
         match message {
             Message::Report(report) => office.report(now, report, out),
             Message::Said { attempt, event, said } => office.said(attempt, event, said),
@@ -341,15 +367,9 @@ impl Agent {
                 }
             }
             Message::Acquire(acquire) => {
-                if let Some(given_up) = office.permits.begin(&from, acquire.permit, out) {
-                    let (queue, input, epoch) =
-                        (office.queue.clone(), self.input.clone(), office.epoch);
-                    let waits = permits::wait(queue, acquire, given_up, epoch, from, input);
-                    office.thread().spawn(waits);
-                }
+                permits::acquire(office, &self.input, from, acquire, out);
             }
             Message::Released(permit) => office.permits.released(from, permit),
-            Message::Permits { held, waits } => office.permits.are(&from, &held, &waits, out),
             Message::Ask { id, question } => {
                 answers::answer(office, &self.input, from, id, question);
             }
@@ -366,14 +386,12 @@ impl Agent {
         self.keeper = Some((from.clone(), epoch, now));
         self.candidate.hear_owner(now);
         if is_new {
-            // So that it knows soon what there is.
-            self.next_beat = now;
-        }
-        if is_new {
             info!("{} keeps the line now", from.node);
             if self.office.as_ref().is_some_and(|office| office.epoch < epoch) {
                 self.close();
             }
+            // It has to know what there is before it lets anybody in.
+            self.beat(now, out);
             self.front.line_moved(now, out);
             self.permits.line_moved(out);
             for (id, asked) in &mut self.asked {
@@ -389,10 +407,13 @@ impl Agent {
         let Some(thread) = self.claiming.is_over() else { return };
         info!("this node keeps the line now");
         let (epoch, me) = (kept.epoch, self.handle.process.clone());
-        self.office = Some(Office::open(now, self.times, kept, thread, self.input.clone()));
+        // Where nobody kept it before, nobody holds anything.
+        let listens = if epoch == FIRST { Duration::ZERO } else { LISTENS };
+        let census = Census::new(&me.node, &self.present, self.started + listens);
+        let office = Office::open(now, self.times, kept, census, thread, self.input.clone());
+        self.office = Some(office);
         out.push((To::All, Message::Keeps(epoch)));
         self.hear_keeper(now, me, epoch, out);
-        self.next_beat = now;
         for input in std::mem::take(&mut self.early) {
             self.of_line(now, input, out);
         }
@@ -400,6 +421,19 @@ impl Agent {
         if self.leaving.as_ref().is_some_and(|leaving| leaving.done.is_none()) {
             self.hand_over(out);
         }
+    }
+
+    /// Lets in who has asked, once it is known who holds what.
+    fn open_if_known(&mut self, now: Instant, out: &mut Out) {
+        let Some(office) = &mut self.office else { return };
+        for (from, message) in office.open_if_known(now, &self.handle.process.node, &self.present) {
+            self.keeper_came(now, from, message, out);
+        }
+    }
+
+    fn beat(&mut self, now: Instant, out: &mut Out) {
+        self.next_beat = now + self.times.beat;
+        self.runs.beat(now, &mut self.front, out);
     }
 
     fn close(&mut self) {
@@ -422,9 +456,9 @@ impl Agent {
         if let Some(office) = &mut self.office {
             office.handle_timeout(now, out);
         }
+        self.open_if_known(now, out);
         if now >= self.next_beat || self.runs.beats_soon {
-            self.next_beat = now + self.times.beat;
-            self.runs.beat(now, &mut self.front, out);
+            self.beat(now, out);
             if let Some(office) = self.office.as_mut().filter(|office| !office.is_lost()) {
                 office.tracked.forget(now);
                 out.push((To::All, Message::Keeps(office.epoch)));
@@ -535,6 +569,15 @@ impl Agent {
         }
     }
 }
+
+/// After how many beats that have not come a node may be gone.
+const SILENCE: u32 = 3;
+
+/// The epoch of the first claim of all.
+const FIRST: Epoch = 1;
+
+/// How long it takes until a process that has just started has heard the others.
+const LISTENS: Duration = Duration::from_millis(500);
 
 /// How long what was interrupted, and who keeps the line, may take to say so.
 const LAST_WORD: Duration = Duration::from_secs(2);

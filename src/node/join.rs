@@ -364,7 +364,8 @@ impl Elsewhere for Node {
         queue_timeout: Option<Duration>,
     ) -> BoxFuture<'static, Result<(usize, Box<dyn Any + Send>), Refusal>> {
         let (reply, granted) = oneshot::channel();
-        let acquire = Acquire { permit: 0, concurrency_id: id.clone(), label, queue_timeout };
+        let concurrency_id = id.clone();
+        let acquire = Acquire { permit: 0, concurrency_id, label, queue_timeout, slot: None };
         let asked = self.input.send(Input::Acquire(acquire, reply));
         let granted = async move {
             if asked.is_err() {

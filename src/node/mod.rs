@@ -10,6 +10,7 @@
 mod agent;
 mod answers;
 mod bring;
+mod census;
 mod deliver;
 mod forwarder;
 mod front;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use actix::{Arbiter, ArbiterHandle};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::census::{Census, Present};
 use super::input::{Input as AgentInput, Kept};
 use super::out::{Out, To};
 use super::permits::Granted;
@@ -41,6 +42,10 @@ pub(super) struct Office {
     pub queue: Queue,
     pub tracked: Tracked,
     pub permits: Granted,
+    /// Until all have said what they hold, nothing starts, and nobody is let in.
+    census: Option<Census>,
+    /// What is asked for meanwhile.
+    later: Vec<(Process, Message)>,
     owner: Owner<RunEnd>,
     journal: Arc<dyn Journal>,
     last_kept: LastKept,
@@ -85,6 +90,7 @@ impl Office {
         now: Instant,
         times: Times,
         kept: Kept,
+        census: Census,
         thread: Arbiter,
         input: UnboundedSender<AgentInput>,
     ) -> Self {
@@ -103,6 +109,8 @@ impl Office {
             epoch,
             tracked: Tracked::new(epoch, input.clone()),
             permits: Granted::default(),
+            census: Some(census),
+            later: Vec::new(),
             queue,
             owner: Owner::new(times, epoch, began, now, runs),
             journal,
@@ -196,12 +204,49 @@ impl Office {
         let _ = waiting.results.send((attempt.event, result));
     }
 
+    /// A node has said which permits it holds.
+    pub fn has_said_permits(&mut self, node: &NodeName) {
+        if let Some(census) = &mut self.census {
+            census.permits(node);
+        }
+    }
+
+    /// Whether it is known what is held.
+    pub fn is_open(&self) -> bool {
+        self.census.is_none()
+    }
+
+    /// This is for when the line is open.
+    pub fn put_off(&mut self, from: Process, message: Message) {
+        self.later.push((from, message));
+    }
+
+    /// Opens the line once all have said what they hold: gives what was asked for until then.
+    pub fn open_if_known(
+        &mut self,
+        now: Instant,
+        this: &NodeName,
+        present: &Present,
+    ) -> Vec<(Process, Message)> {
+        if !self.census.as_mut().is_some_and(|census| census.is_over(now, this, present)) {
+            return Vec::new();
+        }
+        self.census = None;
+        self.tell_capacity(now);
+        std::mem::take(&mut self.later)
+    }
+
     /// Tells the line how much room there is on all nodes.
     fn tell_capacity(&mut self, now: Instant) {
+        if self.census.is_some() {
+            return;
+        }
         for id in &self.queue.inner().ids {
             let capacity = self.owner.capacity(now, &id.name);
             if self.capacity.insert(id.name.clone(), capacity) != Some(capacity) {
-                id.supervisor.do_send(SetCapacity(capacity));
+                let supervisor = id.supervisor.clone();
+                // On the thread that asks it for permits which are held already: behind them.
+                self.thread.spawn(async move { supervisor.do_send(SetCapacity(capacity)) });
             }
         }
     }
@@ -255,6 +300,9 @@ impl Office {
         let known = self.boots.entry(beat.from.node.clone()).or_default();
         *known = beat.from.boot.max(*known);
         beat.running.retain(|attempt| !self.riders.contains_key(attempt));
+        if let Some(census) = &mut self.census {
+            census.beat(&beat.from.node);
+        }
         self.owner.recorded(self.last_kept.began());
         self.owner.hear(now, beat);
         self.tell_capacity(now);

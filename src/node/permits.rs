@@ -2,15 +2,19 @@
 //! hold them say so.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::{Either, select};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::input::{Input as AgentInput, Release};
+use super::office::Office;
 use super::out::{Out, To};
 use super::wire::{Acquire, Message};
-use crate::cluster::message::{Epoch, Process};
+use crate::cluster::message::Process;
 use crate::event::refusal::Refusal;
 use crate::queue::error::AcquireError;
 use crate::queue::permit::Permit;
@@ -58,6 +62,7 @@ impl Permits {
         // One that was granted before stays so, whatever a later keeper says.
         let Some(reply) = wanted.reply.take() else { return };
         let granted = result.is_ok();
+        wanted.acquire.slot = result.as_ref().ok().copied();
         let release = || Release { permit, input: input.clone() };
         // Who doesn't wait any more gives it back by that.
         let _ = reply.send(result.map(|slot| (slot, release())));
@@ -73,22 +78,25 @@ impl Permits {
 
     fn say(&mut self, out: &mut Out) {
         self.had_some = !self.wanted.is_empty();
-        let waits = |wanted: &Wanted| wanted.reply.is_some();
-        let (waiting, held): (Vec<_>, Vec<_>) =
-            self.wanted.iter().partition(|(_, wanted)| waits(wanted));
-        let numbers = |wanted: Vec<(&u64, &Wanted)>| wanted.into_iter().map(|it| *it.0).collect();
-        let (held, waits) = (numbers(held), numbers(waiting));
-        out.push((To::Keeper, Message::Permits { held, waits }));
+        let (mut held, mut waits) = (Vec::new(), Vec::new());
+        for (permit, wanted) in &self.wanted {
+            match wanted.reply {
+                None => held.push(wanted.acquire.clone()),
+                Some(_) => waits.push(*permit),
+            }
+        }
+        out.push((To::All, Message::Permits { held, waits }));
     }
 
-    /// Somebody else keeps the line, who has to be told of all.
+    /// Somebody else keeps the line, who has to be told of all, and that there is no more.
     pub fn line_moved(&mut self, out: &mut Out) {
-        for wanted in self.wanted.values() {
+        for wanted in self.wanted.values().filter(|wanted| wanted.reply.is_some()) {
             out.push((To::Keeper, Message::Acquire(wanted.acquire.clone())));
         }
+        self.say(out);
     }
 
-    /// Whoever keeps the line knows nothing of these, held or waited for.
+    /// Whoever keeps the line knows nothing of these.
     pub fn unknown(&self, permits: &[u64], out: &mut Out) {
         for wanted in permits.iter().filter_map(|permit| self.wanted.get(permit)) {
             out.push((To::Keeper, Message::Acquire(wanted.acquire.clone())));
@@ -110,36 +118,52 @@ impl Permits {
 #[derive(Default)]
 pub(super) struct Granted(HashMap<(Process, u64), State>);
 
-enum State {
+struct State {
+    concurrency_id: Arc<str>,
+    /// The number that its holder knows it by: while it is held, that of no other of the concurrency id.
+    slot: Option<usize>,
+    wait: Wait,
+}
+
+enum Wait {
     /// Dropped, it waits no longer.
-    Waits {
-        _waiting: oneshot::Sender<()>,
-    },
-    Held(Permit),
+    Goes(#[allow(dead_code)] oneshot::Sender<()>),
+    IsOver(#[allow(dead_code)] Permit),
 }
 
 impl Granted {
-    /// Somebody there wants one: gives what tells when he doesn't any more, unless he waits already.
-    pub fn begin(
+    /// Somebody there wants one, or has it already: gives what tells when he doesn't any more, unless that is
+    /// known.
+    fn begin(
         &mut self,
         from: &Process,
-        permit: u64,
+        acquire: &Acquire,
         out: &mut Out,
     ) -> Option<oneshot::Receiver<()>> {
+        let permit = acquire.permit;
         match self.0.get(&(from.clone(), permit)) {
-            Some(State::Waits { .. }) => None,
             // It may not have come.
-            Some(State::Held(held)) => {
-                let result = Ok(held.slot());
+            Some(State { slot: Some(slot), wait: Wait::IsOver(_), .. }) => {
+                let result = Ok(*slot);
                 out.push((To::Process(from.clone()), Message::Granted { permit, result }));
-                None
+                return None;
             }
-            None => {
-                let (waiting, given_up) = oneshot::channel();
-                self.0.insert((from.clone(), permit), State::Waits { _waiting: waiting });
-                Some(given_up)
-            }
+            Some(known) if known.slot == acquire.slot => return None,
+            // One that waited has been granted by who kept the line before.
+            Some(_) | None => {}
         }
+        let (waiting, given_up) = oneshot::channel();
+        let concurrency_id = acquire.concurrency_id.clone();
+        let state = State { concurrency_id, slot: acquire.slot, wait: Wait::Goes(waiting) };
+        self.0.insert((from.clone(), permit), state);
+        Some(given_up)
+    }
+
+    /// One that none is known by, the slot's own where that is so.
+    fn number(&self, concurrency_id: &str, slot: usize) -> usize {
+        let of_id = self.0.values().filter(|state| *state.concurrency_id == *concurrency_id);
+        let taken: HashSet<usize> = of_id.filter_map(|state| state.slot).collect();
+        std::iter::once(slot).chain(0..).find(|n| !taken.contains(n)).unwrap_or(slot)
     }
 
     pub fn decided(
@@ -150,12 +174,16 @@ impl Granted {
         out: &mut Out,
     ) {
         let key = (from.clone(), permit);
+        // Nobody wants it any more, or it has one already.
+        let Some(State { concurrency_id, slot, wait: Wait::Goes(_) }) = self.0.get(&key) else {
+            return;
+        };
         let result = match result {
             Ok(held) => {
-                // Nobody wants it any more.
-                let Some(state) = self.0.get_mut(&key) else { return };
-                let slot = held.slot();
-                *state = State::Held(held);
+                let slot = slot.unwrap_or_else(|| self.number(concurrency_id, held.slot()));
+                if let Some(state) = self.0.get_mut(&key) {
+                    (state.slot, state.wait) = (Some(slot), Wait::IsOver(held));
+                }
                 Ok(slot)
             }
             Err(error) => {
@@ -169,26 +197,46 @@ impl Granted {
         out.push((To::Process(from), Message::Granted { permit, result }));
     }
 
-    /// Which ones are held there, and waited for. What isn't known of them is asked for.
-    pub fn are(&mut self, from: &Process, held: &[u64], waits: &[u64], out: &mut Out) {
+    /// Which ones are held there, and waited for. Gives those that are held and aren't known; what isn't known
+    /// of the others is asked for.
+    pub fn are(
+        &mut self,
+        from: &Process,
+        held: Vec<Acquire>,
+        waits: &[u64],
+        out: &mut Out,
+    ) -> Vec<(Acquire, oneshot::Receiver<()>)> {
+        let there: HashSet<u64> =
+            held.iter().map(|acquire| acquire.permit).chain(waits.iter().copied()).collect();
+        self.0.retain(|(process, permit), _| process != from || there.contains(permit));
         let mut unknown = Vec::new();
-        for permit in held.iter().chain(waits) {
-            if !self.0.contains_key(&(from.clone(), *permit)) {
-                unknown.push(*permit);
-            }
-        }
         for permit in waits {
-            // It was told so, and that may not have come.
-            if let Some(State::Held(held)) = self.0.get(&(from.clone(), *permit)) {
-                let (permit, result) = (*permit, Ok(held.slot()));
-                out.push((To::Process(from.clone()), Message::Granted { permit, result }));
+            match self.0.get(&(from.clone(), *permit)) {
+                // It was told so, and that may not have come.
+                Some(State { slot: Some(slot), wait: Wait::IsOver(_), .. }) => {
+                    let (permit, result) = (*permit, Ok(*slot));
+                    out.push((To::Process(from.clone()), Message::Granted { permit, result }));
+                }
+                Some(_) => {}
+                None => unknown.push(*permit),
             }
         }
         if !unknown.is_empty() {
             out.push((To::Process(from.clone()), Message::PermitsUnknown(unknown)));
         }
-        let held: HashSet<u64> = held.iter().chain(waits).copied().collect();
-        self.0.retain(|(process, permit), _| process != from || held.contains(permit));
+        let is_known = |granted: &Self, permit: u64| {
+            let known = granted.0.get(&(from.clone(), permit));
+            known.is_some_and(|state| matches!(state.wait, Wait::IsOver(_)))
+        };
+        let mut fresh = Vec::new();
+        for acquire in held {
+            if !is_known(self, acquire.permit)
+                && let Some(given_up) = self.begin(from, &acquire, out)
+            {
+                fresh.push((acquire, given_up));
+            }
+        }
+        fresh
     }
 
     /// One isn't held or waited for there any more.
@@ -202,21 +250,53 @@ impl Granted {
     }
 }
 
+/// Somebody there wants one, or has it already.
+pub(super) fn acquire(
+    office: &mut Office,
+    input: &UnboundedSender<AgentInput>,
+    from: Process,
+    acquire: Acquire,
+    out: &mut Out,
+) {
+    if let Some(given_up) = office.permits.begin(&from, &acquire, out) {
+        wait(office, input, from, acquire, given_up);
+    }
+}
+
+/// Which ones are held there, and waited for.
+pub(super) fn are(
+    office: &mut Office,
+    input: &UnboundedSender<AgentInput>,
+    from: &Process,
+    held: Vec<Acquire>,
+    waits: &[u64],
+    out: &mut Out,
+) {
+    for (acquire, given_up) in office.permits.are(from, held, waits, out) {
+        wait(office, input, from.clone(), acquire, given_up);
+    }
+}
+
 /// Waits for one in the line, as long as somebody wants it.
-pub(super) async fn wait(
-    queue: crate::queue::Queue,
+fn wait(
+    office: &Office,
+    input: &UnboundedSender<AgentInput>,
+    from: Process,
     acquire: Acquire,
     given_up: oneshot::Receiver<()>,
-    epoch: Epoch,
-    from: Process,
-    input: UnboundedSender<AgentInput>,
 ) {
-    let Acquire { permit, concurrency_id, label, queue_timeout } = acquire;
-    let granted = std::pin::pin!(queue.acquire_as(&concurrency_id, label, queue_timeout));
-    if let futures::future::Either::Left((result, _)) =
-        futures::future::select(granted, given_up).await
-    {
-        // The agent ends with the process only.
-        let _ = input.send(AgentInput::PermitDecided(epoch, from, permit, Box::new(result)));
-    }
+    let (queue, input, epoch) = (office.queue.clone(), input.clone(), office.epoch);
+    let Acquire { permit, concurrency_id, label, queue_timeout, slot } = acquire;
+    office.thread().spawn(async move {
+        let granted = async {
+            match slot {
+                Some(_) => queue.acquire_held(&concurrency_id, label).await,
+                None => queue.acquire_as(&concurrency_id, label, queue_timeout).await,
+            }
+        };
+        if let Either::Left((result, _)) = select(pin!(granted), given_up).await {
+            // The agent ends with the process only.
+            let _ = input.send(AgentInput::PermitDecided(epoch, from, permit, Box::new(result)));
+        }
+    });
 }

@@ -73,13 +73,13 @@ pub(super) enum Message {
         permit: u64,
         result: Result<usize, Refusal>,
     },
-    /// From who keeps the line, of such permits: nothing is known of these.
+    /// From who keeps the line, of permits that are waited for: nothing is known of these.
     PermitsUnknown(Vec<u64>),
     /// To who keeps the line: this permit is held no longer.
     Released(u64),
-    /// To who keeps the line: all permits that are held there, or waited for. What isn't among them is free.
+    /// To all: the permits that are held there, or waited for. What isn't among them is free.
     Permits {
-        held: Vec<u64>,
+        held: Vec<Acquire>,
         waits: Vec<u64>,
     },
     /// To who keeps the line.
@@ -149,6 +149,9 @@ pub(super) struct Acquire {
     pub concurrency_id: Arc<str>,
     pub label: Arc<str>,
     pub queue_timeout: Option<Duration>,
+    /// It was granted already, with this number.
+    #[serde(default)]
+    pub slot: Option<usize>,
 }
 
 /// How the events of a run have ended.

@@ -113,6 +113,27 @@ impl Queue {
     }
 }
 
+#[cfg(feature = "cluster")]
+impl Queue {
+    /// The slot of somebody who holds it since before this queue was started. It is taken at once, whatever
+    /// keeps others waiting.
+    pub(crate) async fn acquire_held(
+        &self,
+        concurrency_id: &str,
+        label: Arc<str>,
+    ) -> Result<Permit, AcquireError> {
+        let id = self.inner().ids.iter().find(|id| &*id.name == concurrency_id);
+        let unknown = || AcquireError::UnknownConcurrencyId(concurrency_id.into());
+        let id = id.ok_or_else(unknown)?;
+        let (grant, granted) = oneshot::channel();
+        let acquire = Acquire { id: EventId::random(), label, held: true, grant };
+        // Past the mailbox' bound: those who wait there come behind it.
+        id.supervisor.do_send(acquire);
+        let grant = granted.await.unwrap_or(Err(Refusal::Stopped))?;
+        Ok(Permit(Held::Here { grant, _stay: self.inner().outside.enter() }))
+    }
+}
+
 impl ConcurrencyId {
     async fn acquire(
         &self,
@@ -124,7 +145,7 @@ impl ConcurrencyId {
         let (grant, granted) = oneshot::channel();
         let id = EventId::random();
         let mut waits = Waits { supervisor: Some(&self.supervisor), id, cause: Cause::Cancelled };
-        match self.supervisor.try_send(Acquire { id, label, grant }) {
+        match self.supervisor.try_send(Acquire { id, label, held: false, grant }) {
             Ok(()) => {}
             // Its mailbox is full: wait for room, as everybody before us does.
             Err(SendError::Full(acquire)) => {
