@@ -37,6 +37,8 @@ pub(crate) struct Member<R> {
     /// Interrupted, and not returned yet: they have their slots.
     stopping: BTreeMap<Attempt, Id>,
     stopped: BTreeSet<Attempt>,
+    /// Those of them that never started here.
+    unbegun: BTreeSet<Attempt>,
     done: BTreeMap<Attempt, R>,
     /// What was taken here: no attempt is taken twice. Those that are over can be forgotten after a lease: no
     /// word that starts them can be new enough then.
@@ -66,6 +68,7 @@ impl<R: Clone> Member<R> {
             running: BTreeMap::new(),
             stopping: BTreeMap::new(),
             stopped: BTreeSet::new(),
+            unbegun: BTreeSet::new(),
             done: BTreeMap::new(),
             taken: BTreeMap::new(),
             effects: VecDeque::new(),
@@ -164,6 +167,7 @@ impl<R: Clone> Member<R> {
             epoch: self.epoch,
             running: self.here().map(|(attempt, _)| *attempt).collect(),
             stopped: self.stopped.iter().copied().collect(),
+            unbegun: self.unbegun.iter().copied().collect(),
             slots: self.slots.clone(),
             leaving: self.leaving,
         }));
@@ -194,6 +198,7 @@ impl<R: Clone> Member<R> {
             Word::Acknowledge { boot, beat, settled } if boot == self.process.boot => {
                 for attempt in settled {
                     self.stopped.remove(&attempt);
+                    self.unbegun.remove(&attempt);
                 }
                 let Some(sent) = self.beats.get(&beat) else { return };
                 let ends = *sent + self.times.lease;
@@ -233,9 +238,17 @@ impl<R: Clone> Member<R> {
         let is_taken = is_taken && self.left_out != Some(Rule::Duplicate);
         let runs_already = self.here().any(|(running, _)| running.event == attempt.event);
         let slots = self.slots.get(&id);
-        let has_room = !self.leaving
-            && slots.is_none_or(|slots| self.here().filter(|(_, of)| **of == id).count() < *slots);
-        if is_for_this && is_new && may_run && !is_taken && !runs_already && has_room {
+        let has_room =
+            slots.is_none_or(|slots| self.here().filter(|(_, of)| **of == id).count() < *slots);
+        if !is_for_this || !is_new || is_taken || runs_already {
+            return;
+        }
+        if self.leaving {
+            // It never starts here: it counts as stopped.
+            self.taken.insert(attempt, Some(now));
+            self.stopped.insert(attempt);
+            self.unbegun.insert(attempt);
+        } else if may_run && has_room {
             self.taken.insert(attempt, None);
             self.running.insert(attempt, id);
             self.effects.push_back(MemberEffect::Start(attempt));

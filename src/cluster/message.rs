@@ -85,6 +85,9 @@ pub(crate) struct Beat {
     pub running: Vec<Attempt>,
     /// Runs that it has stopped by itself, until an owner has answered that.
     pub stopped: Vec<Attempt>,
+    /// Those of them whose handlers were never called.
+    #[serde(default)]
+    pub unbegun: Vec<Attempt>,
     /// How many runs it takes at once.
     pub slots: Slots,
     /// It takes no more runs, since it is about to end.

@@ -23,7 +23,11 @@ pub(crate) enum OwnerEffect<R> {
     RecordStart(Attempt, Process),
     /// It is to be recorded that the run is over, and its event next again; then [`Owner::again_recorded`] is
     /// called.
-    RecordAgain(Attempt),
+    RecordAgain {
+        attempt: Attempt,
+        /// Its node hasn't said that it never called its handler.
+        has_begun: bool,
+    },
     /// The end is to be recorded; then [`Owner::end_recorded`] is called.
     RecordEnd(Attempt, R),
     /// Something is to be recorded, so that it is known whether this is still the owner; then
@@ -312,7 +316,7 @@ impl<R> Owner<R> {
     }
 
     /// The run is over without an end: its event is next again, once that is recorded.
-    fn again(&mut self, event: EventId) {
+    fn again(&mut self, event: EventId, has_begun: bool) {
         let Some(placed) = self.placed.get_mut(&event) else { return };
         if placed.state == State::Interrupted {
             let number = placed.number;
@@ -325,7 +329,8 @@ impl<R> Owner<R> {
         placed.state = State::Returning;
         self.load.free(&placed.process.node, &placed.id);
         let number = placed.number;
-        self.effects.push_back(OwnerEffect::RecordAgain(Attempt { event, number }));
+        let attempt = Attempt { event, number };
+        self.effects.push_back(OwnerEffect::RecordAgain { attempt, has_begun });
     }
 
     pub fn again_recorded(&mut self, attempt: Attempt) {
@@ -368,7 +373,7 @@ impl<R> Owner<R> {
 
     /// A node is there.
     pub fn hear(&mut self, now: Instant, beat: Beat) {
-        let Beat { from, number, epoch, running, stopped, slots, leaving } = beat;
+        let Beat { from, number, epoch, running, stopped, unbegun, slots, leaving } = beat;
         let Process { node, boot } = from;
         let last = self.heard.get(&node);
         if last.is_some_and(|last| last.boot > boot) {
@@ -390,7 +395,7 @@ impl<R> Owner<R> {
                 if self.leaves_out(Rule::StoppedRuns) {
                     continue;
                 }
-                self.again(attempt.event);
+                self.again(attempt.event, !unbegun.contains(attempt));
             }
         }
         if self.grants(now) {
@@ -419,7 +424,7 @@ impl<R> Owner<R> {
     fn again_where(&mut self, is_over: impl Fn(&Self, &Placed) -> bool) {
         let over = self.placed.iter().filter(|(_, placed)| is_over(self, placed));
         let over: Vec<EventId> = over.map(|(event, _)| *event).collect();
-        over.into_iter().for_each(|event| self.again(event));
+        over.into_iter().for_each(|event| self.again(event, true));
     }
 
     fn placed_there(&self, node: &NodeName, boot: u64, attempt: Attempt) -> Option<&Placed> {

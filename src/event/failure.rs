@@ -101,7 +101,7 @@ pub struct Failure {
     pub(crate) transient: Option<Box<Option<Duration>>>,
     /// It isn't the handler's: what ran it is gone.
     #[serde(skip)]
-    pub(crate) lost: bool,
+    pub(crate) lost: Option<Lost>,
 }
 
 impl Failure {
@@ -125,11 +125,20 @@ impl Failure {
     }
 }
 
+/// What is known of a run whose process is gone, or ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+pub(crate) enum Lost {
+    /// Its handler may have done something.
+    MayHaveBegun,
+    /// Its handler was never called.
+    HasNotBegun,
+}
+
 impl Failure {
-    /// That of a run whose process is gone.
     #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
-    pub(crate) fn lost(message: impl Into<String>) -> Self {
-        Failure { lost: true, ..Failure::unexpected(message) }
+    pub(crate) fn lost(lost: Lost, message: impl Into<String>) -> Self {
+        Failure { lost: Some(lost), ..Failure::unexpected(message) }
     }
 }
 
@@ -137,7 +146,7 @@ impl From<UserError> for Failure {
     fn from(error: UserError) -> Self {
         let UserError { message, title, visible, duration, transient } = error;
         let transient = transient.map(Box::new);
-        let lost = false;
+        let lost = None;
         Failure { message, title, visible, duration, for_user: true, transient, lost }
     }
 }

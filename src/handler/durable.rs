@@ -16,7 +16,7 @@ use super::codec::memory_allowance::Allowance;
 use super::codec::{Json, read};
 use super::input::Input;
 use super::types::{ListenerInput, ListenerOutput};
-use crate::event::failure::Failure;
+use crate::event::failure::{Failure, Lost};
 use crate::event::json_text::JsonText;
 use crate::event::output::{Output, Reread};
 
@@ -139,8 +139,11 @@ impl Durability {
     /// When an event that has failed starts again, if it does.
     pub fn retries(&self, durable: &Durable, failure: &Failure) -> Option<Retry> {
         let attempt = durable.attempt();
+        if failure.lost == Some(Lost::HasNotBegun) {
+            return Some(Retry::Next);
+        }
         (attempt < self.max_attempts).then_some(())?;
-        if failure.lost {
+        if failure.lost.is_some() {
             return (self.on_crash == OnCrash::Retry).then_some(Retry::Next);
         }
         let pause = **failure.transient.as_ref()?;
@@ -282,5 +285,27 @@ impl Durable {
             recovered: *recovered,
             attempts: AtomicU32::new(self.attempt()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_begun_is_tried_again_whatever_is_said_of_crashes() {
+        let codec = Codec::of::<u32, u32>();
+        let durability = Durability {
+            codec,
+            scope: None,
+            reread: codec.reread(None),
+            max_attempts: 1,
+            on_crash: OnCrash::Fail,
+            backoff: None,
+        };
+        let durable = Durable::new(JsonText::of(&1).unwrap()).recovered(1);
+        let retries = |lost| durability.retries(&durable, &Failure::lost(lost, "its node leaves"));
+        assert_eq!(retries(Lost::HasNotBegun), Some(Retry::Next));
+        assert_eq!(retries(Lost::MayHaveBegun), None);
     }
 }

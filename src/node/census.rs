@@ -107,8 +107,8 @@ mod tests {
 
     fn beat(node: &str, leaving: bool) -> Beat {
         let from = Process { node: node.into(), boot: 1 };
-        let (running, stopped, slots) = Default::default();
-        Beat { from, number: 1, epoch: 0, running, stopped, slots, leaving }
+        let (running, stopped, unbegun, slots) = Default::default();
+        Beat { from, number: 1, epoch: 0, running, stopped, unbegun, slots, leaving }
     }
 
     #[test]

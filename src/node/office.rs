@@ -20,6 +20,7 @@ use crate::cluster::message::{
     Attempt, Beat, Epoch, FromOwner, Id, NodeName, Process, Report, Times, Word,
 };
 use crate::cluster::owner::{Owner, OwnerEffect};
+use crate::event::failure::Lost;
 use crate::event::id::EventId;
 use crate::journal::error::JournalError;
 use crate::journal::jetstream::LastKept;
@@ -102,7 +103,7 @@ impl Office {
             match place.and_then(|place| place.parse::<Process>().ok()) {
                 Some(process) => runs.push((attempt, concurrency_id, process)),
                 // It isn't said where it would have run.
-                None => drop(results.insert(attempt, RunResult::Lost)),
+                None => drop(results.insert(attempt, RunResult::Lost(Lost::MayHaveBegun))),
             }
         }
         let mut office = Office {
@@ -470,11 +471,12 @@ impl Office {
         while let Some(effect) = self.owner.poll_effect() {
             match effect {
                 OwnerEffect::RecordStart(attempt, process) => self.record_start(attempt, &process),
-                OwnerEffect::RecordAgain(attempt) => {
+                OwnerEffect::RecordAgain { attempt, has_begun } => {
+                    let lost = if has_begun { Lost::MayHaveBegun } else { Lost::HasNotBegun };
                     // That it starts again is recorded as its next start, before that is sent anywhere.
                     self.owner.again_recorded(attempt);
                     for own in self.attempts(attempt) {
-                        self.resolve(own, &RunResult::Lost);
+                        self.resolve(own, &RunResult::Lost(lost));
                     }
                     self.forget(attempt);
                 }

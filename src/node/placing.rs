@@ -7,6 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::wire::EventEnd;
 use crate::cluster::message::{Attempt, Process};
 use crate::delivery::sender::UpdateSender;
+use crate::event::failure::Lost;
 use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
 use crate::queue::blueprint::ListenerBlueprint;
@@ -43,7 +44,7 @@ impl PlacedEvent {
 pub(super) enum RunResult {
     Ended(EventEnd),
     /// Its process is gone, or has stopped it.
-    Lost,
+    Lost(Lost),
     /// It was interrupted, as was wanted.
     Stopped,
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::input::Input as AgentInput;
 use super::placing::{PlacedEvent, Placing, RunResult};
 use crate::cluster::message::{Attempt, Epoch};
-use crate::event::failure::Failure;
+use crate::event::failure::{Failure, Lost};
 use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
 use crate::event::output::Output;
@@ -109,9 +109,9 @@ fn output(
                 (None, End::Completed(output)) => outputs.push(output.map(Output::new)),
                 // It was interrupted by its node's own rules.
                 (None, End::TimedOut) => return Err(Failure::unexpected("its run took too long")),
-                (None, _) => return Err(lost(number)),
+                (None, _) => return Err(lost(Lost::MayHaveBegun, number)),
             },
-            Some(RunResult::Lost) => return Err(lost(number)),
+            Some(RunResult::Lost(what)) => return Err(lost(what, number)),
             Some(RunResult::Stopped) | None => return Err(gone()),
         }
     }
@@ -123,8 +123,8 @@ fn output(
     Ok(HandlerOutput::One(outputs.pop().flatten()))
 }
 
-fn lost(attempt: u32) -> Failure {
-    Failure::lost(format!("the node that ran it is gone, at attempt {attempt}"))
+fn lost(what: Lost, attempt: u32) -> Failure {
+    Failure::lost(what, format!("the node that ran it is gone, at attempt {attempt}"))
 }
 
 /// That of a run whose line is kept elsewhere now, which nobody sees.

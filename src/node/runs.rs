@@ -124,7 +124,9 @@ impl Runs {
         if let Some((attempt, order)) = run.zip(order) {
             self.orders.insert(attempt, *order);
         }
+        let had_stopped = self.member.has_stopped_runs();
         self.member.hear(now, word);
+        self.beats_soon |= !had_stopped && self.member.has_stopped_runs();
         self.perform(now, front, out);
         // It hasn't been taken.
         run.map(|attempt| self.orders.remove(&attempt));

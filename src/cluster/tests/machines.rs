@@ -86,7 +86,8 @@ fn sends_what_was_decided_otherwise(left_out: Option<Rule>) -> bool {
     owner.hear(at(8), beat(&mut node, at(8)));
     owner.start_recorded(at(8), attempt(1));
     let effects: Vec<_> = std::iter::from_fn(|| owner.poll_effect()).collect();
-    assert!(effects.contains(&OwnerEffect::RecordAgain(attempt(1))), "{effects:?}");
+    let again = OwnerEffect::RecordAgain { attempt: attempt(1), has_begun: true };
+    assert!(effects.contains(&again), "{effects:?}");
     let is_run = |effect: &OwnerEffect<u32>| match effect {
         OwnerEffect::Send(_, word) => matches!(word.word, Word::Run { .. }),
         _ => false,
@@ -99,6 +100,44 @@ fn sends_what_was_decided_otherwise(left_out: Option<Rule>) -> bool {
 fn an_owner_looks_once_more_whether_a_start_stands() {
     assert!(!sends_what_was_decided_otherwise(None));
     assert!(sends_what_was_decided_otherwise(Some(Rule::SecondLook)));
+}
+
+/// It was placed there before the owner had heard that the node leaves: it is placed elsewhere at once, and nothing
+/// has been tried.
+#[test]
+fn a_node_that_leaves_gives_back_what_it_has_not_begun() {
+    let now = Instant::now();
+    let mut owner: Owner<u32> = Owner::new(Times::default(), 1, now, now, []);
+    let mut node = member(1, 2);
+    let sent = beat(&mut node, now).number;
+    node.hear(now, acknowledge(1, sent));
+    owner.hear(now, beat(&mut node, now));
+    for event in [1, 2] {
+        assert!(owner.place(now, attempt(event), &gpu(), None));
+        owner.start_recorded(now, attempt(event));
+    }
+    let run = |event| {
+        let word = Word::Run { attempt: attempt(event), id: gpu(), boot: 1, beat: sent };
+        FromOwner { epoch: 1, word }
+    };
+    node.hear(now, run(1));
+    node.leave();
+    // Said twice, for both.
+    for event in [1, 1, 2, 2] {
+        node.hear(now, run(event));
+    }
+    let last = beat(&mut node, now);
+    assert_eq!((&last.stopped, &last.unbegun), (&vec![attempt(2)], &vec![attempt(2)]));
+    while owner.poll_effect().is_some() {}
+    owner.hear(now, last);
+    let again = |event, has_begun| OwnerEffect::RecordAgain { attempt: attempt(event), has_begun };
+    assert_eq!(owner.poll_effect(), Some(again(2, false)));
+    // What has begun and was stopped isn't given back.
+    node.stop_all(now);
+    node.has_stopped(attempt(1));
+    node.hear(now, run(1));
+    owner.hear(now, beat(&mut node, now));
+    assert!(std::iter::from_fn(|| owner.poll_effect()).any(|effect| effect == again(1, true)));
 }
 
 /// What it has heard of an attempt that was interrupted before it came is that it isn't wanted.

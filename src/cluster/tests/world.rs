@@ -645,7 +645,7 @@ impl World {
             OwnerEffect::RecordStart(attempt, process) => {
                 self.write(n, Record::Start(attempt, process));
             }
-            OwnerEffect::RecordAgain(attempt) => self.write(n, Record::Again(attempt)),
+            OwnerEffect::RecordAgain { attempt, .. } => self.write(n, Record::Again(attempt)),
             OwnerEffect::RecordEnd(attempt, output) => {
                 assert_eq!(output, attempt.number, "it is what its run gave");
                 self.write(n, Record::End(attempt));
