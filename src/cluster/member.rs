@@ -33,10 +33,13 @@ pub(crate) struct Member<R> {
     /// When each of the last beats was sent.
     beats: BTreeMap<u64, Instant>,
     next_beat: u64,
+    /// The last one that an owner has answered.
+    answered: u64,
     running: BTreeMap<Attempt, Id>,
     /// Interrupted, and not returned yet: they have their slots.
     stopping: BTreeMap<Attempt, Id>,
-    stopped: BTreeSet<Attempt>,
+    /// With the first beat that says so.
+    stopped: BTreeMap<Attempt, u64>,
     /// Those of them that never started here.
     unbegun: BTreeSet<Attempt>,
     done: BTreeMap<Attempt, R>,
@@ -65,9 +68,10 @@ impl<R: Clone> Member<R> {
             lease: None,
             beats: BTreeMap::new(),
             next_beat: 1,
+            answered: 0,
             running: BTreeMap::new(),
             stopping: BTreeMap::new(),
-            stopped: BTreeSet::new(),
+            stopped: BTreeMap::new(),
             unbegun: BTreeSet::new(),
             done: BTreeMap::new(),
             taken: BTreeMap::new(),
@@ -111,14 +115,14 @@ impl<R: Clone> Member<R> {
         self.running.iter().chain(&self.stopping)
     }
 
-    /// Whether nothing runs here any more, and everything that did is settled.
+    /// Whether nothing runs here any more, and an owner knows what has become of everything that did.
     pub fn is_done(&self) -> bool {
-        self.here().next().is_none() && self.done.is_empty() && self.stopped.is_empty()
+        self.here().next().is_none() && self.done.is_empty() && !self.has_stopped_runs()
     }
 
     /// Whether it has stopped runs that no owner knows of yet.
     pub fn has_stopped_runs(&self) -> bool {
-        !self.stopped.is_empty()
+        self.stopped.values().any(|said| *said > self.answered)
     }
 
     /// It takes no more runs from now on.
@@ -148,7 +152,7 @@ impl<R: Clone> Member<R> {
     /// The handler of a run that was interrupted has returned.
     pub fn has_stopped(&mut self, attempt: Attempt) {
         if self.stopping.remove(&attempt).is_some() {
-            self.stopped.insert(attempt);
+            self.stopped.insert(attempt, self.next_beat);
         }
     }
 
@@ -166,7 +170,7 @@ impl<R: Clone> Member<R> {
             number,
             epoch: self.epoch,
             running: self.here().map(|(attempt, _)| *attempt).collect(),
-            stopped: self.stopped.iter().copied().collect(),
+            stopped: self.stopped.keys().copied().collect(),
             unbegun: self.unbegun.iter().copied().collect(),
             slots: self.slots.clone(),
             leaving: self.leaving,
@@ -200,6 +204,7 @@ impl<R: Clone> Member<R> {
                     self.stopped.remove(&attempt);
                     self.unbegun.remove(&attempt);
                 }
+                self.answered = self.answered.max(beat);
                 let Some(sent) = self.beats.get(&beat) else { return };
                 let ends = *sent + self.times.lease;
                 // What an earlier owner has granted is no lease of this one's.
@@ -246,7 +251,7 @@ impl<R: Clone> Member<R> {
         if self.leaving {
             // It never starts here: it counts as stopped.
             self.taken.insert(attempt, Some(now));
-            self.stopped.insert(attempt);
+            self.stopped.insert(attempt, self.next_beat);
             self.unbegun.insert(attempt);
         } else if may_run && has_room {
             self.taken.insert(attempt, None);
@@ -261,7 +266,7 @@ impl<R: Clone> Member<R> {
             self.stop(attempt, now);
         } else if !self.stopping.contains_key(&attempt) && !self.done.contains_key(&attempt) {
             self.taken.insert(attempt, Some(now));
-            self.stopped.insert(attempt);
+            self.stopped.insert(attempt, self.next_beat);
         }
     }
 

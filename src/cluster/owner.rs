@@ -21,9 +21,9 @@ use crate::event::id::EventId;
 pub(crate) enum OwnerEffect<R> {
     /// The start is to be recorded; then [`Owner::start_recorded`] is called.
     RecordStart(Attempt, Process),
-    /// It is to be recorded that the run is over, and its event next again; then [`Owner::again_recorded`] is
-    /// called.
-    RecordAgain {
+    /// The run is over, and its event has not ended: it is next again, unless it ends otherwise. Either is on record
+    /// some time later: with its next start, or its end.
+    Again {
         attempt: Attempt,
         /// Its node hasn't said that it never called its handler.
         has_begun: bool,
@@ -35,8 +35,6 @@ pub(crate) enum OwnerEffect<R> {
     Renew,
     /// To a node.
     Send(NodeName, FromOwner),
-    /// The event has no run any more: it is next again.
-    Again(Attempt),
     /// The event has ended.
     Ended(Attempt),
     /// A run that was interrupted has stopped.
@@ -50,6 +48,8 @@ struct Placed {
     process: Process,
     number: u32,
     state: State,
+    /// This start is on record.
+    recorded: bool,
     /// Since when the node is expected to name it in its beats.
     sent: Option<Instant>,
 }
@@ -67,8 +67,9 @@ enum State {
     Starting,
     /// It is recorded: the node may run it.
     Running,
-    /// That it is over without an end is being recorded.
-    Returning,
+    /// It is over without an end. That isn't on record before its event's next start is, or its end: whoever is the
+    /// next owner may ask its node for it.
+    Over,
     /// Its end is being recorded.
     Ending,
     /// It isn't wanted any more, and has its slot until the node says that it has stopped.
@@ -118,7 +119,8 @@ impl<R> Owner<R> {
     ) -> Self {
         let placed = |(attempt, id, process): (Attempt, Id, Process)| {
             let number = attempt.number;
-            (attempt.event, Placed { id, process, number, state: State::Running, sent: None })
+            let (state, recorded, sent) = (State::Running, true, None);
+            (attempt.event, Placed { id, process, number, state, recorded, sent })
         };
         let placed: BTreeMap<_, _> = recovered.into_iter().map(placed).collect();
         let mut load = Load::default();
@@ -146,7 +148,7 @@ impl<R> Owner<R> {
     /// Runs that are going on, or may be: each has a slot.
     #[cfg(test)]
     pub fn running(&self) -> usize {
-        self.placed.len()
+        self.placed.values().filter(|placed| placed.state != State::Over).count()
     }
 
     pub fn poll_effect(&mut self) -> Option<OwnerEffect<R>> {
@@ -211,7 +213,9 @@ impl<R> Owner<R> {
         let Attempt { event, number } = attempt;
         let (id, state, sent) = (id.clone(), State::Starting, None);
         self.load.take(&process.node, &id);
-        self.placed.insert(event, Placed { id, process: process.clone(), number, state, sent });
+        let recorded = false;
+        let placed = Placed { id, process: process.clone(), number, state, recorded, sent };
+        self.placed.insert(event, placed);
         self.effects.push_back(OwnerEffect::RecordStart(attempt, process));
         true
     }
@@ -268,16 +272,12 @@ impl<R> Owner<R> {
                 let node = placed.process.node.clone();
                 self.send(node, Word::Interrupt(attempt));
             }
-            State::Returning | State::Ending | State::Interrupted => {}
+            State::Over | State::Ending | State::Interrupted => {}
         }
     }
 
     fn stopped(&mut self, attempt: Attempt) {
-        if let Some(placed) = self.placed.remove(&attempt.event)
-            && placed.has_slot()
-        {
-            self.load.free(&placed.process.node, &placed.id);
-        }
+        self.is_over(attempt.event);
         self.effects.push_back(OwnerEffect::Stopped(attempt));
     }
 
@@ -290,7 +290,9 @@ impl<R> Owner<R> {
     /// The start is on record: the node may be told, if the decision still stands.
     pub fn start_recorded(&mut self, now: Instant, attempt: Attempt) {
         let Some(placed) = self.placed.get_mut(&attempt.event) else { return };
-        let stands = placed.number == attempt.number && placed.state == State::Starting;
+        let counts = placed.number == attempt.number;
+        placed.recorded |= counts;
+        let stands = counts && placed.state == State::Starting;
         #[cfg(test)]
         let stands = stands || self.left_out == Some(Rule::SecondLook);
         if stands {
@@ -315,7 +317,21 @@ impl<R> Owner<R> {
         self.effects.push_back(OwnerEffect::Send(node, FromOwner { epoch, word }));
     }
 
-    /// The run is over without an end: its event is next again, once that is recorded.
+    /// The run is over without an end: its slot is free.
+    fn is_over(&mut self, event: EventId) {
+        if let Some(placed) = self.placed.get_mut(&event) {
+            if placed.has_slot() {
+                self.load.free(&placed.process.node, &placed.id);
+            }
+            placed.state = State::Over;
+        }
+        #[cfg(test)]
+        if self.leaves_out(Rule::Settlement) {
+            self.placed.remove(&event);
+        }
+    }
+
+    /// The run is over without an end: its event is next again.
     fn again(&mut self, event: EventId, has_begun: bool) {
         let Some(placed) = self.placed.get_mut(&event) else { return };
         if placed.state == State::Interrupted {
@@ -326,19 +342,9 @@ impl<R> Owner<R> {
         if !matches!(placed.state, State::Starting | State::Running) {
             return;
         }
-        placed.state = State::Returning;
-        self.load.free(&placed.process.node, &placed.id);
-        let number = placed.number;
-        let attempt = Attempt { event, number };
-        self.effects.push_back(OwnerEffect::RecordAgain { attempt, has_begun });
-    }
-
-    pub fn again_recorded(&mut self, attempt: Attempt) {
-        let placed = self.placed.get(&attempt.event);
-        if placed.is_some_and(|placed| placed.number == attempt.number) {
-            self.placed.remove(&attempt.event);
-            self.effects.push_back(OwnerEffect::Again(attempt));
-        }
+        let attempt = Attempt { event, number: placed.number };
+        self.is_over(event);
+        self.effects.push_back(OwnerEffect::Again { attempt, has_begun });
     }
 
     pub fn end_recorded(&mut self, attempt: Attempt) {
@@ -352,22 +358,49 @@ impl<R> Owner<R> {
         self.effects.push_back(OwnerEffect::Ended(attempt));
     }
 
+    /// What came of the run is no end: its event is next again.
+    pub fn over(&mut self, attempt: Attempt) {
+        if self.knows(attempt) {
+            self.is_over(attempt.event);
+        }
+    }
+
+    /// The event has an end that is none of a run's, and that is on record.
+    pub fn ended(&mut self, event: EventId) {
+        if self.placed.get(&event).is_some_and(|placed| placed.state == State::Over) {
+            self.placed.remove(&event);
+        }
+    }
+
+    /// Whether the record may say still that this attempt goes on: the next owner may ask its node for it.
+    fn is_open(&self, attempt: Attempt) -> bool {
+        #[cfg(test)]
+        if self.leaves_out(Rule::Settlement) {
+            return self.knows(attempt);
+        }
+        self.placed.get(&attempt.event).is_some_and(|placed| {
+            attempt.number == placed.number || (attempt.number < placed.number && !placed.recorded)
+        })
+    }
+
     /// A node says what came of a run.
     pub fn report(&mut self, report: Report<R>) {
         let Report { from, attempt, result } = report;
-        match self.placed.get_mut(&attempt.event).filter(|it| it.number == attempt.number) {
-            Some(placed) if placed.process.node == from.node => {
-                if placed.state == State::Running {
-                    placed.state = State::Ending;
-                    self.load.free(&placed.process.node, &placed.id);
-                    self.effects.push_back(OwnerEffect::RecordEnd(attempt, result));
-                } else if placed.state == State::Interrupted {
-                    self.send(from.node, Word::Settled(attempt));
-                    self.stopped(attempt);
-                }
-            }
+        if !self.is_open(attempt) {
             // Another run counts, or the end is on record already.
-            Some(_) | None => self.send(from.node, Word::Settled(attempt)),
+            return self.send(from.node, Word::Settled(attempt));
+        }
+        let placed = self.placed.get_mut(&attempt.event);
+        let counts = |placed: &&mut Placed| {
+            placed.number == attempt.number && placed.process.node == from.node
+        };
+        let Some(placed) = placed.filter(counts) else { return };
+        if placed.state == State::Running {
+            placed.state = State::Ending;
+            self.load.free(&placed.process.node, &placed.id);
+            self.effects.push_back(OwnerEffect::RecordEnd(attempt, result));
+        } else if placed.state == State::Interrupted {
+            self.stopped(attempt);
         }
     }
 
@@ -399,13 +432,15 @@ impl<R> Owner<R> {
             }
         }
         if self.grants(now) {
-            let settled = stopped.iter().filter(|it| !self.is_placed(&node, boot, **it)).copied();
+            let settled = stopped.iter().filter(|it| !self.is_open(**it)).copied();
             let settled = settled.collect();
             self.send(node.clone(), Word::Acknowledge { boot, beat: number, settled });
         }
         for attempt in &running {
             let placed = self.placed_there(&node, boot, *attempt);
-            if placed.is_none_or(|placed| placed.state == State::Interrupted) {
+            let is_unwanted =
+                |placed: &Placed| matches!(placed.state, State::Interrupted | State::Over);
+            if placed.is_none_or(is_unwanted) {
                 self.send(node.clone(), Word::Interrupt(*attempt));
             }
         }
@@ -432,10 +467,6 @@ impl<R> Owner<R> {
             let process = &placed.process;
             process.node == *node && process.boot == boot && placed.number == attempt.number
         })
-    }
-
-    fn is_placed(&self, node: &NodeName, boot: u64, attempt: Attempt) -> bool {
-        self.placed_there(node, boot, attempt).is_some()
     }
 
     fn runs_there(&self, node: &NodeName, boot: u64, attempt: Attempt) -> bool {

@@ -30,4 +30,6 @@ pub(crate) enum Rule {
     OldSelf,
     /// What was not taken is sent again.
     SendAgain,
+    /// A node is asked no more for an attempt only once it is on record what has become of its event.
+    Settlement,
 }

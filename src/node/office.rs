@@ -430,6 +430,7 @@ impl Office {
 
     /// An event has ended, and that is on record.
     pub fn ended(&mut self, now: Instant, event: EventId, out: &mut Out) {
+        self.owner.ended(event);
         // Nobody will wait for them any more.
         self.results.retain(|attempt, _| attempt.event != event);
         let Some(attempt) = self.ending.remove(&event) else { return };
@@ -471,10 +472,8 @@ impl Office {
         while let Some(effect) = self.owner.poll_effect() {
             match effect {
                 OwnerEffect::RecordStart(attempt, process) => self.record_start(attempt, &process),
-                OwnerEffect::RecordAgain { attempt, has_begun } => {
+                OwnerEffect::Again { attempt, has_begun } => {
                     let lost = if has_begun { Lost::MayHaveBegun } else { Lost::HasNotBegun };
-                    // That it starts again is recorded as its next start, before that is sent anywhere.
-                    self.owner.again_recorded(attempt);
                     for own in self.attempts(attempt) {
                         self.resolve(own, &RunResult::Lost(lost));
                     }
@@ -484,7 +483,6 @@ impl Office {
                 // The journal does so by itself.
                 OwnerEffect::Renew => {}
                 OwnerEffect::Send(node, word) => self.send(&node, word, out),
-                OwnerEffect::Again(_) => {}
                 OwnerEffect::Ended(attempt) => self.forget(attempt),
                 OwnerEffect::Stopped(attempt) => {
                     for own in self.attempts(attempt) {
@@ -497,18 +495,21 @@ impl Office {
     }
 
     fn end(&mut self, attempt: Attempt, end: RunEnd) {
-        let mut is_tried_again = false;
+        let (mut is_postponed, mut is_over) = (false, false);
         let mut open = HashSet::new();
         for end in end.events {
-            // What its node has stopped by itself is, too.
-            is_tried_again |=
-                end.transient.is_some() || matches!(end.end, End::Cancelled | End::Stopped);
+            is_postponed |= end.transient.is_some();
+            // Its node has stopped it by itself.
+            is_over |= matches!(end.end, End::Cancelled | End::Stopped);
             if self.tracked.goes_on(end.event) {
                 open.insert(end.event);
             }
             self.resolve(end.attempt(), &RunResult::Ended(end));
         }
-        if is_tried_again || open.is_empty() {
+        if is_over {
+            self.owner.over(attempt);
+            self.forget(attempt);
+        } else if is_postponed || open.is_empty() {
             self.settling.push((crate::clock::now() + SETTLE, attempt));
         } else {
             self.open.insert(attempt, open.len());

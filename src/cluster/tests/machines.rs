@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cluster::member::{Member, MemberEffect};
-use crate::cluster::message::{Attempt, Beat, FromOwner, Id, Process, Slots, Times, Word};
+use crate::cluster::message::{Attempt, Beat, FromOwner, Id, Process, Report, Slots, Times, Word};
 use crate::cluster::owner::{Owner, OwnerEffect};
 use crate::cluster::rules::Rule;
 use crate::event::id::EventId;
@@ -86,7 +86,7 @@ fn sends_what_was_decided_otherwise(left_out: Option<Rule>) -> bool {
     owner.hear(at(8), beat(&mut node, at(8)));
     owner.start_recorded(at(8), attempt(1));
     let effects: Vec<_> = std::iter::from_fn(|| owner.poll_effect()).collect();
-    let again = OwnerEffect::RecordAgain { attempt: attempt(1), has_begun: true };
+    let again = OwnerEffect::Again { attempt: attempt(1), has_begun: true };
     assert!(effects.contains(&again), "{effects:?}");
     let is_run = |effect: &OwnerEffect<u32>| match effect {
         OwnerEffect::Send(_, word) => matches!(word.word, Word::Run { .. }),
@@ -130,7 +130,7 @@ fn a_node_that_leaves_gives_back_what_it_has_not_begun() {
     assert_eq!((&last.stopped, &last.unbegun), (&vec![attempt(2)], &vec![attempt(2)]));
     while owner.poll_effect().is_some() {}
     owner.hear(now, last);
-    let again = |event, has_begun| OwnerEffect::RecordAgain { attempt: attempt(event), has_begun };
+    let again = |event, has_begun| OwnerEffect::Again { attempt: attempt(event), has_begun };
     assert_eq!(owner.poll_effect(), Some(again(2, false)));
     // What has begun and was stopped isn't given back.
     node.stop_all(now);
@@ -138,6 +138,43 @@ fn a_node_that_leaves_gives_back_what_it_has_not_begun() {
     node.hear(now, run(1));
     owner.hear(now, beat(&mut node, now));
     assert!(std::iter::from_fn(|| owner.poll_effect()).any(|effect| effect == again(1, true)));
+}
+
+/// Until it is on record what has become of its event, the next owner may ask the node for the same attempt again:
+/// it must know that it had it.
+#[test]
+fn a_node_keeps_what_it_says_until_that_is_on_record() {
+    let now = Instant::now();
+    let mut owner: Owner<u32> = Owner::new(Times::default(), 1, now, now, []);
+    let mut node = member(1, 2);
+    let sent = beat(&mut node, now).number;
+    node.hear(now, acknowledge(1, sent));
+    owner.hear(now, beat(&mut node, now));
+    assert!(owner.place(now, attempt(1), &gpu(), None));
+    owner.start_recorded(now, attempt(1));
+    let settles = |owner: &mut Owner<u32>| {
+        let from = Process { node: "a".into(), boot: 1 };
+        owner.report(Report { from, attempt: attempt(1), result: 1 });
+        let effects = std::iter::from_fn(|| owner.poll_effect());
+        let is_settled = |effect| match effect {
+            OwnerEffect::Send(_, word) => word.word == Word::Settled(attempt(1)),
+            _ => false,
+        };
+        effects.map(is_settled).any(|is| is)
+    };
+    assert!(!settles(&mut owner));
+    // What came of it was no end.
+    owner.over(attempt(1));
+    assert!(!settles(&mut owner));
+    let second = Attempt { number: 2, ..attempt(1) };
+    assert!(owner.place(now, second, &gpu(), None));
+    assert!(!settles(&mut owner), "that isn't on record yet");
+    owner.start_recorded(now, second);
+    assert!(settles(&mut owner));
+    // One that doesn't start again ends.
+    owner.over(second);
+    owner.ended(second.event);
+    assert!(settles(&mut owner));
 }
 
 /// What it has heard of an attempt that was interrupted before it came is that it isn't wanted.

@@ -79,4 +79,5 @@ finds! {
     without_the_duplicate_check: Duplicate, STORM, 0..100;
     without_old_selves: OldSelf, STORM, 0..100;
     without_sending_again: SendAgain, STORM, 0..100;
+    without_settlement: Settlement, STORM, 0..1000;
 }

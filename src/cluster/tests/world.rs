@@ -487,11 +487,6 @@ impl World {
                     attempts.insert(attempt.event, attempt.number);
                     running.insert(attempt.event, (*attempt, process.clone()));
                 }
-                Record::Again(attempt) => {
-                    running.remove(&attempt.event);
-                    queue.retain(|event| *event != attempt.event);
-                    queue.push_front(attempt.event);
-                }
                 Record::End(attempt) => {
                     running.remove(&attempt.event);
                     queue.retain(|event| *event != attempt.event);
@@ -563,7 +558,6 @@ impl World {
                 office.queue.push_back(event);
             }
             Record::Start(attempt, _) => office.owner.start_recorded(now, attempt),
-            Record::Again(attempt) => office.owner.again_recorded(attempt),
             Record::End(attempt) => office.owner.end_recorded(attempt),
             Record::Claim | Record::Renew => {}
         }
@@ -645,7 +639,6 @@ impl World {
             OwnerEffect::RecordStart(attempt, process) => {
                 self.write(n, Record::Start(attempt, process));
             }
-            OwnerEffect::RecordAgain { attempt, .. } => self.write(n, Record::Again(attempt)),
             OwnerEffect::RecordEnd(attempt, output) => {
                 assert_eq!(output, attempt.number, "it is what its run gave");
                 self.write(n, Record::End(attempt));
@@ -654,7 +647,7 @@ impl World {
             OwnerEffect::Send(node, word) => {
                 self.send(n, number(&node), Message::FromOwner(word));
             }
-            OwnerEffect::Again(attempt) => {
+            OwnerEffect::Again { attempt, .. } => {
                 if let Some(office) = &mut self.nodes[n].office {
                     office.queue.push_front(attempt.event);
                 }
