@@ -130,6 +130,18 @@ impl Rejection {
         Self::passing(StatusCode::SERVICE_UNAVAILABLE, detail, 5)
     }
 
+    /// The same, where what was asked may be done all the same: another node may have taken it, which can't be asked
+    /// any more. Gateways answer so for what they have lost.
+    #[cfg(feature = "cluster")]
+    pub fn uncertain(self) -> Self {
+        let Value::String(detail) = &self.detail else { return self };
+        if self.status != StatusCode::SERVICE_UNAVAILABLE {
+            return self;
+        }
+        let detail = format!("{detail} The request may have been taken all the same.").into();
+        Rejection { status: StatusCode::BAD_GATEWAY, detail, ..self }
+    }
+
     /// There is no room for more files.
     pub fn no_room(detail: String) -> Self {
         Self::passing(StatusCode::INSUFFICIENT_STORAGE, detail, 60)

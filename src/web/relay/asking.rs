@@ -115,7 +115,8 @@ pub(super) fn relay_for<'a>(web: &'a WebState, request: &HttpRequest) -> Option<
 /// The answer to a request whose body names a session that is at home elsewhere.
 ///
 /// # Errors
-/// When nobody knows where, or the node there can't be reached.
+/// When nobody knows where, or the node there can't be reached: where it may have taken the request, by a status of
+/// its own.
 pub(crate) async fn of_body(
     web: &WebState,
     caller: &Caller,
@@ -271,6 +272,8 @@ pub(super) async fn find_and_ask(
     patience: Patience,
 ) -> Result<Option<(ResponseHead, Exchange)>, Rejection> {
     let mut until = patience.until;
+    // A node that is lost now may have taken it.
+    let mut may_be_taken = false;
     loop {
         let asked = Instant::now();
         let home = match about.begins {
@@ -292,13 +295,14 @@ pub(super) async fn find_and_ask(
                     if broken != Broken::NotThere && asked.elapsed() >= PATIENCE {
                         until = Instant::now() + PATIENCE;
                     }
+                    may_be_taken |= matches!(broken, Broken::Lost(_) | Broken::Cancelled);
                     (lost(&home, &broken), broken == Broken::NotThere || patience.when_lost)
                 }
             },
             Err(trouble) => (no_home(&trouble), trouble == NoHome::Unsettled || patience.when_away),
         };
         if !waits || Instant::now() >= until {
-            return Err(why);
+            return Err(if may_be_taken { why.uncertain() } else { why });
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -309,7 +313,7 @@ fn lost(home: &Process, broken: &Broken) -> Rejection {
     Rejection::crowded(match broken {
         Broken::NotThere => "The node of this session is away; try again.".into(),
         Broken::TooLong => "The request's headers are too long for this cluster.".into(),
-        _ => "The node of this session is gone, maybe with your request; try again.".into(),
+        _ => "The node of this session is gone.".into(),
     })
 }
 

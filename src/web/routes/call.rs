@@ -11,7 +11,7 @@ use futures::FutureExt;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{IDEMPOTENCY_KEY, Named, WEBHOOK_URL, joined, new_event};
+use super::{IDEMPOTENCY_KEY, Named, WEBHOOK_URL, joined, new_event, refused};
 use crate::event::id::EventId;
 use crate::logging::error;
 use crate::queue::elsewhere::SubmittedBefore;
@@ -133,10 +133,11 @@ async fn submit(
         None => None,
     };
     #[cfg(feature = "cluster")]
-    asking::accept_call(web, id).await?;
+    asking::accept_call(web, id).await.map_err(|rejection| refused(request, rejection))?;
     // Without a session of the client's it has one of its own.
     let call = web.sessions.begin_call(id, &caller, session_hash.as_deref())?;
-    call.session.submit(id, endpoint, input, web.audience(endpoint, request)).await?;
+    let submitted = call.session.submit(id, endpoint, input, web.audience(endpoint, request)).await;
+    submitted.map_err(|rejection| refused(request, rejection))?;
     call.keep();
     Ok(joined(id))
 }

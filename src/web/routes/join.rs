@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{joined, new_event, refuse_call_headers};
+use super::{joined, new_event, refuse_call_headers, refused};
 use crate::event::id::EventId;
 use crate::event::refusal::Refusal;
 use crate::web::api::endpoint::WrongInput;
@@ -67,7 +67,8 @@ pub(crate) async fn join(
         Ok(mut input) => {
             id = new_event(&request, &mut input);
             endpoint.accompany(&mut input, &request, event_data);
-            begun.session.submit(id, endpoint, input, audience).await?;
+            let submitted = begun.session.submit(id, endpoint, input, audience).await;
+            submitted.map_err(|rejection| refused(&request, rejection))?;
         }
         Err(_) if web.queue.is_stopped() => return Err(Rejection::of(Refusal::Stopped, &[])),
         // Gradio's clients wait for the event's end on the stream, and for nothing else.

@@ -58,6 +58,16 @@ fn new_event(request: &HttpRequest, input: &mut Prepared) -> EventId {
     EventId::random()
 }
 
+/// Why the event of a request isn't accepted. That doesn't count where it was sent before: by that it may be.
+#[cfg_attr(not(feature = "cluster"), allow(unused_variables))]
+fn refused(request: &HttpRequest, rejection: Rejection) -> Rejection {
+    #[cfg(feature = "cluster")]
+    if request.extensions().get::<NamedEvent>().is_some_and(|event| event.again) {
+        return rejection.uncertain();
+    }
+    rejection
+}
+
 /// The header of a key by which a client will know its event again.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -74,4 +84,33 @@ fn refuse_call_headers(request: &HttpRequest) -> Result<(), Rejection> {
         }
     }
     Ok(())
+}
+
+#[cfg(all(test, feature = "cluster"))]
+mod tests {
+    use actix_web::ResponseError;
+    use actix_web::http::StatusCode;
+    use actix_web::test::TestRequest;
+
+    use super::*;
+    use crate::event::refusal::Refusal;
+
+    /// Whoever reads 503 takes it that there is no event.
+    #[test]
+    fn a_refusal_is_no_answer_to_what_was_sent_before() {
+        let request = TestRequest::default().to_http_request();
+        let status = |request: &HttpRequest, rejection| refused(request, rejection).status_code();
+        let stopped = || Rejection::of(Refusal::Stopped, &[]);
+        assert_eq!(status(&request, stopped()), StatusCode::SERVICE_UNAVAILABLE);
+        for (again, expected) in
+            [(false, StatusCode::SERVICE_UNAVAILABLE), (true, StatusCode::BAD_GATEWAY)]
+        {
+            let id = EventId::for_test(1);
+            request.extensions_mut().insert(NamedEvent { id, again });
+            assert_eq!(status(&request, stopped()), expected);
+            // What can't be read is no event, however often it is sent.
+            let bad = Rejection::bad_request("Session hash not found.");
+            assert_eq!(status(&request, bad), StatusCode::BAD_REQUEST);
+        }
+    }
 }

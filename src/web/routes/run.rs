@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{Named, new_event, refuse_call_headers};
+use super::{Named, new_event, refuse_call_headers, refused};
 use crate::event::refusal::Refusal;
 use crate::event::update::{Finished, Outcome};
 use crate::scheduler::command::WhenFull;
@@ -98,7 +98,8 @@ async fn answer(
         endpoint.listener_ref.submit_and_wait(id, input, Some(session), WhenFull::Refuse).await;
     let reply = ended.await.unwrap_or(Err(Refusal::Stopped));
     guard.disarm();
-    let finished = reply.map_err(|refusal| Rejection::of(refusal, &endpoint.parameter_names()))?;
+    let finished = reply
+        .map_err(|refusal| refused(request, Rejection::of(refusal, &endpoint.parameter_names())))?;
     begun.map(Begun::keep);
     // A stream's values on the way are not known here.
     if let (Some((cache, key)), Outcome::Completed(output), false) =
