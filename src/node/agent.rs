@@ -183,8 +183,12 @@ impl Agent {
                 out.push((To::All, Message::Leaves(epoch)));
             }
             Input::Lost(..) => {}
-            Input::IsFree(until) if self.keeper.is_none() => self.candidate.left(now, until),
-            Input::IsFree(_) => {}
+            Input::RecordEnds { last, is_released } => {
+                self.claiming.saw(now, last);
+                if is_released && self.keeper.is_none() {
+                    self.candidate.left(now, last);
+                }
+            }
             Input::Answered(process, id, answer) => {
                 out.push((To::Process(process), Message::Answer { id, answer }));
             }
@@ -486,8 +490,9 @@ impl Agent {
             }
             Some(_) => Due { at: self.candidate.claims_last_at("line", now), over: None },
         };
-        let is_unknown = self.keeper.is_none();
-        self.claiming.look(now, due, is_unknown, &self.handle, blueprint, &self.input);
+        let silence = self.times.beat + self.times.beat / 4;
+        let is_silent = self.keeper.as_ref().is_none_or(|(_, _, heard)| now - *heard >= silence);
+        self.claiming.look(now, due, is_silent, &self.handle, blueprint, &self.input);
     }
 
     fn ask(

@@ -70,8 +70,11 @@ pub(super) enum Input {
     /// The line is this node's to keep, or not.
     Claimed(Result<Box<Kept>, JournalError>),
     Lost(Epoch, JournalError),
-    /// Nobody keeps it, by its record up to there.
-    IsFree(Epoch),
+    /// Where its record ends, and whether by that nobody keeps it.
+    RecordEnds {
+        last: Epoch,
+        is_released: bool,
+    },
 
     /// Of the line that this node keeps.
     Place(Epoch, Box<Placing>),

@@ -160,7 +160,8 @@ fn a_node_keeps_what_it_says_until_that_is_on_record() {
             OwnerEffect::Send(_, word) => word.word == Word::Settled(attempt(1)),
             _ => false,
         };
-        effects.map(is_settled).any(|is| is)
+        let settled: Vec<bool> = effects.map(is_settled).collect();
+        settled.contains(&true)
     };
     assert!(!settles(&mut owner));
     // What came of it was no end.

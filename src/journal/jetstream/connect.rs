@@ -221,9 +221,9 @@ impl ConnectNats {
         format!("now-serving.{}.{rest}", escape(&self.name))
     }
 
-    /// The last sequence of the stream, where nobody has it by the last word of whoever had it.
-    pub(crate) async fn released(&self, client: &Client) -> Result<Option<u64>, JournalError> {
-        released(&self.open(client).await?).await
+    /// The last sequence of the stream, and whether nobody has it by the last word of whoever had it.
+    pub(crate) async fn last(&self, client: &Client) -> Result<(u64, bool), JournalError> {
+        last(&self.open(client).await?).await
     }
 
     pub(super) fn is_standby(&self) -> bool {
@@ -309,7 +309,7 @@ async fn stand_by(
                     stood_by.store(true, Ordering::Relaxed);
                 }
             }
-            Asked::Nobody if released(stream).await?.is_some() => return Ok(()),
+            Asked::Nobody if last(stream).await?.1 => return Ok(()),
             Asked::Nobody if asked - *gone_since.get_or_insert(asked) >= GONE => return Ok(()),
             Asked::Nobody => {}
             Asked::Unknown => gone_since = None,
@@ -318,16 +318,16 @@ async fn stand_by(
     }
 }
 
-/// Its last sequence, where nobody has it by its last word, or nobody ever had it.
-async fn released(stream: &Stream) -> Result<Option<u64>, JournalError> {
+/// Its last sequence, and whether nobody has it by its last word, or nobody ever had it.
+async fn last(stream: &Stream) -> Result<(u64, bool), JournalError> {
     let (_, last) = stream.bounds().await?;
     if last == 0 {
-        return Ok(Some(0));
+        return Ok((last, true));
     }
-    let Some(stored) = stream.read(last).await? else { return Ok(None) };
+    let Some(stored) = stream.read(last).await? else { return Ok((last, false)) };
     // The last part of something longer is no group.
     let group = Group::decode(stream.name(), &stored.text);
-    Ok(group.is_ok_and(|group| group.released).then_some(last))
+    Ok((last, group.is_ok_and(|group| group.released)))
 }
 
 /// For people who look for it.

@@ -33,6 +33,8 @@ pub(crate) use self::lease::LastKept;
 use self::lease::Lease;
 use self::line::Line;
 use self::log::Log;
+#[cfg_attr(not(feature = "cluster"), allow(unused_imports))]
+pub(crate) use self::writer::RENEW;
 use self::writer::Writer;
 use super::error::JournalError;
 use super::record::Kept;
@@ -131,19 +133,19 @@ impl Nats {
         &self.opened
     }
 
-    /// Takes it over, from whoever has it, for as long as that is sure to be known here; with `over` only if
-    /// nobody has it by a claim behind that sequence.
+    /// Takes it over, for as long as that is sure to be known here, unless somebody has it by a claim behind the
+    /// sequence `over`.
     pub(crate) async fn claim(
         connect: ConnectNats,
         by: String,
-        over: Option<u64>,
+        over: u64,
     ) -> Result<Self, JournalError> {
         let name = connect.name.clone();
         let open = {
             let by = by.clone();
             move || async move { connect.taken(by).await }
         };
-        Nats::start(name, by, Some(LEASE), over, open).await
+        Nats::start(name, by, Some(LEASE), Some(over), open).await
     }
 
     /// `stood_by` becomes true where another process has it, and is waited for.

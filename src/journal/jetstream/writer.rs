@@ -32,6 +32,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// How long after the last append it is looked whether the log is still this process'.
 const IDLE: Duration = Duration::from_secs(2);
 
+/// How long after the last append a lease is renewed by another one.
+pub(crate) const RENEW: Duration = Duration::from_secs(1);
+
 /// How long it is tried where nobody is left who could hear of it.
 const LAST_TRIES: Duration = Duration::from_secs(10);
 
@@ -82,12 +85,13 @@ impl<L: Log> Writer<L> {
     async fn answer(mut self) {
         loop {
             // Also where it is asked all the time, and has nothing to append.
-            if self.seen.elapsed() >= IDLE {
+            let idle = if self.lease.is_limited() { RENEW } else { IDLE };
+            if self.seen.elapsed() >= idle {
                 self.look().await;
             }
             let request = match self.next.pop_front() {
                 Some(request) => request,
-                None => match timeout_at(self.seen + IDLE, self.requests.recv()).await {
+                None => match timeout_at(self.seen + idle, self.requests.recv()).await {
                     Ok(Some(request)) => request,
                     Ok(None) => return self.release().await,
                     Err(_) => continue,
