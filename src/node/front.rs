@@ -37,6 +37,8 @@ pub(super) struct Front {
     deliver: Deliver,
     listeners: HashMap<Arc<str>, Listener>,
     events: HashMap<EventId, Followed>,
+    /// Of events that aren't followed here.
+    cancels: HashMap<EventId, Cancel>,
     sessions: Sessions,
     /// Since when nobody keeps the line.
     alone_since: Option<Instant>,
@@ -50,6 +52,13 @@ pub(super) struct Front {
     pub is_leaving: bool,
     /// What is sent now to who keeps the line may come there.
     pub is_heard: bool,
+}
+
+/// An event is to be ended. It is said for a while: nobody answers whether that has been heard.
+struct Cancel {
+    listener: Arc<str>,
+    since: Instant,
+    asked: Instant,
 }
 
 /// An event that somebody here follows.
@@ -130,6 +139,7 @@ impl Front {
             deliver,
             listeners: HashMap::new(),
             events: HashMap::new(),
+            cancels: HashMap::new(),
             sessions: Sessions::default(),
             alone_since: None,
             told: (0, 0),
@@ -231,9 +241,13 @@ impl Front {
     }
 
     /// An event is to be ended, whoever follows it.
-    pub fn cancel(&mut self, name: &Arc<str>, event: EventId, out: &mut Out) {
-        if let Some(followed) = self.events.get_mut(&event) {
-            followed.is_cancelled = true;
+    pub fn cancel(&mut self, now: Instant, name: &Arc<str>, event: EventId, out: &mut Out) {
+        match self.events.get_mut(&event) {
+            Some(followed) => followed.is_cancelled = true,
+            None => {
+                let cancel = Cancel { listener: name.clone(), since: now, asked: now };
+                self.cancels.insert(event, cancel);
+            }
         }
         let listener = name.clone();
         out.push((To::Keeper, Message::Cancel { listener, event }));
@@ -375,6 +389,12 @@ impl Front {
         } else {
             self.alone_since.get_or_insert(now);
         }
+        for (event, cancel) in self.cancels.iter_mut().filter(|(_, it)| now - it.asked >= AGAIN) {
+            cancel.asked = now;
+            let listener = cancel.listener.clone();
+            out.push((To::Keeper, Message::Cancel { listener, event: *event }));
+        }
+        self.cancels.retain(|_, cancel| now - cancel.since < PATIENCE);
         let alone_since = self.alone_since;
         let mut given_up = Vec::new();
         for (event, followed) in &mut self.events {
@@ -480,6 +500,26 @@ mod tests {
             front.line_moved(now, &mut out);
             assert_eq!(again(&out), [then], "{is_heard}, {before}");
         }
+    }
+
+    #[test]
+    fn a_cancel_is_said_again_for_a_while() {
+        let now = Instant::now();
+        let mut front = Front::new(Deliver::new().0);
+        let cancels = |out: &Out| {
+            let is_cancel = |(_, message): &&_| matches!(message, Message::Cancel { .. });
+            out.iter().filter(is_cancel).count()
+        };
+        let mut out = Out::new();
+        front.cancel(now, &"paint".into(), EventId::for_test(1), &mut out);
+        front.handle_timeout(now, true, &mut out);
+        assert_eq!(cancels(&out), 1);
+        front.handle_timeout(now + AGAIN, true, &mut out);
+        assert_eq!(cancels(&out), 2);
+        let mut out = Out::new();
+        front.handle_timeout(now + PATIENCE, true, &mut out);
+        front.handle_timeout(now + PATIENCE, true, &mut out);
+        assert_eq!(cancels(&out), 1);
     }
 
     /// Sent twice, since the answer to the first didn't come: both are answered.
