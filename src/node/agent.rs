@@ -154,7 +154,7 @@ impl Agent {
             Input::Submit(listener, submit) => self.front.submit(now, &listener, *submit, out),
             Input::Cancel(listener, event) => self.front.cancel(now, &listener, event, out),
             Input::Follow { event, listener, session, sender } => {
-                self.front.follow(event, listener, session, sender, out);
+                self.front.follow(now, event, listener, session, sender, out);
             }
             Input::Ask(question, reply) => self.ask(now, question, reply, out),
             Input::Acquire(acquire, reply) => self.permits.acquire(acquire, reply, out),
@@ -314,6 +314,7 @@ impl Agent {
                     self.front.told(now, *epoch, number, event, said, out);
                 }
             }
+            Message::Followed(number) => self.front.has_followed(number),
             Message::Granted { permit, result } => {
                 if self.is_keeper(&from) {
                     self.permits.granted(permit, result, &self.input);
@@ -363,7 +364,8 @@ impl Agent {
                 Known::No => answers::admit(office, &self.input, from, *admit),
             },
             Message::Cancel { listener, event } => office.cancel(&listener, event),
-            Message::Follow(events) => {
+            Message::Follow { number, events } => {
+                out.push((To::Process(from.clone()), Message::Followed(number)));
                 for event in events {
                     if !office.tracked.follow(&from, event, out) {
                         answers::find(office, &self.input, from.clone(), event);

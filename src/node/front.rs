@@ -37,6 +37,9 @@ pub(super) struct Front {
     deliver: Deliver,
     listeners: HashMap<Arc<str>, Listener>,
     events: HashMap<EventId, Followed>,
+    /// What was said of events that are followed here, and may not have been heard.
+    follows: HashMap<u64, Follow>,
+    next_follow: u64,
     /// Of events that aren't followed here.
     cancels: HashMap<EventId, Cancel>,
     sessions: Sessions,
@@ -52,6 +55,12 @@ pub(super) struct Front {
     pub is_leaving: bool,
     /// What is sent now to who keeps the line may come there.
     pub is_heard: bool,
+}
+
+/// These events are followed here.
+struct Follow {
+    events: Vec<EventId>,
+    asked: Instant,
 }
 
 /// An event is to be ended. It is said for a while: nobody answers whether that has been heard.
@@ -139,6 +148,8 @@ impl Front {
             deliver,
             listeners: HashMap::new(),
             events: HashMap::new(),
+            follows: HashMap::new(),
+            next_follow: 0,
             cancels: HashMap::new(),
             sessions: Sessions::default(),
             alone_since: None,
@@ -222,6 +233,7 @@ impl Front {
     /// An event that goes on is followed here from now on.
     pub fn follow(
         &mut self,
+        now: Instant,
         event: EventId,
         listener: Arc<str>,
         session: Option<Arc<SessionState>>,
@@ -231,13 +243,25 @@ impl Front {
         if let Some(followed) = self.events.get_mut(&event) {
             followed.others.push(sender);
             if followed.admit.is_none() {
-                out.push((To::Keeper, Message::Follow(vec![event])));
+                self.say_follow(now, vec![event], out);
             }
             return;
         }
         let of = self.of(&listener);
         self.events.insert(event, Followed::new(listener, sender, session, of));
-        out.push((To::Keeper, Message::Follow(vec![event])));
+        self.say_follow(now, vec![event], out);
+    }
+
+    fn say_follow(&mut self, now: Instant, events: Vec<EventId>, out: &mut Out) {
+        let number = self.next_follow;
+        self.next_follow += 1;
+        out.push((To::Keeper, Message::Follow { number, events: events.clone() }));
+        self.follows.insert(number, Follow { events, asked: now });
+    }
+
+    /// Whoever keeps the line has heard which events are followed here.
+    pub fn has_followed(&mut self, number: u64) {
+        self.follows.remove(&number);
     }
 
     /// An event is to be ended, whoever follows it.
@@ -373,8 +397,9 @@ impl Front {
                 follow.push(*event);
             }
         }
+        self.follows.clear();
         for events in follow.chunks(FOLLOWED) {
-            out.push((To::Keeper, Message::Follow(events.to_vec())));
+            self.say_follow(now, events.to_vec(), out);
         }
     }
 
@@ -388,6 +413,11 @@ impl Front {
             self.alone_since = None;
         } else {
             self.alone_since.get_or_insert(now);
+        }
+        for (number, follow) in self.follows.iter_mut().filter(|(_, it)| now - it.asked >= AGAIN) {
+            follow.asked = now;
+            let (number, events) = (*number, follow.events.clone());
+            out.push((To::Keeper, Message::Follow { number, events }));
         }
         for (event, cancel) in self.cancels.iter_mut().filter(|(_, it)| now - it.asked >= AGAIN) {
             cancel.asked = now;
@@ -437,7 +467,7 @@ mod tests {
         let outbox = Arc::new(Outbox::new(UNREAD));
         let follower = Follower::Outbox(outbox.clone());
         let sender = EventSender::follow(event, follower, oneshot::channel().0);
-        front.follow(event, "paint".into(), None, sender, &mut Out::new());
+        front.follow(Instant::now(), event, "paint".into(), None, sender, &mut Out::new());
         outbox
     }
 
@@ -500,6 +530,36 @@ mod tests {
             front.line_moved(now, &mut out);
             assert_eq!(again(&out), [then], "{is_heard}, {before}");
         }
+    }
+
+    /// It may be lost on its way, and who keeps the line doesn't know then whom to tell.
+    #[test]
+    fn what_is_followed_is_said_until_it_has_been_heard() {
+        let now = Instant::now();
+        let mut front = Front::new(Deliver::new().0);
+        let event = EventId::for_test(1);
+        let _outbox = follow(&mut front, event);
+        let follows = |out: &Out| {
+            let number = |(_, message): &_| match message {
+                Message::Follow { number, events } => (*events == [event]).then_some(*number),
+                _ => None,
+            };
+            out.iter().filter_map(number).collect::<Vec<_>>()
+        };
+        let again = |front: &mut Front, beats| {
+            let mut out = Out::new();
+            front.handle_timeout(now + 2 * AGAIN * beats, true, &mut out);
+            follows(&out)
+        };
+        assert_eq!((again(&mut front, 1), again(&mut front, 2)), (vec![0], vec![0]));
+        let mut out = Out::new();
+        front.line_moved(now + 4 * AGAIN, &mut out);
+        assert_eq!(follows(&out), [1]);
+        // The one before has heard it.
+        front.has_followed(0);
+        assert_eq!(again(&mut front, 3), [1]);
+        front.has_followed(1);
+        assert!(again(&mut front, 4).is_empty());
     }
 
     #[test]

@@ -59,8 +59,13 @@ pub(super) enum Message {
         listener: Arc<str>,
         event: EventId,
     },
-    /// To who keeps the line: these are followed here.
-    Follow(Vec<EventId>),
+    /// To who keeps the line: these are followed here. It is said again until it has been heard.
+    Follow {
+        number: u64,
+        events: Vec<EventId>,
+    },
+    /// What was said under this number has been heard.
+    Followed(u64),
     /// An update of an event that is followed; they are numbered for each process that they go to.
     Told {
         number: u64,
