@@ -90,12 +90,13 @@ def end_of(outputs):
 
 
 class Client:
-    """One session. `drops` is how likely it is, after each message, that it closes its stream and comes back."""
+    """One session. `drops` is how likely it is, after each message, that it closes its stream and comes back. At
+    `until`, by its loop's clock, it gives up; by default each time after a while."""
 
-    def __init__(self, name, port, books, random, *, functions, drops=0.0):
+    def __init__(self, name, port, books, random, *, functions, drops=0.0, until=None):
         self.name, self.port, self.books, self.random = name, port, books, random
         self.session = f"session-{name}-{random.getrandbits(64):x}"
-        self.functions, self.drops = functions, drops
+        self.functions, self.drops, self.until = functions, drops, until
         self.sent = 0
         self.last_id = None
         # Accepted, and without an end: the listener by event.
@@ -136,10 +137,13 @@ class Client:
     async def follow(self):
         """Reads the session's stream until all that is open has its end, whatever breaks meanwhile."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE
+        deadline = self.until or loop.time() + PATIENCE
         while self.open and loop.time() < deadline:
             try:
-                if await self.read():
+                # A stream may stay open, and say nothing.
+                async with asyncio.timeout_at(deadline):
+                    fetches = await self.read()
+                if fetches:
                     # Whoever has the session doesn't know all of these events: their ends can be asked for.
                     for event in list(self.open):
                         await self.fetch(event, deadline)
