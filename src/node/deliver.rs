@@ -10,11 +10,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::wire::Said;
 use crate::clock;
 use crate::delivery::sender::{EventSender, UpdateSender};
-use crate::event::failure::Failure;
 use crate::event::id::EventId;
-use crate::event::update::{Outcome, Update};
+use crate::event::update::Update;
 use crate::handler::durable::Durability;
 use crate::journal::record::End;
+use crate::queue::follow::outcome;
 
 /// How many bytes of values of one event may wait to be read. What comes while there are more is left out: the
 /// next one stands for it, or the end, which has the last.
@@ -107,20 +107,4 @@ fn update_of(event_id: EventId, said: Said, of: &Of) -> Option<Update> {
         }
         Said::Ended { .. } | Said::Unknown => return None,
     })
-}
-
-/// As the listener's type.
-fn outcome(durability: Option<&Durability>, end: End) -> Outcome {
-    match end {
-        End::Completed(None) => Outcome::Completed(None),
-        End::Completed(Some(text)) => match durability.map(|it| it.read_output(&text)) {
-            Some(Ok(output)) => Outcome::Completed(Some(output)),
-            Some(Err(why)) => Outcome::Failed(Failure::unexpected(why)),
-            None => Outcome::Failed(Failure::unexpected("this node has no such listener")),
-        },
-        End::Failed(failure) => Outcome::Failed(failure),
-        End::Cancelled => Outcome::Cancelled,
-        End::TimedOut => Outcome::TimedOut,
-        End::Stopped => Outcome::Stopped,
-    }
 }

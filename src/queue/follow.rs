@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::Queue;
-use super::listener_ref::ListenerRef;
 use super::recovery::LeftEvents;
 use super::submission::Submission;
 use crate::delivery::bounds::UNREAD;
@@ -12,9 +11,10 @@ use crate::delivery::unread::Gone;
 use crate::event::failure::Failure;
 use crate::event::id::EventId;
 use crate::event::update::{Outcome, Update};
+use crate::handler::durable::Durability;
 use crate::journal::Query;
 use crate::journal::error::JournalError;
-use crate::journal::record::{End, Ended, Kept};
+use crate::journal::record::{End, Kept};
 
 /// Why [`Queue::follow`] found nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,7 +121,8 @@ impl Queue {
 
     fn past_of(&self, Kept { listener, user, ended, .. }: Kept) -> PastEvent {
         let duration = ended.duration;
-        let outcome = outcome(self.inner.listener_ref(&listener), ended);
+        let listener_ref = self.inner.listener_ref(&listener);
+        let outcome = outcome(listener_ref.and_then(|it| it.durability.as_ref()), ended.end);
         PastEvent { listener, user, outcome, duration }
     }
 
@@ -143,11 +144,10 @@ impl Queue {
 }
 
 /// How an event has ended, with its output as its listener's type.
-pub(crate) fn outcome(listener_ref: Option<&Arc<ListenerRef>>, ended: Ended) -> Outcome {
-    match ended.end {
+pub(crate) fn outcome(durability: Option<&Durability>, end: End) -> Outcome {
+    match end {
         End::Completed(None) => Outcome::Completed(None),
         End::Completed(Some(text)) => {
-            let durability = listener_ref.and_then(|l| l.durability.as_ref());
             let gone = || Err("its listener is no durable one any more".to_string());
             match durability.map_or_else(gone, |durability| durability.read_output(&text)) {
                 Ok(output) => Outcome::Completed(Some(output)),

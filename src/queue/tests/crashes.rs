@@ -434,7 +434,7 @@ impl World {
             let fate = &book.fates[number];
             assert_eq!(fate.ends().count(), 1, "{number} was told {:?}", fate.told);
             let ended = disk.end(*id).expect("it has an end").clone();
-            let on_record = crate::queue::follow::outcome(None, ended);
+            let on_record = crate::queue::follow::outcome(None, ended.end);
             let told = fate.ends().next().expect("it is one");
             let same = std::mem::discriminant(told) == std::mem::discriminant(&on_record);
             // Without a type its output can't be read again.
