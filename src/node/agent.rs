@@ -415,7 +415,8 @@ impl Agent {
         let (epoch, me) = (kept.epoch, self.handle.process.clone());
         // Where nobody kept it before, nobody holds anything.
         let listens = if epoch == FIRST { Duration::ZERO } else { LISTENS };
-        let census = Census::new(&me.node, &self.present, self.started + listens);
+        let (not_before, until) = (self.started + listens, now + self.times.lease);
+        let census = Census::new(&me.node, &self.present, not_before, until);
         let office = Office::open(now, self.times, kept, census, thread, self.input.clone());
         self.office = Some(office);
         out.push((To::All, Message::Keeps(epoch)));

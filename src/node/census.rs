@@ -57,6 +57,8 @@ pub(super) struct Census {
     missing: HashMap<NodeName, Missing>,
     /// Before this moment there may be some that were never heard.
     not_before: Instant,
+    /// Who has not said it by then counts as holding nothing.
+    until: Instant,
 }
 
 /// What is still to come from a node.
@@ -67,10 +69,10 @@ struct Missing {
 
 impl Census {
     /// Of who is present, and of this node itself.
-    pub fn new(this: &NodeName, present: &Present, not_before: Instant) -> Self {
+    pub fn new(this: &NodeName, present: &Present, not_before: Instant, until: Instant) -> Self {
         let nodes = present.nodes.keys().chain([this]);
         let missing = nodes.map(|node| (node.clone(), Missing { beat: true, permits: true }));
-        Census { missing: missing.collect(), not_before }
+        Census { missing: missing.collect(), not_before, until }
     }
 
     /// A node that has come meanwhile holds nothing yet.
@@ -94,7 +96,7 @@ impl Census {
     /// Whether nobody is missing who may still say something.
     pub fn is_over(&mut self, now: Instant, this: &NodeName, present: &Present) -> bool {
         self.missing.retain(|node, _| node == this || present.may_hold(now, node));
-        self.missing.is_empty() && now >= self.not_before
+        (self.missing.is_empty() && now >= self.not_before) || now >= self.until
     }
 }
 
@@ -117,7 +119,7 @@ mod tests {
         let mut present = Present::new(LASTS);
         assert!(present.beat(now, &beat("b", false)));
         assert!(!present.beat(now, &beat("b", false)));
-        let mut census = Census::new(&this, &present, now);
+        let mut census = Census::new(&this, &present, now, now + 2 * LASTS);
         for node in ["a", "b"].map(NodeName::from) {
             assert!(!census.is_over(now, &this, &present), "{node}");
             census.permits(&node);
@@ -135,7 +137,7 @@ mod tests {
             present.beat(now, &beat(node, node != "dead"));
         }
         present.holds(&"leaves and holds".into(), true);
-        let mut census = Census::new(&this, &present, now);
+        let mut census = Census::new(&this, &present, now, now + 2 * LASTS);
         census.permits(&this);
         census.beat(&this);
         census.permits(&"leaves and holds".into());
@@ -145,11 +147,23 @@ mod tests {
         assert!(census.is_over(late, &this, &present));
     }
 
+    /// It may be of a version that doesn't.
+    #[test]
+    fn who_says_nothing_is_not_waited_for_without_end() {
+        let (now, this) = (Instant::now(), NodeName::from("a"));
+        let mut present = Present::new(LASTS);
+        let until = now + 2 * LASTS;
+        let mut census = Census::new(&this, &present, now, until);
+        present.beat(until, &beat("a", false));
+        assert!(!census.is_over(until - Duration::from_millis(1), &this, &present));
+        assert!(census.is_over(until, &this, &present));
+    }
+
     #[test]
     fn who_has_just_come_listens_for_a_while() {
         let (now, this) = (Instant::now(), NodeName::from("a"));
         let present = Present::new(LASTS);
-        let mut census = Census::new(&this, &present, now + LASTS);
+        let mut census = Census::new(&this, &present, now + LASTS, now + 2 * LASTS);
         census.permits(&this);
         census.beat(&this);
         assert!(!census.is_over(now, &this, &present));

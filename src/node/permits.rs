@@ -28,8 +28,6 @@ pub(super) struct Permits {
     next: u64,
     wanted: HashMap<u64, Wanted>,
     said: Option<Instant>,
-    /// There were some when that was said last.
-    had_some: bool,
 }
 
 struct Wanted {
@@ -76,8 +74,8 @@ impl Permits {
         out.push((To::Keeper, Message::Released(permit)));
     }
 
-    fn say(&mut self, out: &mut Out) {
-        self.had_some = !self.wanted.is_empty();
+    /// Also where there are none: who begins to keep the line waits for that.
+    fn say(&self, out: &mut Out) {
         let (mut held, mut waits) = (Vec::new(), Vec::new());
         for (permit, wanted) in &self.wanted {
             match wanted.reply {
@@ -89,7 +87,7 @@ impl Permits {
     }
 
     /// Somebody else keeps the line, who has to be told of all, and that there is no more.
-    pub fn line_moved(&mut self, out: &mut Out) {
+    pub fn line_moved(&self, out: &mut Out) {
         for wanted in self.wanted.values().filter(|wanted| wanted.reply.is_some()) {
             out.push((To::Keeper, Message::Acquire(wanted.acquire.clone())));
         }
@@ -105,12 +103,10 @@ impl Permits {
 
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Out) {
         self.wanted.retain(|_, wanted| wanted.reply.as_ref().is_none_or(|it| !it.is_closed()));
-        let is_due = self.said.is_none_or(|said| now - said >= AGAIN);
-        if !is_due || (self.wanted.is_empty() && !self.had_some) {
-            return;
+        if self.said.is_none_or(|said| now - said >= AGAIN) {
+            self.said = Some(now);
+            self.say(out);
         }
-        self.said = Some(now);
-        self.say(out);
     }
 }
 

@@ -66,9 +66,11 @@ async def ask_again(cluster, random):
     asked += random.sample(sorted(ended), min(ASKED_AGAIN, len(ended)))
     clients = [Client(f"asks-{n}", cluster.nginx.port, cluster.books, Random(n), functions={}) for n in range(50)]
 
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+
     async def ask(client, events):
         for event in events:
-            await client.fetch(event)
+            await client.fetch(event, deadline)
 
     await asyncio.gather(*(ask(client, asked[n::50]) for n, client in enumerate(clients)))
     return sum((client.met for client in clients), Counter())
