@@ -236,7 +236,7 @@ impl Agent {
                         Ok(()) => office.tracked.admitted(event),
                         Err(_) => office.tracked.refused(event),
                     }
-                    out.push((To::Process(from), Message::Admitted { event, result }));
+                    out.push((To::Process(from), Message::Admitted { epoch, event, result }));
                 }
             },
             Input::Admits(_, from, admit) => match office.tracked.knows(admit.event) {
@@ -302,21 +302,21 @@ impl Agent {
                 }
                 self.runs.hear(now, word, order, &mut self.front, out);
             }
-            Message::Admitted { event, result } => {
+            Message::Admitted { epoch, event, result } => {
                 // Who kept the line before may refuse what is let in now.
-                if self.is_keeper(&from) {
+                if self.is_kept_by(&from, epoch) {
                     self.front.admitted(event, result, out);
                 }
             }
-            Message::Told { number, event, said } => {
-                let Some((keeper, epoch, _)) = &self.keeper else { return };
-                if *keeper == from {
-                    self.front.told(now, *epoch, number, event, said, out);
+            Message::Told { epoch, number, event, said } => {
+                // One that comes before it is known by whom the line is kept is asked for then.
+                if self.is_kept_by(&from, epoch) {
+                    self.front.told(now, epoch, number, event, said, out);
                 }
             }
             Message::Followed(number) => self.front.has_followed(number),
-            Message::Granted { permit, result } => {
-                if self.is_keeper(&from) {
+            Message::Granted { epoch, permit, result } => {
+                if self.is_kept_by(&from, epoch) {
                     self.permits.granted(permit, result, &self.input);
                 }
             }
@@ -350,11 +350,9 @@ impl Agent {
                     office.tracked.follow(&from, admit.event, out);
                 }
                 Known::IsAdmitted => {
-                    let event = admit.event;
-                    out.push((
-                        To::Process(from.clone()),
-                        Message::Admitted { event, result: Ok(()) },
-                    ));
+                    let (epoch, event, result) = (office.epoch, admit.event, Ok(()));
+                    let admitted = Message::Admitted { epoch, event, result };
+                    out.push((To::Process(from.clone()), admitted));
                     office.tracked.follow(&from, event, out);
                 }
                 Known::HasEnded | Known::No if admit.again => {
@@ -450,8 +448,9 @@ impl Agent {
         }
     }
 
-    fn is_keeper(&self, process: &Process) -> bool {
-        self.keeper.as_ref().is_some_and(|(keeper, ..)| keeper == process)
+    fn is_kept_by(&self, process: &Process, since: Epoch) -> bool {
+        let by = |(keeper, epoch, _): &(Process, Epoch, _)| keeper == process && *epoch == since;
+        self.keeper.as_ref().is_some_and(by)
     }
 
     fn is_kept(&self, now: Instant) -> bool {

@@ -109,7 +109,7 @@ impl Office {
         let mut office = Office {
             epoch,
             tracked: Tracked::new(epoch, input.clone()),
-            permits: Granted::default(),
+            permits: Granted::new(epoch),
             census: Some(census),
             later: Vec::new(),
             queue,

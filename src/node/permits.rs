@@ -14,7 +14,7 @@ use super::input::{Input as AgentInput, Release};
 use super::office::Office;
 use super::out::{Out, To};
 use super::wire::{Acquire, Message};
-use crate::cluster::message::Process;
+use crate::cluster::message::{Epoch, Process};
 use crate::event::refusal::Refusal;
 use crate::queue::error::AcquireError;
 use crate::queue::permit::Permit;
@@ -111,8 +111,10 @@ impl Permits {
 }
 
 /// Those of all processes, where the line is kept.
-#[derive(Default)]
-pub(super) struct Granted(HashMap<(Process, u64), State>);
+pub(super) struct Granted {
+    epoch: Epoch,
+    known: HashMap<(Process, u64), State>,
+}
 
 struct State {
     concurrency_id: Arc<str>,
@@ -128,6 +130,16 @@ enum Wait {
 }
 
 impl Granted {
+    /// None, since this claim.
+    pub fn new(epoch: Epoch) -> Self {
+        Granted { epoch, known: HashMap::new() }
+    }
+
+    fn tell(&self, to: &Process, permit: u64, result: Result<usize, Refusal>, out: &mut Out) {
+        let epoch = self.epoch;
+        out.push((To::Process(to.clone()), Message::Granted { epoch, permit, result }));
+    }
+
     /// Somebody there wants one, or has it already: gives what tells when he doesn't any more, unless that is
     /// known.
     fn begin(
@@ -137,11 +149,10 @@ impl Granted {
         out: &mut Out,
     ) -> Option<oneshot::Receiver<()>> {
         let permit = acquire.permit;
-        match self.0.get(&(from.clone(), permit)) {
+        match self.known.get(&(from.clone(), permit)) {
             // It may not have come.
             Some(State { slot: Some(slot), wait: Wait::IsOver(_), .. }) => {
-                let result = Ok(*slot);
-                out.push((To::Process(from.clone()), Message::Granted { permit, result }));
+                self.tell(from, permit, Ok(*slot), out);
                 return None;
             }
             Some(known) if known.slot == acquire.slot => return None,
@@ -151,13 +162,13 @@ impl Granted {
         let (waiting, given_up) = oneshot::channel();
         let concurrency_id = acquire.concurrency_id.clone();
         let state = State { concurrency_id, slot: acquire.slot, wait: Wait::Goes(waiting) };
-        self.0.insert((from.clone(), permit), state);
+        self.known.insert((from.clone(), permit), state);
         Some(given_up)
     }
 
     /// One that none is known by, the slot's own where that is so.
     fn number(&self, concurrency_id: &str, slot: usize) -> usize {
-        let of_id = self.0.values().filter(|state| *state.concurrency_id == *concurrency_id);
+        let of_id = self.known.values().filter(|state| *state.concurrency_id == *concurrency_id);
         let taken: HashSet<usize> = of_id.filter_map(|state| state.slot).collect();
         std::iter::once(slot).chain(0..).find(|n| !taken.contains(n)).unwrap_or(slot)
     }
@@ -171,26 +182,26 @@ impl Granted {
     ) {
         let key = (from.clone(), permit);
         // Nobody wants it any more, or it has one already.
-        let Some(State { concurrency_id, slot, wait: Wait::Goes(_) }) = self.0.get(&key) else {
+        let Some(State { concurrency_id, slot, wait: Wait::Goes(_) }) = self.known.get(&key) else {
             return;
         };
         let result = match result {
             Ok(held) => {
                 let slot = slot.unwrap_or_else(|| self.number(concurrency_id, held.slot()));
-                if let Some(state) = self.0.get_mut(&key) {
+                if let Some(state) = self.known.get_mut(&key) {
                     (state.slot, state.wait) = (Some(slot), Wait::IsOver(held));
                 }
                 Ok(slot)
             }
             Err(error) => {
-                self.0.remove(&key);
+                self.known.remove(&key);
                 Err(match error {
                     AcquireError::Refused(refusal) => refusal,
                     _ => Refusal::Stopped,
                 })
             }
         };
-        out.push((To::Process(from), Message::Granted { permit, result }));
+        self.tell(&from, permit, result, out);
     }
 
     /// Which ones are held there, and waited for. Gives those that are held and aren't known; what isn't known
@@ -204,14 +215,13 @@ impl Granted {
     ) -> Vec<(Acquire, oneshot::Receiver<()>)> {
         let there: HashSet<u64> =
             held.iter().map(|acquire| acquire.permit).chain(waits.iter().copied()).collect();
-        self.0.retain(|(process, permit), _| process != from || there.contains(permit));
+        self.known.retain(|(process, permit), _| process != from || there.contains(permit));
         let mut unknown = Vec::new();
         for permit in waits {
-            match self.0.get(&(from.clone(), *permit)) {
+            match self.known.get(&(from.clone(), *permit)) {
                 // It was told so, and that may not have come.
                 Some(State { slot: Some(slot), wait: Wait::IsOver(_), .. }) => {
-                    let (permit, result) = (*permit, Ok(*slot));
-                    out.push((To::Process(from.clone()), Message::Granted { permit, result }));
+                    self.tell(from, *permit, Ok(*slot), out);
                 }
                 Some(_) => {}
                 None => unknown.push(*permit),
@@ -221,7 +231,7 @@ impl Granted {
             out.push((To::Process(from.clone()), Message::PermitsUnknown(unknown)));
         }
         let is_known = |granted: &Self, permit: u64| {
-            let known = granted.0.get(&(from.clone(), permit));
+            let known = granted.known.get(&(from.clone(), permit));
             known.is_some_and(|state| matches!(state.wait, Wait::IsOver(_)))
         };
         let mut fresh = Vec::new();
@@ -237,12 +247,12 @@ impl Granted {
 
     /// One isn't held or waited for there any more.
     pub fn released(&mut self, from: Process, permit: u64) {
-        self.0.remove(&(from, permit));
+        self.known.remove(&(from, permit));
     }
 
     /// Those of processes that are gone are free.
     pub fn retain(&mut self, may_live: impl Fn(&Process) -> bool) {
-        self.0.retain(|(process, _), _| may_live(process));
+        self.known.retain(|(process, _), _| may_live(process));
     }
 }
 

@@ -131,7 +131,10 @@ impl Tracked {
     pub fn tell(&mut self, to: Process, event: EventId, said: Said, out: &mut Out) {
         let told = self.told.entry(to.clone()).or_default();
         *told += 1;
-        out.push((To::Process(to), Message::Told { number: *told, event, said }));
+        out.push((
+            To::Process(to),
+            Message::Told { epoch: self.epoch, number: *told, event, said },
+        ));
     }
 
     pub fn told_to(&self, process: &Process) -> u64 {

@@ -49,8 +49,9 @@ pub(super) enum Message {
     },
     /// To who keeps the line: let it in.
     Admit(Box<Admit>),
-    /// Whether it was let in.
+    /// Whether it was let in. As all that is answered, it counts as long as the line is kept by this claim.
     Admitted {
+        epoch: Epoch,
         event: EventId,
         result: Result<(), Refusal>,
     },
@@ -66,8 +67,9 @@ pub(super) enum Message {
     },
     /// What was said under this number has been heard.
     Followed(u64),
-    /// An update of an event that is followed; they are numbered for each process that they go to.
+    /// An update of an event that is followed; they are numbered for each claim and each process that they go to.
     Told {
+        epoch: Epoch,
         number: u64,
         event: EventId,
         said: Said,
@@ -75,6 +77,7 @@ pub(super) enum Message {
     /// To who keeps the line: a slot for somebody in the sending process, who has numbered it.
     Acquire(Acquire),
     Granted {
+        epoch: Epoch,
         permit: u64,
         result: Result<usize, Refusal>,
     },
