@@ -50,6 +50,8 @@ struct Placed {
     state: State,
     /// This start is on record.
     recorded: bool,
+    /// Its event has an end on record that is none of this run's, as where it was cancelled.
+    ended: bool,
     /// Since when the node is expected to name it in its beats.
     sent: Option<Instant>,
 }
@@ -119,8 +121,8 @@ impl<R> Owner<R> {
     ) -> Self {
         let placed = |(attempt, id, process): (Attempt, Id, Process)| {
             let number = attempt.number;
-            let (state, recorded, sent) = (State::Running, true, None);
-            (attempt.event, Placed { id, process, number, state, recorded, sent })
+            let (state, recorded, ended, sent) = (State::Running, true, false, None);
+            (attempt.event, Placed { id, process, number, state, recorded, ended, sent })
         };
         let placed: BTreeMap<_, _> = recovered.into_iter().map(placed).collect();
         let mut load = Load::default();
@@ -213,8 +215,8 @@ impl<R> Owner<R> {
         let Attempt { event, number } = attempt;
         let (id, state, sent) = (id.clone(), State::Starting, None);
         self.load.take(&process.node, &id);
-        let recorded = false;
-        let placed = Placed { id, process: process.clone(), number, state, recorded, sent };
+        let (recorded, ended) = (false, false);
+        let placed = Placed { id, process: process.clone(), number, state, recorded, ended, sent };
         self.placed.insert(event, placed);
         self.effects.push_back(OwnerEffect::RecordStart(attempt, process));
         true
@@ -324,6 +326,9 @@ impl<R> Owner<R> {
                 self.load.free(&placed.process.node, &placed.id);
             }
             placed.state = State::Over;
+            if placed.ended {
+                self.placed.remove(&event);
+            }
         }
         #[cfg(test)]
         if self.leaves_out(Rule::Settlement) {
@@ -367,7 +372,10 @@ impl<R> Owner<R> {
 
     /// The event has an end that is none of a run's, and that is on record.
     pub fn ended(&mut self, event: EventId) {
-        if self.placed.get(&event).is_some_and(|placed| placed.state == State::Over) {
+        let Some(placed) = self.placed.get_mut(&event) else { return };
+        placed.ended = true;
+        // Until it has stopped, it has its slot.
+        if placed.state == State::Over {
             self.placed.remove(&event);
         }
     }

@@ -178,6 +178,35 @@ fn a_node_keeps_what_it_says_until_that_is_on_record() {
     assert!(settles(&mut owner));
 }
 
+/// Its event ends first, then it stops: nothing is left of it.
+#[test]
+fn a_run_that_was_cancelled_is_settled_once_it_has_stopped() {
+    let now = Instant::now();
+    let mut owner: Owner<u32> = Owner::new(Times::default(), 1, now, now, []);
+    let mut node = member(1, 1);
+    let sent = beat(&mut node, now).number;
+    node.hear(now, acknowledge(1, sent));
+    owner.hear(now, beat(&mut node, now));
+    assert!(owner.place(now, attempt(1), &gpu(), None));
+    owner.start_recorded(now, attempt(1));
+    let word = Word::Run { attempt: attempt(1), id: gpu(), boot: 1, beat: sent };
+    node.hear(now, FromOwner { epoch: 1, word });
+    owner.interrupt(attempt(1));
+    owner.ended(attempt(1).event);
+    assert!(owner.knows(attempt(1)), "it has not stopped");
+    node.hear(now, FromOwner { epoch: 1, word: Word::Interrupt(attempt(1)) });
+    node.has_stopped(attempt(1));
+    while owner.poll_effect().is_some() {}
+    owner.hear(now, beat(&mut node, now));
+    assert!(!owner.knows(attempt(1)));
+    for effect in std::iter::from_fn(|| owner.poll_effect()) {
+        if let OwnerEffect::Send(_, word) = effect {
+            node.hear(now, word);
+        }
+    }
+    assert!(beat(&mut node, now).stopped.is_empty(), "it needn't say so any more");
+}
+
 /// What it has heard of an attempt that was interrupted before it came is that it isn't wanted.
 #[test]
 fn what_is_interrupted_before_it_comes_never_starts_and_counts_as_stopped() {
