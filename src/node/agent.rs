@@ -93,7 +93,7 @@ impl Agent {
             front,
             runs,
             permits: Permits::default(),
-            present: Present::new(SILENCE * times.beat),
+            present: Present::new(SILENCE * times.beat, times.lease),
             started: now,
             office: None,
             early: Vec::new(),
@@ -202,7 +202,7 @@ impl Agent {
             | Input::Interrupt(epoch, _)
             | Input::LineSaid(epoch, _)
             | Input::StartRecorded(epoch, ..)
-            | Input::Settled(epoch, _)
+            | Input::Settled(epoch, ..)
             | Input::Admitted(epoch, ..)
             | Input::Admits(epoch, ..)
             | Input::PermitDecided(epoch, ..)
@@ -228,7 +228,7 @@ impl Agent {
             Input::StartRecorded(_, attempt, process, result) => {
                 office.start_recorded(now, attempt, process, result, out);
             }
-            Input::Settled(_, attempt) => office.settled(attempt, out),
+            Input::Settled(_, attempt, result) => office.settled(now, attempt, result, out),
             Input::Admitted(_, from, event, result) => match &result {
                 Err(Refusal::NotRecorded { .. }) if office.is_lost() => {}
                 _ => {
@@ -278,9 +278,10 @@ impl Agent {
                 }
                 self.open_if_known(now, out);
             }
-            Message::Permits { held, waits } => {
-                self.present.holds(&from.node, !held.is_empty());
-                if let Some(office) = &mut self.office {
+            Message::Holds(holds) => self.present.holds(&from, holds),
+            Message::Permits { epoch, held, waits } => {
+                // What was said to an earlier one may be old.
+                if let Some(office) = self.office.as_mut().filter(|office| office.epoch == epoch) {
                     permits::are(office, &self.input, &from, held, &waits, out);
                     office.has_said_permits(&from.node);
                 }
@@ -305,7 +306,7 @@ impl Agent {
             Message::Admitted { epoch, event, result } => {
                 // Who kept the line before may refuse what is let in now.
                 if self.is_kept_by(&from, epoch) {
-                    self.front.admitted(event, result, out);
+                    self.front.admitted(now, event, result, out);
                 }
             }
             Message::Told { epoch, number, event, said } => {
@@ -397,7 +398,7 @@ impl Agent {
             // It has to know what there is before it lets anybody in.
             self.beat(now, out);
             self.front.line_moved(now, out);
-            self.permits.line_moved(out);
+            self.permits.line_moved(epoch, out);
             for (id, asked) in &mut self.asked {
                 asked.again = now + AGAIN;
                 let question = asked.question.clone();

@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::cluster::message::{Beat, NodeName};
+use crate::cluster::message::{Beat, NodeName, Process};
 
 /// The nodes whose beats were heard not long ago.
 pub(super) struct Present {
     /// How long a beat counts.
     lasts: Duration,
+    /// And how long that of a node counts which has said that it holds something.
+    lasts_holding: Duration,
     nodes: HashMap<NodeName, Heard>,
 }
 
@@ -22,14 +24,18 @@ struct Heard {
 }
 
 impl Present {
-    pub fn new(lasts: Duration) -> Self {
-        Present { lasts, nodes: HashMap::new() }
+    pub fn new(lasts: Duration, lasts_holding: Duration) -> Self {
+        Present { lasts, lasts_holding, nodes: HashMap::new() }
     }
 
     /// A beat has come. Whether it is a process that wasn't known.
     pub fn beat(&mut self, now: Instant, beat: &Beat) -> bool {
-        let lasts = self.lasts;
+        let lasts = self.lasts_holding;
         self.nodes.retain(|_, heard| now - heard.at < lasts);
+        // An older process of its name is on its way out.
+        if self.nodes.get(&beat.from.node).is_some_and(|heard| heard.boot > beat.from.boot) {
+            return false;
+        }
         let (boot, leaving) = (beat.from.boot, beat.leaving);
         let known = self.nodes.get(&beat.from.node).filter(|heard| heard.boot == boot);
         let (is_new, holds) = (known.is_none(), known.is_some_and(|heard| heard.holds));
@@ -37,17 +43,20 @@ impl Present {
         is_new
     }
 
-    /// A node has said whether it holds permits.
-    pub fn holds(&mut self, node: &NodeName, holds: bool) {
-        if let Some(heard) = self.nodes.get_mut(node) {
+    /// A process has said whether it holds permits.
+    pub fn holds(&mut self, process: &Process, holds: bool) {
+        let known = self.nodes.get_mut(&process.node);
+        if let Some(heard) = known.filter(|heard| heard.boot == process.boot) {
             heard.holds = holds;
         }
     }
 
     /// Whether it may hold permits: what leaves asks for none any more.
     fn may_hold(&self, now: Instant, node: &NodeName) -> bool {
-        let may_hold =
-            |heard: &Heard| now - heard.at < self.lasts && (!heard.leaving || heard.holds);
+        let may_hold = |heard: &Heard| match heard.holds {
+            true => now - heard.at < self.lasts_holding,
+            false => now - heard.at < self.lasts && !heard.leaving,
+        };
         self.nodes.get(node).is_some_and(may_hold)
     }
 }
@@ -103,22 +112,29 @@ impl Census {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::message::Process;
 
     const LASTS: Duration = Duration::from_secs(3);
 
+    fn process(node: &str) -> Process {
+        Process { node: node.into(), boot: 1 }
+    }
+
     fn beat(node: &str, leaving: bool) -> Beat {
-        let from = Process { node: node.into(), boot: 1 };
+        let (from, epoch) = (process(node), 0);
         let (running, stopped, unbegun, slots) = Default::default();
-        Beat { from, number: 1, epoch: 0, running, stopped, unbegun, slots, leaving }
+        Beat { from, number: 1, epoch, running, stopped, unbegun, slots, leaving }
     }
 
     #[test]
     fn all_who_may_hold_something_are_waited_for() {
         let (now, this) = (Instant::now(), NodeName::from("a"));
-        let mut present = Present::new(LASTS);
+        let mut present = Present::new(LASTS, 2 * LASTS);
         assert!(present.beat(now, &beat("b", false)));
         assert!(!present.beat(now, &beat("b", false)));
+        let later = Beat { from: Process { boot: 2, ..process("b") }, ..beat("b", false) };
+        assert!(present.beat(now, &later));
+        // The one before goes on for a while.
+        assert!(!present.beat(now, &beat("b", false)) && !present.beat(now, &later));
         let mut census = Census::new(&this, &present, now, now + 2 * LASTS);
         for node in ["a", "b"].map(NodeName::from) {
             assert!(!census.is_over(now, &this, &present), "{node}");
@@ -132,11 +148,11 @@ mod tests {
     #[test]
     fn who_is_gone_is_waited_for_no_longer() {
         let (now, this) = (Instant::now(), NodeName::from("a"));
-        let mut present = Present::new(LASTS);
+        let mut present = Present::new(LASTS, 2 * LASTS);
         for node in ["dead", "leaves", "leaves and holds"] {
             present.beat(now, &beat(node, node != "dead"));
         }
-        present.holds(&"leaves and holds".into(), true);
+        present.holds(&process("leaves and holds"), true);
         let mut census = Census::new(&this, &present, now, now + 2 * LASTS);
         census.permits(&this);
         census.beat(&this);
@@ -151,7 +167,7 @@ mod tests {
     #[test]
     fn who_says_nothing_is_not_waited_for_without_end() {
         let (now, this) = (Instant::now(), NodeName::from("a"));
-        let mut present = Present::new(LASTS);
+        let mut present = Present::new(LASTS, 2 * LASTS);
         let until = now + 2 * LASTS;
         let mut census = Census::new(&this, &present, now, until);
         present.beat(until, &beat("a", false));
@@ -162,7 +178,7 @@ mod tests {
     #[test]
     fn who_has_just_come_listens_for_a_while() {
         let (now, this) = (Instant::now(), NodeName::from("a"));
-        let present = Present::new(LASTS);
+        let present = Present::new(LASTS, 2 * LASTS);
         let mut census = Census::new(&this, &present, now + LASTS, now + 2 * LASTS);
         census.permits(&this);
         census.beat(&this);

@@ -194,6 +194,7 @@ impl Front {
         }
         let user = job.user().map(Arc::from);
         let Job { id, session, input, sender } = *job;
+        self.cancels.remove(&id);
         let Some(durable) = input.given::<Durable>() else {
             let reason = "its input wasn't written as JSON".into();
             return sender.refuse(Refusal::NotRecorded { reason, full: false });
@@ -278,7 +279,13 @@ impl Front {
     }
 
     /// Whether an event was let in.
-    pub fn admitted(&mut self, event: EventId, result: Result<(), Refusal>, out: &mut Out) {
+    pub fn admitted(
+        &mut self,
+        now: Instant,
+        event: EventId,
+        result: Result<(), Refusal>,
+        out: &mut Out,
+    ) {
         let Some(followed) = self.events.get_mut(&event) else {
             return;
         };
@@ -295,9 +302,8 @@ impl Front {
             Err(_) if followed.admit.is_none() => {}
             Err(refusal) => {
                 // What of it may be on its way a second time is taken back.
-                let listener = followed.listener.clone();
-                out.push((To::Keeper, Message::Cancel { listener, event }));
                 if let Some(followed) = self.events.remove(&event) {
+                    self.cancel(now, &followed.listener, event, out);
                     followed.refuse(&refusal);
                 }
             }

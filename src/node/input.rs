@@ -81,7 +81,7 @@ pub(super) enum Input {
     Interrupt(Epoch, Attempt),
     LineSaid(Epoch, Box<Update>),
     StartRecorded(Epoch, Attempt, Process, Result<(), JournalError>),
-    Settled(Epoch, Attempt),
+    Settled(Epoch, Attempt, Result<(), JournalError>),
     Admitted(Epoch, Process, EventId, Result<(), Refusal>),
     Found(Epoch, Process, EventId, Said),
     Admits(Epoch, Process, Box<Admit>),

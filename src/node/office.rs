@@ -205,7 +205,7 @@ impl Office {
         let _ = waiting.results.send((attempt.event, result));
     }
 
-    /// A node has said which permits it holds.
+    /// A node has said which permits it holds, since it knows of this claim.
     pub fn has_said_permits(&mut self, node: &NodeName) {
         if let Some(census) = &mut self.census {
             census.permits(node);
@@ -326,16 +326,26 @@ impl Office {
         for (_, attempt) in due {
             let (input, epoch) = (self.input.clone(), self.epoch);
             self.append(attempt, Vec::new(), move |result| {
-                if result.is_ok() {
-                    let _ = input.send(AgentInput::Settled(epoch, attempt));
-                }
+                let _ = input.send(AgentInput::Settled(epoch, attempt, result));
             });
         }
         self.place_next(now, out);
     }
 
     /// What is on record of an attempt without an end is on its way no more.
-    pub fn settled(&mut self, attempt: Attempt, out: &mut Out) {
+    pub fn settled(
+        &mut self,
+        now: Instant,
+        attempt: Attempt,
+        result: Result<(), JournalError>,
+        out: &mut Out,
+    ) {
+        match result {
+            Ok(()) => {}
+            Err(trouble) if trouble.is_final() => return,
+            // Whether it is on its way still isn't known.
+            Err(_) => return self.settling.push((now + AGAIN, attempt)),
+        }
         self.owner.end_recorded(attempt);
         self.perform(out);
         // Where its event runs again already, the owner knows of that run only.

@@ -28,6 +28,10 @@ pub(super) struct Permits {
     next: u64,
     wanted: HashMap<u64, Wanted>,
     said: Option<Instant>,
+    /// By which claim the line is kept, as far as is known here.
+    epoch: Epoch,
+    /// Whether all have been told last that some are held here.
+    holds: bool,
 }
 
 struct Wanted {
@@ -75,7 +79,7 @@ impl Permits {
     }
 
     /// Also where there are none: who begins to keep the line waits for that.
-    fn say(&self, out: &mut Out) {
+    fn say(&mut self, out: &mut Out) {
         let (mut held, mut waits) = (Vec::new(), Vec::new());
         for (permit, wanted) in &self.wanted {
             match wanted.reply {
@@ -83,11 +87,17 @@ impl Permits {
                 Some(_) => waits.push(*permit),
             }
         }
-        out.push((To::All, Message::Permits { held, waits }));
+        if self.holds || !held.is_empty() {
+            self.holds = !held.is_empty();
+            out.push((To::All, Message::Holds(self.holds)));
+        }
+        // By the way that all else of permits goes, so that it is read in the order in which it was said.
+        out.push((To::Keeper, Message::Permits { epoch: self.epoch, held, waits }));
     }
 
     /// Somebody else keeps the line, who has to be told of all, and that there is no more.
-    pub fn line_moved(&self, out: &mut Out) {
+    pub fn line_moved(&mut self, epoch: Epoch, out: &mut Out) {
+        self.epoch = epoch;
         for wanted in self.wanted.values().filter(|wanted| wanted.reply.is_some()) {
             out.push((To::Keeper, Message::Acquire(wanted.acquire.clone())));
         }

@@ -85,8 +85,12 @@ pub(super) enum Message {
     PermitsUnknown(Vec<u64>),
     /// To who keeps the line: this permit is held no longer.
     Released(u64),
-    /// To all: the permits that are held there, or waited for. What isn't among them is free.
+    /// To all: whether permits are held there.
+    Holds(bool),
+    /// To who keeps the line since this claim: the permits that are held there, or waited for. What isn't among them
+    /// is free.
     Permits {
+        epoch: Epoch,
         held: Vec<Acquire>,
         waits: Vec<u64>,
     },
