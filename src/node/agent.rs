@@ -10,11 +10,12 @@ use tokio::sync::oneshot;
 use super::answers;
 use super::census::{Census, Present};
 use super::front::Front;
+use super::granting;
 use super::input::{Input, Kept};
 use super::keeping::{Claiming, Due};
 use super::office::Office;
 use super::out::{Out, To};
-use super::permits::{self, Permits};
+use super::permits::Permits;
 use super::post::Post;
 use super::runs::Runs;
 use super::tracked::Known;
@@ -282,7 +283,7 @@ impl Agent {
             Message::Permits { epoch, held, waits } => {
                 // What was said to an earlier one may be old.
                 if let Some(office) = self.office.as_mut().filter(|office| office.epoch == epoch) {
-                    permits::are(office, &self.input, &from, held, &waits, out);
+                    granting::are(office, &self.input, &from, held, &waits, out);
                     office.has_said_permits(&from.node);
                 }
                 self.open_if_known(now, out);
@@ -372,7 +373,7 @@ impl Agent {
                 }
             }
             Message::Acquire(acquire) => {
-                permits::acquire(office, &self.input, from, acquire, out);
+                granting::acquire(office, &self.input, from, acquire, out);
             }
             Message::Released(permit) => office.permits.released(from, permit),
             Message::Ask { id, question } => {

@@ -14,6 +14,7 @@ mod census;
 mod deliver;
 mod forwarder;
 mod front;
+mod granting;
 mod input;
 mod join;
 mod keeping;

@@ -2,16 +2,13 @@
 //! hold them say so.
 
 use std::collections::{HashMap, HashSet};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::{Either, select};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::input::{Input as AgentInput, Release};
-use super::office::Office;
 use super::out::{Out, To};
 use super::wire::{Acquire, Message};
 use crate::cluster::message::{Epoch, Process};
@@ -152,7 +149,7 @@ impl Granted {
 
     /// Somebody there wants one, or has it already: gives what tells when he doesn't any more, unless that is
     /// known.
-    fn begin(
+    pub fn begin(
         &mut self,
         from: &Process,
         acquire: &Acquire,
@@ -264,55 +261,4 @@ impl Granted {
     pub fn retain(&mut self, may_live: impl Fn(&Process) -> bool) {
         self.known.retain(|(process, _), _| may_live(process));
     }
-}
-
-/// Somebody there wants one, or has it already.
-pub(super) fn acquire(
-    office: &mut Office,
-    input: &UnboundedSender<AgentInput>,
-    from: Process,
-    acquire: Acquire,
-    out: &mut Out,
-) {
-    if let Some(given_up) = office.permits.begin(&from, &acquire, out) {
-        wait(office, input, from, acquire, given_up);
-    }
-}
-
-/// Which ones are held there, and waited for.
-pub(super) fn are(
-    office: &mut Office,
-    input: &UnboundedSender<AgentInput>,
-    from: &Process,
-    held: Vec<Acquire>,
-    waits: &[u64],
-    out: &mut Out,
-) {
-    for (acquire, given_up) in office.permits.are(from, held, waits, out) {
-        wait(office, input, from.clone(), acquire, given_up);
-    }
-}
-
-/// Waits for one in the line, as long as somebody wants it.
-fn wait(
-    office: &Office,
-    input: &UnboundedSender<AgentInput>,
-    from: Process,
-    acquire: Acquire,
-    given_up: oneshot::Receiver<()>,
-) {
-    let (queue, input, epoch) = (office.queue.clone(), input.clone(), office.epoch);
-    let Acquire { permit, concurrency_id, label, queue_timeout, slot } = acquire;
-    office.thread().spawn(async move {
-        let granted = async {
-            match slot {
-                Some(_) => queue.acquire_held(&concurrency_id, label).await,
-                None => queue.acquire_as(&concurrency_id, label, queue_timeout).await,
-            }
-        };
-        if let Either::Left((result, _)) = select(pin!(granted), given_up).await {
-            // The agent ends with the process only.
-            let _ = input.send(AgentInput::PermitDecided(epoch, from, permit, Box::new(result)));
-        }
-    });
 }
