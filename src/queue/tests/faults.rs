@@ -121,10 +121,16 @@ async fn worker_is_gone(queue: fn(&Turnstile) -> Queue) {
     for n in 3..7u32 {
         assert_eq!(queue.call("wait", n).await, Ok(n));
     }
-    let snapshot = queue.snapshot().await;
-    let listener = &snapshot.concurrency_ids[0].listeners[0];
-    assert_eq!((listener.completed, listener.failed), (5, 1));
-    assert_eq!(snapshot.concurrency_ids[0].running, 0);
+    // The other slot may have served all of them: that a worker of another thread is gone comes to be known later.
+    loop {
+        let snapshot = queue.snapshot().await;
+        let id = &snapshot.concurrency_ids[0];
+        let listener = &id.listeners[0];
+        assert!(listener.completed == 5 && listener.failed <= 1, "{listener:?}");
+        if listener.failed == 1 && id.running == 0 {
+            break;
+        }
+    }
 }
 
 #[actix::test]
