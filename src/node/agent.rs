@@ -307,7 +307,7 @@ impl Agent {
             Message::Admitted { epoch, event, result } => {
                 // Who kept the line before may refuse what is let in now.
                 if self.is_kept_by(&from, epoch) {
-                    self.front.admitted(now, event, result, out);
+                    self.front.admitted(event, result, out);
                 }
             }
             Message::Told { epoch, number, event, said } => {

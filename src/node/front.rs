@@ -279,13 +279,7 @@ impl Front {
     }
 
     /// Whether an event was let in.
-    pub fn admitted(
-        &mut self,
-        now: Instant,
-        event: EventId,
-        result: Result<(), Refusal>,
-        out: &mut Out,
-    ) {
+    pub fn admitted(&mut self, event: EventId, result: Result<(), Refusal>, out: &mut Out) {
         let Some(followed) = self.events.get_mut(&event) else {
             return;
         };
@@ -302,8 +296,10 @@ impl Front {
             Err(_) if followed.admit.is_none() => {}
             Err(refusal) => {
                 // What of it may be on its way a second time is taken back.
+                // Once only: another node may submit it again, where this answer is lost on its way to it.
+                let listener = followed.listener.clone();
+                out.push((To::Keeper, Message::Cancel { listener, event }));
                 if let Some(followed) = self.events.remove(&event) {
-                    self.cancel(now, &followed.listener, event, out);
                     followed.refuse(&refusal);
                 }
             }
