@@ -153,7 +153,7 @@ impl Agent {
                 self.blueprint = Some(blueprint);
             }
             Input::Submit(listener, submit) => self.front.submit(now, &listener, *submit, out),
-            Input::Cancel(listener, event) => self.front.cancel(now, &listener, event, out),
+            Input::Cancel(listener, event) => self.front.cancel(&listener, event, out),
             Input::Follow { event, listener, session, sender } => {
                 self.front.follow(now, event, listener, session, sender, out);
             }

@@ -40,8 +40,6 @@ pub(super) struct Front {
     /// What was said of events that are followed here, and may not have been heard.
     follows: HashMap<u64, Follow>,
     next_follow: u64,
-    /// Of events that aren't followed here.
-    cancels: HashMap<EventId, Cancel>,
     sessions: Sessions,
     /// Since when nobody keeps the line.
     alone_since: Option<Instant>,
@@ -60,13 +58,6 @@ pub(super) struct Front {
 /// These events are followed here.
 struct Follow {
     events: Vec<EventId>,
-    asked: Instant,
-}
-
-/// An event is to be ended. It is said for a while: nobody answers whether that has been heard.
-struct Cancel {
-    listener: Arc<str>,
-    since: Instant,
     asked: Instant,
 }
 
@@ -150,7 +141,6 @@ impl Front {
             events: HashMap::new(),
             follows: HashMap::new(),
             next_follow: 0,
-            cancels: HashMap::new(),
             sessions: Sessions::default(),
             alone_since: None,
             told: (0, 0),
@@ -194,7 +184,6 @@ impl Front {
         }
         let user = job.user().map(Arc::from);
         let Job { id, session, input, sender } = *job;
-        self.cancels.remove(&id);
         let Some(durable) = input.given::<Durable>() else {
             let reason = "its input wasn't written as JSON".into();
             return sender.refuse(Refusal::NotRecorded { reason, full: false });
@@ -266,13 +255,9 @@ impl Front {
     }
 
     /// An event is to be ended, whoever follows it.
-    pub fn cancel(&mut self, now: Instant, name: &Arc<str>, event: EventId, out: &mut Out) {
-        match self.events.get_mut(&event) {
-            Some(followed) => followed.is_cancelled = true,
-            None => {
-                let cancel = Cancel { listener: name.clone(), since: now, asked: now };
-                self.cancels.insert(event, cancel);
-            }
+    pub fn cancel(&mut self, name: &Arc<str>, event: EventId, out: &mut Out) {
+        if let Some(followed) = self.events.get_mut(&event) {
+            followed.is_cancelled = true;
         }
         let listener = name.clone();
         out.push((To::Keeper, Message::Cancel { listener, event }));
@@ -421,12 +406,6 @@ impl Front {
             let (number, events) = (*number, follow.events.clone());
             out.push((To::Keeper, Message::Follow { number, events }));
         }
-        for (event, cancel) in self.cancels.iter_mut().filter(|(_, it)| now - it.asked >= AGAIN) {
-            cancel.asked = now;
-            let listener = cancel.listener.clone();
-            out.push((To::Keeper, Message::Cancel { listener, event: *event }));
-        }
-        self.cancels.retain(|_, cancel| now - cancel.since < PATIENCE);
         let alone_since = self.alone_since;
         let mut given_up = Vec::new();
         for (event, followed) in &mut self.events {
@@ -562,26 +541,6 @@ mod tests {
         assert_eq!(again(&mut front, 3), [1]);
         front.has_followed(1);
         assert!(again(&mut front, 4).is_empty());
-    }
-
-    #[test]
-    fn a_cancel_is_said_again_for_a_while() {
-        let now = Instant::now();
-        let mut front = Front::new(Deliver::new().0);
-        let cancels = |out: &Out| {
-            let is_cancel = |(_, message): &&_| matches!(message, Message::Cancel { .. });
-            out.iter().filter(is_cancel).count()
-        };
-        let mut out = Out::new();
-        front.cancel(now, &"paint".into(), EventId::for_test(1), &mut out);
-        front.handle_timeout(now, true, &mut out);
-        assert_eq!(cancels(&out), 1);
-        front.handle_timeout(now + AGAIN, true, &mut out);
-        assert_eq!(cancels(&out), 2);
-        let mut out = Out::new();
-        front.handle_timeout(now + PATIENCE, true, &mut out);
-        front.handle_timeout(now + PATIENCE, true, &mut out);
-        assert_eq!(cancels(&out), 1);
     }
 
     /// Sent twice, since the answer to the first didn't come: both are answered.
