@@ -236,7 +236,7 @@ impl Node {
         for listener in &blueprint.listeners {
             let (name, id) = (&listener.api_name, &listener.concurrency_id);
             names.entry(id.clone()).or_default().insert(listener.lane, name.clone());
-            let supervisor = inner.ids.iter().find(|known| known.name == *id);
+            let supervisor = inner.id(id);
             let durability = inner.listener_ref(name).and_then(|it| it.durability.clone());
             if let Some((id, durability)) = supervisor.zip(durability) {
                 let (lane, supervisor) = (listener.lane, id.supervisor.clone());

@@ -53,8 +53,8 @@ impl Queue {
     }
 
     fn id(&self, name: &str) -> Result<&ConcurrencyId, ControlError> {
-        let id = self.inner.ids.iter().find(|id| &*id.name == name);
-        id.ok_or_else(|| ControlError::UnknownConcurrencyId(name.into()))
+        let unknown = || ControlError::UnknownConcurrencyId(name.into());
+        self.inner.id(name).ok_or_else(unknown)
     }
 
     async fn control(&self, id: &ConcurrencyId, control: Control) -> Result<(), ControlError> {

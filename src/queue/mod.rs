@@ -142,6 +142,10 @@ impl Inner {
     pub fn listener_ref(&self, api_name: &str) -> Option<&Arc<ListenerRef>> {
         self.by_name.get(api_name).map(|&index| &self.listeners[index])
     }
+
+    pub fn id(&self, name: &str) -> Option<&ConcurrencyId> {
+        self.ids.iter().find(|id| &*id.name == name)
+    }
 }
 
 impl Drop for Inner {

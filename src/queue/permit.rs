@@ -96,9 +96,7 @@ impl Queue {
         label: Arc<str>,
         queue_timeout: Option<Duration>,
     ) -> Result<Permit, AcquireError> {
-        let id = self.inner().ids.iter().find(|id| &*id.name == concurrency_id);
-        let unknown = || AcquireError::UnknownConcurrencyId(concurrency_id.into());
-        let id = id.ok_or_else(unknown)?;
+        let id = self.permits_of(concurrency_id)?;
         if let Some(slots) = id.slots.held_by_callers() {
             let concurrency_id = concurrency_id.into();
             return Err(AcquireError::WaitsForItself { concurrency_id, slots });
@@ -113,18 +111,21 @@ impl Queue {
     }
 }
 
-#[cfg(feature = "cluster")]
 impl Queue {
+    fn permits_of(&self, concurrency_id: &str) -> Result<&ConcurrencyId, AcquireError> {
+        let unknown = || AcquireError::UnknownConcurrencyId(concurrency_id.into());
+        self.inner().id(concurrency_id).ok_or_else(unknown)
+    }
+
     /// The slot of somebody who holds it since before this queue was started. It is taken at once, whatever
     /// keeps others waiting.
+    #[cfg(feature = "cluster")]
     pub(crate) async fn acquire_held(
         &self,
         concurrency_id: &str,
         label: Arc<str>,
     ) -> Result<Permit, AcquireError> {
-        let id = self.inner().ids.iter().find(|id| &*id.name == concurrency_id);
-        let unknown = || AcquireError::UnknownConcurrencyId(concurrency_id.into());
-        let id = id.ok_or_else(unknown)?;
+        let id = self.permits_of(concurrency_id)?;
         let (grant, granted) = oneshot::channel();
         let acquire = Acquire { id: EventId::random(), label, held: true, grant };
         // Past the mailbox' bound: those who wait there come behind it.

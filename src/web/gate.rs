@@ -95,7 +95,7 @@ impl Web {
     /// ```
     pub fn gate(&self, concurrency_id: &str) -> Gate {
         let queue = &self.0.queue;
-        match queue.inner().ids.iter().find(|id| &*id.name == concurrency_id) {
+        match queue.inner().id(concurrency_id) {
             Some(id) => Gate {
                 id: id.name.clone(),
                 slots: id.slots.clone(),
