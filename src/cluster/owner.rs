@@ -57,6 +57,11 @@ struct Placed {
 }
 
 impl Placed {
+    fn new(id: Id, process: Process, number: u32, state: State) -> Self {
+        let (recorded, ended, sent) = (state == State::Running, false, None);
+        Placed { id, process, number, state, recorded, ended, sent }
+    }
+
     /// Whether its node may run it, or is to.
     fn has_slot(&self) -> bool {
         may_be_silent(self.state)
@@ -121,8 +126,7 @@ impl<R> Owner<R> {
     ) -> Self {
         let placed = |(attempt, id, process): (Attempt, Id, Process)| {
             let number = attempt.number;
-            let (state, recorded, ended, sent) = (State::Running, true, false, None);
-            (attempt.event, Placed { id, process, number, state, recorded, ended, sent })
+            (attempt.event, Placed::new(id, process, number, State::Running))
         };
         let placed: BTreeMap<_, _> = recovered.into_iter().map(placed).collect();
         let mut load = Load::default();
@@ -213,10 +217,8 @@ impl<R> Owner<R> {
         let only = only.filter(|process| self.may_live(now, process));
         let Some(process) = self.place_for_one(now, id, only) else { return false };
         let Attempt { event, number } = attempt;
-        let (id, state, sent) = (id.clone(), State::Starting, None);
-        self.load.take(&process.node, &id);
-        let (recorded, ended) = (false, false);
-        let placed = Placed { id, process: process.clone(), number, state, recorded, ended, sent };
+        self.load.take(&process.node, id);
+        let placed = Placed::new(id.clone(), process.clone(), number, State::Starting);
         self.placed.insert(event, placed);
         self.effects.push_back(OwnerEffect::RecordStart(attempt, process));
         true

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::message::{Epoch, NodeName, Times};
 
-/// How long no owner must have been heard before a node claims.
-const SILENCE: u32 = 3;
+/// For how many beats no owner must have been heard before a node claims: as long as a node counts that is silent.
+pub(crate) const SILENCE: u32 = 3;
 
 /// No turn comes later.
 const LONGEST: Duration = Duration::from_secs(3600);

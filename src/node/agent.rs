@@ -23,7 +23,7 @@ use super::wire::{Answer, Envelope, Message, Question};
 use crate::clock;
 use crate::cluster::handle::ClusterHandle;
 use crate::cluster::message::{Epoch, Process, Times};
-use crate::cluster::ownership::Candidate;
+use crate::cluster::ownership::{Candidate, SILENCE};
 use crate::event::refusal::Refusal;
 use crate::journal::error::JournalError;
 use crate::logging::{info, warn};
@@ -578,9 +578,6 @@ impl Agent {
         }
     }
 }
-
-/// After how many beats that have not come a node may be gone.
-const SILENCE: u32 = 3;
 
 /// The epoch of the first claim of all.
 const FIRST: Epoch = 1;

@@ -110,12 +110,12 @@ impl Followed {
         std::iter::once(self.sender).chain(self.others)
     }
 
-    /// It is in the line, as all who follow it hear. Gives what it was to be let in by, the first time.
-    fn let_in(&mut self) -> Option<Box<Admit>> {
-        let admit = self.admit.take()?;
-        self.sender.admit();
-        self.others.iter_mut().for_each(EventSender::admit);
-        Some(admit)
+    /// It is in the line, as all who follow it hear the first time.
+    fn let_in(&mut self) {
+        if self.admit.take().is_some() {
+            self.sender.admit();
+            self.others.iter_mut().for_each(EventSender::admit);
+        }
     }
 
     fn refuse(self, refusal: &Refusal) {
@@ -265,25 +265,20 @@ impl Front {
 
     /// Whether an event was let in.
     pub fn admitted(&mut self, event: EventId, result: Result<(), Refusal>, out: &mut Out) {
-        let Some(followed) = self.events.get_mut(&event) else {
+        let Some(followed) = self.events.get_mut(&event) else { return };
+        if followed.admit.is_none() {
+            // That has shown before.
             return;
-        };
+        }
+        // What of a refused one may be on its way a second time is taken back. Once only: another node may submit it
+        // again, where this answer is lost on its way there.
+        if result.is_err() || followed.is_cancelled {
+            let listener = followed.listener.clone();
+            out.push((To::Keeper, Message::Cancel { listener, event }));
+        }
         match result {
-            Ok(()) => {
-                if let Some(admit) = followed.let_in()
-                    && followed.is_cancelled
-                {
-                    let listener = admit.listener;
-                    out.push((To::Keeper, Message::Cancel { listener, event }));
-                }
-            }
-            // It was let in all the same, and that has come first.
-            Err(_) if followed.admit.is_none() => {}
+            Ok(()) => followed.let_in(),
             Err(refusal) => {
-                // What of it may be on its way a second time is taken back.
-                // Once only: another node may submit it again, where this answer is lost on its way to it.
-                let listener = followed.listener.clone();
-                out.push((To::Keeper, Message::Cancel { listener, event }));
                 if let Some(followed) = self.events.remove(&event) {
                     followed.refuse(&refusal);
                 }
@@ -291,7 +286,7 @@ impl Front {
         }
     }
 
-    /// An update of an event that is followed here. Gives back whether some before it must be lost.
+    /// An update of an event that is followed here. Where some before it must be lost, they are asked for.
     pub fn told(
         &mut self,
         now: Instant,

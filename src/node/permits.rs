@@ -147,6 +147,12 @@ impl Granted {
         out.push((To::Process(to.clone()), Message::Granted { epoch, permit, result }));
     }
 
+    /// The number of one that is held there, as far as is known here.
+    fn held(&self, from: &Process, permit: u64) -> Option<usize> {
+        let state = self.known.get(&(from.clone(), permit))?;
+        state.slot.filter(|_| matches!(state.wait, Wait::IsOver(_)))
+    }
+
     /// Somebody there wants one, or has it already: gives what tells when he doesn't any more, unless that is
     /// known.
     pub fn begin(
@@ -156,15 +162,15 @@ impl Granted {
         out: &mut Out,
     ) -> Option<oneshot::Receiver<()>> {
         let permit = acquire.permit;
-        match self.known.get(&(from.clone(), permit)) {
+        if let Some(slot) = self.held(from, permit) {
             // It may not have come.
-            Some(State { slot: Some(slot), wait: Wait::IsOver(_), .. }) => {
-                self.tell(from, permit, Ok(*slot), out);
-                return None;
-            }
-            Some(known) if known.slot == acquire.slot => return None,
-            // One that waited has been granted by who kept the line before.
-            Some(_) | None => {}
+            self.tell(from, permit, Ok(slot), out);
+            return None;
+        }
+        // One that waited may have been granted by who kept the line before.
+        let known = self.known.get(&(from.clone(), permit));
+        if known.is_some_and(|known| known.slot == acquire.slot) {
+            return None;
         }
         let (waiting, given_up) = oneshot::channel();
         let concurrency_id = acquire.concurrency_id.clone();
@@ -225,25 +231,19 @@ impl Granted {
         self.known.retain(|(process, permit), _| process != from || there.contains(permit));
         let mut unknown = Vec::new();
         for permit in waits {
-            match self.known.get(&(from.clone(), *permit)) {
+            if let Some(slot) = self.held(from, *permit) {
                 // It was told so, and that may not have come.
-                Some(State { slot: Some(slot), wait: Wait::IsOver(_), .. }) => {
-                    self.tell(from, *permit, Ok(*slot), out);
-                }
-                Some(_) => {}
-                None => unknown.push(*permit),
+                self.tell(from, *permit, Ok(slot), out);
+            } else if !self.known.contains_key(&(from.clone(), *permit)) {
+                unknown.push(*permit);
             }
         }
         if !unknown.is_empty() {
             out.push((To::Process(from.clone()), Message::PermitsUnknown(unknown)));
         }
-        let is_known = |granted: &Self, permit: u64| {
-            let known = granted.known.get(&(from.clone(), permit));
-            known.is_some_and(|state| matches!(state.wait, Wait::IsOver(_)))
-        };
         let mut fresh = Vec::new();
         for acquire in held {
-            if !is_known(self, acquire.permit)
+            if self.held(from, acquire.permit).is_none()
                 && let Some(given_up) = self.begin(from, &acquire, out)
             {
                 fresh.push((acquire, given_up));

@@ -15,7 +15,8 @@ pub(super) enum Record {
     Renew,
 }
 
-/// Every event of those that were to be admitted has one end; no attempt starts after a later one; and first starts come in the order of admission, where starts are recorded.
+/// Every event of those that were to be admitted has one end; its starts are recorded in order, none left out; and
+/// first starts come in the order of admission, where starts are recorded.
 pub(super) fn check<'a>(records: impl Iterator<Item = &'a Record>, events: u64, has_starts: bool) {
     let mut admitted = Vec::new();
     let mut first_starts = Vec::new();
@@ -26,7 +27,7 @@ pub(super) fn check<'a>(records: impl Iterator<Item = &'a Record>, events: u64, 
             Record::Admit(event) => admitted.push(*event),
             Record::Start(Attempt { event, number }, _) => {
                 let before = last.insert(*event, *number).unwrap_or(0);
-                assert!(*number > before, "attempts are counted");
+                assert_eq!(*number, before + 1, "attempts are counted");
                 if *number == 1 {
                     first_starts.push(*event);
                 }

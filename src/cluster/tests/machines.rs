@@ -31,6 +31,21 @@ fn attempt(event: u128) -> Attempt {
     Attempt { event: EventId::for_test(event), number: 1 }
 }
 
+/// An owner, and a node that has a lease of it, as the owner has heard; and the beat that this was for.
+fn with_lease(now: Instant, slots: usize) -> (Owner<u32>, Member<u32>, u64) {
+    let mut owner = Owner::new(Times::default(), 1, now, now, []);
+    let mut node = member(1, slots);
+    let sent = beat(&mut node, now).number;
+    node.hear(now, acknowledge(1, sent));
+    owner.hear(now, beat(&mut node, now));
+    (owner, node, sent)
+}
+
+fn run(event: u128, beat: u64) -> FromOwner {
+    let word = Word::Run { attempt: attempt(event), id: gpu(), boot: 1, beat };
+    FromOwner { epoch: 1, word }
+}
+
 fn acknowledge(boot: u64, beat: u64) -> FromOwner {
     FromOwner { epoch: 1, word: Word::Acknowledge { boot, beat, settled: Vec::new() } }
 }
@@ -63,8 +78,7 @@ fn a_node_runs_no_more_than_it_has_slots() {
     let beat = beat(&mut node, now).number;
     node.hear(now, acknowledge(1, beat));
     for event in 0..3 {
-        let run = Word::Run { attempt: attempt(event), id: gpu(), boot: 1, beat };
-        node.hear(now, FromOwner { epoch: 1, word: run });
+        node.hear(now, run(event, beat));
     }
     let starts = std::iter::from_fn(|| node.poll_effect());
     assert_eq!(starts.count(), 2);
@@ -107,24 +121,16 @@ fn an_owner_looks_once_more_whether_a_start_stands() {
 #[test]
 fn a_node_that_leaves_gives_back_what_it_has_not_begun() {
     let now = Instant::now();
-    let mut owner: Owner<u32> = Owner::new(Times::default(), 1, now, now, []);
-    let mut node = member(1, 2);
-    let sent = beat(&mut node, now).number;
-    node.hear(now, acknowledge(1, sent));
-    owner.hear(now, beat(&mut node, now));
+    let (mut owner, mut node, sent) = with_lease(now, 2);
     for event in [1, 2] {
         assert!(owner.place(now, attempt(event), &gpu(), None));
         owner.start_recorded(now, attempt(event));
     }
-    let run = |event| {
-        let word = Word::Run { attempt: attempt(event), id: gpu(), boot: 1, beat: sent };
-        FromOwner { epoch: 1, word }
-    };
-    node.hear(now, run(1));
+    node.hear(now, run(1, sent));
     node.leave();
     // Said twice, for both.
     for event in [1, 1, 2, 2] {
-        node.hear(now, run(event));
+        node.hear(now, run(event, sent));
     }
     let last = beat(&mut node, now);
     assert_eq!((&last.stopped, &last.unbegun), (&vec![attempt(2)], &vec![attempt(2)]));
@@ -135,7 +141,7 @@ fn a_node_that_leaves_gives_back_what_it_has_not_begun() {
     // What has begun and was stopped isn't given back.
     node.stop_all(now);
     node.has_stopped(attempt(1));
-    node.hear(now, run(1));
+    node.hear(now, run(1, sent));
     owner.hear(now, beat(&mut node, now));
     assert!(std::iter::from_fn(|| owner.poll_effect()).any(|effect| effect == again(1, true)));
 }
@@ -145,11 +151,7 @@ fn a_node_that_leaves_gives_back_what_it_has_not_begun() {
 #[test]
 fn a_node_keeps_what_it_says_until_that_is_on_record() {
     let now = Instant::now();
-    let mut owner: Owner<u32> = Owner::new(Times::default(), 1, now, now, []);
-    let mut node = member(1, 2);
-    let sent = beat(&mut node, now).number;
-    node.hear(now, acknowledge(1, sent));
-    owner.hear(now, beat(&mut node, now));
+    let (mut owner, ..) = with_lease(now, 2);
     assert!(owner.place(now, attempt(1), &gpu(), None));
     owner.start_recorded(now, attempt(1));
     let settles = |owner: &mut Owner<u32>| {
@@ -182,15 +184,10 @@ fn a_node_keeps_what_it_says_until_that_is_on_record() {
 #[test]
 fn a_run_that_was_cancelled_is_settled_once_it_has_stopped() {
     let now = Instant::now();
-    let mut owner: Owner<u32> = Owner::new(Times::default(), 1, now, now, []);
-    let mut node = member(1, 1);
-    let sent = beat(&mut node, now).number;
-    node.hear(now, acknowledge(1, sent));
-    owner.hear(now, beat(&mut node, now));
+    let (mut owner, mut node, sent) = with_lease(now, 1);
     assert!(owner.place(now, attempt(1), &gpu(), None));
     owner.start_recorded(now, attempt(1));
-    let word = Word::Run { attempt: attempt(1), id: gpu(), boot: 1, beat: sent };
-    node.hear(now, FromOwner { epoch: 1, word });
+    node.hear(now, run(1, sent));
     owner.interrupt(attempt(1));
     owner.ended(attempt(1).event);
     assert!(owner.knows(attempt(1)), "it has not stopped");
