@@ -17,6 +17,7 @@ pub(crate) struct ActiveEvent {
     /// A stream has been open since it began.
     pub followed: bool,
     last: LastNotified,
+    is_let_in: bool,
     /// Comes with the admission; dropped before the end, it cancels.
     guard: Option<CancelOnDrop>,
     /// Goes on when its client doesn't come back.
@@ -50,6 +51,7 @@ impl ActiveEvent {
             first_value: None,
             followed: false,
             last: LastNotified::default(),
+            is_let_in: false,
             guard: None,
             keep,
             _under_way: under_way,
@@ -63,7 +65,18 @@ impl ActiveEvent {
     }
 
     pub fn admitted(&mut self, guard: CancelOnDrop) {
+        self.is_let_in = true;
         self.guard = Some(guard);
+    }
+
+    /// It waits for nobody to let it in.
+    pub fn let_in(mut self) -> Self {
+        self.is_let_in = true;
+        self
+    }
+
+    pub fn is_let_in(&self) -> bool {
+        self.is_let_in
     }
 
     pub fn cancel(&self) {
@@ -82,6 +95,11 @@ impl ActiveEvent {
     /// Whether it goes on without its client.
     pub fn keeps_running(&self) -> bool {
         self.keep
+    }
+
+    /// It goes on without this.
+    pub fn leave(mut self) {
+        self.ended();
     }
 
     /// It has ended: nothing is left to cancel.

@@ -20,8 +20,11 @@ impl Session {
         let Some(under_way) = self.kept.begin_event(usize::MAX) else { return };
         let mut live = ActiveEvent::of(endpoint, audience, under_way);
         live.admitted(endpoint.listener_ref.cancel_on_drop(id));
-        self.begin(id, live);
-        left.hand_over(self.follower());
+        match self.begin(id, live) {
+            Ok(()) => left.hand_over(self.follower()),
+            // It came here by its own request meanwhile.
+            Err(again) => again.leave(),
+        }
     }
 }
 

@@ -292,9 +292,15 @@ impl Sessions {
         let session = Arc::new(Session::new(state, caller.1, self.limits.clone()));
         let _forgotten;
         let mut inner = self.lock();
+        let begun_before = inner.calls.get(&id).filter(|session| session.caller() == *caller);
+        if let Some(session) = begun_before {
+            // Its request came here twice.
+            let session = session.clone();
+            return Ok(BegunCall { sessions: self, id, session, begun, is_new: false });
+        }
         _forgotten = self.make_room(&mut inner)?;
         inner.calls.insert(id, session.clone());
-        Ok(BegunCall { sessions: self, id, session, begun, kept: false })
+        Ok(BegunCall { sessions: self, id, session, begun, is_new: true })
     }
 
     pub fn snapshot(&self) -> ClientsSnapshot {
@@ -356,19 +362,23 @@ pub(crate) struct BegunCall<'a> {
     id: EventId,
     pub session: Arc<Session>,
     begun: Option<Begun<'a>>,
-    kept: bool,
+    is_new: bool,
 }
 
 impl BegunCall<'_> {
     pub fn keep(mut self) {
-        self.kept = true;
+        if !self.is_new {
+            // The one who began it may have taken it back.
+            self.sessions.lock().calls.entry(self.id).or_insert_with(|| self.session.clone());
+        }
+        self.is_new = false;
         self.begun.take().map(Begun::keep);
     }
 }
 
 impl Drop for BegunCall<'_> {
     fn drop(&mut self) {
-        if !self.kept {
+        if self.is_new {
             self.sessions.end_call(self.id);
         }
     }

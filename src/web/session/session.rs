@@ -1,10 +1,12 @@
 //! One session: the events of one client, and the updates that it has not read yet.
 
+use std::collections::hash_map::Entry;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::active_event::ActiveEvent;
@@ -50,6 +52,8 @@ pub(crate) struct Session {
     pub(crate) kept: Arc<SessionState>,
     pub(crate) limits: Arc<SessionLimits>,
     pub(crate) mailbox: Arc<Mailbox>,
+    /// Events are let in, or refused.
+    pub(crate) admissions: Notify,
     peer: Peer,
     state: Mutex<State>,
 }
@@ -102,14 +106,25 @@ impl State {
         self.is_deserted() && now.saturating_duration_since(self.touched) >= time
     }
 
-    pub(super) fn begin(&mut self, id: EventId, mut live: ActiveEvent) {
+    /// Gives it back if it has begun already.
+    pub(super) fn begin(
+        &mut self,
+        id: EventId,
+        mut live: ActiveEvent,
+    ) -> Result<(), Box<ActiveEvent>> {
         live.followed = self.streaming;
         self.touched = Instant::now();
         if self.live.is_empty() {
             // A client that has missed an end comes back for it before it sends more.
             self.log.settle();
         }
-        self.live.insert(id, live);
+        match self.live.entry(id) {
+            Entry::Occupied(_) => Err(Box::new(live)),
+            Entry::Vacant(vacant) => {
+                vacant.insert(live);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -139,7 +154,8 @@ impl Session {
         };
         let mailbox = Mailbox::new(limits.unread.clone());
         let hash = kept.id.clone();
-        Session { hash, kept, limits, mailbox, peer, state: Mutex::new(state) }
+        let (admissions, state) = (Notify::new(), Mutex::new(state));
+        Session { hash, kept, limits, mailbox, admissions, peer, state }
     }
 
     /// What its listeners keep for it.
