@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
+use super::admitting;
 use super::answers;
 use super::census::{Census, Present};
 use super::front::Front;
@@ -24,7 +25,6 @@ use crate::clock;
 use crate::cluster::handle::ClusterHandle;
 use crate::cluster::message::{Epoch, Process, Times};
 use crate::cluster::ownership::{Candidate, SILENCE};
-use crate::event::refusal::Refusal;
 use crate::journal::error::JournalError;
 use crate::logging::{info, warn};
 use crate::queue::blueprint::Blueprint;
@@ -230,22 +230,10 @@ impl Agent {
                 office.start_recorded(now, attempt, process, result, out);
             }
             Input::Settled(_, attempt, result) => office.settled(now, attempt, result, out),
-            Input::Admitted(_, from, event, result) => match &result {
-                Err(Refusal::NotRecorded { .. }) if office.is_lost() => {}
-                _ => {
-                    match &result {
-                        Ok(()) => office.tracked.admitted(event),
-                        Err(_) => office.tracked.refused(event),
-                    }
-                    out.push((To::Process(from), Message::Admitted { epoch, event, result }));
-                }
-            },
-            Input::Admits(_, from, admit) => match office.tracked.knows(admit.event) {
-                // It was said twice.
-                Known::IsBeingAdmitted | Known::IsAdmitted => {}
-                // Of one that has ended, no record is left, as where it was never let in.
-                Known::HasEnded | Known::No => answers::admit(office, &self.input, from, *admit),
-            },
+            Input::Admitted(_, event, result) => admitting::decided(office, event, result, out),
+            Input::Admits(_, from, admit) => {
+                admitting::looked(office, &self.input, from, *admit, out);
+            }
             Input::PermitDecided(_, from, permit, result) => {
                 office.permits.decided(from, permit, *result, out);
             }
@@ -304,10 +292,10 @@ impl Agent {
                 }
                 self.runs.hear(now, word, order, &mut self.front, out);
             }
-            Message::Admitted { epoch, event, result } => {
+            Message::Admitted { epoch, event, ask, result } => {
                 // Who kept the line before may refuse what is let in now.
                 if self.is_kept_by(&from, epoch) {
-                    self.front.admitted(event, result, out);
+                    self.front.admitted(event, ask, result, out);
                 }
             }
             Message::Told { epoch, number, event, said } => {
@@ -347,22 +335,7 @@ impl Agent {
         match message {
             Message::Report(report) => office.report(now, report, out),
             Message::Said { attempt, event, said } => office.said(attempt, event, said),
-            Message::Admit(admit) => match office.tracked.knows(admit.event) {
-                Known::IsBeingAdmitted => {
-                    office.tracked.follow(&from, admit.event, out);
-                }
-                Known::IsAdmitted => {
-                    let (epoch, event, result) = (office.epoch, admit.event, Ok(()));
-                    let admitted = Message::Admitted { epoch, event, result };
-                    out.push((To::Process(from.clone()), admitted));
-                    office.tracked.follow(&from, event, out);
-                }
-                Known::HasEnded | Known::No if admit.again => {
-                    answers::find_or_admit(office, &self.input, from, admit);
-                }
-                Known::HasEnded => answers::find(office, &self.input, from, admit.event),
-                Known::No => answers::admit(office, &self.input, from, *admit),
-            },
+            Message::Admit(admit) => admitting::asked(office, &self.input, from, admit, out),
             Message::Cancel { listener, event } => office.cancel(&listener, event),
             Message::Follow { number, events } => {
                 out.push((To::Process(from.clone()), Message::Followed(number)));

@@ -9,14 +9,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::input::Input as AgentInput;
 use super::office::Office;
 use super::tracked::LATE;
-use super::wire::{Admit, Answer, Control, GoesOn, Question, Said};
+use super::wire::{Answer, Control, GoesOn, Question, Said};
 use crate::clock;
 use crate::cluster::message::Process;
 use crate::event::id::EventId;
-use crate::event::refusal::Refusal;
-use crate::handler::durable::Durable;
-use crate::handler::input::Input;
-use crate::handler::user::with_user;
 use crate::journal::Query;
 use crate::journal::record::Ended;
 use crate::logging::warn;
@@ -24,51 +20,13 @@ use crate::queue::Queue;
 use crate::queue::elsewhere::KeyedElsewhere;
 use crate::queue::error::ControlError;
 use crate::queue::keyed::UserKey;
-use crate::scheduler::command::WhenFull;
 use crate::scheduler::snapshot::SlotState;
 
 /// How long the journal is left alone when it can't be read.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// How long it may take until it is known here that the journal is lost.
-const DOUBT: Duration = Duration::from_millis(250);
-
-/// Lets an event into the line, and says so.
-pub(super) fn admit(
-    office: &mut Office,
-    input: &UnboundedSender<AgentInput>,
-    from: Process,
-    admit: Admit,
-) {
-    let (input, epoch, event) = (input.clone(), office.epoch, admit.event);
-    let Some(listener_ref) = office.queue.inner().listener_ref(&admit.listener).cloned() else {
-        let reason = format!("the node that keeps the line has no listener {:?}", admit.listener);
-        let result = Err(Refusal::NotRecorded { reason, full: false });
-        let _ = input.send(AgentInput::Admitted(epoch, from, event, result));
-        return;
-    };
-    let follower = office.tracked.begin(from.clone(), &admit);
-    let when_full = if admit.waits { WhenFull::Wait } else { WhenFull::Refuse };
-    let start = admit.not_before.and_then(clock::from_unix_millis);
-    let mut durable = Durable::new(admit.input.clone());
-    (durable.session, durable.key) = (admit.session, admit.key);
-    (durable.webhook, durable.not_before) = (admit.webhook, admit.not_before);
-    durable.came_to = Some(from.to_string().into());
-    let given = Input::new(admit.input).with(durable);
-    let given = with_user(given, admit.user);
-    office.thread().spawn(async move {
-        let result = listener_ref.admit_at(event, given, None, follower, when_full, start).await;
-        if matches!(result, Err(Refusal::NotRecorded { full: false, .. })) {
-            // A journal that is lost says so of what may be kept all the same; whether it is lost, shows at once.
-            tokio::time::sleep(DOUBT).await;
-        }
-        // The agent ends with the process only.
-        let _ = input.send(AgentInput::Admitted(epoch, from, event, result));
-    });
-}
-
 /// Of an event whose end is read from the journal, which keeps no average.
-fn said_of(Ended { end, duration, .. }: Ended) -> Said {
+pub(super) fn said_of(Ended { end, duration, .. }: Ended) -> Said {
     Said::Ended { end, duration, average: None }
 }
 
@@ -87,24 +45,8 @@ pub(super) fn find(
     });
 }
 
-/// The same for an event that is to be let in if it never was.
-pub(super) fn find_or_admit(
-    office: &Office,
-    input: &UnboundedSender<AgentInput>,
-    from: Process,
-    admit: Box<Admit>,
-) {
-    let (queue, input, epoch) = (office.queue.clone(), input.clone(), office.epoch);
-    office.thread().spawn(async move {
-        let _ = input.send(match end_of(&queue, admit.event).await {
-            Some(ended) => AgentInput::Found(epoch, from, admit.event, said_of(ended)),
-            None => AgentInput::Admits(epoch, from, admit),
-        });
-    });
-}
-
 /// As long as the journal can't be read, that is for ever.
-async fn end_of(queue: &Queue, event: EventId) -> Option<Ended> {
+pub(super) async fn end_of(queue: &Queue, event: EventId) -> Option<Ended> {
     loop {
         match queue.ends(Query::Event(event)).await {
             Ok(kept) => return kept.into_iter().next().map(|kept| kept.ended),

@@ -37,6 +37,8 @@ pub(super) struct Front {
     deliver: Deliver,
     listeners: HashMap<Arc<str>, Listener>,
     events: HashMap<EventId, Followed>,
+    /// How often anything was asked to be let in.
+    asks: u64,
     /// What was said of events that are followed here, and may not have been heard.
     follows: HashMap<u64, Follow>,
     next_follow: u64,
@@ -123,9 +125,11 @@ impl Followed {
     }
 
     /// It is asked for once more, where it isn't known yet whether it was let in.
-    fn ask_again(&mut self, now: Instant, is_heard: bool, out: &mut Out) -> bool {
+    fn ask_again(&mut self, now: Instant, asks: &mut u64, is_heard: bool, out: &mut Out) -> bool {
         let Some(admit) = &mut self.admit else { return false };
         self.asked = Some(now);
+        *asks += 1;
+        admit.ask = *asks;
         admit.again |= self.may_be_in;
         self.may_be_in |= is_heard;
         out.push((To::Keeper, Message::Admit(admit.clone())));
@@ -139,6 +143,7 @@ impl Front {
             deliver,
             listeners: HashMap::new(),
             events: HashMap::new(),
+            asks: 0,
             follows: HashMap::new(),
             next_follow: 0,
             sessions: Sessions::default(),
@@ -197,8 +202,10 @@ impl Front {
             }
             return followed.others.push(sender);
         }
+        self.asks += 1;
         let admit = Box::new(Admit {
             event: id,
+            ask: self.asks,
             listener: name.clone(),
             input: durable.input.clone(),
             session: durable.session.clone(),
@@ -263,21 +270,29 @@ impl Front {
         out.push((To::Keeper, Message::Cancel { listener, event }));
     }
 
-    /// Whether an event was let in.
-    pub fn admitted(&mut self, event: EventId, result: Result<(), Refusal>, out: &mut Out) {
+    /// Whether an event was let in, by what was asked under that number.
+    pub fn admitted(
+        &mut self,
+        event: EventId,
+        ask: u64,
+        result: Result<(), Refusal>,
+        out: &mut Out,
+    ) {
         let Some(followed) = self.events.get_mut(&event) else { return };
-        if followed.admit.is_none() {
+        let Some(admit) = &followed.admit else {
             // That has shown before.
             return;
-        }
-        // What of a refused one may be on its way a second time is taken back. Once only: another node may submit it
-        // again, where this answer is lost on its way there.
-        if result.is_err() || followed.is_cancelled {
-            let listener = followed.listener.clone();
-            out.push((To::Keeper, Message::Cancel { listener, event }));
-        }
+        };
         match result {
-            Ok(()) => followed.let_in(),
+            Ok(()) => {
+                if followed.is_cancelled {
+                    let listener = followed.listener.clone();
+                    out.push((To::Keeper, Message::Cancel { listener, event }));
+                }
+                followed.let_in();
+            }
+            // It has been asked again since, and may be let in by that.
+            Err(_) if ask < admit.ask => {}
             Err(refusal) => {
                 if let Some(followed) = self.events.remove(&event) {
                     followed.refuse(&refusal);
@@ -375,7 +390,7 @@ impl Front {
         (self.asked_again, self.is_behind) = (Some(now), false);
         let mut follow = Vec::new();
         for (event, followed) in &mut self.events {
-            if !followed.ask_again(now, true, out) {
+            if !followed.ask_again(now, &mut self.asks, true, out) {
                 follow.push(*event);
             }
         }
@@ -419,7 +434,7 @@ impl Front {
                 given_up.push(*event);
             } else {
                 // What is cancelled has to be known there to have an end.
-                followed.ask_again(now, self.is_heard, out);
+                followed.ask_again(now, &mut self.asks, self.is_heard, out);
             }
         }
         let reason = "the cluster keeps no records now; try again later".into();
@@ -536,6 +551,28 @@ mod tests {
         assert_eq!(again(&mut front, 3), [1]);
         front.has_followed(1);
         assert!(again(&mut front, 4).is_empty());
+    }
+
+    /// The one that was asked since may be let in: nobody hears of an earlier refusal.
+    #[test]
+    fn a_refusal_counts_for_what_was_asked_last() {
+        let now = Instant::now();
+        let mut front = Front::new(Deliver::new().0);
+        front.is_heard = true;
+        let (event, mut admitted, first) = submit(&mut front, now, false);
+        let mut second = Out::new();
+        front.handle_timeout(now + AGAIN, true, &mut second);
+        let ask = |out: &Out| match &out[0].1 {
+            Message::Admit(admit) => admit.ask,
+            other => panic!("{other:?}"),
+        };
+        let (first, second) = (ask(&first), ask(&second));
+        let mut out = Out::new();
+        front.admitted(event, first, Err(Refusal::Stopped), &mut out);
+        assert!(out.is_empty() && admitted.try_recv().is_err());
+        front.admitted(event, second, Err(Refusal::Stopped), &mut out);
+        // Nothing is on its way that would have to be taken back.
+        assert!(out.is_empty() && admitted.try_recv().is_ok_and(|answer| answer.is_err()));
     }
 
     /// Sent twice, since the answer to the first didn't come: both are answered.

@@ -82,7 +82,7 @@ pub(super) enum Input {
     LineSaid(Epoch, Box<Update>),
     StartRecorded(Epoch, Attempt, Process, Result<(), JournalError>),
     Settled(Epoch, Attempt, Result<(), JournalError>),
-    Admitted(Epoch, Process, EventId, Result<(), Refusal>),
+    Admitted(Epoch, EventId, Result<(), Refusal>),
     Found(Epoch, Process, EventId, Said),
     Admits(Epoch, Process, Box<Admit>),
     Answered(Process, u64, Result<Answer, String>),

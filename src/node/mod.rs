@@ -7,6 +7,7 @@
 //! ([proxy](proxy)) run their events on some node. Who may run what, and for how long, the machines in
 //! [`cluster`](crate::cluster) say.
 
+mod admitting;
 mod agent;
 mod answers;
 mod bring;
@@ -25,6 +26,7 @@ mod permits;
 mod placing;
 mod post;
 mod proxy;
+mod refused;
 mod runs;
 mod sessions;
 mod starting;

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::input::Input as AgentInput;
 use super::out::{Out, To};
+use super::refused::{Asking, Refused};
 use super::wire::{Admit, GoesOn, Message, Said};
 use crate::clock;
 use crate::cluster::message::{Epoch, Process};
@@ -30,6 +31,7 @@ pub(super) struct Tracked {
     told: HashMap<Process, u64>,
     /// Those that have ended not long ago.
     ended: HashMap<EventId, (Instant, GoesOn)>,
+    refused: Refused,
 }
 
 struct Event {
@@ -37,6 +39,8 @@ struct Event {
     user: Option<Arc<str>>,
     session: Option<Arc<str>>,
     is_admitted: bool,
+    /// Who waits to hear whether it is let in, each with the number of what it has asked last.
+    asking: Vec<Asking>,
     followers: Vec<Process>,
     /// Where it stands, for those who come later.
     last: Option<Said>,
@@ -54,7 +58,8 @@ pub(super) enum Known {
 impl Tracked {
     pub fn new(epoch: Epoch, input: UnboundedSender<AgentInput>) -> Self {
         let (events, told, ended) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Tracked { epoch, input, events, since: clock::now(), told, ended }
+        let refused = Refused::default();
+        Tracked { epoch, input, events, since: clock::now(), told, ended, refused }
     }
 
     /// Follows the events that earlier owners have left.
@@ -63,8 +68,8 @@ impl Tracked {
             let listener = queue.inner().listeners[left.listener].api_name.clone();
             let session = left.session.as_ref().map(|session| session.id.clone());
             let user = left.user.clone();
-            let (is_admitted, followers, last) = (true, Vec::new(), None);
-            let tracked = Event { listener, user, session, is_admitted, followers, last };
+            let (is_admitted, asking, followers, last) = (true, Vec::new(), Vec::new(), None);
+            let tracked = Event { listener, user, session, is_admitted, asking, followers, last };
             self.events.insert(event, tracked);
             left.hand_over(self.follower());
         }
@@ -98,6 +103,7 @@ impl Tracked {
             user: admit.user.clone(),
             session: admit.session.clone(),
             is_admitted: false,
+            asking: vec![(from.clone(), admit.ask)],
             followers: vec![from],
             last: None,
         };
@@ -105,15 +111,33 @@ impl Tracked {
         self.follower()
     }
 
-    pub fn admitted(&mut self, event: EventId) {
-        if let Some(event) = self.events.get_mut(&event) {
-            event.is_admitted = true;
+    /// A process asks once more for one that is, or is being, let in. Whether it is.
+    pub fn asks(&mut self, from: &Process, admit: &Admit) -> bool {
+        let Some(event) = self.events.get_mut(&admit.event) else { return false };
+        if !event.is_admitted {
+            match event.asking.iter_mut().find(|(process, _)| process == from) {
+                Some((_, ask)) => *ask = admit.ask.max(*ask),
+                None => event.asking.push((from.clone(), admit.ask)),
+            }
         }
+        event.is_admitted
     }
 
-    /// It was not let in.
-    pub fn refused(&mut self, event: EventId) {
-        self.events.remove(&event);
+    /// An event was let in, or not. Who waits to hear that.
+    pub fn decided(&mut self, event: EventId, is_admitted: bool) -> Vec<Asking> {
+        let Some(tracked) = self.events.get_mut(&event) else { return Vec::new() };
+        tracked.is_admitted = is_admitted;
+        let asking = std::mem::take(&mut tracked.asking);
+        if !is_admitted {
+            self.events.remove(&event);
+            self.refused.put(event, asking.clone());
+        }
+        asking
+    }
+
+    /// Whether this was asked before the event was refused.
+    pub fn has_refused(&self, from: &Process, admit: &Admit) -> bool {
+        self.refused.covers(from, admit)
     }
 
     /// Somebody there follows an event. Whether it goes on.
@@ -220,13 +244,10 @@ mod tests {
     use super::*;
     use crate::event::json_text::JsonText;
 
-    #[test]
-    fn what_another_keeper_goes_on_with_has_not_ended() {
-        let now = Instant::now();
-        let mut tracked = Tracked::new(1, tokio::sync::mpsc::unbounded_channel().0);
-        let event_id = EventId::for_test(1);
-        let admit = Admit {
-            event: event_id,
+    fn admit(event: EventId, ask: u64) -> Admit {
+        Admit {
+            event,
+            ask,
             listener: "paint".into(),
             input: JsonText::of(&()).unwrap(),
             session: None,
@@ -236,9 +257,33 @@ mod tests {
             not_before: None,
             waits: false,
             again: false,
-        };
-        tracked.begin(Process { node: "a".into(), boot: 1 }, &admit);
-        tracked.admitted(event_id);
+        }
+    }
+
+    /// A refusal is the answer to what a node has asked until then, and to nothing that it asks later.
+    #[test]
+    fn what_was_asked_before_a_refusal_comes_too_late() {
+        let mut tracked = Tracked::new(1, tokio::sync::mpsc::unbounded_channel().0);
+        let event = EventId::for_test(1);
+        let [a, b] = ["a", "b"].map(|node| Process { node: node.into(), boot: 1 });
+        tracked.begin(a.clone(), &admit(event, 1));
+        assert!(!tracked.asks(&a, &admit(event, 3)) && !tracked.asks(&b, &admit(event, 1)));
+        assert_eq!(tracked.decided(event, false), [(a.clone(), 3), (b.clone(), 1)]);
+        let comes = [(&a, 2), (&a, 3), (&b, 1), (&a, 4), (&b, 2)];
+        let is_late = comes.map(|(from, ask)| tracked.has_refused(from, &admit(event, ask)));
+        assert_eq!(is_late, [true, true, true, false, false]);
+        tracked.begin(a.clone(), &admit(event, 4));
+        assert_eq!(tracked.decided(event, true), [(a.clone(), 4)]);
+        assert!(tracked.asks(&a, &admit(event, 5)));
+    }
+
+    #[test]
+    fn what_another_keeper_goes_on_with_has_not_ended() {
+        let now = Instant::now();
+        let mut tracked = Tracked::new(1, tokio::sync::mpsc::unbounded_channel().0);
+        let event_id = EventId::for_test(1);
+        tracked.begin(Process { node: "a".into(), boot: 1 }, &admit(event_id, 1));
+        tracked.decided(event_id, true);
         let ended = |outcome| Update::ProcessCompleted {
             event_id,
             outcome,

@@ -49,10 +49,12 @@ pub(super) enum Message {
     },
     /// To who keeps the line: let it in.
     Admit(Box<Admit>),
-    /// Whether it was let in. As all that is answered, it counts as long as the line is kept by this claim.
+    /// Whether it was let in, to what the process has asked last. As all that is answered, it counts as long as the
+    /// line is kept by this claim.
     Admitted {
         epoch: Epoch,
         event: EventId,
+        ask: u64,
         result: Result<(), Refusal>,
     },
     /// To who keeps the line: end it wherever it is.
@@ -134,6 +136,8 @@ impl OrderedEvent {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Admit {
     pub event: EventId,
+    /// The number of this request among all those of its process.
+    pub ask: u64,
     pub listener: Arc<str>,
     pub input: JsonText,
     #[serde(default)]
