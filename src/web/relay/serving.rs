@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Arbiter, ArbiterHandle, System};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory};
@@ -18,10 +18,12 @@ use super::head::{AnswerHead, RequestHead};
 use super::node::Relay;
 use crate::cluster::handle::ClusterHandle;
 use crate::cluster::homes::{HomeKey, Homes};
+use crate::cluster::message::Process;
 use crate::cluster::tunnel::{Broken, Exchange, Incoming, Tunnel};
 use crate::logging::{debug, error, warn};
 use crate::queue::background::Background;
 use crate::web::auth::shared;
+use crate::web::session::registry::Sessions;
 use crate::web::state::{Web, WebState};
 
 /// On so many threads of their own requests are answered.
@@ -66,6 +68,7 @@ fn begin(web: &Web, cluster: Arc<ClusterHandle>, homes: Homes, background: &Arbi
         let _ = worker.send(incoming);
     });
     let relay = Arc::new(Relay { homes, tunnel, own });
+    web.0.sessions.limits.move_away.store(true, Relaxed);
     background.spawn(run);
     background.spawn(look_around(Arc::downgrade(&relay), Arc::downgrade(&web.0)));
     // There was none: this is called once.
@@ -124,8 +127,37 @@ async fn look_around(relay: Weak<Relay>, web: Weak<WebState>) {
                 }
             }
         }
+        if let Some(web) = web.upgrade() {
+            look_for_clients(&relay.homes, &relay.own, &web.sessions).await;
+        }
         drop(relay);
         tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Finds out of sessions whose clients aren't here whether they are elsewhere.
+async fn look_for_clients(homes: &Homes, own: &Process, sessions: &Sessions) {
+    for deserted in sessions.in_doubt(Instant::now()) {
+        let session = &deserted.session;
+        let key = match deserted.call {
+            Some(id) => HomeKey::of_call(id),
+            None => HomeKey::of_session(session.caller().0.as_deref(), &session.hash),
+        };
+        // It is to be true now.
+        homes.forget(key);
+        let asked = Instant::now();
+        homes.tick();
+        match homes.find(key).await {
+            Ok(Some(home)) if home != *own => sessions.leave_to_another(&deserted),
+            Ok(_) => {
+                session.is_at_home(asked);
+                if session.was_followed() {
+                    session.abandon();
+                }
+            }
+            // As long as nobody can say, its events go on.
+            Err(_) => return,
+        }
     }
 }
 

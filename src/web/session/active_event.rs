@@ -85,6 +85,11 @@ impl ActiveEvent {
         }
     }
 
+    /// It would be cancelled if its session ended.
+    pub fn is_bound(&self) -> bool {
+        self.guard.is_some() && !self.keep
+    }
+
     /// Its client has gone. One that was never followed may still be requested.
     pub fn abandon(&self) {
         if self.followed && !self.keep {

@@ -3,6 +3,8 @@
 pub(crate) mod active_event;
 pub(crate) mod adopt;
 pub(crate) mod mailbox;
+#[cfg(feature = "cluster")]
+pub(crate) mod moved;
 pub(crate) mod registry;
 pub(crate) mod replay_log;
 pub(crate) mod results;

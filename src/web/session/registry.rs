@@ -113,6 +113,8 @@ impl Sessions {
                 max_events: options.max_events.unwrap_or(MAX_EVENTS),
                 #[cfg(feature = "cluster")]
                 of_cluster: options.of_cluster,
+                #[cfg(feature = "cluster")]
+                move_away: AtomicBool::new(false),
             }),
         }
     }

@@ -1,7 +1,11 @@
 //! One session: the events of one client, and the updates that it has not read yet.
 
 use std::collections::hash_map::Entry;
+#[cfg(feature = "cluster")]
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
+#[cfg(feature = "cluster")]
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -30,6 +34,10 @@ const STALLED: Duration = Duration::from_secs(60);
 /// How long a client may need to notice that its stream has ended.
 const SETTLING: Duration = Duration::from_secs(10);
 
+/// How long it counts that a session was at home here when that was looked at.
+#[cfg(feature = "cluster")]
+const KNOWN_AT_HOME: Duration = Duration::from_secs(10);
+
 /// What holds for every session of a queue.
 pub(crate) struct SessionLimits {
     pub results: Results,
@@ -44,6 +52,9 @@ pub(crate) struct SessionLimits {
     /// Other nodes may have had sessions of the same clients before.
     #[cfg(feature = "cluster")]
     pub of_cluster: bool,
+    /// Other nodes become the home of sessions that were here, and it is looked at which are.
+    #[cfg(feature = "cluster")]
+    pub move_away: AtomicBool,
 }
 
 /// One client: its events and its unread updates.
@@ -77,6 +88,9 @@ pub(crate) struct State {
     /// Its last heartbeat has ended.
     left: bool,
     pub touched: Instant,
+    /// When it was known last that this node is its home.
+    #[cfg(feature = "cluster")]
+    pub(super) at_home: Option<Instant>,
 }
 
 /// Its end lets those go on who wait for it.
@@ -98,7 +112,7 @@ impl Drop for Closing {
 }
 
 impl State {
-    fn is_deserted(&self) -> bool {
+    pub(super) fn is_deserted(&self) -> bool {
         !self.streaming && self.present == 0
     }
 
@@ -151,6 +165,8 @@ impl Session {
             present: 0,
             left: false,
             touched: Instant::now(),
+            #[cfg(feature = "cluster")]
+            at_home: None,
         };
         let mailbox = Mailbox::new(limits.unread.clone());
         let hash = kept.id.clone();
@@ -210,6 +226,27 @@ impl Session {
         // One that has sent a request since is there after all, if without a heartbeat.
         state.touched.elapsed() >= self.limits.grace
             && !state.live.values().any(ActiveEvent::keeps_running)
+            && self.may_end(&state, Instant::now())
+    }
+
+    /// Whether its end may cancel what it has: its client is nowhere else.
+    pub fn may_be_ended(&self, now: Instant) -> bool {
+        self.may_end(&self.lock(), now)
+    }
+
+    #[cfg(feature = "cluster")]
+    fn may_end(&self, state: &State, now: Instant) -> bool {
+        let is_known = state.at_home.is_some_and(|at| {
+            at >= state.touched && now.saturating_duration_since(at) < KNOWN_AT_HOME
+        });
+        !self.limits.move_away.load(Relaxed)
+            || is_known
+            || !state.live.values().any(ActiveEvent::is_bound)
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    fn may_end(&self, _: &State, _: Instant) -> bool {
+        true
     }
 
     /// Its heartbeat has ended, and its client hasn't been active since.
@@ -300,12 +337,15 @@ impl Session {
     }
 
     /// Ends what its client left behind, and puts aside how the rest ended. Nothing, if it has a
-    /// stream, or its client was active within the grace.
+    /// stream, its client was active within the grace, or may be at another node.
     pub fn abandon(&self) {
         let mut state = self.lock();
         let state = &mut *state;
         if state.streaming || state.touched.elapsed() < self.limits.grace {
             // It has come back.
+            return;
+        }
+        if !self.may_end(state, Instant::now()) {
             return;
         }
         state.live.values().for_each(ActiveEvent::abandon);
@@ -346,6 +386,8 @@ mod tests {
             max_events: 1,
             #[cfg(feature = "cluster")]
             of_cluster: false,
+            #[cfg(feature = "cluster")]
+            move_away: AtomicBool::new(false),
         };
         let kept = SessionState::new("s".into(), None, None);
         Session::new(Arc::new(kept), Peer::default(), Arc::new(limits))

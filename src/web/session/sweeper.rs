@@ -68,14 +68,15 @@ impl Sessions {
         let mut inner = self.lock();
         let old = |_: &_, session: &mut Arc<Session>| {
             let over = session.is_deserted_for(ttl, now) || session.has_left(now);
-            over && !session.keeps_running()
+            over && !session.keeps_running() && session.may_be_ended(now)
         };
         let sessions: Vec<_> = inner.sessions.extract_if(old).collect();
         let old = |_: &_, session: &mut Arc<Session>| {
             // How it ended is among the results.
             let left = session.is_idle() && session.log_bytes() == 0;
             let ttl = if left { self.limits.grace } else { unfollowed };
-            session.is_deserted_for(ttl, now) && !session.keeps_running()
+            let over = session.is_deserted_for(ttl, now);
+            over && !session.keeps_running() && session.may_be_ended(now)
         };
         let calls: Vec<_> = inner.calls.extract_if(old).collect();
         // After a flood, its memory goes back.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::nodes::{Node, Nodes, serde_urlencoded};
+use crate::cluster::homes::HomeKey;
 use crate::journal::tests::nats_server::Servers;
 use crate::queue::Queue;
 use crate::queue::builder::QueueBuilder;
@@ -330,6 +331,46 @@ async fn a_login_holds_and_ends_on_all_nodes() {
     until(async || check(a, &bob).await == 401 && check(b, &bob).await == 401).await;
     let again = log_in(a, "bob", "shut").await.expect("he may");
     assert_eq!((check(a, &again).await, check(b, &again).await), (200, 200));
+}
+
+/// A client follows an event on the node `a`, and goes. Whether another node is its session's home by then.
+async fn leave_an_event(nodes: &Nodes, turnstile: &Turnstile, moves: bool) {
+    let [a, b] = &nodes.all[..] else { panic!("there are two") };
+    a.join(0, "s", json!([1])).await;
+    let mut stream = a.stream("s", NUMBERED).await;
+    stream.next_of("process_starts").await;
+    turnstile.arrived(1).await;
+    if moves {
+        b.relay().homes.take(HomeKey::of_session(None, "s")).await.expect("it is there");
+    }
+}
+
+async fn two_impatient(servers: &Servers, turnstile: &Turnstile) -> Nodes {
+    let short = |web: WebBuilder| web.reconnect_grace(Duration::from_millis(50));
+    Nodes::start(&servers.url(), 2, |_| queue(turnstile), short).await
+}
+
+/// A node that was cut off, and has lost a session to another one meanwhile, has no say over its events.
+#[actix::test]
+async fn an_event_whose_client_is_at_another_node_goes_on() {
+    let Some(servers) = Servers::start(1) else { return };
+    let turnstile = Turnstile::new();
+    let nodes = two_impatient(&servers, &turnstile).await;
+    leave_an_event(&nodes, &turnstile, true).await;
+    let web = &nodes.all[0].web.0;
+    until(async || web.sessions.snapshot().sessions == 0).await;
+    turnstile.open();
+    turnstile.passed(1).await;
+}
+
+#[actix::test]
+async fn an_event_whose_client_has_left_is_cancelled() {
+    let Some(servers) = Servers::start(1) else { return };
+    let turnstile = Turnstile::new();
+    let nodes = two_impatient(&servers, &turnstile).await;
+    leave_an_event(&nodes, &turnstile, false).await;
+    turnstile.empty().await;
+    assert_eq!(nodes.all[0].web.0.sessions.snapshot().sessions, 1);
 }
 
 /// Waits until something is so.
