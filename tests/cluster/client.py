@@ -118,21 +118,23 @@ class Client:
                     text = await answer.body()
                 finally:
                     answer.close()
-        except LOST:
-            self.met["requests without an answer"] += 1
-            return None
+        except LOST as error:
+            return self.without_answer(repr(error))
         if answer.status == 200:
             event = json.loads(text)["event_id"]
             self.books.note("accepted", tag=tag, event=event)
             self.open[event] = listener
             return event
         if answer.status in (502, 504):
-            # nginx has no answer either.
-            self.met["requests without an answer"] += 1
-        else:
-            self.met[f"refusals, {answer.status}: {text[:80].decode(errors='replace')}"] += 1
-            self.books.note("refused", tag=tag)
+            # Nobody knows what has become of it.
+            return self.without_answer(f"{answer.status}: {text[:80].decode(errors='replace')}")
+        self.met[f"refusals, {answer.status}: {text[:80].decode(errors='replace')}"] += 1
+        self.books.note("refused", tag=tag)
         return None
+
+    def without_answer(self, why):
+        self.met["requests without an answer"] += 1
+        self.met[f"there of {why}"] += 1
 
     async def follow(self):
         """Reads the session's stream until all that is open has its end, whatever breaks meanwhile."""
