@@ -232,19 +232,41 @@ class Nginx:
     """Round robin over the nodes, without sticky sessions. `more` goes into its `server` section."""
 
     def __init__(self, directory, port, nodes, more=""):
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        self.port = port
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.port, self.more = port, more
+        self.config = self.directory / "nginx.conf"
+        # Counts how often that has changed.
+        self.generation = 0
+        self.write(nodes)
+        command = [nginx_program(), "-e", "stderr", "-p", self.directory, "-c", self.config]
+        self.process = Process("nginx", command, self.directory / "nginx.log", port)
+
+    def serve_by(self, nodes):
+        """From now on by these. What goes on at others ends there."""
+        self.generation += 1
+        self.write(nodes)
+        self.process.signal(signal.SIGHUP)
+        until(lambda: self.answers_by() == self.generation, "nginx to read its configuration again")
+
+    def answers_by(self):
+        try:
+            with urllib.request.urlopen(f"{self.address}/nginx-generation", timeout=2) as answer:
+                return int(answer.read())
+        except OSError:
+            return None
+
+    def write(self, nodes):
         # A node that is away refuses at once here, and is asked again as soon as it is back. Across machines leave
         # max_fails out.
         upstream = " ".join(f"server 127.0.0.1:{node} max_fails=0;" for node in nodes)
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        temporary = " ".join(f"{kind}_temp_path {directory / kind};" for kind in kinds)
-        config = directory / "nginx.conf"
-        config.write_text(f"""\
+        temporary = " ".join(f"{kind}_temp_path {self.directory / kind};" for kind in kinds)
+        self.config.write_text(f"""\
 daemon off;
-master_process off;
-pid {directory / "nginx.pid"};
+worker_processes 1;
+{"user root;" if os.geteuid() == 0 else ""}
+pid {self.directory / "nginx.pid"};
 error_log stderr crit;
 worker_rlimit_nofile 20000;
 events {{ worker_connections 9000; }}
@@ -253,8 +275,9 @@ http {{
   {temporary}
   upstream nodes {{ {upstream} }}
   server {{
-    listen 127.0.0.1:{port} backlog=4096;
+    listen 127.0.0.1:{self.port} backlog=4096;
     client_max_body_size 0;
+    location = /nginx-generation {{ return 200 "{self.generation}"; }}
     location / {{
       proxy_pass http://nodes;
       proxy_http_version 1.1;
@@ -271,12 +294,10 @@ http {{
       # for `non_idempotent` only.
       proxy_next_upstream error;
     }}
-{more}
+{self.more}
   }}
 }}
 """)
-        command = [nginx_program(), "-e", "stderr", "-p", directory, "-c", config]
-        self.process = Process("nginx", command, directory / "nginx.log", port)
 
     @property
     def address(self):

@@ -97,7 +97,9 @@ class Cluster:
 
     def end(self):
         """At once: what matters is in the books."""
-        for process in [self.nginx.process, *self.nodes.values(), self.proxy, *self.nats.servers]:
+        # It has a child, which its death wouldn't end.
+        self.nginx.stop()
+        for process in [*self.nodes.values(), self.proxy, *self.nats.servers]:
             process.kill()
 
     # Faults of nodes. Each is in the books: before it can have an effect that others see, or once it surely has one.
@@ -111,6 +113,10 @@ class Cluster:
         if not STANDS_BY:
             node.wait_until_it_listens()
 
+    def take_back(self):
+        """Clients are sent to all nodes again."""
+        self.nginx.serve_by([node.port for node in self.nodes.values()])
+
     def freeze(self, node):
         node.freeze()
         self.note("frozen", node)
@@ -120,7 +126,9 @@ class Cluster:
         node.wake()
 
     def stop(self, node):
-        """In order. Gives the exit code."""
+        """In order: nobody is sent there any more, as where Kubernetes ends a pod. Connections that the system has
+        accepted and the process hasn't are reset when it ends. Gives the exit code."""
+        self.nginx.serve_by([other.port for other in self.nodes.values() if other is not node])
         self.note("stopping", node)
         code = node.stop()
         self.note("exited", node)

@@ -52,7 +52,7 @@ def front(tmp_path):
 
     yield front
     for nginx in started:
-        nginx.process.kill()
+        nginx.stop()
     for node in nodes:
         node.socket.close()
 

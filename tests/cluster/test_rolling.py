@@ -36,6 +36,7 @@ async def restart_all(cluster, ends):
                     await asyncio.sleep(0.02)
             codes.append(await asyncio.to_thread(cluster.stop, node))
             await asyncio.to_thread(cluster.restart, node)
+            await asyncio.to_thread(cluster.take_back)
             await asyncio.to_thread(cluster.wait_until_ready)
     return codes
 
