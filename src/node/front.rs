@@ -27,6 +27,9 @@ use crate::scheduler::command::WhenFull;
 /// How long an answer may take before it is asked for again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// How long it may take at most.
+const LONGEST: Duration = Duration::from_secs(4);
+
 /// How long an event waits to be let in while nobody keeps the line.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -76,6 +79,9 @@ struct Followed {
     admit: Option<Box<Admit>>,
     /// When that was asked last.
     asked: Option<Instant>,
+    /// How long an answer may take until it is asked again: longer each time, so that what is answered slowly is
+    /// answered before.
+    pause: Duration,
     /// It may have been let in: somebody has been asked.
     may_be_in: bool,
     /// It is to be ended.
@@ -100,6 +106,7 @@ impl Followed {
             session,
             admit: None,
             asked: None,
+            pause: AGAIN,
             may_be_in: true,
             is_cancelled: false,
             runs: false,
@@ -115,6 +122,7 @@ impl Followed {
     /// It is in the line, as all who follow it hear the first time.
     fn let_in(&mut self) {
         if self.admit.take().is_some() {
+            self.pause = AGAIN;
             self.sender.admit();
             self.others.iter_mut().for_each(EventSender::admit);
         }
@@ -128,6 +136,7 @@ impl Followed {
     fn ask_again(&mut self, now: Instant, asks: &mut u64, is_heard: bool, out: &mut Out) -> bool {
         let Some(admit) = &mut self.admit else { return false };
         self.asked = Some(now);
+        self.pause = (2 * self.pause).min(LONGEST);
         *asks += 1;
         admit.ask = *asks;
         admit.again |= self.may_be_in;
@@ -419,7 +428,7 @@ impl Front {
         let alone_since = self.alone_since;
         let mut given_up = Vec::new();
         for (event, followed) in &mut self.events {
-            let is_due = followed.asked.is_none_or(|asked| now - asked >= AGAIN);
+            let is_due = followed.asked.is_none_or(|asked| now - asked >= followed.pause);
             if !is_due {
                 continue;
             }

@@ -1,5 +1,6 @@
 //! Answers what other nodes relay to this one: by the same routes as what comes over HTTP, without a connection.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,12 +19,10 @@ use super::head::{AnswerHead, RequestHead};
 use super::node::Relay;
 use crate::cluster::handle::ClusterHandle;
 use crate::cluster::homes::{HomeKey, Homes};
-use crate::cluster::message::Process;
 use crate::cluster::tunnel::{Broken, Exchange, Incoming, Tunnel};
 use crate::logging::{debug, error, warn};
 use crate::queue::background::Background;
 use crate::web::auth::shared;
-use crate::web::session::registry::Sessions;
 use crate::web::state::{Web, WebState};
 
 /// On so many threads of their own requests are answered.
@@ -71,6 +70,7 @@ fn begin(web: &Web, cluster: Arc<ClusterHandle>, homes: Homes, background: &Arbi
     web.0.sessions.limits.move_away.store(true, Relaxed);
     background.spawn(run);
     background.spawn(look_around(Arc::downgrade(&relay), Arc::downgrade(&web.0)));
+    background.spawn(look_for_clients(Arc::downgrade(&relay), Arc::downgrade(&web.0)));
     // There was none: this is called once.
     let _ = web.0.relay.set(relay);
 }
@@ -127,37 +127,45 @@ async fn look_around(relay: Weak<Relay>, web: Weak<WebState>) {
                 }
             }
         }
-        if let Some(web) = web.upgrade() {
-            look_for_clients(&relay.homes, &relay.own, &web.sessions).await;
-        }
         drop(relay);
         tokio::time::sleep(TICK).await;
     }
 }
 
-/// Finds out of sessions whose clients aren't here whether they are elsewhere.
-async fn look_for_clients(homes: &Homes, own: &Process, sessions: &Sessions) {
-    for deserted in sessions.in_doubt(Instant::now()) {
-        let session = &deserted.session;
-        let key = match deserted.call {
-            Some(id) => HomeKey::of_call(id),
-            None => HomeKey::of_session(session.caller().0.as_deref(), &session.hash),
-        };
-        // It is to be true now.
-        homes.forget(key);
-        let asked = Instant::now();
-        homes.tick();
-        match homes.find(key).await {
-            Ok(Some(home)) if home != *own => sessions.leave_to_another(&deserted),
-            Ok(_) => {
-                session.is_at_home(asked);
-                if session.was_followed() {
-                    session.abandon();
+/// Finds out of sessions whose clients aren't here whether they are elsewhere. A task of its own: where NATS takes
+/// long to answer, nothing else waits for that.
+async fn look_for_clients(relay: Weak<Relay>, web: Weak<WebState>) {
+    while let Some((relay, web)) = relay.upgrade().zip(web.upgrade()) {
+        let mut in_doubt = web.sessions.in_doubt(Instant::now()).into_iter();
+        while let Some(deserted) = in_doubt.next() {
+            let key = match deserted.call {
+                Some(id) => HomeKey::of_call(id),
+                None => {
+                    let session = &deserted.session;
+                    HomeKey::of_session(session.caller().0.as_deref(), &session.hash)
+                }
+            };
+            // It is to be true now.
+            relay.homes.forget(key);
+            let asked = Instant::now();
+            match relay.homes.home(key).await {
+                Ok(home) if home == relay.own => catch(|| deserted.stays(asked)),
+                Ok(_) => catch(|| web.sessions.leave_to_another(deserted)),
+                // As long as nobody can say, their events go on.
+                Err(_) => {
+                    catch(|| drop((deserted, std::mem::take(&mut in_doubt))));
                 }
             }
-            // As long as nobody can say, its events go on.
-            Err(_) => return,
         }
+        drop((relay, web));
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// What drops values of the service's own may panic.
+fn catch(act: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(act)).is_err() {
+        error!("a value panicked when it was dropped with its session");
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::active_event::ActiveEvent;
 use super::registry::Sessions;
 use super::session::Session;
-use crate::event::id::EventId;
+use crate::event::id::{EventId, EventMap};
 
 /// A session whose client isn't here.
 pub(crate) struct Deserted {
@@ -23,53 +23,58 @@ impl Sessions {
         let inner = self.lock();
         let sessions = inner.sessions.values().map(|session| (session, None));
         let calls = inner.calls.iter().map(|(id, session)| (session, Some(*id)));
-        let all: Vec<_> = sessions.chain(calls).map(|(it, call)| (it.clone(), call)).collect();
-        drop(inner);
-        let is_in_doubt = |session: &Session| {
+        let is_in_doubt = |(session, _): &(&Arc<Session>, _)| {
             session.is_deserted_for(self.limits.grace, now) && !session.may_be_ended(now)
         };
-        let in_doubt = all.into_iter().filter(|(session, _)| is_in_doubt(session));
-        in_doubt.map(|(session, call)| Deserted { session, call }).collect()
+        let in_doubt = sessions.chain(calls).filter(is_in_doubt);
+        in_doubt.map(|(session, call)| Deserted { session: session.clone(), call }).collect()
     }
 
-    /// Forgets one that is at home elsewhere. Its events go on.
-    pub fn leave_to_another(&self, Deserted { session, call }: &Deserted) {
-        if !session.leave_events() {
+    /// Forgets one that is at home elsewhere. Its events go on. Not yet where its client has just been here, or an
+    /// event of it is being let in.
+    pub fn leave_to_another(&self, Deserted { session, call }: Deserted) {
+        let mut inner = self.lock();
+        let is_it = |found: &Arc<Session>| Arc::ptr_eq(found, &session);
+        let key = (session.caller(), session.hash.clone());
+        let is_kept = match call {
+            Some(id) => inner.calls.get(&id).is_some_and(is_it),
+            None => inner.sessions.get(&key).is_some_and(is_it),
+        };
+        let now = Instant::now();
+        if !is_kept || !session.is_deserted_for(self.limits.grace, now) {
             return;
         }
-        let mut inner = self.lock();
-        let is_it = |found: &Arc<Session>| Arc::ptr_eq(found, session);
+        // Under the lock: no request finds it from now on.
+        let Some(events) = session.take_events() else { return };
         let forgotten = match call {
-            Some(id) => inner.calls.get(id).is_some_and(is_it).then(|| inner.calls.remove(id)),
-            None => {
-                let key = (session.caller(), session.hash.clone());
-                inner.sessions.get(&key).is_some_and(is_it).then(|| inner.sessions.remove(&key))
-            }
+            Some(id) => inner.calls.remove(&id),
+            None => inner.sessions.remove(&key),
         };
-        // Its end may run code of the service's.
+        // Their end may run code of the service's.
         drop(inner);
+        for (id, live) in events {
+            session.mailbox.forget(id);
+            ActiveEvent::leave(live);
+        }
         drop(forgotten);
     }
 }
 
 impl Session {
-    /// Nothing that is here cancels its events any more. Not if its client has come back.
-    fn leave_events(&self) -> bool {
+    /// All events that it has, if each has been let in.
+    fn take_events(&self) -> Option<EventMap<ActiveEvent>> {
         let mut state = self.lock();
-        if !state.is_deserted() {
-            return false;
-        }
-        let left: Vec<_> = state.live.drain().collect();
-        drop(state);
-        for (id, live) in left {
-            self.mailbox.forget(id);
-            ActiveEvent::leave(live);
-        }
-        true
+        let all = state.live.values().all(ActiveEvent::is_let_in);
+        all.then(|| std::mem::take(&mut state.live))
     }
+}
 
-    /// This node is its home.
-    pub fn is_at_home(&self, now: Instant) {
-        self.lock().at_home = Some(now);
+impl Deserted {
+    /// This node was its home at this time.
+    pub fn stays(self, at: Instant) {
+        self.session.lock().at_home = Some(at);
+        if self.session.was_followed() {
+            self.session.abandon();
+        }
     }
 }

@@ -34,9 +34,10 @@ const STALLED: Duration = Duration::from_secs(60);
 /// How long a client may need to notice that its stream has ended.
 const SETTLING: Duration = Duration::from_secs(10);
 
-/// How long it counts that a session was at home here when that was looked at.
+/// How long it counts that a session was at home here when that was looked at: no longer than it takes at least until
+/// another node counts this one as dead, and becomes the home.
 #[cfg(feature = "cluster")]
-const KNOWN_AT_HOME: Duration = Duration::from_secs(10);
+const KNOWN_AT_HOME: Duration = Duration::from_secs(3);
 
 /// What holds for every session of a queue.
 pub(crate) struct SessionLimits {
@@ -112,7 +113,7 @@ impl Drop for Closing {
 }
 
 impl State {
-    pub(super) fn is_deserted(&self) -> bool {
+    fn is_deserted(&self) -> bool {
         !self.streaming && self.present == 0
     }
 
