@@ -132,8 +132,8 @@ impl Followed {
         self.senders().for_each(|sender| sender.refuse(refusal.clone()));
     }
 
-    /// It is asked for once more, where it isn't known yet whether it was let in.
-    fn ask_again(&mut self, now: Instant, asks: &mut u64, is_heard: bool, out: &mut Out) -> bool {
+    /// It is asked for, where it isn't known yet whether it was let in. Whether it was asked for.
+    fn ask(&mut self, now: Instant, asks: &mut u64, is_heard: bool, out: &mut Out) -> bool {
         let Some(admit) = &mut self.admit else { return false };
         self.asked = Some(now);
         self.pause = (2 * self.pause).min(LONGEST);
@@ -211,10 +211,10 @@ impl Front {
             }
             return followed.others.push(sender);
         }
-        self.asks += 1;
         let admit = Box::new(Admit {
             event: id,
-            ask: self.asks,
+            // It has one once it is asked.
+            ask: 0,
             listener: name.clone(),
             input: durable.input.clone(),
             session: durable.session.clone(),
@@ -225,14 +225,15 @@ impl Front {
             waits: when_full == WhenFull::Wait,
             again: input.given::<SubmittedBefore>().is_some(),
         });
-        out.push((To::Keeper, Message::Admit(admit.clone())));
-        let followed = Followed {
+        let mut followed = Followed {
             input: Some(input),
             admit: Some(admit),
-            asked: Some(now),
-            may_be_in: self.is_heard,
+            // Twice as long once it is asked.
+            pause: AGAIN / 2,
+            may_be_in: false,
             ..Followed::new(name.clone(), sender, session, self.of(name))
         };
+        followed.ask(now, &mut self.asks, self.is_heard, out);
         self.events.insert(id, followed);
     }
 
@@ -399,7 +400,7 @@ impl Front {
         (self.asked_again, self.is_behind) = (Some(now), false);
         let mut follow = Vec::new();
         for (event, followed) in &mut self.events {
-            if !followed.ask_again(now, &mut self.asks, true, out) {
+            if !followed.ask(now, &mut self.asks, true, out) {
                 follow.push(*event);
             }
         }
@@ -443,7 +444,7 @@ impl Front {
                 given_up.push(*event);
             } else {
                 // What is cancelled has to be known there to have an end.
-                followed.ask_again(now, &mut self.asks, self.is_heard, out);
+                followed.ask(now, &mut self.asks, self.is_heard, out);
             }
         }
         let reason = "the cluster keeps no records now; try again later".into();

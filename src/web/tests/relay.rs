@@ -333,8 +333,11 @@ async fn a_login_holds_and_ends_on_all_nodes() {
     assert_eq!((check(a, &again).await, check(b, &again).await), (200, 200));
 }
 
-/// A client follows an event on the node `a`, and goes. Whether another node is its session's home by then.
-async fn leave_an_event(nodes: &Nodes, turnstile: &Turnstile, moves: bool) {
+/// Two nodes that don't wait for clients: one follows an event on the first, and goes. Its session `moves`: the second
+/// node is its home by then.
+async fn two_with_a_left_event(servers: &Servers, turnstile: &Turnstile, moves: bool) -> Nodes {
+    let short = |web: WebBuilder| web.reconnect_grace(Duration::from_millis(50));
+    let nodes = Nodes::start(&servers.url(), 2, |_| queue(turnstile), short).await;
     let [a, b] = &nodes.all[..] else { panic!("there are two") };
     a.join(0, "s", json!([1])).await;
     let mut stream = a.stream("s", NUMBERED).await;
@@ -343,11 +346,7 @@ async fn leave_an_event(nodes: &Nodes, turnstile: &Turnstile, moves: bool) {
     if moves {
         b.relay().homes.take(HomeKey::of_session(None, "s")).await.expect("it is there");
     }
-}
-
-async fn two_impatient(servers: &Servers, turnstile: &Turnstile) -> Nodes {
-    let short = |web: WebBuilder| web.reconnect_grace(Duration::from_millis(50));
-    Nodes::start(&servers.url(), 2, |_| queue(turnstile), short).await
+    nodes
 }
 
 /// A node that was cut off, and has lost a session to another one meanwhile, has no say over its events.
@@ -355,8 +354,7 @@ async fn two_impatient(servers: &Servers, turnstile: &Turnstile) -> Nodes {
 async fn an_event_whose_client_is_at_another_node_goes_on() {
     let Some(servers) = Servers::start(1) else { return };
     let turnstile = Turnstile::new();
-    let nodes = two_impatient(&servers, &turnstile).await;
-    leave_an_event(&nodes, &turnstile, true).await;
+    let nodes = two_with_a_left_event(&servers, &turnstile, true).await;
     let web = &nodes.all[0].web.0;
     until(async || web.sessions.snapshot().sessions == 0).await;
     turnstile.open();
@@ -367,8 +365,7 @@ async fn an_event_whose_client_is_at_another_node_goes_on() {
 async fn an_event_whose_client_has_left_is_cancelled() {
     let Some(servers) = Servers::start(1) else { return };
     let turnstile = Turnstile::new();
-    let nodes = two_impatient(&servers, &turnstile).await;
-    leave_an_event(&nodes, &turnstile, false).await;
+    let nodes = two_with_a_left_event(&servers, &turnstile, false).await;
     turnstile.empty().await;
     assert_eq!(nodes.all[0].web.0.sessions.snapshot().sessions, 1);
 }
