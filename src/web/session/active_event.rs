@@ -86,6 +86,7 @@ impl ActiveEvent {
     }
 
     /// It would be cancelled if its session ended.
+    #[cfg(feature = "cluster")]
     pub fn is_bound(&self) -> bool {
         self.guard.is_some() && !self.keep
     }
