@@ -94,6 +94,16 @@ struct Heard {
     leaving: bool,
 }
 
+/// Where a run is to go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wish<'a> {
+    Any,
+    /// To this process, if no other has more room: its event came there, and is followed there.
+    Rather(&'a Process),
+    /// To this process, as long as it may live.
+    Only(&'a Process),
+}
+
 /// A pure machine: it is told what happens and when, and says by effects what is to be done. What is to be
 /// recorded is tried until it is kept, or until somebody else owns the concurrency id.
 #[derive(Debug)]
@@ -176,22 +186,29 @@ impl<R> Owner<R> {
     }
 
     /// Where a run would go, if one can be placed now: on the node with most room, of those that were heard
-    /// just now. `only` is the one process that may have it.
-    fn place_for_one(&self, now: Instant, id: &Id, only: Option<&Process>) -> Option<Process> {
+    /// just now.
+    fn place_for_one(&self, now: Instant, id: &Id, wish: Wish) -> Option<Process> {
         if !self.grants(now) {
             return None;
         }
         let fresh = 2 * self.times.beat + self.times.beat / 2;
-        let fits = |node: &NodeName, heard: &Heard| {
-            now - heard.at < fresh
-                && !heard.leaving
-                && only.is_none_or(|only| only.node == *node && only.boot == heard.boot)
+        let is = |process: &Process, node: &NodeName, heard: &Heard| {
+            process.node == *node && process.boot == heard.boot
         };
-        // Of two that have as much room for this id, the one that runs less altogether.
+        let fits = |node: &NodeName, heard: &Heard| {
+            let may_have = match wish {
+                Wish::Only(only) => is(only, node, heard),
+                Wish::Rather(_) | Wish::Any => true,
+            };
+            now - heard.at < fresh && !heard.leaving && may_have
+        };
+        // Of two that have as much room for this id, the one that runs less altogether; of two that run as much, the
+        // one that is wished for.
         let room = |node: &NodeName, heard: &Heard| {
             let (of_id, of_all) = self.load.of(node, id);
             let slots = heard.slots.get(id).copied().unwrap_or(usize::MAX);
-            (slots.saturating_sub(of_id), usize::MAX - of_all)
+            let is_wished = matches!(wish, Wish::Rather(rather) if is(rather, node, heard));
+            (slots.saturating_sub(of_id), usize::MAX - of_all, is_wished)
         };
         let nodes = self.heard.iter().filter(|(node, heard)| fits(node, heard));
         let nodes = nodes.map(|(node, heard)| (room(node, heard), node, heard.boot));
@@ -203,19 +220,16 @@ impl<R> Owner<R> {
     /// Whether a run can be placed now.
     #[cfg(test)]
     pub fn can_place(&self, now: Instant, id: &Id) -> bool {
-        self.place_for_one(now, id, None).is_some()
+        self.place_for_one(now, id, Wish::Any).is_some()
     }
 
-    /// Places a run, if that can be: in one process `only`, where one is given that may live.
-    pub fn place(
-        &mut self,
-        now: Instant,
-        attempt: Attempt,
-        id: &Id,
-        only: Option<&Process>,
-    ) -> bool {
-        let only = only.filter(|process| self.may_live(now, process));
-        let Some(process) = self.place_for_one(now, id, only) else { return false };
+    /// Places a run, if that can be.
+    pub fn place(&mut self, now: Instant, attempt: Attempt, id: &Id, wish: Wish) -> bool {
+        let wish = match wish {
+            Wish::Only(process) if !self.may_live(now, process) => Wish::Any,
+            wish => wish,
+        };
+        let Some(process) = self.place_for_one(now, id, wish) else { return false };
         let Attempt { event, number } = attempt;
         self.load.take(&process.node, id);
         let placed = Placed::new(id.clone(), process.clone(), number, State::Starting);

@@ -19,7 +19,7 @@ use crate::actors::messages::SetCapacity;
 use crate::cluster::message::{
     Attempt, Beat, Epoch, FromOwner, Id, NodeName, Process, Report, Times, Word,
 };
-use crate::cluster::owner::{Owner, OwnerEffect};
+use crate::cluster::owner::{Owner, OwnerEffect, Wish};
 use crate::event::failure::Lost;
 use crate::event::id::EventId;
 use crate::journal::error::JournalError;
@@ -260,9 +260,13 @@ impl Office {
             let mut stay = VecDeque::new();
             while let Some(run) = runs.pop_front() {
                 let Some(first) = run.events.first() else { continue };
-                let only = first.from.as_ref().filter(|_| run.stays);
-                if !owner.place(now, first.attempt(), id, only) {
-                    let is_bound = only.is_some();
+                let wish = match &first.from {
+                    Some(from) if run.stays => Wish::Only(from),
+                    Some(from) => Wish::Rather(from),
+                    None => Wish::Any,
+                };
+                if !owner.place(now, first.attempt(), id, wish) {
+                    let is_bound = matches!(wish, Wish::Only(_));
                     stay.push_back(run);
                     if is_bound {
                         continue;

@@ -4,13 +4,17 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::member::{Member, MemberEffect};
 use crate::cluster::message::{Attempt, Beat, FromOwner, Id, Process, Report, Slots, Times, Word};
-use crate::cluster::owner::{Owner, OwnerEffect};
+use crate::cluster::owner::{Owner, OwnerEffect, Wish};
 use crate::cluster::rules::Rule;
 use crate::event::id::EventId;
 
 fn member(boot: u64, slots: usize) -> Member<u32> {
+    named("a", boot, slots)
+}
+
+fn named(node: &str, boot: u64, slots: usize) -> Member<u32> {
     let slots = Slots::from([(gpu(), slots)]);
-    Member::new(Times::default(), Process { node: "a".into(), boot }, slots)
+    Member::new(Times::default(), Process { node: node.into(), boot }, slots)
 }
 
 fn gpu() -> Id {
@@ -94,7 +98,7 @@ fn sends_what_was_decided_otherwise(left_out: Option<Rule>) -> bool {
     let mut node = member(1, 1);
     node.hear(begin, acknowledge(1, 0));
     owner.hear(at(0), beat(&mut node, at(0)));
-    assert!(owner.place(at(0), attempt(1), &gpu(), None));
+    assert!(owner.place(at(0), attempt(1), &gpu(), Wish::Any));
     owner.recorded(at(6));
     owner.handle_timeout(at(7));
     owner.hear(at(8), beat(&mut node, at(8)));
@@ -123,7 +127,7 @@ fn a_node_that_leaves_gives_back_what_it_has_not_begun() {
     let now = Instant::now();
     let (mut owner, mut node, sent) = with_lease(now, 2);
     for event in [1, 2] {
-        assert!(owner.place(now, attempt(event), &gpu(), None));
+        assert!(owner.place(now, attempt(event), &gpu(), Wish::Any));
         owner.start_recorded(now, attempt(event));
     }
     node.hear(now, run(1, sent));
@@ -152,7 +156,7 @@ fn a_node_that_leaves_gives_back_what_it_has_not_begun() {
 fn a_node_keeps_what_it_says_until_that_is_on_record() {
     let now = Instant::now();
     let (mut owner, ..) = with_lease(now, 2);
-    assert!(owner.place(now, attempt(1), &gpu(), None));
+    assert!(owner.place(now, attempt(1), &gpu(), Wish::Any));
     owner.start_recorded(now, attempt(1));
     let settles = |owner: &mut Owner<u32>| {
         let from = Process { node: "a".into(), boot: 1 };
@@ -170,7 +174,7 @@ fn a_node_keeps_what_it_says_until_that_is_on_record() {
     owner.over(attempt(1));
     assert!(!settles(&mut owner));
     let second = Attempt { number: 2, ..attempt(1) };
-    assert!(owner.place(now, second, &gpu(), None));
+    assert!(owner.place(now, second, &gpu(), Wish::Any));
     assert!(!settles(&mut owner), "that isn't on record yet");
     owner.start_recorded(now, second);
     assert!(settles(&mut owner));
@@ -185,7 +189,7 @@ fn a_node_keeps_what_it_says_until_that_is_on_record() {
 fn a_run_that_was_cancelled_is_settled_once_it_has_stopped() {
     let now = Instant::now();
     let (mut owner, mut node, sent) = with_lease(now, 1);
-    assert!(owner.place(now, attempt(1), &gpu(), None));
+    assert!(owner.place(now, attempt(1), &gpu(), Wish::Any));
     owner.start_recorded(now, attempt(1));
     node.hear(now, run(1, sent));
     owner.interrupt(attempt(1));
@@ -212,7 +216,7 @@ fn what_is_interrupted_before_it_comes_never_starts_and_counts_as_stopped() {
     let mut node = member(1, 1);
     node.hear(now, acknowledge(1, 0));
     owner.hear(now, beat(&mut node, now));
-    assert!(owner.place(now, attempt(1), &gpu(), None));
+    assert!(owner.place(now, attempt(1), &gpu(), Wish::Any));
     owner.start_recorded(now, attempt(1));
     owner.interrupt(attempt(1));
     let words: Vec<FromOwner> = std::iter::from_fn(|| owner.poll_effect())
@@ -221,13 +225,16 @@ fn what_is_interrupted_before_it_comes_never_starts_and_counts_as_stopped() {
             _ => None,
         })
         .collect();
-    assert!(!owner.place(now, attempt(2), &gpu(), None), "it has its slot until it has stopped");
+    assert!(
+        !owner.place(now, attempt(2), &gpu(), Wish::Any),
+        "it has its slot until it has stopped"
+    );
     words.into_iter().rev().for_each(|word| node.hear(now, word));
     assert_eq!(node.poll_effect(), None);
     owner.hear(now, beat(&mut node, now));
     let stopped = OwnerEffect::Stopped(attempt(1));
     assert!(std::iter::from_fn(|| owner.poll_effect()).any(|effect| effect == stopped));
-    assert!(owner.place(now, attempt(2), &gpu(), None));
+    assert!(owner.place(now, attempt(2), &gpu(), Wish::Any));
 }
 
 #[test]
@@ -238,8 +245,29 @@ fn what_is_for_one_process_goes_nowhere_else_while_that_lives() {
     let mut node = member(1, 1);
     owner.hear(at(0), beat(&mut node, at(0)));
     let b = Process { node: "b".into(), boot: 1 };
-    assert!(!owner.place(at(0), attempt(1), &gpu(), Some(&b)), "it may not have been heard yet");
+    assert!(
+        !owner.place(at(0), attempt(1), &gpu(), Wish::Only(&b)),
+        "it may not have been heard yet"
+    );
     owner.recorded(at(7));
     owner.hear(at(7), beat(&mut node, at(7)));
-    assert!(owner.place(at(7), attempt(1), &gpu(), Some(&b)));
+    assert!(owner.place(at(7), attempt(1), &gpu(), Wish::Only(&b)));
+}
+
+#[test]
+fn of_nodes_with_as_much_room_an_event_goes_to_the_one_that_it_came_to() {
+    let now = Instant::now();
+    let mut owner: Owner<u32> = Owner::new(Times::default(), 1, now, now, []);
+    for node in ["a", "b", "c"] {
+        owner.hear(now, beat(&mut named(node, 1, 2), now));
+    }
+    let came_to = |node: &str| Process { node: node.into(), boot: 1 };
+    let mut placed = |event, node| {
+        assert!(owner.place(now, attempt(event), &gpu(), Wish::Rather(&came_to(node))));
+        let place = owner.places().find(|(placed, _)| *placed == attempt(event).event);
+        place.map(|(_, node)| node.to_string()).unwrap()
+    };
+    let came = [(1, "a"), (2, "b"), (3, "b"), (4, "a"), (5, "a")];
+    let places = came.map(|(event, node)| placed(event, node));
+    assert_eq!(places, ["a", "b", "c", "a", "c"], "the others have more room");
 }

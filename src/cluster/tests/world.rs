@@ -15,7 +15,7 @@ use crate::cluster::member::{Member, MemberEffect};
 use crate::cluster::message::{
     Attempt, Beat, FromOwner, Id, NodeName, Process, Report, Slots, Times, Word,
 };
-use crate::cluster::owner::{Owner, OwnerEffect};
+use crate::cluster::owner::{Owner, OwnerEffect, Wish};
 use crate::cluster::ownership::Candidate;
 use crate::cluster::rules::Rule;
 use crate::event::id::EventId;
@@ -602,7 +602,7 @@ impl World {
         let Some(event) = office.queue.pop_front() else { return false };
         let number = office.attempts.get(&event).copied().unwrap_or(0) + 1;
         office.attempts.insert(event, number);
-        office.owner.place(now, Attempt { event, number }, &id(), None)
+        office.owner.place(now, Attempt { event, number }, &id(), Wish::Any)
     }
 
     fn perform(&mut self, n: usize, effect: MemberEffect<Output>) {
