@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::deliver::{Deliver, Of};
+use super::followed::{AGAIN, Followed};
+use super::follows::Follows;
 use super::input::Listener;
 use super::out::{Out, To};
 use super::sessions::Sessions;
@@ -24,17 +26,8 @@ use crate::journal::record::End;
 use crate::queue::elsewhere::SubmittedBefore;
 use crate::scheduler::command::WhenFull;
 
-/// How long an answer may take before it is asked for again.
-const AGAIN: Duration = Duration::from_secs(1);
-
-/// How long it may take at most.
-const LONGEST: Duration = Duration::from_secs(4);
-
 /// How long an event waits to be let in while nobody keeps the line.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How many events one message names at most.
-const FOLLOWED: usize = 2_000;
 
 pub(super) struct Front {
     deliver: Deliver,
@@ -42,9 +35,7 @@ pub(super) struct Front {
     events: HashMap<EventId, Followed>,
     /// How often anything was asked to be let in.
     asks: u64,
-    /// What was said of events that are followed here, and may not have been heard.
-    follows: HashMap<u64, Follow>,
-    next_follow: u64,
+    follows: Follows,
     sessions: Sessions,
     /// Since when nobody keeps the line.
     alone_since: Option<Instant>,
@@ -60,92 +51,6 @@ pub(super) struct Front {
     pub is_heard: bool,
 }
 
-/// These events are followed here.
-struct Follow {
-    events: Vec<EventId>,
-    asked: Instant,
-}
-
-/// An event that somebody here follows.
-struct Followed {
-    listener: Arc<str>,
-    sender: EventSender,
-    /// Who came later.
-    others: Vec<EventSender>,
-    /// As it was submitted here, until it runs here.
-    input: Option<Input>,
-    session: Option<Arc<SessionState>>,
-    /// Until it is known whether it was let in.
-    admit: Option<Box<Admit>>,
-    /// When that was asked last.
-    asked: Option<Instant>,
-    /// How long an answer may take until it is asked again: longer each time, so that what is answered slowly is
-    /// answered before.
-    pause: Duration,
-    /// It may have been let in: somebody has been asked.
-    may_be_in: bool,
-    /// It is to be ended.
-    is_cancelled: bool,
-    /// It has started, as far as is known here.
-    runs: bool,
-    of: Of,
-}
-
-impl Followed {
-    fn new(
-        listener: Arc<str>,
-        sender: EventSender,
-        session: Option<Arc<SessionState>>,
-        of: Of,
-    ) -> Self {
-        Followed {
-            listener,
-            sender,
-            others: Vec::new(),
-            input: None,
-            session,
-            admit: None,
-            asked: None,
-            pause: AGAIN,
-            may_be_in: true,
-            is_cancelled: false,
-            runs: false,
-            of,
-        }
-    }
-
-    /// All who follow it.
-    fn senders(self) -> impl Iterator<Item = EventSender> {
-        std::iter::once(self.sender).chain(self.others)
-    }
-
-    /// It is in the line, as all who follow it hear the first time.
-    fn let_in(&mut self) {
-        if self.admit.take().is_some() {
-            self.pause = AGAIN;
-            self.sender.admit();
-            self.others.iter_mut().for_each(EventSender::admit);
-        }
-    }
-
-    fn refuse(self, refusal: &Refusal) {
-        self.senders().for_each(|sender| sender.refuse(refusal.clone()));
-    }
-
-    /// It is asked for, where it isn't known yet whether it was let in. Whether it was asked for.
-    fn ask(&mut self, now: Instant, asks: &mut u64, is_heard: bool, out: &mut Out) -> bool {
-        let Some(admit) = &mut self.admit else { return false };
-        self.asked = Some(now);
-        self.pause = (2 * self.pause).min(LONGEST);
-        *asks += 1;
-        admit.ask = *asks;
-        admit.again |= self.may_be_in;
-        self.may_be_in |= is_heard;
-        out.push((To::Keeper, Message::Admit(admit.clone())));
-        true
-    }
-}
-
 impl Front {
     pub fn new(deliver: Deliver) -> Self {
         Front {
@@ -153,8 +58,7 @@ impl Front {
             listeners: HashMap::new(),
             events: HashMap::new(),
             asks: 0,
-            follows: HashMap::new(),
-            next_follow: 0,
+            follows: Follows::default(),
             sessions: Sessions::default(),
             alone_since: None,
             told: (0, 0),
@@ -250,25 +154,18 @@ impl Front {
         if let Some(followed) = self.events.get_mut(&event) {
             followed.others.push(sender);
             if followed.admit.is_none() {
-                self.say_follow(now, vec![event], out);
+                self.follows.say(now, vec![event], out);
             }
             return;
         }
         let of = self.of(&listener);
         self.events.insert(event, Followed::new(listener, sender, session, of));
-        self.say_follow(now, vec![event], out);
-    }
-
-    fn say_follow(&mut self, now: Instant, events: Vec<EventId>, out: &mut Out) {
-        let number = self.next_follow;
-        self.next_follow += 1;
-        out.push((To::Keeper, Message::Follow { number, events: events.clone() }));
-        self.follows.insert(number, Follow { events, asked: now });
+        self.follows.say(now, vec![event], out);
     }
 
     /// Whoever keeps the line has heard which events are followed here.
     pub fn has_followed(&mut self, number: u64) {
-        self.follows.remove(&number);
+        self.follows.has_heard(number);
     }
 
     /// An event is to be ended, whoever follows it.
@@ -404,10 +301,7 @@ impl Front {
                 follow.push(*event);
             }
         }
-        self.follows.clear();
-        for events in follow.chunks(FOLLOWED) {
-            self.say_follow(now, events.to_vec(), out);
-        }
+        self.follows.say_all(now, &follow, out);
     }
 
     /// What is due: answers that have not come, and those who have waited for long enough. `is_kept` says
@@ -421,11 +315,7 @@ impl Front {
         } else {
             self.alone_since.get_or_insert(now);
         }
-        for (number, follow) in self.follows.iter_mut().filter(|(_, it)| now - it.asked >= AGAIN) {
-            follow.asked = now;
-            let (number, events) = (*number, follow.events.clone());
-            out.push((To::Keeper, Message::Follow { number, events }));
-        }
+        self.follows.handle_timeout(now, out);
         let alone_since = self.alone_since;
         let mut given_up = Vec::new();
         for (event, followed) in &mut self.events {
@@ -531,36 +421,6 @@ mod tests {
             front.line_moved(now, &mut out);
             assert_eq!(again(&out), [then], "{is_heard}, {before}");
         }
-    }
-
-    /// It may be lost on its way, and who keeps the line doesn't know then whom to tell.
-    #[test]
-    fn what_is_followed_is_said_until_it_has_been_heard() {
-        let now = Instant::now();
-        let mut front = Front::new(Deliver::new().0);
-        let event = EventId::for_test(1);
-        let _outbox = follow(&mut front, event);
-        let follows = |out: &Out| {
-            let number = |(_, message): &_| match message {
-                Message::Follow { number, events } => (*events == [event]).then_some(*number),
-                _ => None,
-            };
-            out.iter().filter_map(number).collect::<Vec<_>>()
-        };
-        let again = |front: &mut Front, beats| {
-            let mut out = Out::new();
-            front.handle_timeout(now + 2 * AGAIN * beats, true, &mut out);
-            follows(&out)
-        };
-        assert_eq!((again(&mut front, 1), again(&mut front, 2)), (vec![0], vec![0]));
-        let mut out = Out::new();
-        front.line_moved(now + 4 * AGAIN, &mut out);
-        assert_eq!(follows(&out), [1]);
-        // The one before has heard it.
-        front.has_followed(0);
-        assert_eq!(again(&mut front, 3), [1]);
-        front.has_followed(1);
-        assert!(again(&mut front, 4).is_empty());
     }
 
     /// The one that was asked since may be let in: nobody hears of an earlier refusal.

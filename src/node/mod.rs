@@ -13,6 +13,8 @@ mod answers;
 mod bring;
 mod census;
 mod deliver;
+mod followed;
+mod follows;
 mod forwarder;
 mod front;
 mod granting;
