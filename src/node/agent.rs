@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::admitting;
 use super::answers;
 use super::census::{Census, Present};
+use super::frame::Envelope;
 use super::front::Front;
 use super::granting;
 use super::input::{Input, Kept};
@@ -20,7 +21,7 @@ use super::permits::Permits;
 use super::post::Post;
 use super::runs::Runs;
 use super::tracked::Known;
-use super::wire::{Answer, Envelope, Message, Question};
+use super::wire::{Answer, Message, Question};
 use crate::clock;
 use crate::cluster::handle::ClusterHandle;
 use crate::cluster::message::{Epoch, Process, Times};
@@ -31,6 +32,9 @@ use crate::queue::blueprint::Blueprint;
 
 /// How often it looks at the time.
 pub(super) const TICK: Duration = Duration::from_millis(50);
+
+/// How many things it takes at most before what they have to say is sent.
+const TOGETHER: usize = 256;
 
 /// How often it looks whether answers are missing.
 const LOOK: Duration = Duration::from_millis(250);
@@ -111,16 +115,25 @@ impl Agent {
     }
 
     pub async fn run(mut self, mut inputs: UnboundedReceiver<Input>) {
-        while let Some(input) = inputs.recv().await {
-            let now = clock::now();
-            let mut out = Out::new();
-            self.take(now, input, &mut out);
-            self.send(out);
-            while let Some(envelope) = self.post.here.pop_front() {
-                let mut out = Out::new();
-                self.came(now, envelope, &mut out);
-                self.send(out);
+        while let Some(first) = inputs.recv().await {
+            // What is there already is taken as well before anything is sent: its messages go together.
+            let more = std::iter::from_fn(|| inputs.try_recv().ok());
+            for input in std::iter::once(first).chain(more).take(TOGETHER) {
+                self.take_one(input);
             }
+            self.post.flush();
+        }
+    }
+
+    fn take_one(&mut self, input: Input) {
+        let now = clock::now();
+        let mut out = Out::new();
+        self.take(now, input, &mut out);
+        self.send(out);
+        while let Some(message) = self.post.here.pop_front() {
+            let mut out = Out::new();
+            self.came(now, self.handle.process.clone(), message, &mut out);
+            self.send(out);
         }
     }
 
@@ -144,7 +157,13 @@ impl Agent {
         // Before anything that a lease may have let in.
         self.runs.handle_timeout(now, &mut self.front, out);
         match input {
-            Input::Came(envelope) => self.came(now, *envelope, out),
+            Input::Came(envelope) => {
+                let Envelope { from, messages } = *envelope;
+                for message in messages {
+                    self.came(now, from.clone(), message, out);
+                    self.send(std::mem::take(out));
+                }
+            }
             Input::Tick => self.tick(now, out),
             Input::Started { listeners, blueprint } => {
                 for (name, listener) in listeners {
@@ -242,8 +261,7 @@ impl Agent {
         }
     }
 
-    fn came(&mut self, now: Instant, envelope: Envelope, out: &mut Out) {
-        let Envelope { from, message } = envelope;
+    fn came(&mut self, now: Instant, from: Process, message: Message, out: &mut Out) {
         self.handle.hear(&from);
         match &message {
             // It is about to end.

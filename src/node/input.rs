@@ -7,8 +7,9 @@ use actix::Addr;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
+use super::frame::Envelope;
 use super::placing::Placing;
-use super::wire::{Acquire, Admit, Answer, Envelope, EventEnd, Question, Said};
+use super::wire::{Acquire, Admit, Answer, EventEnd, Question, Said};
 use crate::actors::messages::Submit;
 use crate::actors::supervisor::Supervisor;
 use crate::cluster::message::{Attempt, Epoch, Process};

@@ -16,6 +16,7 @@ mod deliver;
 mod followed;
 mod follows;
 mod forwarder;
+mod frame;
 mod front;
 mod granting;
 mod input;

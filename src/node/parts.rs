@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// What a part has at most, in bytes. NATS takes a mebibyte, its headers included.
-const PART: usize = 900 << 10;
+pub(super) const PART: usize = 900 << 10;
 
 /// How long the rest of a message may take to come.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -9,22 +9,25 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::frame::Frame;
 use super::input::Input;
 use super::out::To;
 use super::parts::{Parts, split};
-use super::wire::{Envelope, Message};
+use super::wire::Message;
 use crate::clock;
 use crate::cluster::handle::ClusterHandle;
 use crate::cluster::message::Process;
 use crate::journal::jetstream::escape;
 use crate::logging::{debug, warn};
 
-/// Sends messages, in the order in which they are given. What can't be sent is lost.
+/// Sends messages, to each process in the order in which they are given. What can't be sent is lost.
 pub(super) struct Post {
     handle: Arc<ClusterHandle>,
     out: UnboundedSender<(String, Bytes)>,
+    /// What is to be sent yet, to each process.
+    frames: Vec<(Process, Frame)>,
     /// What goes to this process itself.
-    pub here: VecDeque<Envelope>,
+    pub here: VecDeque<Message>,
 }
 
 impl Post {
@@ -35,20 +38,17 @@ impl Post {
         for subject in [all(&handle), subject_of(&handle, &handle.process)] {
             actix::spawn(receive(handle.client.clone(), subject, input.clone()));
         }
-        Post { handle, out, here: VecDeque::new() }
+        Post { handle, out, frames: Vec::new(), here: VecDeque::new() }
     }
 
     pub fn is_connected(&self) -> bool {
         self.handle.client.connection_state() == State::Connected
     }
 
+    /// What goes to one process is sent with what else goes there, by [`Post::flush`].
     pub fn send(&mut self, to: To, message: Message, keeper: Option<&Process>) {
         let process = match to {
-            To::All => {
-                let text = self.written(&message);
-                self.publish(all(&self.handle), text);
-                return self.here(message);
-            }
+            To::All => return self.send_to_all(message),
             To::Process(process) => process,
             To::Keeper => match keeper {
                 Some(process) => process.clone(),
@@ -56,31 +56,45 @@ impl Post {
             },
         };
         if process == self.handle.process {
-            return self.here(message);
+            return self.here.push_back(message);
         }
-        let text = self.written(&message);
-        self.publish(subject_of(&self.handle, &process), text);
-    }
-
-    fn here(&mut self, message: Message) {
-        let from = self.handle.process.clone();
-        self.here.push_back(Envelope { from, message });
-    }
-
-    fn written(&self, message: &Message) -> Option<Vec<u8>> {
-        #[derive(serde::Serialize)]
-        struct Written<'a> {
-            from: &'a Process,
-            message: &'a Message,
+        let Post { handle, frames, .. } = self;
+        let of_process = frames.iter().position(|(to, _)| *to == process);
+        let at = of_process.unwrap_or_else(|| {
+            frames.push((process, Frame::new(&handle.process)));
+            frames.len() - 1
+        });
+        let Some((process, frame)) = frames.get_mut(at) else { return };
+        if let Some(full) = frame.add(&handle.process, &message) {
+            let subject = subject_of(handle, process);
+            self.publish(&subject, full);
         }
-        let written = serde_json::to_vec(&Written { from: &self.handle.process, message });
-        written.inspect_err(|error| warn!("a message can't be written: {error}")).ok()
     }
 
-    fn publish(&self, subject: String, text: Option<Vec<u8>>) {
-        for part in split(text.unwrap_or_default()) {
+    fn send_to_all(&mut self, message: Message) {
+        // What was said before is heard before.
+        self.flush();
+        let mut frame = Frame::new(&self.handle.process);
+        frame.add(&self.handle.process, &message);
+        if let Some(text) = frame.written() {
+            self.publish(&all(&self.handle), text);
+        }
+        self.here.push_back(message);
+    }
+
+    /// Sends what is there.
+    pub fn flush(&mut self) {
+        for (process, frame) in std::mem::take(&mut self.frames) {
+            if let Some(text) = frame.written() {
+                self.publish(&subject_of(&self.handle, &process), text);
+            }
+        }
+    }
+
+    fn publish(&self, subject: &str, text: Vec<u8>) {
+        for part in split(text) {
             // It ends with the process only.
-            let _ = self.out.send((subject.clone(), part));
+            let _ = self.out.send((subject.to_owned(), part));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::message::{Attempt, Beat, Epoch, FromOwner, Process, Report};
+use crate::cluster::message::{Attempt, Beat, Epoch, FromOwner, Report};
 use crate::event::failure::Failure;
 use crate::event::id::EventId;
 use crate::event::json_text::JsonText;
@@ -17,12 +17,6 @@ use crate::journal::Query;
 use crate::journal::record::{End, Kept, SetLimit};
 use crate::queue::elsewhere::KeyedElsewhere;
 use crate::queue::snapshot::QueueSnapshot;
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Envelope {
-    pub from: Process,
-    pub message: Message,
-}
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Message {
