@@ -16,6 +16,7 @@ use super::handle::ClusterHandle;
 use super::message::Process;
 use crate::clock;
 use crate::event::id::EventId;
+use crate::logging::debug;
 
 /// How long an entry is kept that nobody renews. Entries are made by whoever sends a request, so not for ever:
 /// a flood of sessions that come once is over after as long.
@@ -117,6 +118,20 @@ struct Known {
     read: Instant,
     /// When this process has put it.
     written: Option<Instant>,
+    /// It was nobody's before this process', as far as that is known here.
+    is_first: bool,
+}
+
+/// How it is known what stands in an entry.
+#[derive(Clone, Copy, PartialEq)]
+enum By {
+    /// This process has made it.
+    Creating,
+    /// This process has put it in the place of another.
+    Taking,
+    /// This process has put its own again.
+    Renewing,
+    Reading,
 }
 
 /// Since when this process has heard others without a break.
@@ -170,15 +185,29 @@ impl Homes {
         (is_new && self.cluster.is_live(&known.home)).then_some(known)
     }
 
-    fn remember(&self, key: HomeKey, home: &Process, revision: u64, is_own: bool) {
-        let now = clock::now();
-        let written = is_own.then_some(now);
+    fn remember(&self, key: HomeKey, home: &Process, revision: u64, by: By) {
+        let read = clock::now();
         let mut all = self.lock();
-        let written = written.or_else(|| {
-            let before = all.peek(&key).filter(|before| before.revision == revision);
-            before.and_then(|before| before.written)
-        });
-        all.put(key, Known { home: home.clone(), revision, read: now, written });
+        let before = all.peek(&key);
+        let same = before.filter(|before| before.revision == revision);
+        let (written, is_first) = match by {
+            By::Creating => (Some(read), true),
+            By::Taking => (Some(read), false),
+            By::Renewing => (Some(read), before.is_some_and(|before| before.is_first)),
+            By::Reading => same.map_or((None, false), |same| (same.written, same.is_first)),
+        };
+        all.put(key, Known { home: home.clone(), revision, read, written, is_first });
+        drop(all);
+        if by == By::Taking {
+            debug!("this node is the home of {} now", key.to_text());
+        }
+    }
+
+    /// Since which entry this process is the home of something that may have been another's before. None where it was
+    /// never another's.
+    pub fn taken(&self, key: HomeKey) -> Option<u64> {
+        let known = self.lock().peek(&key).cloned()?;
+        (known.home == self.cluster.process && !known.is_first).then_some(known.revision)
     }
 
     /// What is remembered isn't so any more.
@@ -200,7 +229,7 @@ impl Homes {
         }
         // Most that are asked for are new.
         if let Written::As(revision) = self.bucket.create(&key.to_text(), self.own()).await? {
-            self.remember(key, &self.cluster.process, revision, true);
+            self.remember(key, &self.cluster.process, revision, By::Creating);
             return Ok(self.cluster.process.clone());
         }
         loop {
@@ -209,7 +238,7 @@ impl Homes {
             }
             // It was too old just now.
             if let Written::As(revision) = self.bucket.create(&key.to_text(), self.own()).await? {
-                self.remember(key, &self.cluster.process, revision, true);
+                self.remember(key, &self.cluster.process, revision, By::Taking);
                 return Ok(self.cluster.process.clone());
             }
         }
@@ -221,7 +250,7 @@ impl Homes {
     /// When NATS is away.
     pub async fn take(&self, key: HomeKey) -> Result<(), NoHome> {
         let revision = self.bucket.put(&key.to_text(), self.own()).await?;
-        self.remember(key, &self.cluster.process, revision, true);
+        self.remember(key, &self.cluster.process, revision, By::Taking);
         Ok(())
     }
 
@@ -242,7 +271,7 @@ impl Homes {
             // What can't be read is nobody's.
             let home = serde_json::from_slice::<Process>(&value).ok();
             if let Some(home) = home.filter(|home| self.cluster.is_live(home)) {
-                self.remember(key, &home, revision, false);
+                self.remember(key, &home, revision, By::Reading);
                 return Ok(Some(home));
             }
             let settled = |since: Instant| clock::since(since) >= SETTLE;
@@ -251,7 +280,7 @@ impl Homes {
             }
             let taken = self.bucket.replace(&key.to_text(), self.own(), revision).await?;
             if let Written::As(revision) = taken {
-                self.remember(key, own, revision, true);
+                self.remember(key, own, revision, By::Taking);
                 return Ok(Some(own.clone()));
             }
         }
@@ -280,7 +309,7 @@ impl Homes {
         };
         match self.bucket.replace(&key.to_text(), self.own(), known.revision).await? {
             Written::As(revision) => {
-                self.remember(key, &self.cluster.process, revision, true);
+                self.remember(key, &self.cluster.process, revision, By::Renewing);
             }
             // It is another one's by now.
             Written::Conflict => self.forget(key),

@@ -113,7 +113,7 @@ impl LeftEvents {
     }
 
     /// One of a session that has ended.
-    #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+    #[cfg_attr(not(feature = "web"), allow(dead_code))]
     pub fn leave_ended(
         &self,
         event: EventId,

@@ -1,16 +1,19 @@
 //! `GET queue/data`: the updates of all events of a session, on one stream.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 #[cfg(feature = "cluster")]
 use futures::FutureExt;
 use serde::Deserialize;
 use tokio::time::{Sleep, sleep};
 
-use crate::logging::error;
+#[cfg(feature = "cluster")]
+use crate::cluster::homes::HomeKey;
+use crate::logging::{debug, error};
 use crate::queue::recovery::{LeftEvent, LeftOfSession};
 use crate::web::auth::guard::Caller;
 use crate::web::protocol::message::Message;
@@ -23,6 +26,13 @@ use crate::web::session::registry::Begun;
 use crate::web::session::registry::MAX_HASH_LEN;
 use crate::web::session::stream::{Form, Format, Read, Stream, last_event_id};
 use crate::web::state::WebState;
+
+/// How often more it is tried to find out what a session has elsewhere. It takes seconds until it is known that nobody
+/// can say.
+const TRIES: usize = 3;
+
+/// How long it is waited before.
+const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Deserialize)]
 pub(crate) struct Query {
@@ -66,10 +76,13 @@ async fn data_here(
     hash: &str,
     after: Option<u64>,
 ) -> HttpResponse {
-    adopt(web, caller, request, hash).await;
+    if let Err(rejection) = adopt(web, caller, request, hash).await {
+        return rejection.error_response();
+    }
     match web.sessions.find(caller, hash) {
         Some(session) => {
             let format = Format::of(request, Form::Session);
+            debug!("session {hash}: a stream from {after:?} on, of {:?}", session.under_way());
             let stream = Stream::open(&session, format, after);
             sse::response(SessionStream { stream, closing: None })
         }
@@ -77,35 +90,80 @@ async fn data_here(
     }
 }
 
-/// The events of the session that an earlier process has left are this client's.
-async fn adopt(web: &WebState, caller: &Caller, request: &HttpRequest, hash: &str) {
+/// The events of the session that an earlier process has left are this client's, and those that other nodes have.
+///
+/// # Errors
+/// When nobody can say for long which those are. A stream without them would keep silent about them.
+async fn adopt(
+    web: &WebState,
+    caller: &Caller,
+    request: &HttpRequest,
+    hash: &str,
+) -> Result<(), Rejection> {
     let (left, user) = (web.queue.left(), caller.0.as_ref());
+    #[cfg(feature = "cluster")]
+    let taken = {
+        let key = HomeKey::of_session(user.map(|user| &**user), hash);
+        web.relay.get().and_then(|relay| relay.homes.taken(key))
+    };
+    let here = web.sessions.find(caller, hash);
+    #[cfg(feature = "cluster")]
+    let is_elsewhere = here.as_ref().is_none_or(|session| session.may_lack_events(taken));
     // One that is here has its events here.
-    if web.sessions.find(caller, hash).is_none()
-        && let Err(trouble) = web.queue.fetch_session(user, hash).await
-    {
-        error!("what a session has elsewhere can't be looked for: {trouble}");
+    #[cfg(not(feature = "cluster"))]
+    let is_elsewhere = here.is_none();
+    if is_elsewhere {
+        fetch(web, user, hash).await?;
     }
-    if !left.has_session(user, hash) {
-        return;
-    }
+    let session = match left.has_session(user, hash) {
+        true => web.sessions.begin(caller, hash).map(Begun::keep).ok(),
+        false => here,
+    };
     // Where there are too many sessions, they go on without one, until there is room.
-    let Ok(session) = web.sessions.begin(caller, hash).map(Begun::keep) else { return };
-    for left in left.take_session(user, hash) {
+    let Some(session) = session else { return Ok(()) };
+    #[cfg(feature = "cluster")]
+    if is_elsewhere {
+        debug!("session {hash} is here since {taken:?}");
+        session.has_looked(taken);
+    }
+    let mut are_all_found = true;
+    for event in left.take_session(user, hash) {
         let (LeftOfSession::Here(_, LeftEvent { listener, .. })
-        | LeftOfSession::Ended(_, listener)) = &left;
+        | LeftOfSession::Ended(_, listener)) = &event;
         let Some(endpoint) = web.endpoints.get(*listener) else { continue };
         let audience = web.audience(endpoint, request);
-        match left {
+        match event {
             LeftOfSession::Here(id, left) => session.adopt(id, endpoint, audience, &left),
-            LeftOfSession::Ended(id, _) => match web.queue.past(id).await {
+            LeftOfSession::Ended(id, listener) => match web.queue.past(id).await {
                 Ok(Some(past)) => session.give_end(id, endpoint, audience, past),
                 // It isn't kept any more.
                 Ok(None) => {}
-                Err(trouble) => error!("the end of event {id} can't be looked for: {trouble}"),
+                Err(trouble) => {
+                    error!("the end of event {id} can't be looked for: {trouble}");
+                    left.leave_ended(id, listener, user.cloned(), hash.into());
+                    are_all_found = false;
+                }
             },
         }
     }
+    if are_all_found { Ok(()) } else { Err(not_found()) }
+}
+
+fn not_found() -> Rejection {
+    Rejection::crowded("What this session has at other nodes can't be found; try again.".into())
+}
+
+/// Brings what a session has elsewhere.
+async fn fetch(web: &WebState, user: Option<&Arc<str>>, hash: &str) -> Result<(), Rejection> {
+    let mut tries = 0..TRIES;
+    while let Err(trouble) = web.queue.fetch_session(user, hash).await {
+        error!("what a session has elsewhere can't be looked for: {trouble}");
+        if tries.next().is_none() {
+            return Err(not_found());
+        }
+        sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 /// How long a client has to disconnect after `close_stream`. Both of Gradio's do so at once; one

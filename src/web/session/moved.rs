@@ -8,6 +8,7 @@ use super::active_event::ActiveEvent;
 use super::registry::Sessions;
 use super::session::Session;
 use crate::event::id::{EventId, EventMap};
+use crate::logging::debug;
 
 /// A session whose client isn't here.
 pub(crate) struct Deserted {
@@ -52,6 +53,7 @@ impl Sessions {
         };
         // Their end may run code of the service's.
         drop(inner);
+        debug!("session {} is at home elsewhere, with {} events", session.hash, events.len());
         for (id, live) in events {
             session.mailbox.forget(id);
             ActiveEvent::leave(live);
@@ -61,6 +63,17 @@ impl Sessions {
 }
 
 impl Session {
+    /// Whether it may have events elsewhere that it doesn't know: another node was its home before this one became it,
+    /// by this entry, if any was.
+    pub fn may_lack_events(&self, taken: Option<u64>) -> bool {
+        taken.is_some() && self.lock().looked_at != taken
+    }
+
+    /// Its events have been looked for since this node became its home.
+    pub fn has_looked(&self, taken: Option<u64>) {
+        self.lock().looked_at = taken;
+    }
+
     /// All events that it has, if each has been let in.
     fn take_events(&self) -> Option<EventMap<ActiveEvent>> {
         let mut state = self.lock();

@@ -92,6 +92,9 @@ pub(crate) struct State {
     /// When it was known last that this node is its home.
     #[cfg(feature = "cluster")]
     pub(super) at_home: Option<Instant>,
+    /// Since which entry this node was its home when the events were looked for that it has elsewhere.
+    #[cfg(feature = "cluster")]
+    pub(super) looked_at: Option<u64>,
 }
 
 /// Its end lets those go on who wait for it.
@@ -168,6 +171,8 @@ impl Session {
             touched: Instant::now(),
             #[cfg(feature = "cluster")]
             at_home: None,
+            #[cfg(feature = "cluster")]
+            looked_at: None,
         };
         let mailbox = Mailbox::new(limits.unread.clone());
         let hash = kept.id.clone();
@@ -191,6 +196,11 @@ impl Session {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Events whose end hasn't been handed out.
+    pub fn under_way(&self) -> Vec<EventId> {
+        self.lock().live.keys().copied().collect()
     }
 
     /// When its client was last active.

@@ -2,6 +2,8 @@
 
 mod journal_trouble;
 #[cfg(feature = "cluster")]
+mod moving;
+#[cfg(feature = "cluster")]
 mod nodes;
 #[cfg(feature = "cluster")]
 mod relay;

@@ -54,17 +54,7 @@ impl Nodes {
             let cluster = Arc::new(ClusterHandle::new(client, "test".into(), process));
             let queue: Queue = queue(n).start().expect("it starts");
             assert!(queue.inner().extensions.insert(cluster.clone()));
-            let web = web(Web::builder(&queue)).start().expect("it starts");
-            let routes = web.clone();
-            let server = http_server(move || App::new().configure(routes.routes()))
-                .workers(1)
-                .bind(("127.0.0.1", 0))
-                .expect("a port is free");
-            let url = format!("http://{}/gradio_api", server.addrs()[0]);
-            let server = server.run();
-            let handle = server.handle();
-            actix_web::rt::spawn(server);
-            all.push(Node { web, cluster, url, server: handle });
+            all.push(Node::serve(web(Web::builder(&queue)).start().expect("it starts"), cluster));
         }
         let clusters: Vec<_> = all.iter().map(|node| node.cluster.clone()).collect();
         let beating = actix_web::rt::spawn(async move {
@@ -97,11 +87,24 @@ impl Nodes {
 }
 
 impl Node {
+    pub fn serve(web: Web, cluster: Arc<ClusterHandle>) -> Node {
+        let routes = web.clone();
+        let server = http_server(move || App::new().configure(routes.routes()))
+            .workers(1)
+            .bind(("127.0.0.1", 0))
+            .expect("a port is free");
+        let url = format!("http://{}/gradio_api", server.addrs()[0]);
+        let server = server.run();
+        let handle = server.handle();
+        actix_web::rt::spawn(server);
+        Node { web, cluster, url, server: handle }
+    }
+
     pub fn relay(&self) -> &Relay {
         self.web.0.relay.get().expect("it is one of a cluster")
     }
 
-    async fn listens(&self) {
+    pub async fn listens(&self) {
         let subject = crate::cluster::tunnel::test_subject_of(&self.cluster);
         // Whoever listens answers nothing.
         let ask = || {
