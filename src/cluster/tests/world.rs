@@ -123,7 +123,9 @@ pub(super) struct World {
     left_out: Option<Rule>,
     begin: Instant,
     now: Instant,
-    happenings: BTreeMap<(Instant, u64), Happening>,
+    /// By nanoseconds since the beginning, and then by number. As they are, they can be compared and moved quickly
+    /// where nothing is optimized.
+    happenings: BTreeMap<u128, Box<Happening>>,
     next: u64,
     nodes: Vec<Node>,
     log: Vec<(u64, Record)>,
@@ -222,19 +224,21 @@ impl World {
     }
 
     fn at(&mut self, later: Duration, happening: Happening) {
-        let key = self.id();
-        self.happenings.insert((self.now + later, key), happening);
+        let then = (self.now - self.begin + later).as_nanos();
+        let key = (then << 64) | u128::from(self.id());
+        self.happenings.insert(key, Box::new(happening));
     }
 
     /// Until all has ended, or its time is over.
     pub fn run(mut self) -> Self {
-        while let Some(((then, _), happening)) = self.happenings.pop_first() {
-            self.now = then;
-            if then - self.begin > END {
+        while let Some((key, happening)) = self.happenings.pop_first() {
+            let then = Duration::from_nanos((key >> 64) as u64);
+            self.now = self.begin + then;
+            if then > END {
                 break;
             }
-            self.happen(happening);
-            if then - self.begin > TROUBLED + Duration::from_secs(1) && self.all_ended() {
+            self.happen(*happening);
+            if then > TROUBLED + Duration::from_secs(1) && self.all_ended() {
                 break;
             }
         }
