@@ -281,6 +281,7 @@ http {{
     location / {{
       proxy_pass http://nodes;
       proxy_http_version 1.1;
+      add_header X-Upstream $upstream_addr always;
       proxy_set_header Host $http_host;
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
       proxy_set_header X-Forwarded-Proto $scheme;

@@ -10,6 +10,7 @@ Entries are lines of JSON with `what` and `at` (nanoseconds of CLOCK_MONOTONIC),
 | accepted | a client that was answered | tag, event |
 | refused | a client that was told that there is no event | tag |
 | ended | a client | event, end: the attempt that gave it and its pid, or {"error": …} |
+| given up | a client | event, session, node: the address where its last stream was, since: when that began, on the clock of `at` |
 | killed, exited | once the process is gone | node, pid |
 | stopping | before SIGTERM | node, pid |
 | frozen | once it is | node, pid |

@@ -3,6 +3,7 @@ when something breaks off, and write in the books what they were told."""
 
 import asyncio
 import json
+import time
 from collections import Counter
 
 API = "/gradio_api"
@@ -102,6 +103,8 @@ class Client:
         # Accepted, and without an end: the listener by event.
         self.open = {}
         self.met = Counter()
+        # Where the last stream was, and when it began.
+        self.stream = (None, None)
         # Called with each end.
         self.when_ended = lambda: None
 
@@ -152,9 +155,11 @@ class Client:
             except LOST:
                 self.met["streams that broke off"] += 1
             await asyncio.sleep(self.random.uniform(0, 0.2))
-        if self.open:
-            self.met["events given up"] += len(self.open)
-            self.open.clear()
+        for event in self.open:
+            self.met["events given up"] += 1
+            node, since = self.stream
+            self.books.note("given up", event=event, session=self.session, node=node, since=since)
+        self.open.clear()
 
     async def read(self):
         """One stream, to its end or until it is dropped. Tells whether events have to be fetched."""
@@ -163,6 +168,7 @@ class Client:
             headers.append(("Last-Event-ID", self.last_id))
         path = f"{API}/queue/data?session_hash={self.session}"
         answer = await asyncio.wait_for(request(self.port, "GET", path, headers=headers), ANSWER)
+        self.stream = (answer.headers.get("x-upstream"), time.monotonic_ns())
         try:
             if answer.status != 200:
                 self.met[f"streams refused, {answer.status}"] += 1
