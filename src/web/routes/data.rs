@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep};
 
 #[cfg(feature = "cluster")]
 use crate::cluster::homes::HomeKey;
-use crate::logging::{debug, error};
+use crate::logging::{debug, error, warn};
 use crate::queue::recovery::{LeftEvent, LeftOfSession};
 use crate::web::auth::guard::Caller;
 use crate::web::protocol::message::Message;
@@ -157,7 +157,7 @@ fn not_found() -> Rejection {
 async fn fetch(web: &WebState, user: Option<&Arc<str>>, hash: &str) -> Result<(), Rejection> {
     let mut tries = 0..TRIES;
     while let Err(trouble) = web.queue.fetch_session(user, hash).await {
-        error!("what a session has elsewhere can't be looked for: {trouble}");
+        warn!("what a session has elsewhere can't be looked for: {trouble}");
         if tries.next().is_none() {
             return Err(not_found());
         }
