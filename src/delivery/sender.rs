@@ -50,6 +50,20 @@ impl Follower {
         }
     }
 
+    /// Puts another in the place of the reader of this outbox. Gives that one back if there is none of it.
+    fn replace(&mut self, unread: &Arc<Outbox>, with: Follower) -> Option<Follower> {
+        match self {
+            Follower::Outbox(outbox) if Arc::ptr_eq(outbox, unread) => {
+                *self = with;
+                None
+            }
+            Follower::Both(both) => {
+                both.0.replace(unread, with).and_then(|with| both.1.replace(unread, with))
+            }
+            Follower::Outbox(_) | Follower::Function(_) | Follower::Recipient(_) => Some(with),
+        }
+    }
+
     fn send(&self, update: Update, gone: &mut Gone) {
         match self {
             Follower::Outbox(outbox) => {
@@ -124,8 +138,9 @@ impl UpdateSender {
         true
     }
 
-    /// Lets another follow in place of the reader of this outbox, who has what is unread there first.
-    pub fn hand_over(&self, unread: &Outbox, to: Follower) {
+    /// Lets another follow in place of the reader of this outbox, who has what is unread there first. Whoever else
+    /// follows goes on.
+    pub fn hand_over(&self, unread: &Arc<Outbox>, to: Follower) {
         // Dropped after the lock, as in `send`.
         let mut gone = Gone::default();
         let mut follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,13 +150,36 @@ impl UpdateSender {
             to.send(update, &mut gone);
         }
         drop(sending);
-        *follower = match follower.take() {
-            Some(Follower::Both(both)) => Some(Follower::Both(Box::new((to, both.1)))),
-            Some(_) => Some(to),
+        let over = match follower.take() {
+            Some(mut others) => {
+                *follower = Some(match others.replace(unread, to) {
+                    None => others,
+                    Some(to) => Follower::Both(Box::new((others, to))),
+                });
+                None
+            }
             // It has ended, as has just been said.
-            None => None,
+            None => Some(to),
         };
         drop(follower);
+        drop(over);
+    }
+
+    /// Sends the last one. Whoever wants to take the place of somebody who follows meanwhile finds it sent.
+    fn end(&self, update: Update) {
+        let mut gone = Gone::default();
+        let mut follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(follower) = follower.as_ref() {
+            let sending = Sending::begin(&self.sending, this_thread());
+            follower.send(update, &mut gone);
+            drop(sending);
+            // Nothing comes after it.
+            gone.updates.append(&mut self.meanwhile());
+        }
+        // Dropped after the lock, as in `send`.
+        let over = follower.take();
+        drop(follower);
+        drop((over, gone));
     }
 
     fn meanwhile(&self) -> MutexGuard<'_, Vec<Update>> {
@@ -236,6 +274,18 @@ impl EventSender {
         }
     }
 
+    /// Whether somebody still waits to hear whether the event is let in.
+    #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
+    pub fn awaits_admission(&self) -> bool {
+        match &self.0 {
+            State::Reply(_) => true,
+            State::UpdateSender(_, admitted) => {
+                admitted.as_ref().is_some_and(|admitted| !admitted.is_closed())
+            }
+            State::Ended => false,
+        }
+    }
+
     pub fn refuse(mut self, refusal: Refusal) {
         match std::mem::replace(&mut self.0, State::Ended) {
             State::Reply(reply) => drop(reply.send(Err(refusal))),
@@ -274,13 +324,14 @@ impl EventSender {
                 if let Some(admitted) = admitted {
                     let _ = admitted.send(Ok(()));
                 }
-                if let Some(follower) = updates.take_follower() {
-                    let event_id = updates.event_id;
-                    let duration = started.map_or(Duration::ZERO, clock::since).as_secs_f64();
-                    let ended =
-                        Update::ProcessCompleted { event_id, outcome, duration, average_duration };
-                    follower.send(ended, &mut Gone::default());
-                }
+                let event_id = updates.event_id;
+                let duration = started.map_or(Duration::ZERO, clock::since).as_secs_f64();
+                updates.end(Update::ProcessCompleted {
+                    event_id,
+                    outcome,
+                    duration,
+                    average_duration,
+                });
             }
             State::Ended => {}
         }
@@ -353,6 +404,24 @@ mod tests {
         let reads: Vec<_> = std::iter::from_fn(|| outbox.try_next()).collect();
         let logs = reads.iter().filter(|read| matches!(read.update, Update::Log { .. })).count();
         assert_eq!(logs, 2, "both that gave way have spoken");
+    }
+
+    /// One who comes later, and hands over to somebody else, takes nobody else's place.
+    #[test]
+    fn who_hands_over_takes_only_his_own_place() {
+        let [first, second, third, to] = [0; 4].map(|_| Arc::new(Outbox::new(UNREAD)));
+        let updates = updates(Follower::Outbox(first.clone()));
+        assert!(updates.add(Follower::Outbox(second.clone())));
+        assert!(updates.add(Follower::Outbox(third.clone())));
+        let say = || {
+            let log = Log::new(LogLevel::Info, "said");
+            updates.send(|event_id| Update::Log { event_id, log });
+        };
+        say();
+        updates.hand_over(&second, Follower::Outbox(to.clone()));
+        say();
+        let read = |outbox: &Outbox| std::iter::from_fn(|| outbox.try_next()).count();
+        assert_eq!([&first, &second, &third, &to].map(|outbox| read(outbox)), [2, 0, 2, 2]);
     }
 
     /// Sends an update of its own event when it is weighed.

@@ -65,6 +65,24 @@ async fn a_session_has_all_its_events_wherever_its_home_moves() {
     assert_eq!(ends(&mut stream, 2).await.len(), 2);
 }
 
+/// Whoever asks for an event by its id follows it as well, and takes it from nobody.
+#[actix::test]
+async fn an_event_of_a_session_is_followed_by_its_id_as_well() {
+    let Some(servers) = Servers::start(1) else { return };
+    let turnstile = Turnstile::new();
+    let a = node(&servers, "a", &turnstile).await;
+    let event = a.join(0, "s", json!([1])).await;
+    let mut stream = a.stream("s", "text/event-stream").await;
+    turnstile.arrived(1).await;
+    let mut call = a.get(&format!("call/work/{event}"), "*/*").await;
+    assert!(call.status().is_success());
+    turnstile.open();
+    assert_eq!(ends(&mut stream, 1).await, BTreeSet::from([event]));
+    stream.next_of("close_stream").await;
+    let text = call.body().await.expect("it ends");
+    assert_eq!(text, &b"event: complete\ndata: [1]\n\n"[..]);
+}
+
 fn under_way(node: &Node) -> BTreeSet<String> {
     let session = node.web.0.sessions.find(&Default::default(), "s").expect("it is there");
     session.under_way().iter().map(|event| event.to_string()).collect()
