@@ -74,15 +74,6 @@ struct OfSession {
     ended: Option<Instant>,
 }
 
-/// What was left of a session, oldest first.
-#[derive(Debug)]
-pub(crate) enum LeftOfSession {
-    /// Its updates are here.
-    Here(EventId, LeftEvent),
-    /// It has ended, of a listener with this number.
-    Ended(EventId, usize),
-}
-
 impl Left {
     fn insert(&mut self, event: EventId, left: LeftEvent) {
         if let Some(session) = &left.session {
@@ -113,7 +104,7 @@ impl LeftEvents {
     }
 
     /// One of a session that has ended.
-    #[cfg_attr(not(feature = "web"), allow(dead_code))]
+    #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
     pub fn leave_ended(
         &self,
         event: EventId,
@@ -123,8 +114,9 @@ impl LeftEvents {
     ) {
         let mut left = self.lock();
         let of_session = left.by_session.entry((user, session)).or_default();
-        if !of_session.iter().any(|it| it.event == event) {
-            of_session.push(OfSession { event, listener, ended: Some(clock::now()) });
+        match of_session.iter_mut().find(|it| it.event == event) {
+            Some(known) => known.ended = Some(clock::now()),
+            None => of_session.push(OfSession { event, listener, ended: Some(clock::now()) }),
         }
     }
 
@@ -157,19 +149,52 @@ impl LeftEvents {
             && left.by_session.contains_key(&(user.cloned(), session.into()))
     }
 
-    /// Those of a client's session, oldest first.
-    pub fn take_session(&self, user: Option<&Arc<str>>, session: &str) -> Vec<LeftOfSession> {
+    /// Those of a client's session whose updates are here, oldest first. That others have ended is known still.
+    pub fn take_session(
+        &self,
+        user: Option<&Arc<str>>,
+        session: &str,
+    ) -> Vec<(EventId, LeftEvent)> {
         let mut left = self.lock();
-        let events = left.by_session.remove(&(user.cloned(), session.into())).unwrap_or_default();
-        let found = events.into_iter().filter_map(|OfSession { event, listener, ended }| {
-            match (left.events.remove(&event), ended) {
-                (Some(here), _) => Some(LeftOfSession::Here(event, here)),
-                (None, Some(_)) => Some(LeftOfSession::Ended(event, listener)),
-                // Somebody else follows it.
-                (None, None) => None,
+        let Left { events, by_session } = &mut *left;
+        let key = (user.cloned(), session.into());
+        let Some(of_session) = by_session.get_mut(&key) else { return Vec::new() };
+        let mut here = Vec::new();
+        of_session.retain(|it| match events.remove(&it.event) {
+            Some(event) => {
+                here.push((it.event, event));
+                false
             }
+            // Otherwise somebody else follows it.
+            None => it.ended.is_some(),
         });
-        found.collect()
+        if of_session.is_empty() {
+            by_session.remove(&key);
+        }
+        here
+    }
+
+    /// Those of a client's session that have ended, with the numbers of their listeners.
+    pub fn ended_of_session(
+        &self,
+        user: Option<&Arc<str>>,
+        session: &str,
+    ) -> Vec<(EventId, usize)> {
+        let left = self.lock();
+        let of_session = left.by_session.get(&(user.cloned(), session.into()));
+        let ended = of_session.into_iter().flatten().filter(|it| it.ended.is_some());
+        ended.map(|it| (it.event, it.listener)).collect()
+    }
+
+    /// Its client knows how it has ended.
+    pub fn forget_ended(&self, user: Option<&Arc<str>>, session: &str, event: EventId) {
+        let mut left = self.lock();
+        let key = (user.cloned(), session.into());
+        let Some(of_session) = left.by_session.get_mut(&key) else { return };
+        of_session.retain(|it| it.event != event);
+        if of_session.is_empty() {
+            left.by_session.remove(&key);
+        }
     }
 
     /// Forgets the updates of those that have ended: their ends are in the journal. That they were a

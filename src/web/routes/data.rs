@@ -14,7 +14,6 @@ use tokio::time::{Sleep, sleep};
 #[cfg(feature = "cluster")]
 use crate::cluster::homes::HomeKey;
 use crate::logging::{debug, error, warn};
-use crate::queue::recovery::{LeftEvent, LeftOfSession};
 use crate::web::auth::guard::Caller;
 use crate::web::protocol::message::Message;
 use crate::web::protocol::sse;
@@ -27,9 +26,9 @@ use crate::web::session::registry::MAX_HASH_LEN;
 use crate::web::session::stream::{Form, Format, Read, Stream, last_event_id};
 use crate::web::state::WebState;
 
-/// How often more it is tried to find out what a session has elsewhere. It takes seconds until it is known that nobody
-/// can say.
-const TRIES: usize = 3;
+/// How often more it is tried to find out what a session has elsewhere. It takes ten seconds until it is known that
+/// nobody can say.
+const TRIES: usize = 1;
 
 /// How long it is waited before.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -121,32 +120,37 @@ async fn adopt(
     };
     // Where there are too many sessions, they go on without one, until there is room.
     let Some(session) = session else { return Ok(()) };
+    // All at once: what this has taken, nobody else finds.
+    for (id, event) in left.take_session(user, hash) {
+        if let Some(endpoint) = web.endpoints.get(event.listener) {
+            session.adopt(id, endpoint, web.audience(endpoint, request), &event);
+        }
+    }
+    let mut are_all_found = true;
+    for (id, listener) in left.ended_of_session(user, hash) {
+        let past = match web.queue.past(id).await {
+            Ok(past) => past,
+            Err(trouble) => {
+                error!("the end of event {id} can't be looked for: {trouble}");
+                are_all_found = false;
+                continue;
+            }
+        };
+        // One that isn't kept any more has no end that could be told.
+        if let Some((past, endpoint)) = past.zip(web.endpoints.get(listener)) {
+            session.give_end(id, endpoint, web.audience(endpoint, request), past);
+        }
+        left.forget_ended(user, hash, id);
+    }
+    if !are_all_found {
+        return Err(not_found());
+    }
     #[cfg(feature = "cluster")]
     if is_elsewhere {
         debug!("session {hash} is here since {taken:?}");
         session.has_looked(taken);
     }
-    let mut are_all_found = true;
-    for event in left.take_session(user, hash) {
-        let (LeftOfSession::Here(_, LeftEvent { listener, .. })
-        | LeftOfSession::Ended(_, listener)) = &event;
-        let Some(endpoint) = web.endpoints.get(*listener) else { continue };
-        let audience = web.audience(endpoint, request);
-        match event {
-            LeftOfSession::Here(id, left) => session.adopt(id, endpoint, audience, &left),
-            LeftOfSession::Ended(id, listener) => match web.queue.past(id).await {
-                Ok(Some(past)) => session.give_end(id, endpoint, audience, past),
-                // It isn't kept any more.
-                Ok(None) => {}
-                Err(trouble) => {
-                    error!("the end of event {id} can't be looked for: {trouble}");
-                    left.leave_ended(id, listener, user.cloned(), hash.into());
-                    are_all_found = false;
-                }
-            },
-        }
-    }
-    if are_all_found { Ok(()) } else { Err(not_found()) }
+    Ok(())
 }
 
 fn not_found() -> Rejection {

@@ -131,7 +131,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes an event that has ended.
+    /// Takes an event that has ended, or the end of one that it has: only the first one counts.
     pub(super) fn begin_ended(
         &self,
         event_id: EventId,
@@ -139,8 +139,8 @@ impl Session {
         outcome: Outcome,
         duration: f64,
     ) {
-        if self.begin(event_id, live.let_in()).is_err() {
-            return;
+        if let Err(again) = self.begin(event_id, live.let_in()) {
+            again.leave();
         }
         let average_duration = None;
         self.push(Update::ProcessCompleted { event_id, outcome, duration, average_duration });
