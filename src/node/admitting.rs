@@ -119,7 +119,7 @@ pub(super) fn decided(
         // Whoever keeps the line next knows.
         return;
     }
-    let asking = office.tracked.decided(event, result.is_ok());
+    let asking = office.tracked.decided(event, result.is_ok(), out);
     for (process, ask) in asking {
         out.push((To::Process(process), answer(office, event, ask, result.clone())));
     }

@@ -118,10 +118,16 @@ impl Agent {
         while let Some(first) = inputs.recv().await {
             // What is there already is taken as well before anything is sent: its messages go together.
             let more = std::iter::from_fn(|| inputs.try_recv().ok());
+            let mut taken = 0;
             for input in std::iter::once(first).chain(more).take(TOGETHER) {
                 self.take_one(input);
+                taken += 1;
             }
             self.post.flush();
+            if taken == TOGETHER {
+                // What sends it is on this thread as well.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -299,7 +305,7 @@ impl Agent {
                 if self.keeper.as_ref().is_none_or(|(_, known, _)| *known <= epoch) {
                     self.keeper = None;
                     self.candidate.left(now, epoch);
-                    self.next_look = now;
+                    self.claim_if_due(now);
                 }
             }
             Message::Word { word, order, told } => {

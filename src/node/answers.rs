@@ -64,6 +64,12 @@ pub(super) fn answer(
     id: u64,
     question: Question,
 ) {
+    if let Question::Session { user, session } = &question
+        && office.tracked.is_admitting(user.as_ref(), session)
+    {
+        // It is asked again, and by then it is known which ones there are.
+        return;
+    }
     let input = input.clone();
     let events = match &question {
         Question::Event(event) => Some(office.tracked.find(*event).into_iter().collect()),

@@ -37,6 +37,10 @@ pub(super) fn bring(queue: &Inner, event: GoesOn, input: &UnboundedSender<Input>
         Some(updates) => {
             if !updates.add(follower) {
                 // It has just ended.
+                if let Some(session) = session {
+                    let session = session.id.clone();
+                    queue.left.leave_ended(event, listener, user, session);
+                }
                 return;
             }
             Arc::downgrade(&updates)

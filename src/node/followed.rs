@@ -7,7 +7,9 @@ use super::deliver::Of;
 use super::out::{Out, To};
 use super::wire::{Admit, Message};
 use crate::delivery::sender::EventSender;
+use crate::event::failure::Failure;
 use crate::event::refusal::Refusal;
+use crate::event::update::Outcome;
 use crate::handler::input::Input;
 use crate::handler::session_state::SessionState;
 
@@ -79,8 +81,17 @@ impl Followed {
         }
     }
 
+    /// It isn't in the line. Who doesn't wait for that, but follows what others have submitted, hears of an end.
     pub fn refuse(self, refusal: &Refusal) {
-        self.senders().for_each(|sender| sender.refuse(refusal.clone()));
+        for sender in self.senders() {
+            match sender.awaits_admission() {
+                true => sender.refuse(refusal.clone()),
+                false => {
+                    let failure = Failure::unexpected(refusal.to_string());
+                    sender.end_unstarted(Outcome::Failed(failure));
+                }
+            }
+        }
     }
 
     /// It is asked for, where it isn't known yet whether it was let in. Whether it was asked for.

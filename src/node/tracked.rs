@@ -123,13 +123,18 @@ impl Tracked {
         event.is_admitted
     }
 
-    /// An event was let in, or not. Who waits to hear that.
-    pub fn decided(&mut self, event: EventId, is_admitted: bool) -> Vec<Asking> {
+    /// An event was let in, or not. Who waits to hear that. Where it wasn't, others who follow it hear that there is
+    /// none.
+    pub fn decided(&mut self, event: EventId, is_admitted: bool, out: &mut Out) -> Vec<Asking> {
         let Some(tracked) = self.events.get_mut(&event) else { return Vec::new() };
         tracked.is_admitted = is_admitted;
         let asking = std::mem::take(&mut tracked.asking);
-        if !is_admitted {
-            self.events.remove(&event);
+        if !is_admitted && let Some(refused) = self.events.remove(&event) {
+            for follower in refused.followers {
+                if !asking.iter().any(|(process, _)| *process == follower) {
+                    self.tell(follower, event, Said::Unknown, out);
+                }
+            }
             self.refused.put(event, asking.clone());
         }
         asking
@@ -205,6 +210,15 @@ impl Tracked {
         self.events.get(&event).map(|tracked| goes_on(event, tracked))
     }
 
+    /// Whether it isn't known yet of some event of a session whether it is let in.
+    pub fn is_admitting(&self, user: Option<&Arc<str>>, session: &str) -> bool {
+        self.events.values().any(|tracked| {
+            !tracked.is_admitted
+                && tracked.session.as_deref() == Some(session)
+                && tracked.user.as_ref() == user
+        })
+    }
+
     pub fn of_session(&self, user: Option<&Arc<str>>, session: &str) -> Vec<GoesOn> {
         let of = |tracked: &Event| {
             tracked.session.as_deref() == Some(session) && tracked.user.as_ref() == user
@@ -268,12 +282,22 @@ mod tests {
         let [a, b] = ["a", "b"].map(|node| Process { node: node.into(), boot: 1 });
         tracked.begin(a.clone(), &admit(event, 1));
         assert!(!tracked.asks(&a, &admit(event, 3)) && !tracked.asks(&b, &admit(event, 1)));
-        assert_eq!(tracked.decided(event, false), [(a.clone(), 3), (b.clone(), 1)]);
+        let c = Process { node: "c".into(), boot: 1 };
+        let mut out = Out::new();
+        assert!(tracked.follow(&c, event, &mut out) && out.is_empty());
+        let asking = tracked.decided(event, false, &mut out);
+        assert_eq!(asking, [(a.clone(), 3), (b.clone(), 1)]);
+        // Who follows it and hasn't asked hears as well that there is none.
+        let told = out.iter().map(|(to, message)| match (to, message) {
+            (To::Process(to), Message::Told { said: Said::Unknown, .. }) => to.clone(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [c]);
         let comes = [(&a, 2), (&a, 3), (&b, 1), (&a, 4), (&b, 2)];
         let is_late = comes.map(|(from, ask)| tracked.has_refused(from, &admit(event, ask)));
         assert_eq!(is_late, [true, true, true, false, false]);
         tracked.begin(a.clone(), &admit(event, 4));
-        assert_eq!(tracked.decided(event, true), [(a.clone(), 4)]);
+        assert_eq!(tracked.decided(event, true, &mut out), [(a.clone(), 4)]);
         assert!(tracked.asks(&a, &admit(event, 5)));
     }
 
@@ -283,7 +307,7 @@ mod tests {
         let mut tracked = Tracked::new(1, tokio::sync::mpsc::unbounded_channel().0);
         let event_id = EventId::for_test(1);
         tracked.begin(Process { node: "a".into(), boot: 1 }, &admit(event_id, 1));
-        tracked.decided(event_id, true);
+        tracked.decided(event_id, true, &mut Out::new());
         let ended = |outcome| Update::ProcessCompleted {
             event_id,
             outcome,
