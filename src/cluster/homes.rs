@@ -203,11 +203,13 @@ impl Homes {
         }
     }
 
-    /// Since which entry this process is the home of something that may have been another's before. None where it was
-    /// never another's.
-    pub fn taken(&self, key: HomeKey) -> Option<u64> {
-        let known = self.lock().peek(&key).cloned()?;
-        (known.home == self.cluster.process && !known.is_first).then_some(known.revision)
+    /// The entry by which this process is the home of something that may have been another's before: 0 where none is
+    /// known. None where it was never another's, as of something that was begun here at that time.
+    pub fn taken(&self, key: HomeKey, begun: Option<Instant>) -> Option<u64> {
+        let Some(known) = self.lock().peek(&key).cloned() else { return Some(0) };
+        let is_older = known.written.zip(begun).is_some_and(|(written, begun)| begun < written);
+        let is_first = known.is_first && !is_older && known.home == self.cluster.process;
+        (!is_first).then_some(known.revision)
     }
 
     /// What is remembered isn't so any more.

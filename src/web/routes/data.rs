@@ -100,12 +100,13 @@ async fn adopt(
     hash: &str,
 ) -> Result<(), Rejection> {
     let (left, user) = (web.queue.left(), caller.0.as_ref());
+    let here = web.sessions.find(caller, hash);
     #[cfg(feature = "cluster")]
     let taken = {
         let key = HomeKey::of_session(user.map(|user| &**user), hash);
-        web.relay.get().and_then(|relay| relay.homes.taken(key))
+        let begun = here.as_ref().map(|session| session.begun());
+        web.relay.get().and_then(|relay| relay.homes.taken(key, begun))
     };
-    let here = web.sessions.find(caller, hash);
     #[cfg(feature = "cluster")]
     let is_elsewhere = here.as_ref().is_none_or(|session| session.may_lack_events(taken));
     // One that is here has its events here.

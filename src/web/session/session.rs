@@ -66,6 +66,8 @@ pub(crate) struct Session {
     pub(crate) mailbox: Arc<Mailbox>,
     /// Events are let in, or refused.
     pub(crate) admissions: Notify,
+    #[cfg(feature = "cluster")]
+    pub(super) begun: Instant,
     peer: Peer,
     state: Mutex<State>,
 }
@@ -177,7 +179,19 @@ impl Session {
         let mailbox = Mailbox::new(limits.unread.clone());
         let hash = kept.id.clone();
         let (admissions, state) = (Notify::new(), Mutex::new(state));
-        Session { hash, kept, limits, mailbox, admissions, peer, state }
+        #[cfg(feature = "cluster")]
+        let begun = clock::now();
+        Session {
+            hash,
+            kept,
+            limits,
+            mailbox,
+            admissions,
+            #[cfg(feature = "cluster")]
+            begun,
+            peer,
+            state,
+        }
     }
 
     /// What its listeners keep for it.
