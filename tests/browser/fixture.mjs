@@ -17,7 +17,11 @@ const program = process.env.STUDIO_BIN ?? join(root, "target/release/examples/st
 const require = createRequire(join(modules, "x.js"));
 
 /** Enough for a picture on a busy machine; a test that passes never waits for it. */
-export const TIMEOUT = 60_000;
+export const TIMEOUT = 120_000;
+
+/** The size of a picture that takes long enough to be seen while it is painted. A studio that isn't optimized needs as
+ * long for a smaller one. */
+export const LARGE = Number(process.env.STUDIO_LARGE ?? 896);
 
 export const PASSWORD = "open sesame";
 

@@ -7,7 +7,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 
-import { Fixture, TIMEOUT, barriers } from "./fixture.mjs";
+import { Fixture, LARGE, TIMEOUT, barriers } from "./fixture.mjs";
 
 let fixture;
 let page;
@@ -52,7 +52,7 @@ test("each painter paints a picture", async () => {
 });
 
 test("the third of three waits, and a cancel frees a slot for it", async () => {
-  await order("the sea", 896, 0, 2, 0);
+  await order("the sea", LARGE, 0, 2, 0);
   await until("running", 2);
   await until("waiting", 1);
   assert.equal(await cards("waiting").locator(".place").innerText(), "1\nnext in line");
@@ -66,7 +66,7 @@ test("the third of three waits, and a cancel frees a slot for it", async () => {
 });
 
 test("one that waits can be cancelled, and those behind it move up", async () => {
-  await order("a storm", 896, 0, 0, 2, 2);
+  await order("a storm", LARGE, 0, 0, 2, 2);
   await until("waiting", 2);
   // The newest card stands first: it is the last in line.
   assert.match(await cards("waiting").first().locator(".place").innerText(), /^2\n1 ahead/);
@@ -83,7 +83,7 @@ test("one that waits can be cancelled, and those behind it move up", async () =>
 });
 
 test("progress is shown while a picture is painted", async () => {
-  await order("a slow one", 896, 0);
+  await order("a slow one", LARGE, 0);
   await page.waitForFunction(() => document.querySelector(".card progress")?.value > 0.2);
   await until("done", 1);
 });
@@ -104,7 +104,7 @@ test("words are shown as they are, whatever they look like", async () => {
 test("a reload in mid-run keeps the place in line, and the gallery", async () => {
   await order("a picture that stays", 384, 1);
   await until("done", 1);
-  await order("one of four", 896, 0, 2, 0, 2);
+  await order("one of four", LARGE, 0, 2, 0, 2);
   await until("running", 2);
   await until("waiting", 2);
   await page.reload();
@@ -149,7 +149,7 @@ test("two windows see each other, and a flood waits", async () => {
 });
 
 test("nothing keeps anybody out", async () => {
-  await order("a fox", 896, 0, 1, 2);
+  await order("a fox", LARGE, 0, 1, 2);
   await until("waiting", 1);
   for (const colorScheme of ["light", "dark"]) {
     await page.emulateMedia({ colorScheme });
@@ -165,7 +165,7 @@ test("screenshots", { skip: !process.env.SCREENSHOTS }, async () => {
     await order(words, 640, 0, 1, 2);
     await page.waitForFunction(() => document.querySelectorAll('.card:not([data-state="done"])').length === 0);
   }
-  await order("snow over the harbour", 896, 0, 2, 1);
+  await order("snow over the harbour", LARGE, 0, 2, 1);
   await until("waiting", 1);
   await page.waitForFunction(() => [...document.querySelectorAll('.card[data-state="running"] progress')].every((bar) => bar.value > 0.15));
   for (const colorScheme of ["light", "dark"]) {
