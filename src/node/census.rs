@@ -102,6 +102,11 @@ impl Census {
         }
     }
 
+    /// Who is missing.
+    pub fn missing(&self) -> impl Iterator<Item = &NodeName> {
+        self.missing.keys()
+    }
+
     /// Whether nobody is missing who may still say something.
     pub fn is_over(&mut self, now: Instant, this: &NodeName, present: &Present) -> bool {
         self.missing.retain(|node, _| node == this || present.may_hold(now, node));

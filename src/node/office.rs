@@ -26,7 +26,7 @@ use crate::journal::error::JournalError;
 use crate::journal::jetstream::LastKept;
 use crate::journal::record::{End, Record};
 use crate::journal::{Batch, Journal};
-use crate::logging::warn;
+use crate::logging::{debug, warn};
 use crate::queue::Queue;
 use crate::queue::blueprint::Blueprint;
 use crate::queue::elsewhere::RecordedRun;
@@ -229,9 +229,12 @@ impl Office {
         this: &NodeName,
         present: &Present,
     ) -> Vec<(Process, Message)> {
-        if !self.census.as_mut().is_some_and(|census| census.is_over(now, this, present)) {
+        let Some(census) = &mut self.census else { return Vec::new() };
+        if !census.is_over(now, this, present) {
+            debug!("the line waits for {:?}", census.missing().collect::<Vec<_>>());
             return Vec::new();
         }
+        debug!("the line is open");
         self.census = None;
         self.tell_capacity(now);
         std::mem::take(&mut self.later)
