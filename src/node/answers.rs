@@ -64,33 +64,26 @@ pub(super) fn answer(
     id: u64,
     question: Question,
 ) {
-    if let Question::Session { user, session } = &question
-        && office.tracked.is_admitting(user.as_ref(), session)
-    {
-        // It is asked again, and by then it is known which ones there are.
-        return;
-    }
-    let input = input.clone();
-    let events = match &question {
-        Question::Event(event) => Some(office.tracked.find(*event).into_iter().collect()),
+    let (known, are_all) = match &question {
+        Question::Event(event) => (office.tracked.find(*event).into_iter().collect(), true),
         Question::Session { user, session } => {
-            let events = office.tracked.of_session(user.as_ref(), session);
-            // What has ended before the line was kept here isn't known but by the record.
-            (!office.tracked.is_new()).then_some(events)
+            match office.tracked.of_session(user.as_ref(), session) {
+                // What has ended before the line was kept here isn't known but by the record.
+                Some(events) => (events, !office.tracked.is_new()),
+                // It is asked again, and by then it is known which ones there are.
+                None => return,
+            }
         }
         Question::Snapshot
         | Question::Control { .. }
         | Question::Ends(_)
-        | Question::Keyed { .. } => None,
+        | Question::Keyed { .. } => (Vec::new(), false),
     };
-    if let Some(events) = events {
-        let _ = input.send(AgentInput::Answered(to, id, Ok(Answer::Events(events))));
+    let input = input.clone();
+    if are_all {
+        let _ = input.send(AgentInput::Answered(to, id, Ok(Answer::Events(known))));
         return;
     }
-    let known = match &question {
-        Question::Session { user, session } => office.tracked.of_session(user.as_ref(), session),
-        _ => Vec::new(),
-    };
     let places = match &question {
         Question::Snapshot => office.places(),
         _ => HashMap::new(),

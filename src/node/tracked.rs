@@ -210,25 +210,19 @@ impl Tracked {
         self.events.get(&event).map(|tracked| goes_on(event, tracked))
     }
 
-    /// Whether it isn't known yet of some event of a session whether it is let in.
-    pub fn is_admitting(&self, user: Option<&Arc<str>>, session: &str) -> bool {
-        self.events.values().any(|tracked| {
-            !tracked.is_admitted
-                && tracked.session.as_deref() == Some(session)
-                && tracked.user.as_ref() == user
-        })
-    }
-
-    pub fn of_session(&self, user: Option<&Arc<str>>, session: &str) -> Vec<GoesOn> {
-        let of = |tracked: &Event| {
-            tracked.session.as_deref() == Some(session) && tracked.user.as_ref() == user
+    /// Those of a session that go on, and those that have ended not long ago. None as long as it isn't known of one of
+    /// them whether it is let in.
+    pub fn of_session(&self, user: Option<&Arc<str>>, session: &str) -> Option<Vec<GoesOn>> {
+        let is_of = |its_user: &Option<Arc<str>>, its_session: &Option<Arc<str>>| {
+            its_session.as_deref() == Some(session) && its_user.as_ref() == user
         };
-        let events = self.events.iter().filter(|(_, tracked)| of(tracked));
-        let events = events.map(|(event, tracked)| goes_on(*event, tracked));
-        let ended = self.ended.values().map(|(_, ended)| ended).filter(|ended| {
-            ended.session.as_deref() == Some(session) && ended.user.as_ref() == user
-        });
-        events.chain(ended.cloned()).collect()
+        let of = |(_, tracked): &(&EventId, &Event)| is_of(&tracked.user, &tracked.session);
+        let events = self.events.iter().filter(of);
+        let events =
+            events.map(|(event, tracked)| tracked.is_admitted.then(|| goes_on(*event, tracked)));
+        let ended = self.ended.values().map(|(_, ended)| ended);
+        let ended = ended.filter(|ended| is_of(&ended.user, &ended.session));
+        events.chain(ended.map(|ended| Some(ended.clone()))).collect()
     }
 }
 
