@@ -1,6 +1,7 @@
 //! What earlier processes have left in the journal, taken back at the start.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -157,10 +158,8 @@ impl LeftEvents {
     ) -> Vec<(EventId, LeftEvent)> {
         let mut left = self.lock();
         let Left { events, by_session } = &mut *left;
-        let key = (user.cloned(), session.into());
-        let Some(of_session) = by_session.get_mut(&key) else { return Vec::new() };
         let mut here = Vec::new();
-        of_session.retain(|it| match events.remove(&it.event) {
+        retain(by_session, (user.cloned(), session.into()), |it| match events.remove(&it.event) {
             Some(event) => {
                 here.push((it.event, event));
                 false
@@ -168,9 +167,6 @@ impl LeftEvents {
             // Otherwise somebody else follows it.
             None => it.ended.is_some(),
         });
-        if of_session.is_empty() {
-            by_session.remove(&key);
-        }
         here
     }
 
@@ -188,13 +184,8 @@ impl LeftEvents {
 
     /// Its client knows how it has ended.
     pub fn forget_ended(&self, user: Option<&Arc<str>>, session: &str, event: EventId) {
-        let mut left = self.lock();
         let key = (user.cloned(), session.into());
-        let Some(of_session) = left.by_session.get_mut(&key) else { return };
-        of_session.retain(|it| it.event != event);
-        if of_session.is_empty() {
-            left.by_session.remove(&key);
-        }
+        retain(&mut self.lock().by_session, key, |it| it.event != event);
     }
 
     /// Forgets the updates of those that have ended: their ends are in the journal. That they were a
@@ -222,6 +213,20 @@ impl LeftEvents {
             });
             !of_session.is_empty()
         });
+    }
+}
+
+/// Forgets those of a session that don't stay, and with the last of them the session.
+fn retain(
+    by_session: &mut HashMap<UserSession, Vec<OfSession>>,
+    session: UserSession,
+    stays: impl FnMut(&OfSession) -> bool,
+) {
+    if let Entry::Occupied(mut of_session) = by_session.entry(session) {
+        of_session.get_mut().retain(stays);
+        if of_session.get().is_empty() {
+            of_session.remove();
+        }
     }
 }
 

@@ -104,7 +104,7 @@ async fn adopt(
     #[cfg(feature = "cluster")]
     let taken = {
         let key = HomeKey::of_session(user.map(|user| &**user), hash);
-        let begun = here.as_ref().map(|session| session.begun());
+        let begun = here.as_ref().map(|session| session.begun);
         web.relay.get().and_then(|relay| relay.homes.taken(key, begun))
     };
     #[cfg(feature = "cluster")]

@@ -63,11 +63,6 @@ impl Sessions {
 }
 
 impl Session {
-    /// When this node has got to know it.
-    pub fn begun(&self) -> Instant {
-        self.begun
-    }
-
     /// Whether it may have events elsewhere that it doesn't know: another node was its home before this one became it,
     /// by this entry, if any was.
     pub fn may_lack_events(&self, taken: Option<u64>) -> bool {

@@ -66,8 +66,9 @@ pub(crate) struct Session {
     pub(crate) mailbox: Arc<Mailbox>,
     /// Events are let in, or refused.
     pub(crate) admissions: Notify,
+    /// When this node has got to know it.
     #[cfg(feature = "cluster")]
-    pub(super) begun: Instant,
+    pub(crate) begun: Instant,
     peer: Peer,
     state: Mutex<State>,
 }
